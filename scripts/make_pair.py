@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Makes a generator / discriminator pair of the TorchScript contract (weights/README.md): randomly initialised, or from
+a safetensors file that holds `G.*` and `D.*` under NVIDIA's names with the sizes in its metadata.
+
+    .venv/bin/python scripts/make_pair.py --resolution 64 --outdir weights/mine
+    .venv/bin/python scripts/make_pair.py --from-safetensors tests/golden/net_uncond_r32.safetensors --outdir /tmp/pair
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from networks.pair import Architecture, fill, random_pair, save  # noqa: E402
+
+
+def parsed(record: Optional[str]):
+    """A provenance record as JSON; as it stands where it is none."""
+    try:
+        return json.loads(record or "{}")
+    except ValueError:
+        return record
+
+
+def from_safetensors(path: Path):
+    """The pair stored in `path`: its metadata says the sizes, its `G.*` and `D.*` tensors are the weights."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            sizes = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys() if name[:2] in ("G.", "D.")}
+    except SafetensorError as error:
+        raise ValueError(f"'{path}' is not a safetensors file ({error})") from None
+    names = ("img_resolution", "z_dim", "c_dim", "w_dim", "mapping_layers", "channel_base", "channel_max",
+             "mbstd_group_size")
+    missing = [name for name in names if name not in sizes]
+    if missing:
+        raise ValueError(f"'{path}' lacks the sizes {', '.join(missing)} in its metadata")
+    clamp = sizes.get("conv_clamp", "None")
+    first = tensors.get(f"D.b{sizes['img_resolution']}.fromrgb.weight")  # [channels, img_channels, 1, 1]
+    architecture = Architecture(**{name: int(sizes[name]) for name in names},
+                                img_channels=3 if first is None else first.shape[1],
+                                conv_clamp=None if clamp == "None" else float(clamp))
+    architecture.validate()
+    pair = architecture.generator(), architecture.discriminator()
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    for module, prefix in zip(pair, ("G.", "D.")):
+        # What `rootgan export` wrote of the weights' origin and credits goes on with them.
+        record = {"source": path.name, "source_sha256": sha256, "parent": parsed(sizes.get(prefix + "provenance"))}
+        module.set_provenance(json.dumps(record))
+        fill(module, {name[2:]: value for name, value in tensors.items() if name.startswith(prefix)}, str(path))
+    return pair
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--outdir", type=Path, required=True, help="folder for generator.pt and discriminator.pt")
+    parser.add_argument("--from-safetensors", type=Path, metavar="FILE",
+                        help="take sizes and weights from FILE; the options below are then not used")
+    parser.add_argument("--resolution", type=int, default=64, help="16 to 1024, a power of two (default %(default)s)")
+    parser.add_argument("--img-channels", type=int, default=3, help="3 (colour) or 1 (grey)")
+    parser.add_argument("--z-dim", type=int, default=512)
+    parser.add_argument("--c-dim", type=int, default=0, help="number of classes, 0 without labels")
+    parser.add_argument("--w-dim", type=int, default=512)
+    parser.add_argument("--mapping-layers", type=int, default=8)
+    parser.add_argument("--channel-base", type=int, default=32768,
+                        help="channels at resolution r: base / r, at most max")
+    parser.add_argument("--channel-max", type=int, default=512)
+    parser.add_argument("--conv-clamp", type=float, default=None,
+                        help="clamp convolution outputs (256 for half precision)")
+    parser.add_argument("--mbstd-group-size", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    try:
+        if args.from_safetensors is not None:
+            generator, discriminator = from_safetensors(args.from_safetensors)
+        else:
+            generator, discriminator = random_pair(
+                Architecture(args.resolution, args.img_channels, args.z_dim, args.c_dim, args.w_dim,
+                             args.mapping_layers, args.channel_base, args.channel_max, args.conv_clamp,
+                             args.mbstd_group_size), args.seed)
+        args.outdir.mkdir(parents=True, exist_ok=True)
+        for module, name in ((generator, "generator.pt"), (discriminator, "discriminator.pt")):
+            save(module, args.outdir / name)
+            print(f"{args.outdir / name}: {sum(p.numel() for p in module.parameters()):,} parameters")
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot make a pair in '{args.outdir}': {error}")
+
+
+if __name__ == "__main__":
+    main()

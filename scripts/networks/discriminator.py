@@ -1,0 +1,155 @@
+"""StyleGAN2 discriminator (residual), with the projection head for labels. images [N, C, R, R] -> logits [N, 1]."""
+
+import json
+from math import sqrt
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from .layers import EqualizedConv, FullyConnected, check_labels, normalize_second_moment, resample_filter
+
+
+class LabelMapping(nn.Module):
+    """Label c [N, c_dim] -> cmap [N, cmap_dim]: embed, normalise, fully connected layers."""
+
+    def __init__(self, c_dim: int, cmap_dim: int, layers: int = 8):
+        super().__init__()
+        self.embed = FullyConnected(c_dim, cmap_dim)
+        for i in range(layers):
+            setattr(self, f"fc{i}", FullyConnected(cmap_dim, cmap_dim, lrelu=True, lr_mul=0.01))
+
+    def forward(self, c: Tensor, cmap: Optional[Tensor]) -> Tensor:
+        x = c.to(torch.float32)
+        for name, layer in self.named_children():
+            x = layer(x)
+            if name == "embed":
+                x = normalize_second_moment(x)
+        return x
+
+
+class FromRGBBlock(nn.Module):
+    """The first block: RGB in, then as `DownBlock`."""
+
+    def __init__(self, img_channels: int, inputs: int, outputs: int, clamp: Optional[float]):
+        super().__init__()
+        self.fromrgb = EqualizedConv(img_channels, inputs, 1, clamp=clamp)
+        self.conv0 = EqualizedConv(inputs, inputs, 3, clamp=clamp)
+        self.conv1 = EqualizedConv(inputs, outputs, 3, down=2, gain=sqrt(0.5), clamp=clamp)
+        self.skip = EqualizedConv(inputs, outputs, 1, activate=False, down=2, gain=sqrt(0.5))
+        self.resample_filter = resample_filter()
+
+    def forward(self, x: Tensor, cmap: Optional[Tensor]) -> Tensor:
+        x = self.fromrgb(x)
+        return self.skip(x) + self.conv1(self.conv0(x))
+
+
+class DownBlock(nn.Module):
+    """Residual block that halves the resolution: [N, in, H, W] -> [N, out, H/2, W/2]."""
+
+    def __init__(self, inputs: int, outputs: int, clamp: Optional[float]):
+        super().__init__()
+        self.conv0 = EqualizedConv(inputs, inputs, 3, clamp=clamp)
+        self.conv1 = EqualizedConv(inputs, outputs, 3, down=2, gain=sqrt(0.5), clamp=clamp)
+        self.skip = EqualizedConv(inputs, outputs, 1, activate=False, down=2, gain=sqrt(0.5))
+        self.resample_filter = resample_filter()
+
+    def forward(self, x: Tensor, cmap: Optional[Tensor]) -> Tensor:
+        return self.skip(x) + self.conv1(self.conv0(x))
+
+
+def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
+    """Appends one channel: the mean standard deviation over groups {i, i + n, i + 2n, ...} of the batch, n = N / group."""
+    n, h, w = x.shape[0], x.shape[2], x.shape[3]
+    group = min(group_size, n)
+    if n % group != 0:
+        raise ValueError(f"batch of {n} images cannot be split into minibatch-stddev groups of {group}; pass at most "
+                         f"{group} images or a multiple of {group}")
+    y = x.to(torch.float32).reshape(group, n // group, x.shape[1], h, w)
+    y = y - y.mean(dim=0, keepdim=True)
+    y = (y.square().mean(dim=0) + 1e-8).sqrt().mean(dim=[1, 2, 3])
+    y = y.reshape(1, n // group).repeat(group, 1).reshape(n, 1, 1, 1)
+    return torch.cat([x, y.to(x.dtype).expand(n, 1, h, w)], dim=1)
+
+
+class Epilogue(nn.Module):
+    """The 4x4 block: minibatch stddev, convolution, two linear layers, projection on the label."""
+
+    group_size: torch.jit.Final[int]
+    cmap_dim: torch.jit.Final[int]
+
+    def __init__(self, channels: int, cmap_dim: int, group_size: int, clamp: Optional[float]):
+        super().__init__()
+        self.conv = EqualizedConv(channels + 1, channels, 3, clamp=clamp)
+        self.fc = FullyConnected(channels * 16, channels, lrelu=True)
+        self.out = FullyConnected(channels, max(cmap_dim, 1))
+        self.group_size = group_size
+        self.cmap_dim = cmap_dim
+
+    def forward(self, x: Tensor, cmap: Optional[Tensor]) -> Tensor:
+        x = self.conv(minibatch_stddev(x, self.group_size)).to(torch.float32)
+        x = self.out(self.fc(x.flatten(1)))
+        if cmap is not None:
+            x = (x * cmap).sum(dim=1, keepdim=True) / float(self.cmap_dim) ** 0.5
+        return x
+
+
+class Discriminator(nn.Module):
+    """The discriminator of the TorchScript contract: see weights/README.md."""
+
+    def __init__(self, c_dim: int, img_resolution: int, img_channels: int, channel_base: int, channel_max: int,
+                 conv_clamp: Optional[float], mbstd_group_size: int, provenance: str = "{}"):
+        super().__init__()
+        self.c_dim = c_dim
+        self.img_resolution = img_resolution
+        self.img_channels = img_channels
+
+        def channels(resolution: int) -> int:
+            return min(channel_base // resolution, channel_max)
+
+        if c_dim > 0:
+            self.mapping = LabelMapping(c_dim, channels(4))
+        resolution = img_resolution
+        while resolution > 4:
+            inputs, outputs = channels(resolution), channels(resolution // 2)
+            if resolution == img_resolution:
+                block: nn.Module = FromRGBBlock(img_channels, inputs, outputs, conv_clamp)
+            else:
+                block = DownBlock(inputs, outputs, conv_clamp)
+            setattr(self, f"b{resolution}", block)
+            resolution //= 2
+        self.b4 = Epilogue(channels(4), channels(4) if c_dim > 0 else 0, mbstd_group_size, conv_clamp)
+        self.provenance = provenance
+        self.description = json.dumps({
+            "contract": 1, "kind": "discriminator", "c_dim": c_dim, "img_resolution": img_resolution,
+            "img_channels": img_channels, "channel_base": channel_base, "channel_max": channel_max,
+            "conv_clamp": conv_clamp, "mbstd_group_size": mbstd_group_size})
+
+    def forward(self, img: Tensor, c: Optional[Tensor] = None) -> Tensor:
+        if img.dim() != 4 or img.shape[1] != self.img_channels or img.shape[2] != self.img_resolution \
+                or img.shape[3] != self.img_resolution:
+            raise ValueError(f"img has shape {img.shape}, expected [N, {self.img_channels}, {self.img_resolution}, "
+                             f"{self.img_resolution}]")
+        check_labels(c, img.shape[0], self.c_dim)
+        x = img.to(torch.float32)
+        cmap: Optional[Tensor] = None
+        # All children are called alike so that the loop scripts: the label mapping, where there is one, comes first.
+        for name, block in self.named_children():
+            if name == "mapping":
+                assert c is not None  # checked above; tells TorchScript
+                cmap = block(c, None)
+            else:
+                x = block(x, cmap)
+        return x
+
+    @torch.jit.export
+    def describe(self) -> str:
+        return self.description
+
+    @torch.jit.export
+    def get_provenance(self) -> str:
+        return self.provenance
+
+    @torch.jit.export
+    def set_provenance(self, text: str) -> None:
+        self.provenance = text

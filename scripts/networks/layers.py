@@ -1,0 +1,135 @@
+"""The layers that generator and discriminator share. Everything is plain differentiable torch: scriptable, and
+differentiable twice (R1 and path length need it). Image tensors are [N, C, H, W] in [-1, 1].
+
+`noise_const`, `w_avg` and `resample_filter` are parameters that need no gradient rather than buffers: libtorch's C++
+interface lists parameters, so a program without Python sees them, and `state_dict` names them all the same.
+"""
+
+from math import prod, sqrt
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def frozen(value: Tensor) -> nn.Parameter:
+    """A tensor that is saved and listed with the parameters but never trained."""
+    return nn.Parameter(value, requires_grad=False)
+
+
+def resample_filter() -> nn.Parameter:
+    """The [1, 3, 3, 1] low-pass filter as a 4x4 outer product that sums to one."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    return frozen(torch.outer(taps, taps) / 64)
+
+
+def fir(x: Tensor, kernel: Tensor, padding: int, stride: int, gain: float) -> Tensor:
+    """Filters every channel with the 4x4 `kernel`; only the kept samples are computed when `stride` is 2."""
+    channels = x.shape[1]
+    weight = (kernel * gain).to(x.dtype).expand(channels, 1, 4, 4)
+    return F.conv2d(x, weight, stride=[stride, stride], padding=[padding, padding], groups=channels)
+
+
+def upsample_image(img: Tensor, kernel: Tensor) -> Tensor:
+    """Doubles the size: zeros between samples, pad (2, 1), filter with gain 4."""
+    channels = img.shape[1]
+    weight = (kernel * 4.0).to(img.dtype).expand(channels, 1, 4, 4)
+    return F.conv_transpose2d(img, weight, stride=[2, 2], padding=[1, 1], groups=channels)
+
+
+def bias_lrelu(x: Tensor, bias: Tensor, gain: float, clamp: Optional[float]) -> Tensor:
+    """bias -> leaky ReLU (0.2) -> * sqrt(2) * gain -> clamp to +-clamp * gain."""
+    x = F.leaky_relu(x + bias.to(x.dtype).view(1, -1, 1, 1), 0.2) * (1.4142135623730951 * gain)
+    if clamp is not None:
+        limit = clamp * gain
+        x = x.clamp(-limit, limit)
+    return x
+
+
+def check_labels(c: Optional[Tensor], n: int, c_dim: int) -> None:
+    """Refuses labels that do not fit: c must be [n, c_dim]; without classes, None or [n, 0]."""
+    if c is None:
+        if c_dim > 0:
+            raise ValueError(f"c is missing: this network is conditional, pass labels c of shape [{n}, {c_dim}]")
+    elif c_dim == 0:
+        if c.numel() > 0:
+            raise ValueError(f"c has shape {c.shape}, but this network has no labels; leave c out")
+    elif c.dim() != 2 or c.shape[0] != n or c.shape[1] != c_dim:
+        raise ValueError(f"c has shape {c.shape}, expected [{n}, {c_dim}]: one one-hot row per sample")
+
+
+def normalize_second_moment(x: Tensor) -> Tensor:
+    """x / sqrt(mean(x^2) + 1e-8) over the last axis."""
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+class FullyConnected(nn.Module):
+    """Equalised linear layer, [N, in] -> [N, out]; `lrelu` adds leaky ReLU * sqrt(2)."""
+
+    lrelu: torch.jit.Final[bool]
+    weight_gain: torch.jit.Final[float]
+    bias_gain: torch.jit.Final[float]
+
+    def __init__(self, inputs: int, outputs: int, lrelu: bool = False, lr_mul: float = 1.0, bias_init: float = 0.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_mul)
+        self.bias = nn.Parameter(torch.full([outputs], float(bias_init)))
+        self.lrelu = lrelu
+        self.weight_gain = lr_mul / sqrt(inputs)
+        self.bias_gain = lr_mul
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.addmm(self.bias * self.bias_gain, x, (self.weight * self.weight_gain).t())
+        if self.lrelu:
+            x = F.leaky_relu(x, 0.2) * 1.4142135623730951
+        return x
+
+
+class EqualizedConv(nn.Module):
+    """Discriminator convolution with equalised learning rate: [N, in, H, W] -> [N, out, H / down, W / down].
+
+    `down` = 2 filters first and then strides. With `activate`, bias and leaky ReLU follow, times `gain`, clamped.
+    """
+
+    activate: torch.jit.Final[bool]
+    down: torch.jit.Final[int]
+    kernel: torch.jit.Final[int]
+    weight_gain: torch.jit.Final[float]
+    gain: torch.jit.Final[float]
+    clamp: torch.jit.Final[Optional[float]]
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, activate: bool = True, down: int = 1,
+                 gain: float = 1.0, clamp: Optional[float] = None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        if activate:
+            self.bias = nn.Parameter(torch.zeros(outputs))
+        self.resample_filter = resample_filter()
+        self.activate = activate
+        self.down = down
+        self.kernel = kernel
+        self.weight_gain = 1 / sqrt(prod([inputs, kernel, kernel]))
+        self.gain = gain
+        self.clamp = clamp
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A linear branch (the skip) has its gain in the weight: one pass over the activations less.
+        weight_gain = self.weight_gain if self.activate else self.weight_gain * self.gain
+        weight = (self.weight * weight_gain).to(x.dtype)
+        if self.down == 2:
+            if self.kernel == 1:
+                x = F.conv2d(fir(x, self.resample_filter, 1, 2, 1.0), weight)
+            else:
+                x = F.conv2d(fir(x, self.resample_filter, 2, 1, 1.0), weight, stride=[2, 2])
+        else:
+            x = F.conv2d(x, weight, padding=[self.kernel // 2, self.kernel // 2])
+        if self.activate:
+            x = bias_lrelu(x, self.bias, self.gain, self.clamp)
+        return x
+
+
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
+    """[N, out] factors rsqrt(sum (w * s)^2 + 1e-8), without materialising per-sample weights [N, out, in, k, k]."""
+    energy = weight.square().sum(dim=[2, 3])
+    return (torch.mm(styles.square(), energy.t()) + 1e-8).rsqrt()

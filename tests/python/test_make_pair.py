@@ -1,0 +1,116 @@
+"""scripts/make_pair.py: random pairs, pairs from safetensors, and what it says when it cannot."""
+
+import json
+import sys
+
+import make_pair
+import pytest
+import torch
+from networks.pair import Architecture, random_pair, save
+from safetensors.torch import save_file
+
+TINY = ["--z-dim", "8", "--w-dim", "8", "--mapping-layers", "2", "--channel-base", "256", "--channel-max", "8"]
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["make_pair.py", *map(str, arguments)])
+    make_pair.main()
+
+
+def load(folder):
+    return (torch.jit.load(folder / name) for name in ("generator.pt", "discriminator.pt"))
+
+
+def weights_file(path, metadata=(), dropped=()):
+    """A random grey pair of 16x16 with 2 classes as safetensors, some sizes replaced or dropped."""
+    sizes = {"img_resolution": 16, "z_dim": 8, "c_dim": 2, "w_dim": 8, "mapping_layers": 2, "channel_base": 256,
+             "channel_max": 8, "mbstd_group_size": 2}
+    pair = random_pair(Architecture(**sizes, img_channels=1), seed=5)
+    tensors = {f"{prefix}.{name}": value.contiguous()
+               for prefix, module in zip("GD", pair) for name, value in module.state_dict().items()}
+    texts = {name: str(value) for name, value in {**sizes, **dict(metadata)}.items() if name not in dropped}
+    save_file(tensors, path, metadata=texts)
+    return pair
+
+
+def test_a_random_pair_fits_together_and_is_described(monkeypatch, tmp_path, capsys):
+    folder = tmp_path / "new" / "pair"
+    run(monkeypatch, "--resolution", 16, "--c-dim", 3, "--img-channels", 1, *TINY, "--outdir", folder)
+    G, D = load(folder)
+    assert D(G(torch.randn(4, 8), torch.eye(3)[:1].expand(4, 3)), torch.eye(3)[:1].expand(4, 3)).shape == (4, 1)
+    assert json.loads(G.describe())["img_channels"] == 1 and json.loads(D.describe())["c_dim"] == 3
+    assert json.loads(G.get_provenance())["source"] == "random initialisation"
+    printed = capsys.readouterr().out
+    assert f"{sum(p.numel() for p in G.parameters()):,} parameters" in printed
+    assert sorted(path.name for path in folder.iterdir()) == ["discriminator.pt", "generator.pt"]
+
+
+def test_the_seed_decides_the_weights(monkeypatch, tmp_path):
+    for name, seed in (("a", 1), ("again", 1), ("b", 2)):
+        run(monkeypatch, "--resolution", 16, *TINY, "--seed", seed, "--outdir", tmp_path / name)
+    (a, _), (again, _), (b, _) = (load(tmp_path / name) for name in ("a", "again", "b"))
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), again.parameters()))
+    assert not torch.equal(a.synthesis.b4.const, b.synthesis.b4.const)
+
+
+def test_weights_from_safetensors_make_the_same_pictures(monkeypatch, tmp_path):
+    credit = {"G.provenance": '{"credit": "somebody"}'}
+    generator, discriminator = weights_file(tmp_path / "weights.safetensors", metadata=credit)
+    run(monkeypatch, "--from-safetensors", tmp_path / "weights.safetensors", "--outdir", tmp_path)
+    G, D = load(tmp_path)
+    z, c = torch.randn(2, 8), torch.eye(2)
+    images = G(z, c, noise_mode="const")
+    assert torch.equal(images, generator(z, c, noise_mode="const"))
+    assert torch.equal(D(images, c), discriminator(images, c))
+    record = json.loads(G.get_provenance())
+    assert record["source"] == "weights.safetensors" and len(record["source_sha256"]) == 64
+    assert record["parent"] == {"credit": "somebody"} and json.loads(D.get_provenance())["parent"] == {}
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--resolution", 48], "resolution must be a power of two from 16 to 1024, not 48"),
+    (["--resolution", 2048], "resolution must be a power of two from 16 to 1024, not 2048"),
+    (["--resolution", 8], "resolution must be a power of two from 16 to 1024, not 8"),
+    (["--img-channels", 4], "image channels must be 1 or 3, not 4"),
+    (["--z-dim", 0], "z_dim must be at least 1, not 0"),
+    (["--c-dim", -1], "c_dim must be 0 .* not -1"),
+    (["--resolution", 64, "--channel-base", 32], "channel_base must be at least the resolution 64, not 32"),
+    (["--conv-clamp", 0], "conv_clamp must be above 0, not 0"),
+])
+def test_a_size_that_cannot_be_is_refused_with_what_is_allowed(monkeypatch, tmp_path, arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        run(monkeypatch, *arguments, "--outdir", tmp_path / "pair")
+    assert not (tmp_path / "pair").exists()
+
+
+def test_a_file_that_is_no_safetensors_is_named(monkeypatch, tmp_path):
+    (tmp_path / "junk").write_bytes(b"this is not it")
+    with pytest.raises(SystemExit, match="'.*junk' is not a safetensors file"):
+        run(monkeypatch, "--from-safetensors", tmp_path / "junk", "--outdir", tmp_path)
+    with pytest.raises(SystemExit, match="missing"):
+        run(monkeypatch, "--from-safetensors", tmp_path / "missing", "--outdir", tmp_path)
+
+
+def test_sizes_that_are_absent_or_do_not_fit_are_named(monkeypatch, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    weights_file(path, dropped=["w_dim"])
+    with pytest.raises(SystemExit, match="lacks the sizes w_dim in its metadata"):
+        run(monkeypatch, "--from-safetensors", path, "--outdir", tmp_path)
+    weights_file(path, metadata={"channel_max": 4})
+    with pytest.raises(SystemExit, match="weights of '.*weights.safetensors' do not fit: .*size mismatch"):
+        run(monkeypatch, "--from-safetensors", path, "--outdir", tmp_path)
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_scratch_file(monkeypatch, tmp_path):
+    generator, _ = random_pair(Architecture(16, channel_base=256, channel_max=4, z_dim=4, w_dim=4), seed=0)
+    save(generator, tmp_path / "generator.pt")
+    before = (tmp_path / "generator.pt").read_bytes()
+
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        save(generator, tmp_path / "generator.pt")
+    assert (tmp_path / "generator.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["generator.pt"]

