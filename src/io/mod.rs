@@ -1,0 +1,8 @@
+//! Files: whole or not at all, and pictures on their way to disk. Nothing here knows a tensor.
+
+pub mod atomic;
+pub mod grid;
+pub mod npz;
+pub mod pixels;
+pub mod record;
+pub mod snapshot;

@@ -1,0 +1,55 @@
+//! Pixels to tensors and back, with the conversions that the field uses.
+
+use tch::{Device, Kind, Tensor};
+
+/// How an image in [-1, 1] becomes bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToBytes {
+    /// rint((x + 1) * 127.5): what preview grids and single pictures use.
+    Round,
+    /// trunc(clamp(127.5 x + 128)): what the field's metric code feeds to its detectors.
+    Metric,
+}
+
+/// u8 [N, C, H, W] planar pixels as f32 in [-1, 1] on `device`: u8 / 127.5 - 1.
+pub fn from_bytes(pixels: &[u8], shape: [i64; 4], device: Device) -> Tensor {
+    Tensor::from_data_size(pixels, &shape, Kind::Uint8).to_device(device).to_kind(Kind::Float) / 127.5 - 1.0
+}
+
+/// f32 [N, C, H, W] in [-1, 1] as u8 of the same shape on the same device.
+pub fn to_u8(images: &Tensor, how: ToBytes) -> Tensor {
+    match how {
+        ToBytes::Round => ((images + 1.0) * 127.5).round().clamp(0.0, 255.0).to_kind(Kind::Uint8),
+        ToBytes::Metric => (images * 127.5 + 128.0).clamp(0.0, 255.0).to_kind(Kind::Uint8),
+    }
+}
+
+/// The bytes of a u8 tensor, in its logical order.
+pub fn bytes(tensor: &Tensor) -> Vec<u8> {
+    let tensor = tensor.to_device(Device::Cpu).contiguous();
+    let mut out = vec![0u8; tensor.numel()];
+    let count = out.len();
+    tensor.copy_data_u8(&mut out, count);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_survives_the_round_trip_both_ways() {
+        let all: Vec<u8> = (0..=255).collect();
+        let images = from_bytes(&all, [1, 1, 16, 16], Device::Cpu);
+        assert_eq!(bytes(&to_u8(&images, ToBytes::Round)), all);
+        assert_eq!(images.double_value(&[0, 0, 0, 0]), -1.0);
+        assert_eq!(images.double_value(&[0, 0, 15, 15]), 1.0);
+    }
+
+    #[test]
+    fn values_outside_the_range_are_clamped() {
+        let images = Tensor::from_slice(&[-3.0f32, -1.0, 0.0, 1.0, 3.0]).view([5, 1, 1, 1]);
+        assert_eq!(bytes(&to_u8(&images, ToBytes::Round)), [0, 0, 128, 255, 255]);
+        assert_eq!(bytes(&to_u8(&images, ToBytes::Metric)), [0, 0, 128, 255, 255]);
+    }
+}

@@ -1,0 +1,162 @@
+//! What the terminal shows while something long runs: a bar on a terminal, few plain lines elsewhere.
+//!
+//! Everything goes to stderr, and a closed stderr stops nothing.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+
+/// Where no terminal is, at most one line in this time.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// What took less than this leaves no trace.
+const WORTH_MENTIONING: Duration = Duration::from_secs(2);
+
+/// Progress of one long task. Shared by reference between threads.
+pub struct Bar {
+    begun: Instant,
+    shown: Shown,
+}
+
+enum Shown {
+    Terminal(ProgressBar),
+    Lines(Mutex<Lines>),
+}
+
+impl Bar {
+    /// A bar for `len` items of `what` is being done, such as "reading pictures".
+    pub fn new(len: u64, what: &str) -> Self {
+        Self::with_interval(len, what, LINE_INTERVAL)
+    }
+
+    /// The same, with at most one line in `interval` where no terminal is.
+    pub fn with_interval(len: u64, what: &str, interval: Duration) -> Self {
+        let shown = if std::io::stderr().is_terminal() {
+            Shown::Terminal(ProgressBar::new(len).with_style(style()).with_prefix(what.to_owned()))
+        } else {
+            Shown::Lines(Mutex::new(Lines::new(len, what, interval)))
+        };
+        Self { begun: Instant::now(), shown }
+    }
+
+    /// Counts `n` more items as done.
+    pub fn inc(&self, n: u64) {
+        match &self.shown {
+            Shown::Terminal(bar) => bar.inc(n),
+            Shown::Lines(lines) => {
+                if let Some(line) = locked(lines).advance(n, self.begun.elapsed()) {
+                    say(line);
+                }
+            }
+        }
+    }
+
+    /// Sets the remark behind the numbers.
+    pub fn set_message(&self, message: impl Into<String>) {
+        match &self.shown {
+            Shown::Terminal(bar) => bar.set_message(message.into()),
+            Shown::Lines(lines) => locked(lines).message = message.into(),
+        }
+    }
+
+    /// Shows a line above the bar.
+    pub fn println(&self, line: impl Display) {
+        match &self.shown {
+            Shown::Terminal(bar) => bar.suspend(|| say(line)),
+            Shown::Lines(_) => say(line),
+        }
+    }
+
+    /// Ends the bar where it stands. What took under two seconds leaves no trace. A bar that is
+    /// dropped instead, as upon an error, disappears.
+    pub fn finish(&self) {
+        let elapsed = self.begun.elapsed();
+        match &self.shown {
+            Shown::Terminal(bar) if elapsed < WORTH_MENTIONING => bar.finish_and_clear(),
+            Shown::Terminal(bar) => bar.abandon(),
+            Shown::Lines(lines) => {
+                if let Some(line) = locked(lines).finish(elapsed) {
+                    say(line);
+                }
+            }
+        }
+    }
+}
+
+/// Writes one line to stderr.
+pub fn say(line: impl Display) {
+    // Whoever closed stderr does not want to know.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A duration as the StyleGAN tools print it: `43s`, `2m 43s`, `1h 02m 43s`, `2d 01h 02m`.
+pub fn duration_text(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().round() as u64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {:02}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {:02}m {:02}s", minutes % 60, seconds % 60),
+        _ => format!("{days}d {:02}h {:02}m", hours % 24, minutes % 60),
+    }
+}
+
+/// The plain lines: what to say and when, without a clock of its own.
+struct Lines {
+    what: String,
+    message: String,
+    done: u64,
+    len: u64,
+    interval: Duration,
+    said: Duration,
+    finished: bool,
+}
+
+impl Lines {
+    fn new(len: u64, what: &str, interval: Duration) -> Self {
+        let (what, message) = (what.to_owned(), String::new());
+        Self { what, message, done: 0, len, interval, said: Duration::ZERO, finished: false }
+    }
+
+    fn advance(&mut self, n: u64, elapsed: Duration) -> Option<String> {
+        self.done += n;
+        // The last item is left to `finish`, which would say the same again.
+        let due = elapsed.saturating_sub(self.said) >= self.interval && (1..self.len).contains(&self.done);
+        due.then(|| {
+            self.said = elapsed;
+            let rate = self.done as f64 / elapsed.as_secs_f64();
+            let left = Duration::from_secs_f64((self.len - self.done) as f64 / rate);
+            let percent = 100 * self.done / self.len;
+            let (done, len, left) = (self.done, self.len, duration_text(left));
+            format!("{}: {done} of {len} ({percent} %), {rate:.1}/s, {left} left{}", self.what, self.remark())
+        })
+    }
+
+    fn finish(&mut self, elapsed: Duration) -> Option<String> {
+        let silent = self.finished || elapsed < WORTH_MENTIONING;
+        self.finished = true;
+        let (done, len, time) = (self.done, self.len, duration_text(elapsed));
+        (!silent).then(|| format!("{}: {done} of {len} in {time}{}", self.what, self.remark()))
+    }
+
+    fn remark(&self) -> String {
+        if self.message.is_empty() { String::new() } else { format!(", {}", self.message) }
+    }
+}
+
+/// The lines, also after a thread panicked with them: they are only words.
+fn locked(lines: &Mutex<Lines>) -> std::sync::MutexGuard<'_, Lines> {
+    lines.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn style() -> ProgressStyle {
+    let template = "{prefix} {wide_bar} {pos}/{len} {rate}, {eta} left {msg}";
+    ProgressStyle::with_template(template).expect("the template is well-formed").with_key(
+        "rate",
+        |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let _ = write!(out, "{:.1}/s", state.per_sec());
+        },
+    )
+}
