@@ -1,0 +1,296 @@
+//! A folder of pictures, checked once and kept decoded in memory as far as it has room.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
+
+use crate::data::available_memory;
+use crate::data::decode::{PictureNotes, decode_file};
+use crate::data::folder::list_images;
+use crate::ui::Bar;
+
+/// What to assume where the system does not say how much memory is available.
+const ASSUMED_MEMORY: u64 = 4 << 30;
+/// How many unreadable pictures a report names.
+const NAMED: usize = 10;
+
+/// How a folder of pictures is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatasetOptions {
+    /// Width and height of every picture, in pixels.
+    pub resolution: u32,
+    /// 3 for RGB, 1 for grey.
+    pub channels: u32,
+    /// How many bytes of decoded pictures to keep; `None`: half of the available memory. Pictures
+    /// beyond are decoded at each use.
+    pub cache_bytes: Option<u64>,
+}
+
+/// What the first pass over the pictures found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanReport {
+    /// Files named like pictures.
+    pub total: usize,
+    /// Those that could be decoded: the length of the data set.
+    pub usable: usize,
+    /// Those that could not, and why.
+    pub unreadable: Vec<(PathBuf, String)>,
+    /// Usable pictures that were grey.
+    pub grey: usize,
+    /// Usable pictures that were not fully opaque and were laid over white.
+    pub alpha: usize,
+    /// Usable pictures with more than 8 bits per channel.
+    pub sixteen_bit: usize,
+    /// Usable pictures that were smaller than the resolution.
+    pub upscaled: usize,
+    /// Usable pictures that are kept in memory.
+    pub cached: usize,
+    /// As in the options.
+    pub resolution: u32,
+    /// As in the options.
+    pub channels: u32,
+}
+
+impl ScanReport {
+    /// Lines for the terminal: the counts, what was done to odd pictures, the unreadable ones (the
+    /// first ten by name).
+    pub fn summary(&self) -> Vec<String> {
+        let colour = if self.channels == 1 { "grey" } else { "RGB" };
+        let size = self.resolution;
+        let mut lines = vec![
+            format!("pictures: {} of {} usable, as {size}x{size} {colour}", self.usable, self.total),
+            self.memory_line(),
+        ];
+        let grey = match self.channels {
+            1 => (self.usable - self.grey, "in colour, turned to grey"),
+            _ => (self.grey, "grey, repeated to RGB"),
+        };
+        let odd = [
+            grey,
+            (self.alpha, "transparent, laid over white"),
+            (self.sixteen_bit, "of 16 bits, rounded to 8"),
+            (self.upscaled, "smaller than that, enlarged"),
+        ];
+        for (count, what) in odd.into_iter().filter(|&(count, _)| count > 0) {
+            lines.push(format!("  {count} {what}"));
+        }
+        if !self.unreadable.is_empty() {
+            lines.push(format!("  {} unreadable, skipped:", self.unreadable.len()));
+        }
+        for (path, reason) in self.unreadable.iter().take(NAMED) {
+            lines.push(format!("    {}: {reason}", path.display()));
+        }
+        if self.unreadable.len() > NAMED {
+            lines.push(format!("    and {} more", self.unreadable.len() - NAMED));
+        }
+        lines
+    }
+
+    fn memory_line(&self) -> String {
+        let picture = u64::from(self.channels) * u64::from(self.resolution).pow(2);
+        let megabytes = (self.cached as u64 * picture).div_ceil(1 << 20);
+        match (self.cached, self.usable) {
+            (0, _) => "  none kept in memory, decoded at each use".to_owned(),
+            (cached, usable) if cached == usable => format!("  all kept in memory ({megabytes} MiB)"),
+            (cached, _) => {
+                format!("  {cached} kept in memory ({megabytes} MiB), the others decoded at each use")
+            }
+        }
+    }
+
+    fn count(&mut self, notes: PictureNotes) {
+        self.usable += 1;
+        self.grey += usize::from(notes.was_grey);
+        self.alpha += usize::from(notes.had_alpha);
+        self.sixteen_bit += usize::from(notes.was_16bit);
+        self.upscaled += usize::from(notes.was_upscaled);
+    }
+}
+
+/// The usable pictures of a folder. Shared between threads.
+pub struct Dataset {
+    name: String,
+    resolution: u32,
+    channels: u32,
+    paths: Vec<PathBuf>,
+    /// The first pictures, decoded: `cached x channels x resolution x resolution`.
+    cache: Vec<u8>,
+}
+
+impl Dataset {
+    /// Decodes every picture under `root` once, in parallel, and keeps what fits.
+    ///
+    /// # Errors
+    /// Options out of range, no folder or no picture at `root`, not enough memory, no usable picture,
+    /// or more than a tenth of the pictures unreadable.
+    pub fn open(root: &Path, options: &DatasetOptions) -> Result<(Self, ScanReport)> {
+        let &DatasetOptions { resolution, channels, .. } = options;
+        ensure!(
+            resolution > 0 && matches!(channels, 1 | 3),
+            "cannot read pictures as {channels}x{resolution}x{resolution}; channels are 1 or 3, the resolution at least 1"
+        );
+        let paths = list_images(root)?;
+        let picture_bytes = picture_bytes(resolution, channels);
+        let slots = cache_slots(options, paths.len());
+        let mut cache = zeroed(slots * picture_bytes)?;
+        let outcomes = scan(&paths, options, &mut cache);
+
+        let mut report = ScanReport { total: paths.len(), resolution, channels, ..Default::default() };
+        let mut usable = Vec::with_capacity(paths.len());
+        for (index, (path, outcome)) in paths.into_iter().zip(outcomes).enumerate() {
+            match outcome {
+                Ok(notes) => {
+                    if index < slots {
+                        let start = index * picture_bytes;
+                        // Closes the gaps that unreadable pictures left.
+                        cache.copy_within(start..start + picture_bytes, report.cached * picture_bytes);
+                        report.cached += 1;
+                    }
+                    report.count(notes);
+                    usable.push(path);
+                }
+                Err(reason) => report.unreadable.push((path, reason)),
+            }
+        }
+        cache.truncate(report.cached * picture_bytes);
+        check_usable(root, &report)?;
+        let dataset = Self { name: name_of(root), resolution, channels, paths: usable, cache };
+        Ok((dataset, report))
+    }
+
+    /// How many pictures there are, at least 1.
+    #[allow(clippy::len_without_is_empty)] // Never empty.
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// The folder's name for use in file names: letters, digits, `.`, `_` and `-` only.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Width and height of every picture, in pixels.
+    pub fn resolution(&self) -> u32 {
+        self.resolution
+    }
+
+    /// 3 for RGB, 1 for grey.
+    pub fn channels(&self) -> u32 {
+        self.channels
+    }
+
+    /// `channels * resolution * resolution`, the length of one picture.
+    pub fn picture_bytes(&self) -> usize {
+        picture_bytes(self.resolution, self.channels)
+    }
+
+    /// Whether no picture has to be decoded again.
+    pub fn is_fully_cached(&self) -> bool {
+        self.cache.len() == self.len() * self.picture_bytes()
+    }
+
+    /// The file of picture `index`.
+    ///
+    /// # Panics
+    /// If `index` is not below [`len`](Self::len).
+    pub fn path(&self, index: usize) -> &Path {
+        &self.paths[index]
+    }
+
+    /// Copies picture `index` to `out`, decoding it again if it is not kept.
+    ///
+    /// # Shapes
+    /// `out`: `channels x resolution x resolution` bytes, 0 to 255.
+    ///
+    /// # Errors
+    /// The file has gone or changed since the data set was opened.
+    ///
+    /// # Panics
+    /// If `index` is not below [`len`](Self::len) or `out` has another length.
+    pub fn read_into(&self, index: usize, out: &mut [u8]) -> Result<()> {
+        let (path, length) = (self.path(index), self.picture_bytes());
+        if let Some(kept) = self.cache.get(index * length..(index + 1) * length) {
+            out.copy_from_slice(kept);
+            return Ok(());
+        }
+        let (planes, _) = decode_file(path, self.resolution, self.channels).with_context(|| {
+            format!(
+                "cannot decode the picture '{}' again, which was readable when the run began; put it back and resume",
+                path.display()
+            )
+        })?;
+        out.copy_from_slice(&planes);
+        Ok(())
+    }
+}
+
+fn picture_bytes(resolution: u32, channels: u32) -> usize {
+    channels as usize * resolution as usize * resolution as usize
+}
+
+/// How many of `total` pictures the cache has room for.
+fn cache_slots(options: &DatasetOptions, total: usize) -> usize {
+    let half = || available_memory().unwrap_or(ASSUMED_MEMORY) / 2;
+    let bytes = options.cache_bytes.unwrap_or_else(half);
+    let slots = bytes / picture_bytes(options.resolution, options.channels) as u64;
+    total.min(usize::try_from(slots).unwrap_or(usize::MAX))
+}
+
+/// Zeroed memory, or an error where `vec!` would abort.
+fn zeroed(length: usize) -> Result<Vec<u8>> {
+    Vec::<u8>::new()
+        .try_reserve_exact(length)
+        .with_context(|| format!("cannot keep {} MiB of pictures in memory; ask for a smaller cache", length >> 20))?;
+    Ok(vec![0; length])
+}
+
+/// Decodes all pictures, the first of them into `cache`, as many as it has room for.
+fn scan(paths: &[PathBuf], options: &DatasetOptions, cache: &mut [u8]) -> Vec<Result<PictureNotes, String>> {
+    let &DatasetOptions { resolution, channels, .. } = options;
+    let length = picture_bytes(resolution, channels);
+    let (kept, checked) = paths.split_at(cache.len() / length);
+    let bar = Bar::new(paths.len() as u64, "reading pictures");
+    let decode = |path: &PathBuf| {
+        let decoded = decode_file(path, resolution, channels);
+        bar.inc(1);
+        decoded.map_err(|error| format!("{error:#}"))
+    };
+    let slots = cache.par_chunks_exact_mut(length);
+    let mut outcomes: Vec<_> = kept
+        .par_iter()
+        .zip(slots)
+        .map(|(path, slot)| {
+            decode(path).map(|(planes, notes)| {
+                slot.copy_from_slice(&planes);
+                notes
+            })
+        })
+        .collect();
+    outcomes.par_extend(checked.par_iter().map(|path| decode(path).map(|(_, notes)| notes)));
+    bar.finish();
+    outcomes
+}
+
+fn check_usable(root: &Path, report: &ScanReport) -> Result<()> {
+    let bad = report.unreadable.len();
+    let Some((path, reason)) = report.unreadable.first().filter(|_| bad * 10 > report.total) else {
+        return Ok(());
+    };
+    let (root, total) = (root.display(), report.total);
+    bail!(
+        "cannot use the pictures in '{root}': {bad} of {total} are unreadable, more than a tenth; the first is '{}': {reason}; repair or remove them",
+        path.display()
+    );
+}
+
+/// The folder's own name, also for `.` and `..`, in characters that are safe in a file name.
+fn name_of(root: &Path) -> String {
+    let full = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+    let name = full.file_name().unwrap_or_default().to_string_lossy();
+    let safe = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let name: String = name.chars().take(64).map(safe).collect();
+    let name = name.trim_matches(|c| c == '.' || c == '-');
+    if name.is_empty() { "pictures".to_owned() } else { name.to_owned() }
+}

@@ -1,0 +1,186 @@
+//! Any picture file to square planar bytes of one size: upright, opaque, 8 bits, centre-cropped.
+//!
+//! Colour profiles are ignored, as by the other StyleGAN tools: values are taken as sRGB.
+
+use std::any::Any;
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use fast_image_resize::images::Image;
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+
+use crate::io::pixels::{grey_to_rgb, luma, to_planar};
+
+/// The longest side, in pixels, that is decoded.
+const MAX_SIDE: u32 = 20_000;
+/// The most memory one picture may take while it is decoded, and its file may have, in bytes.
+const MAX_BYTES: u64 = 512 << 20;
+
+/// What had to be done to a picture besides cropping it and making it smaller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PictureNotes {
+    /// It had one channel of brightness.
+    pub was_grey: bool,
+    /// It was not fully opaque, so it was laid over white.
+    pub had_alpha: bool,
+    /// It had 16 bits (or a float) per channel, rounded to 8.
+    pub was_16bit: bool,
+    /// It was stored lying or mirrored, and was turned as its EXIF tag says.
+    pub was_turned: bool,
+    /// Its shorter side was below the resolution, so it was enlarged.
+    pub was_upscaled: bool,
+}
+
+/// Decodes the picture at `path` to `channels` planes of `resolution` by `resolution` pixels.
+///
+/// The format is told by the content, not by the name. EXIF orientation is applied, 16 bits are
+/// rounded to 8, transparency is laid over white, the first frame of an animation is taken; grey is
+/// repeated for `channels` 3 and colour becomes Rec. 601 luma for `channels` 1. The largest centred
+/// square is resized by an antialiased Lanczos filter of radius 3, or copied if it already fits.
+///
+/// # Shapes
+/// The result is `channels x resolution x resolution` bytes, 0 to 255.
+///
+/// # Errors
+/// The file cannot be read, is no picture of a known format, is cut short, is longer than 20,000
+/// pixels on a side or needs over 512 MiB.
+///
+/// # Panics
+/// If `channels` is neither 1 nor 3 or `resolution` is zero.
+pub fn decode_picture(path: &Path, resolution: u32, channels: u32) -> Result<(Vec<u8>, PictureNotes)> {
+    decode_file(path, resolution, channels).with_context(|| format!("cannot decode the picture '{}'", path.display()))
+}
+
+/// As [`decode_picture`], with errors that leave the file's name to the caller.
+pub(super) fn decode_file(path: &Path, resolution: u32, channels: u32) -> Result<(Vec<u8>, PictureNotes)> {
+    assert!(matches!(channels, 1 | 3) && resolution > 0, "{channels} x {resolution} x {resolution}");
+    let bytes = read_limited(path)?;
+    // Decoders for hostile formats have panicked before; one bad file must not end a run.
+    let decode = || {
+        let (image, notes) = upright_image(&bytes)?;
+        square_planes(image, notes, resolution, channels)
+    };
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|panic| Err(anyhow!("its decoder panicked: {}", panic_text(&*panic))))
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let fixed = panic.downcast_ref::<&str>().copied();
+    fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+fn read_limited(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    ensure!(!bytes.is_empty(), "the file is empty");
+    ensure!(bytes.len() as u64 <= MAX_BYTES, "the file is larger than {} MiB", MAX_BYTES >> 20);
+    Ok(bytes)
+}
+
+fn upright_image(bytes: &[u8]) -> Result<(DynamicImage, PictureNotes)> {
+    let format = image::guess_format(bytes).ok().context("its content is not png, jpeg, webp, bmp, tiff or gif")?;
+    // The decoder fills the missing part of a jpeg with grey and does not complain.
+    ensure!(format != ImageFormat::Jpeg || jpeg_has_end(bytes), "it is cut short: a jpeg without its end marker");
+    let mut limits = Limits::no_limits();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder()?;
+    limits.reserve(decoder.total_bytes())?;
+    // A broken tag is no reason to lose the picture.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    let colour = image.color();
+    let notes = PictureNotes {
+        was_grey: !colour.has_color(),
+        was_16bit: colour.bytes_per_pixel() > colour.channel_count(),
+        was_turned: orientation != Orientation::NoTransforms,
+        ..PictureNotes::default()
+    };
+    Ok((image, notes))
+}
+
+/// Whether the end marker follows the start of the first scan. Thumbnails inside the headers have
+/// end markers of their own, so the headers are stepped over; data after the end is allowed.
+fn jpeg_has_end(bytes: &[u8]) -> bool {
+    const SCAN: u8 = 0xda;
+    const END: [u8; 2] = [0xff, 0xd9];
+    let mut at = 2;
+    loop {
+        match bytes.get(at..) {
+            Some([0xff, SCAN, rest @ ..]) => return rest.windows(2).rev().any(|pair| pair == END),
+            Some([0xff, 0xff, ..]) => at += 1,               // padding
+            Some([0xff, 0x01 | 0xd0..=0xd8, ..]) => at += 2, // markers without content
+            Some([0xff, _, high, low, ..]) => at += 2 + usize::from(u16::from_be_bytes([*high, *low])),
+            Some([_, _, _, _, ..]) => return true, // garbage: the decoder's to judge
+            _ => return false,
+        }
+    }
+}
+
+/// Crop, make opaque, change the number of channels, resize, split into planes: in this order, so
+/// that the most expensive steps see the fewest bytes and colours bleed only from opaque pixels.
+fn square_planes(
+    image: DynamicImage,
+    mut notes: PictureNotes,
+    resolution: u32,
+    channels: u32,
+) -> Result<(Vec<u8>, PictureNotes)> {
+    let (width, height) = (image.width(), image.height());
+    let side = width.min(height);
+    notes.was_upscaled = side < resolution;
+    let image =
+        if width == height { image } else { image.crop_imm((width - side) / 2, (height - side) / 2, side, side) };
+    let (mut pixels, mut depth) = opaque_pixels(image, &mut notes);
+    if depth == 3 && channels == 1 {
+        pixels = pixels.chunks_exact(3).map(|rgb| luma(rgb[0], rgb[1], rgb[2])).collect();
+        depth = 1;
+    }
+    let resized = resize_square(pixels, side, resolution, depth)?;
+    let planes = match (depth, channels) {
+        (1, 3) => grey_to_rgb(&resized),
+        (1, _) => resized,
+        _ => to_planar(&resized, 3),
+    };
+    Ok((planes, notes))
+}
+
+/// Interleaved bytes and their number of channels, 1 or 3.
+fn opaque_pixels(image: DynamicImage, notes: &mut PictureNotes) -> (Vec<u8>, usize) {
+    if !image.color().has_alpha() {
+        return match notes.was_grey {
+            true => (image.into_luma8().into_raw(), 1),
+            false => (image.into_rgb8().into_raw(), 3),
+        };
+    }
+    let pixels = image.into_rgba8().into_raw();
+    let mut opaque = Vec::with_capacity(pixels.len() / 4 * 3);
+    for pixel in pixels.chunks_exact(4) {
+        let alpha = u16::from(pixel[3]);
+        notes.had_alpha |= alpha < 255;
+        let over_white = |value: u8| ((u16::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+        opaque.extend(pixel[..3].iter().map(|&value| over_white(value)));
+    }
+    (opaque, 3)
+}
+
+fn resize_square(pixels: Vec<u8>, from: u32, to: u32, depth: usize) -> Result<Vec<u8>> {
+    if from == to {
+        return Ok(pixels);
+    }
+    let kind = if depth == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    let source = Image::from_vec_u8(from, from, pixels, kind)?;
+    let mut resized = Image::new(to, to, kind);
+    let lanczos = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
+    Resizer::new().resize(&source, &mut resized, &lanczos)?;
+    Ok(resized.into_vec())
+}

@@ -1,0 +1,54 @@
+//! The order of the training pictures: an endless stream of shuffled epochs.
+//!
+//! What comes at a position depends on nothing but the position, so resuming needs no state.
+
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// An endless stream of items. In every epoch each picture comes once, or with mirroring twice: once
+/// plain and once flipped, at unrelated places.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    len: usize,
+    items: usize,
+    seed: u64,
+    epoch: Option<u64>,
+    order: Vec<usize>,
+}
+
+impl Sampler {
+    /// A stream over `len` pictures, with their mirror images if `xflip`.
+    ///
+    /// # Panics
+    /// If `len` is zero.
+    pub fn new(len: usize, xflip: bool, seed: u64) -> Self {
+        assert!(len > 0, "no pictures to draw from");
+        let items = if xflip { 2 * len } else { len };
+        Self { len, items, seed, epoch: None, order: (0..items).collect() }
+    }
+
+    /// The picture at `position` (counted in images from 0), `0..len`, and whether it is flipped.
+    ///
+    /// Positions may come in any order; going on within an epoch is cheap, entering one shuffles it.
+    pub fn item(&mut self, position: u64) -> (usize, bool) {
+        let items = self.items as u64;
+        self.enter(position / items);
+        let item = self.order[(position % items) as usize];
+        (item % self.len, item >= self.len)
+    }
+
+    fn enter(&mut self, epoch: u64) {
+        if self.epoch == Some(epoch) {
+            return;
+        }
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed[8..16].copy_from_slice(&epoch.to_le_bytes());
+        // Always from the sorted order: the result must not depend on epochs seen before.
+        self.order.clear();
+        self.order.extend(0..self.items);
+        self.order.shuffle(&mut ChaCha8Rng::from_seed(seed));
+        self.epoch = Some(epoch);
+    }
+}
