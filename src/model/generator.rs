@@ -1,0 +1,255 @@
+//! The generator: one of the contract, or any TorchScript that takes z and returns images.
+
+use super::contract::{CONTRACT_VERSION, GeneratorSpec};
+use super::script::ScriptModule;
+use anyhow::{Context, Result, bail, ensure};
+use std::path::Path;
+use tch::{Device, IValue, Kind, Tensor};
+
+/// Where the per-pixel noise comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoiseMode {
+    /// The noise images stored in the generator.
+    Const,
+    /// Fresh draws.
+    Random,
+    /// No noise.
+    None,
+}
+
+impl NoiseMode {
+    /// The word that the contract uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            NoiseMode::Const => "const",
+            NoiseMode::Random => "random",
+            NoiseMode::None => "none",
+        }
+    }
+}
+
+/// Truncation of w towards w_avg: lerp(w_avg, w, psi) on the first `cutoff` rows, or on all.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Truncation {
+    /// 1 leaves w alone, 0 gives w_avg.
+    pub psi: f64,
+    /// Number of ws rows that are truncated.
+    pub cutoff: Option<i64>,
+}
+
+impl Truncation {
+    /// No truncation.
+    pub const OFF: Truncation = Truncation { psi: 1.0, cutoff: None };
+}
+
+/// What was found out about a generator of somebody else's: only z -> image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ZOnlySpec {
+    /// Width of z.
+    pub z_dim: i64,
+    /// Height and width of the images.
+    pub img_resolution: i64,
+    /// 3 (RGB) or 1 (grey).
+    pub img_channels: i64,
+}
+
+enum Calls {
+    Contract(GeneratorSpec),
+    ZOnly(ZOnlySpec),
+}
+
+/// A generator loaded from a TorchScript file.
+pub struct Generator {
+    /// The module and its parameters.
+    pub script: ScriptModule,
+    calls: Calls,
+}
+
+/// Widths of z that are tried on a generator that does not say its own.
+const COMMON_Z_DIMS: [i64; 9] = [512, 256, 128, 64, 100, 1024, 32, 16, 8];
+
+impl Generator {
+    /// Loads a generator; `z_dim` helps with one that does not describe itself.
+    ///
+    /// # Errors
+    /// An unreadable file, a newer contract, a discriminator, or a module that no z fits.
+    pub fn load(path: &Path, device: Device, z_dim: Option<i64>) -> Result<Self> {
+        let script = ScriptModule::load(path, device)?;
+        let calls = match script.string_method("describe") {
+            Some(text) => Calls::Contract(parse_spec(path, &text)?),
+            None => Calls::ZOnly(probe(&script, z_dim)?),
+        };
+        Ok(Self { script, calls })
+    }
+
+    /// The contract's sizes; None for a generator that only takes z.
+    pub fn spec(&self) -> Option<&GeneratorSpec> {
+        match &self.calls {
+            Calls::Contract(spec) => Some(spec),
+            Calls::ZOnly(_) => None,
+        }
+    }
+
+    /// Width of z.
+    pub fn z_dim(&self) -> i64 {
+        match &self.calls {
+            Calls::Contract(spec) => spec.z_dim,
+            Calls::ZOnly(spec) => spec.z_dim,
+        }
+    }
+
+    /// Number of classes, 0 without labels.
+    pub fn c_dim(&self) -> i64 {
+        self.spec().map_or(0, |spec| spec.c_dim)
+    }
+
+    /// Height and width of the images.
+    pub fn img_resolution(&self) -> i64 {
+        match &self.calls {
+            Calls::Contract(spec) => spec.img_resolution,
+            Calls::ZOnly(spec) => spec.img_resolution,
+        }
+    }
+
+    /// 3 (RGB) or 1 (grey).
+    pub fn img_channels(&self) -> i64 {
+        match &self.calls {
+            Calls::Contract(spec) => spec.img_channels,
+            Calls::ZOnly(spec) => spec.img_channels,
+        }
+    }
+
+    /// Noise pixels of one image over all layers; 0 where noise cannot be given from outside.
+    pub fn noise_numel(&self) -> i64 {
+        self.spec().map_or(0, |spec| spec.noise_numel)
+    }
+
+    /// z [N, z_dim] (and c [N, c_dim]) -> ws [N, num_ws, w_dim].
+    ///
+    /// # Errors
+    /// The script's own, or that this generator has no mapping method.
+    pub fn mapping(
+        &self,
+        z: &Tensor,
+        c: Option<&Tensor>,
+        truncation: Truncation,
+        update_w_avg: bool,
+    ) -> Result<Tensor> {
+        ensure!(self.spec().is_some(), "'{}' only takes z: it has no mapping method", self.script.path.display());
+        let arguments = [
+            IValue::from(z.shallow_clone()),
+            optional(c),
+            IValue::Double(truncation.psi),
+            truncation.cutoff.map_or(IValue::None, IValue::Int),
+            IValue::Bool(update_w_avg),
+        ];
+        self.script.tensor_method("run_mapping", &arguments)
+    }
+
+    /// ws [N, num_ws, w_dim] -> images [N, C, R, R] in about [-1, 1]. `noise` [N, noise_numel]
+    /// replaces the draws of `NoiseMode::Random`.
+    ///
+    /// # Errors
+    /// The script's own, or that this generator has no synthesis method.
+    pub fn synthesis(&self, ws: &Tensor, mode: NoiseMode, noise: Option<&Tensor>) -> Result<Tensor> {
+        ensure!(self.spec().is_some(), "'{}' only takes z: it has no synthesis method", self.script.path.display());
+        let arguments = [IValue::from(ws.shallow_clone()), IValue::String(mode.name().into()), optional(noise)];
+        self.script.tensor_method("run_synthesis", &arguments)
+    }
+
+    /// z -> images, for any generator. One that only takes z ignores nothing silently: truncation
+    /// and labels are refused.
+    ///
+    /// # Errors
+    /// The script's own, or an option that this generator cannot follow.
+    pub fn images(
+        &self,
+        z: &Tensor,
+        c: Option<&Tensor>,
+        truncation: Truncation,
+        mode: NoiseMode,
+        noise: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        match &self.calls {
+            Calls::Contract(_) => self.synthesis(&self.mapping(z, c, truncation, false)?, mode, noise),
+            Calls::ZOnly(_) => {
+                let path = self.script.path.display();
+                ensure!(truncation == Truncation::OFF, "'{path}' only takes z: it cannot truncate; leave psi at 1");
+                ensure!(c.is_none(), "'{path}' only takes z: it has no labels");
+                self.script.tensor_method("forward", &[IValue::from(z.shallow_clone())])
+            }
+        }
+    }
+
+    /// The label row(s) of one class: c [n, c_dim] one-hot; None for a generator without labels.
+    ///
+    /// # Errors
+    /// A class asked of a generator without labels, none asked of one with, or one out of range.
+    pub fn class_labels(&self, class: Option<i64>, n: i64) -> Result<Option<Tensor>> {
+        let path = self.script.path.display();
+        match (self.c_dim(), class) {
+            (0, None) => Ok(None),
+            (0, Some(_)) => bail!("cannot use --class: '{path}' was trained without labels"),
+            (c_dim, None) => bail!("'{path}' is conditional: choose a class with --class 0 to {}", c_dim - 1),
+            (c_dim, Some(class)) if !(0..c_dim).contains(&class) => {
+                bail!("class {class} is not in '{path}': it has the classes 0 to {}", c_dim - 1)
+            }
+            (c_dim, Some(class)) => {
+                let c = Tensor::zeros([n, c_dim], (Kind::Float, self.script.device));
+                let _ = c.narrow(1, class, 1).fill_(1.0);
+                Ok(Some(c))
+            }
+        }
+    }
+}
+
+fn optional(tensor: Option<&Tensor>) -> IValue {
+    tensor.map_or(IValue::None, |tensor| IValue::from(tensor.shallow_clone()))
+}
+
+fn parse_spec(path: &Path, text: &str) -> Result<GeneratorSpec> {
+    let value: serde_json::Value = serde_json::from_str(text).with_context(|| {
+        format!("'{}': describe() is not JSON; export it again (weights/README.md)", path.display())
+    })?;
+    match value["kind"].as_str() {
+        Some("generator") => {}
+        Some(kind) => bail!("'{}' is a {kind}, a generator is expected; are the two files swapped?", path.display()),
+        None => bail!("'{}': describe() does not say its kind; export it again (weights/README.md)", path.display()),
+    }
+    let spec: GeneratorSpec = serde_json::from_value(value).with_context(|| {
+        format!("'{}': describe() lacks a size; export it again (weights/README.md)", path.display())
+    })?;
+    ensure!(
+        spec.contract == CONTRACT_VERSION,
+        "'{}' follows version {} of the contract, this program version {CONTRACT_VERSION}; export it again",
+        path.display(),
+        spec.contract
+    );
+    Ok(spec)
+}
+
+/// Finds the width of z and the shape of the images by calling forward(z) once or a few times.
+fn probe(script: &ScriptModule, z_dim: Option<i64>) -> Result<ZOnlySpec> {
+    let path = script.path.display();
+    let mut refusal = String::new();
+    let candidates = z_dim.map_or(COMMON_Z_DIMS.to_vec(), |z_dim| vec![z_dim]);
+    for &z_dim in &candidates {
+        let z = Tensor::zeros([2, z_dim], (Kind::Float, script.device));
+        match tch::no_grad(|| script.tensor_method("forward", &[IValue::from(z)])) {
+            Ok(images) => {
+                let size = images.size();
+                ensure!(
+                    size.len() == 4 && size[0] == 2 && size[2] == size[3] && [1, 3].contains(&size[1]),
+                    "'{path}' is no generator: forward(z) gives shape {size:?}, square images [N, 1 or 3, R, R] are expected"
+                );
+                return Ok(ZOnlySpec { z_dim, img_resolution: size[2], img_channels: size[1] });
+            }
+            Err(error) => refusal = error.to_string(),
+        }
+    }
+    bail!(
+        "'{path}' does not describe itself and its forward(z) refuses z of width {candidates:?}; give the width with \
+         --z-dim, or use a module of the contract (weights/README.md); last answer: {}",
+        refusal.chars().take(160).collect::<String>()
+    )
+}

@@ -1,0 +1,17 @@
+//! The TorchScript contract (weights/README.md) seen from Rust: generators, discriminators, and
+//! the flat parameter buffers that optimiser and EMA work on.
+
+mod contract;
+mod discriminator;
+mod flat;
+mod generator;
+mod pair;
+mod script;
+pub mod weights;
+
+pub use contract::{DiscriminatorSpec, GeneratorSpec};
+pub use discriminator::Discriminator;
+pub use flat::{FlatParameters, all_finite};
+pub use generator::{Generator, NoiseMode, Truncation, ZOnlySpec};
+pub use pair::check_pair;
+pub use script::{Parameter, ScriptModule};

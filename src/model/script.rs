@@ -1,0 +1,127 @@
+//! One TorchScript file: loading, its parameters, calling its methods, saving it again.
+
+use crate::io::atomic::replace_atomically;
+use crate::tensor::one_line;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::path::{Path, PathBuf};
+use tch::{CModule, Device, IValue, Tensor};
+
+/// A named tensor of a module: an alias, so writing to it changes the module.
+pub struct Parameter {
+    /// Dotted name, as in `synthesis.b4.conv1.weight`.
+    pub name: String,
+    /// The tensor itself.
+    pub tensor: Tensor,
+    /// Trained (true), or kept with the weights like `w_avg` and `noise_const` (false).
+    pub trainable: bool,
+}
+
+/// A loaded TorchScript module with its parameters.
+pub struct ScriptModule {
+    module: CModule,
+    /// The file it came from.
+    pub path: PathBuf,
+    /// Where it lives.
+    pub device: Device,
+    /// All parameters in the module's own order.
+    pub parameters: Vec<Parameter>,
+}
+
+impl ScriptModule {
+    /// Loads a TorchScript file onto a device.
+    ///
+    /// # Errors
+    /// A missing file, or one that libtorch cannot read as TorchScript.
+    pub fn load(path: &Path, device: Device) -> Result<Self> {
+        ensure!(path.exists(), "cannot load '{}': no such file", path.display());
+        ensure!(
+            path.is_file(),
+            "cannot load '{}': it is a folder, a TorchScript file (.pt) is expected",
+            path.display()
+        );
+        let module = CModule::load_on_device(path, device).map_err(|error| {
+            anyhow!(
+                "cannot load '{}' as TorchScript: {}; other checkpoint formats have to be imported first (README, import)",
+                path.display(),
+                shorten(&one_line(&error))
+            )
+        })?;
+        let parameters = module
+            .named_parameters()
+            .map_err(|error| anyhow!("cannot list the parameters of '{}': {}", path.display(), one_line(&error)))?
+            .into_iter()
+            .map(|(name, tensor)| Parameter { name, trainable: tensor.requires_grad(), tensor })
+            .collect();
+        Ok(Self { module, path: path.to_path_buf(), device, parameters })
+    }
+
+    /// Calls a method that returns one tensor.
+    ///
+    /// # Errors
+    /// Whatever the script raises, on one line, with the file's name.
+    pub fn tensor_method(&self, method: &str, arguments: &[IValue]) -> Result<Tensor> {
+        let result = match method {
+            "forward" => self.module.forward_is(arguments),
+            _ => self.module.method_is(method, arguments),
+        };
+        match result {
+            Ok(IValue::Tensor(tensor)) => Ok(tensor),
+            Ok(_) => bail!("'{}': {method} returned something other than one tensor", self.path.display()),
+            Err(error) => bail!("'{}': {method} failed: {}", self.path.display(), one_line(&error)),
+        }
+    }
+
+    /// Calls a method without arguments that returns a string; None when there is no such method.
+    pub fn string_method(&self, method: &str) -> Option<String> {
+        match self.module.method_is::<IValue>(method, &[]) {
+            Ok(IValue::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The provenance record stored in the module, `{}` where there is none.
+    pub fn provenance(&self) -> serde_json::Value {
+        let text = self.string_method("get_provenance").unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_else(|_| serde_json::json!({}))
+    }
+
+    /// Replaces the provenance record; modules made elsewhere have no place for one.
+    pub fn set_provenance(&self, record: &serde_json::Value) -> Result<()> {
+        self.module
+            .method_is("set_provenance", &[IValue::String(record.to_string())])
+            .map(|_| ())
+            .map_err(|error| anyhow!("'{}': set_provenance failed: {}", self.path.display(), one_line(&error)))
+    }
+
+    /// Number of values over all parameters: (trained, all).
+    pub fn parameter_counts(&self) -> (usize, usize) {
+        let count = |trained_only: bool| {
+            let chosen = self.parameters.iter().filter(|p| p.trainable || !trained_only);
+            chosen.map(|p| p.tensor.numel()).sum()
+        };
+        (count(true), count(false))
+    }
+
+    /// Saves the module with its present weights: written beside, then renamed.
+    ///
+    /// Parameters that are views into a flat buffer are saved as tensors of their own, so that
+    /// Python users of the file do not find them sharing memory.
+    pub fn save(&mut self, path: &Path) -> Result<()> {
+        let views: Vec<Tensor> = self.parameters.iter().map(|p| p.tensor.detach()).collect();
+        for (parameter, view) in self.parameters.iter_mut().zip(&views) {
+            parameter.tensor.set_data(&view.copy());
+        }
+        let saved = replace_atomically(path, |scratch| {
+            self.module.save(scratch).map_err(|error| anyhow!("{}", one_line(&error)))
+        });
+        for (parameter, view) in self.parameters.iter_mut().zip(&views) {
+            parameter.tensor.set_data(view);
+        }
+        saved.with_context(|| format!("cannot save the network to '{}'", path.display()))
+    }
+}
+
+/// The first sentence of libtorch's explanation is the useful one.
+fn shorten(message: &str) -> String {
+    message.chars().take(200).collect()
+}

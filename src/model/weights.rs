@@ -1,0 +1,171 @@
+//! Weights of networks in one safetensors file, under the names that are in circulation, with sizes
+//! and origin in its metadata; `scripts/make_pair.py --from-safetensors` makes TorchScript of it.
+
+use super::ScriptModule;
+use crate::io::atomic::replace_atomically;
+use crate::tensor::one_line;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// What a safetensors file holds.
+pub struct Weights {
+    /// The file.
+    pub path: PathBuf,
+    /// Free text by key.
+    pub metadata: HashMap<String, String>,
+    /// Names and tensors, sorted by name.
+    pub tensors: Vec<(String, Tensor)>,
+}
+
+/// Writes the parameters of `networks` as f32, each name after its network's prefix (`G.`, `D.` or
+/// nothing); the file appears whole or not at all.
+///
+/// The metadata holds `format` = `rootgan`; every size that a network describes, as Python would
+/// print it; and under `<prefix>description` and `<prefix>provenance` what the network says of itself.
+///
+/// # Errors
+/// A parameter that f32 cannot hold exactly, or a file that cannot be written.
+pub fn write(path: &Path, networks: &[(&str, &ScriptModule)]) -> Result<()> {
+    let mut named = Vec::new();
+    for (prefix, script) in networks {
+        for parameter in &script.parameters {
+            let values = Values::of(&parameter.tensor)
+                .with_context(|| format!("cannot export '{}' of '{}'", parameter.name, script.path.display()))?;
+            named.push((format!("{prefix}{}", parameter.name), values));
+        }
+    }
+    let metadata = metadata_of(networks);
+    replace_atomically(path, |scratch| Ok(safetensors::serialize_to_file(named, Some(metadata), scratch)?))
+}
+
+/// Reads a whole safetensors file; floats keep their precision.
+///
+/// # Errors
+/// An unreadable or damaged file, or a tensor that is not of floats.
+pub fn read(path: &Path) -> Result<Weights> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read '{}'", path.display()))?;
+    let damaged = |error: SafeTensorError| {
+        anyhow!("cannot read '{}' as safetensors: {error}; the file is damaged or cut short", path.display())
+    };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+    let mut tensors = Vec::with_capacity(file.len());
+    for (name, view) in file.iter() {
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            Dtype::F64 => Kind::Double,
+            other => bail!("cannot read '{}': '{name}' is of type {other}; weights are floats", path.display()),
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)
+            .map_err(|error| anyhow!("cannot read '{name}' of '{}': {}", path.display(), one_line(&error)))?;
+        tensors.push((name.to_owned(), tensor));
+    }
+    tensors.sort_by(|(left, _), (right, _)| left.cmp(right));
+    Ok(Weights { path: path.to_path_buf(), metadata: header.metadata().clone().unwrap_or_default(), tensors })
+}
+
+impl Weights {
+    /// Copies the tensors whose names begin with `prefix` into `module`.
+    ///
+    /// # Errors
+    /// A name that only one of the two has, or another shape; the module is then unchanged.
+    pub fn fill(&self, prefix: &str, module: &mut ScriptModule) -> Result<()> {
+        let mut ours: HashMap<&str, &Tensor> =
+            self.tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor))).collect();
+        let misfit = format!("the weights '{}' do not fit '{}'", self.path.display(), module.path.display());
+        let mut copies = Vec::with_capacity(module.parameters.len());
+        for parameter in &mut module.parameters {
+            let name = &parameter.name;
+            let source = ours.remove(name.as_str()).with_context(|| format!("{misfit}: they lack '{prefix}{name}'"))?;
+            ensure!(
+                source.size() == parameter.tensor.size(),
+                "{misfit}: '{prefix}{name}' has shape {:?}, expected {:?}",
+                source.size(),
+                parameter.tensor.size()
+            );
+            copies.push((&mut parameter.tensor, source));
+        }
+        if let Some(name) = ours.keys().min() {
+            bail!("{misfit}: there is no '{name}' there");
+        }
+        no_grad(|| copies.into_iter().for_each(|(tensor, source)| tensor.copy_(source)));
+        Ok(())
+    }
+}
+
+/// A contiguous f32 tensor on the CPU that safetensors can ask for its bytes.
+struct Values {
+    shape: Vec<usize>,
+    tensor: Tensor,
+}
+
+impl Values {
+    fn of(tensor: &Tensor) -> Result<Self> {
+        let kind = tensor.kind();
+        ensure!(
+            matches!(kind, Kind::Float | Kind::Half | Kind::BFloat16),
+            "its type is {kind:?}; only float, half and bfloat16 fit into f32"
+        );
+        let shape = tensor.size().iter().map(|&size| size as usize).collect();
+        let tensor = tensor
+            .detach()
+            .f_to(Device::Cpu)
+            .and_then(|tensor| tensor.f_totype(Kind::Float))
+            .and_then(|tensor| tensor.f_contiguous())
+            .map_err(|error| anyhow!("{}", one_line(&error)))?;
+        Ok(Self { shape, tensor })
+    }
+}
+
+impl View for Values {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = vec![0u8; self.data_len()];
+        self.tensor.f_copy_data_u8(&mut bytes, self.tensor.numel()).expect("f32 takes four bytes a value");
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.tensor.numel()
+    }
+}
+
+fn metadata_of(networks: &[(&str, &ScriptModule)]) -> HashMap<String, String> {
+    let mut metadata = HashMap::from([("format".to_owned(), "rootgan".to_owned())]);
+    for (prefix, script) in networks {
+        if let Some(description) = script.string_method("describe") {
+            if let Ok(Value::Object(sizes)) = serde_json::from_str(&description) {
+                let sizes = sizes.iter().filter(|(name, _)| !matches!(name.as_str(), "kind" | "contract"));
+                for (name, value) in sizes {
+                    metadata.entry(name.clone()).or_insert_with(|| as_python_prints(value));
+                }
+            }
+            metadata.insert(format!("{prefix}description"), description);
+        }
+        metadata.insert(format!("{prefix}provenance"), script.provenance().to_string());
+    }
+    metadata
+}
+
+fn as_python_prints(value: &Value) -> String {
+    match value {
+        Value::Null => "None".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
