@@ -1,0 +1,177 @@
+//! The options of a finetune run as the user gives them: flags, a JSON file, or both.
+//!
+//! One struct serves both, so that a flag and its key can never differ; a flag wins over the file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+/// The adversarial loss by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossKind {
+    /// k (1 + exp(-z))^(1/k)
+    #[default]
+    Rooted,
+    /// log(1 + exp(-z)), as in StyleGAN2
+    Logistic,
+}
+
+/// Declares [`Options`] with `or`, so that no option can be forgotten when flags and file are merged.
+macro_rules! options {
+    ($($(#[$attribute:meta])* $name:ident: $kind:ty,)*) => {
+        /// Everything that can be said about a run; what is left out takes its default.
+        #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct Options {
+            $($(#[$attribute])* pub $name: Option<$kind>,)*
+        }
+
+        impl Options {
+            /// These options, and `fallback`'s where these say nothing.
+            pub fn or(self, fallback: Self) -> Self {
+                Self { $($name: self.$name.or(fallback.$name),)* }
+            }
+        }
+    };
+}
+
+options! {
+    /// Generator to start from (TorchScript)
+    #[arg(long, value_name = "G.pt")]
+    generator: PathBuf,
+    /// Discriminator to start from (TorchScript)
+    #[arg(long, value_name = "D.pt")]
+    discriminator: PathBuf,
+    /// Folder of training pictures, searched at any depth
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Folder in which the run's own folder is made
+    #[arg(long, value_name = "DIR")]
+    outdir: PathBuf,
+    /// Words for the name of the run's folder [default: loss and batch]
+    #[arg(long, value_name = "TEXT")]
+    desc: String,
+    /// auto (CUDA if usable), cpu, cuda or cuda:N [default: auto]
+    #[arg(long)]
+    device: String,
+    /// Seed of every random number of the run [default: 0]
+    #[arg(long)]
+    seed: u64,
+    /// Width of z, for a generator that does not say it
+    #[arg(long)]
+    z_dim: i64,
+
+    /// Adversarial loss [default: rooted]
+    #[arg(long, help_heading = "Objective")]
+    loss: LossKind,
+    /// k of the rooted loss, at least 1 [default: 2]
+    #[arg(long, value_name = "K", help_heading = "Objective")]
+    root_k: f64,
+    /// Continue the rooted loss linearly beyond this slope |dL/dlogit| [default: none]
+    #[arg(long, value_name = "SLOPE", help_heading = "Objective")]
+    root_slope_cap: f64,
+    /// Weight of R1, 0 for none [default: 0.0002 resolution^2 / batch]
+    #[arg(long, value_name = "GAMMA", help_heading = "Objective")]
+    r1_gamma: f64,
+    /// Iterations between two R1 steps [default: 16]
+    #[arg(long, value_name = "N", help_heading = "Objective")]
+    r1_interval: u64,
+    /// Weight of path-length regularisation, 0 for none [default: 2]
+    #[arg(long, value_name = "WEIGHT", help_heading = "Objective")]
+    pl_weight: f64,
+    /// Iterations between two path-length steps [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Objective")]
+    pl_interval: u64,
+    /// Probability of mixing two styles [default: 0.9]
+    #[arg(long, value_name = "PROB", help_heading = "Objective")]
+    style_mixing: f64,
+
+    /// Length of the run in thousands of images [default: 1000]
+    #[arg(long, help_heading = "Training")]
+    kimg: f64,
+    /// Images per iteration [default: 4096 / resolution, 1 to 32]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    batch: u64,
+    /// Images computed at once, gradients being accumulated; lower it when memory is short [default: batch]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    micro_batch: u64,
+    /// Learning rate of the generator [default: 0.0025, from 1024 pixels on 0.002]
+    #[arg(long, value_name = "LR", help_heading = "Training")]
+    g_lr: f64,
+    /// Learning rate of the discriminator [default: as g-lr]
+    #[arg(long, value_name = "LR", help_heading = "Training")]
+    d_lr: f64,
+    /// Half-life of the averaged generator in thousands of images [default: 10 batch / 32]
+    #[arg(long, value_name = "KIMG", help_heading = "Training")]
+    ema_kimg: f64,
+    /// Bound that half-life to this share of the images seen, for training from scratch [default: none]
+    #[arg(long, value_name = "SHARE", help_heading = "Training")]
+    ema_rampup: f64,
+    /// Train on mirror images too [default: false]
+    #[arg(long, alias = "mirror", num_args = 0..=1, default_missing_value = "true", help_heading = "Training")]
+    xflip: bool,
+    /// Stop after this many iterations in a row without a finite gradient [default: 20]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    max_bad_steps: u64,
+
+    /// Thousands of images from one line of statistics to the next [default: 4]
+    #[arg(long, value_name = "KIMG", help_heading = "Output")]
+    tick_kimg: f64,
+    /// Ticks between two snapshots of the weights, 0 for only the last [default: 50]
+    #[arg(long, value_name = "TICKS", help_heading = "Output")]
+    snapshot_ticks: u64,
+    /// Ticks between two image grids, 0 for only the last [default: 50]
+    #[arg(long, value_name = "TICKS", help_heading = "Output")]
+    image_ticks: u64,
+    /// Pictures in a grid, as COLUMNSxROWS [default: what fits 7680x4320, at most 32x32]
+    #[arg(long, value_name = "CxR", help_heading = "Output")]
+    grid: super::GridSize,
+}
+
+impl Options {
+    /// Reads a JSON file whose keys are the flags with underscores; an unknown key is an error.
+    /// Relative paths in it count from the working directory.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no JSON, or has a key or value that no option takes.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration '{}'; check the path", path.display()))?;
+        let options = serde_json::from_str::<Self>(&text).with_context(|| {
+            format!("cannot use the configuration '{}'; its keys are the flags of `rootgan finetune`", path.display())
+        })?;
+        let value: serde_json::Value = serde_json::from_str(&text)?;
+        ensure!(value.is_object(), "cannot use the configuration '{}': it is no JSON object", path.display());
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let (_folder, path) = file(r#"{"root_k": 5, "batch": 8}"#);
+        let flags = Options { root_k: Some(20.0), ..Options::default() };
+        let merged = flags.or(Options::from_file(&path).unwrap());
+        assert_eq!((merged.root_k, merged.batch), (Some(20.0), Some(8)));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_those_allowed() {
+        let (_folder, path) = file(r#"{"root_kk": 5}"#);
+        let message = format!("{:#}", Options::from_file(&path).unwrap_err());
+        assert!(message.contains("root_kk") && message.contains("root_k`"), "{message}");
+    }
+}

@@ -1,0 +1,352 @@
+//! The settings of a run, all filled in and checked: what [`Options`] mean for a given pair.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::{LossKind, Options};
+use crate::ema::EmaSettings;
+use crate::io::grid::Grid;
+use crate::loss::{AdversarialLoss, Rooted};
+use crate::optimizer::AdamSettings;
+use crate::regularize::{PathLengthSettings, R1Settings};
+
+/// What the defaults and checks need to know of the networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkFacts {
+    /// Height and width of the images.
+    pub resolution: u64,
+    /// What the discriminator's minibatch standard deviation wants to divide a batch by.
+    pub mbstd_group_size: u64,
+    /// Whether the generator has the mapping and synthesis of the contract; without them path length
+    /// and style mixing are off.
+    pub has_ws: bool,
+}
+
+/// A grid's size as an option: `COLUMNSxROWS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GridSize {
+    /// Pictures side by side.
+    pub columns: usize,
+    /// Pictures on top of each other.
+    pub rows: usize,
+}
+
+/// Every setting of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunConfig {
+    /// Generator to start from.
+    pub generator: PathBuf,
+    /// Discriminator to start from.
+    pub discriminator: PathBuf,
+    /// Folder of pictures.
+    pub data: PathBuf,
+    /// Folder of runs.
+    pub outdir: PathBuf,
+    /// Words for the run's folder.
+    pub desc: String,
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// The objective.
+    pub loss: AdversarialLoss,
+    /// R1 on the discriminator.
+    pub r1: R1Settings,
+    /// Path length on the generator.
+    pub path_length: PathLengthSettings,
+    /// Probability of mixing two styles in one call.
+    pub style_mixing: f64,
+    /// Length of the run in images.
+    pub total_images: u64,
+    /// Images per iteration.
+    pub batch: u64,
+    /// Images computed at once.
+    pub micro_batch: u64,
+    /// The generator's optimiser.
+    pub g_adam: AdamSettings,
+    /// The discriminator's optimiser.
+    pub d_adam: AdamSettings,
+    /// The averaged generator.
+    pub ema: EmaSettings,
+    /// Whether mirror images are drawn too.
+    pub xflip: bool,
+    /// Iterations in a row without a finite gradient after which a run stops.
+    pub max_bad_steps: u64,
+    /// Images from one tick to the next.
+    pub tick_images: u64,
+    /// Ticks between snapshots; 0: only the last.
+    pub snapshot_ticks: u64,
+    /// Ticks between grids; 0: only the last.
+    pub image_ticks: u64,
+    /// Size of the preview grids.
+    pub grid: GridSize,
+    effective: Options,
+}
+
+impl RunConfig {
+    /// Fills in the defaults for these networks and checks every value.
+    ///
+    /// # Errors
+    /// One message with everything that is missing or out of range.
+    pub fn resolve(options: &Options, facts: NetworkFacts) -> Result<Self> {
+        let effective = with_defaults(options, facts);
+        let mut problems = Problems::default();
+        let config = Self::from_effective(effective, &mut problems);
+        check_ranges(&config.effective, facts, &mut problems);
+        match problems.0.is_empty() {
+            true => Ok(config),
+            false => bail!("cannot start: {}", problems.0.join("; ")),
+        }
+    }
+
+    /// Every option with its value, as `--config` would read it back.
+    pub fn effective(&self) -> &Options {
+        &self.effective
+    }
+
+    fn from_effective(o: Options, problems: &mut Problems) -> Self {
+        let mut path = |value: &Option<PathBuf>, flag: &str| {
+            problems.check(value.is_some(), || format!("--{flag} is missing"));
+            value.clone().unwrap_or_default()
+        };
+        let (generator, discriminator) = (path(&o.generator, "generator"), path(&o.discriminator, "discriminator"));
+        let (data, outdir) = (path(&o.data, "data"), path(&o.outdir, "outdir"));
+        let loss = match o.loss.unwrap_or_default() {
+            LossKind::Logistic => AdversarialLoss::Logistic,
+            LossKind::Rooted => match Rooted::new(number(o.root_k), o.root_slope_cap) {
+                Ok(rooted) => AdversarialLoss::Rooted(rooted),
+                Err(error) => {
+                    problems.check(false, || format!("--root-k or --root-slope-cap: {error}"));
+                    AdversarialLoss::Logistic
+                }
+            },
+        };
+        let (pl_interval, r1_interval) = (count(o.pl_interval), count(o.r1_interval));
+        Self {
+            generator,
+            discriminator,
+            data,
+            outdir,
+            desc: o.desc.clone().unwrap_or_default(),
+            seed: count(o.seed),
+            loss,
+            r1: R1Settings { gamma: number(o.r1_gamma), interval: r1_interval },
+            path_length: PathLengthSettings { weight: number(o.pl_weight), interval: pl_interval },
+            style_mixing: number(o.style_mixing),
+            total_images: images(o.kimg),
+            batch: count(o.batch),
+            micro_batch: count(o.micro_batch),
+            g_adam: AdamSettings::lazy(number(o.g_lr), pl_interval),
+            d_adam: AdamSettings::lazy(number(o.d_lr), r1_interval),
+            ema: EmaSettings { halflife_kimg: number(o.ema_kimg), rampup: o.ema_rampup },
+            xflip: o.xflip.unwrap_or_default(),
+            max_bad_steps: count(o.max_bad_steps),
+            tick_images: images(o.tick_kimg),
+            snapshot_ticks: count(o.snapshot_ticks),
+            image_ticks: count(o.image_ticks),
+            grid: o.grid.unwrap_or(GridSize { columns: 1, rows: 1 }),
+            effective: o,
+        }
+    }
+}
+
+/// The defaults of StyleGAN2-ADA's `auto` configuration, for one device.
+fn with_defaults(options: &Options, facts: NetworkFacts) -> Options {
+    let resolution = facts.resolution.max(1);
+    let batch = options.batch.unwrap_or((4096 / resolution).clamp(1, 32));
+    let g_lr = options.g_lr.unwrap_or(if resolution >= 1024 { 0.002 } else { 0.0025 });
+    let grid = Grid::for_resolution(resolution as usize, resolution as usize);
+    let loss = options.loss.unwrap_or_default();
+    let rooted = loss == LossKind::Rooted;
+    let root_k = options.root_k.unwrap_or(2.0);
+    let name = if rooted { format!("rooted{root_k}") } else { "logistic".to_owned() };
+    let defaults = Options {
+        desc: Some(format!("{name}-batch{batch}")),
+        device: Some("auto".to_owned()),
+        seed: Some(0),
+        loss: Some(loss),
+        root_k: rooted.then_some(root_k),
+        r1_gamma: Some(0.0002 * (resolution * resolution) as f64 / batch.max(1) as f64),
+        r1_interval: Some(16),
+        pl_weight: Some(2.0),
+        pl_interval: Some(4),
+        style_mixing: Some(0.9),
+        kimg: Some(1000.0),
+        batch: Some(batch),
+        micro_batch: Some(batch),
+        g_lr: Some(g_lr),
+        d_lr: Some(g_lr),
+        ema_kimg: Some(batch as f64 * 10.0 / 32.0),
+        xflip: Some(false),
+        max_bad_steps: Some(20),
+        tick_kimg: Some(4.0),
+        snapshot_ticks: Some(50),
+        image_ticks: Some(50),
+        grid: Some(GridSize { columns: grid.columns, rows: grid.rows }),
+        ..Options::default()
+    };
+    let mut effective = options.clone().or(defaults);
+    if !facts.has_ws {
+        (effective.pl_weight, effective.style_mixing) = (Some(0.0), Some(0.0));
+    }
+    effective
+}
+
+fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Problems) {
+    let (batch, micro) = (count(o.batch), count(o.micro_batch));
+    problems.check(batch > 0, || "--batch must be at least 1".to_owned());
+    problems.check(micro > 0, || "--micro-batch must be at least 1".to_owned());
+    if batch > 0 && micro > 0 {
+        problems.check(batch % micro == 0, || format!("--batch {batch} is not divisible by --micro-batch {micro}"));
+        let group = facts.mbstd_group_size.clamp(1, micro);
+        problems.check(micro % group == 0, || {
+            format!("the discriminator compares groups of {group} images: --micro-batch {micro} is not divisible by it")
+        });
+    }
+    for (value, flag) in [(o.g_lr, "g-lr"), (o.d_lr, "d-lr"), (o.kimg, "kimg"), (o.tick_kimg, "tick-kimg")] {
+        let value = number(value);
+        problems.check(value.is_finite() && value > 0.0, || format!("--{flag} must be above 0, not {value}"));
+    }
+    for (value, flag) in [(o.r1_gamma, "r1-gamma"), (o.pl_weight, "pl-weight"), (o.ema_kimg, "ema-kimg")] {
+        let value = number(value);
+        problems.check(value.is_finite() && value >= 0.0, || format!("--{flag} must be 0 or more, not {value}"));
+    }
+    for (value, flag) in
+        [(o.r1_interval, "r1-interval"), (o.pl_interval, "pl-interval"), (o.max_bad_steps, "max-bad-steps")]
+    {
+        problems.check(count(value) > 0, || format!("--{flag} must be at least 1"));
+    }
+    let mixing = number(o.style_mixing);
+    problems.check((0.0..=1.0).contains(&mixing), || format!("--style-mixing must be from 0 to 1, not {mixing}"));
+    let rampup = o.ema_rampup.unwrap_or(1.0);
+    problems.check(rampup.is_finite() && rampup > 0.0, || format!("--ema-rampup must be above 0, not {rampup}"));
+    if o.loss == Some(LossKind::Logistic) {
+        problems.check(o.root_k.is_none() && o.root_slope_cap.is_none(), || {
+            "--root-k and --root-slope-cap belong to --loss rooted".to_owned()
+        });
+    }
+}
+
+/// Everything that is wrong, so that the user hears of it at once.
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn check(&mut self, holds: bool, problem: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(problem());
+        }
+    }
+}
+
+fn number(value: Option<f64>) -> f64 {
+    value.unwrap_or(f64::NAN)
+}
+
+fn count(value: Option<u64>) -> u64 {
+    value.unwrap_or(0)
+}
+
+/// Thousands of images to images, at least 1.
+fn images(kimg: Option<f64>) -> u64 {
+    ((number(kimg) * 1000.0).round() as u64).max(1)
+}
+
+impl FromStr for GridSize {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let size = text.split_once('x').and_then(|(c, r)| Some((c.parse().ok()?, r.parse().ok()?)));
+        match size {
+            Some((columns, rows)) if (1..=256).contains(&columns) && (1..=256).contains(&rows) => {
+                Ok(Self { columns, rows })
+            }
+            _ => bail!("'{text}' is no grid; write COLUMNSxROWS with numbers from 1 to 256, as in 8x4"),
+        }
+    }
+}
+
+impl TryFrom<String> for GridSize {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<GridSize> for String {
+    fn from(size: GridSize) -> Self {
+        size.to_string()
+    }
+}
+
+impl fmt::Display for GridSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.columns, self.rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FACTS: NetworkFacts = NetworkFacts { resolution: 64, mbstd_group_size: 4, has_ws: true };
+
+    fn complete() -> Options {
+        let path = |name: &str| Some(PathBuf::from(name));
+        Options {
+            generator: path("g.pt"),
+            discriminator: path("d.pt"),
+            data: path("pictures"),
+            outdir: path("runs"),
+            ..Options::default()
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_auto_configuration() {
+        let config = RunConfig::resolve(&complete(), FACTS).unwrap();
+        assert_eq!((config.batch, config.micro_batch, config.ema.halflife_kimg), (32, 32, 10.0));
+        assert!((config.r1.gamma - 0.0256).abs() < 1e-12);
+        assert_eq!(config.grid, GridSize { columns: 32, rows: 32 });
+    }
+
+    #[test]
+    fn the_effective_options_mean_the_same_run() {
+        let config = RunConfig::resolve(&complete(), FACTS).unwrap();
+        let text = serde_json::to_string(config.effective()).unwrap();
+        let again: Options = serde_json::from_str(&text).unwrap();
+        assert_eq!(RunConfig::resolve(&again, FACTS).unwrap(), config);
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let options = Options {
+            root_k: Some(0.0),
+            batch: Some(12),
+            micro_batch: Some(5),
+            g_lr: Some(-1.0),
+            data: None,
+            ..complete()
+        };
+        let message = RunConfig::resolve(&options, FACTS).unwrap_err().to_string();
+        for part in [
+            "--data is missing",
+            "at least 1, not 0",
+            "12 is not divisible by --micro-batch 5",
+            "--g-lr",
+            "groups of 4",
+        ] {
+            assert!(message.contains(part), "'{part}' is not in '{message}'");
+        }
+    }
+
+    #[test]
+    fn without_ws_path_length_and_mixing_are_off() {
+        let config = RunConfig::resolve(&complete(), NetworkFacts { has_ws: false, ..FACTS }).unwrap();
+        assert_eq!((config.path_length.weight, config.style_mixing), (0.0, 0.0));
+    }
+}

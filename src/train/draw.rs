@@ -1,0 +1,48 @@
+//! What one call of the generator draws at random: latents, style mixing, noise.
+
+use rand::Rng;
+use tch::{Device, Kind, Tensor};
+
+use crate::model::{Generator, NoiseMode};
+
+/// A second style for the later rows of ws.
+#[derive(Debug)]
+pub struct Mixing {
+    /// z [N, z_dim] of the second style.
+    pub z: Tensor,
+    /// The first row of ws that it takes, 1 to num_ws - 1.
+    pub cutoff: i64,
+}
+
+/// The random part of one call.
+#[derive(Debug)]
+pub struct Draw {
+    /// z [N, z_dim].
+    pub z: Tensor,
+    /// Labels c [N, c_dim] of a conditional generator.
+    pub c: Option<Tensor>,
+    /// Style mixing, where it happens.
+    pub mixing: Option<Mixing>,
+    /// Where the per-pixel noise comes from.
+    pub noise: NoiseMode,
+}
+
+impl Draw {
+    /// Draws for `n` images: z from libtorch's seeded generator, the decision about mixing (with this
+    /// probability, one cutoff for all, uniform in [1, num_ws)) from `rng`.
+    pub fn sample(g: &Generator, n: u64, mixing_probability: f64, rng: &mut impl Rng) -> Self {
+        let device = g.script.device;
+        let z = normal(n, g.z_dim(), device);
+        // Drawn whatever the probability, so that it does not shift what comes after.
+        let (chance, place): (f64, f64) = (rng.random(), rng.random());
+        let mixing = g.spec().filter(|_| chance < mixing_probability).map(|spec| {
+            let cutoff = 1 + (place * (spec.num_ws - 1) as f64) as i64;
+            Mixing { z: normal(n, g.z_dim(), device), cutoff }
+        });
+        Self { z, c: None, mixing, noise: NoiseMode::Random }
+    }
+}
+
+fn normal(n: u64, z_dim: i64, device: Device) -> Tensor {
+    Tensor::randn([n as i64, z_dim], (Kind::Float, device))
+}

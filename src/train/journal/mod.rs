@@ -1,0 +1,65 @@
+//! What a run leaves for people to read: the log, a line of statistics a tick, TensorBoard.
+
+pub mod stats;
+mod tensorboard;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use self::stats::Summary;
+use self::tensorboard::EventFile;
+use crate::ui::{Bar, say};
+
+/// The open files of a run.
+pub struct Journal {
+    log: File,
+    stats: File,
+    events: EventFile,
+}
+
+impl Journal {
+    /// Creates `log.txt`, `stats.jsonl` and the event file in a run's folder.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn create(folder: &Path) -> Result<Self> {
+        let create = |name: &str| {
+            let path = folder.join(name);
+            File::create(&path).with_context(|| format!("cannot write '{}'", path.display()))
+        };
+        Ok(Self { log: create("log.txt")?, stats: create("stats.jsonl")?, events: EventFile::create(folder)? })
+    }
+
+    /// Shows a line (above the bar, where there is one) and keeps it in the log.
+    ///
+    /// # Errors
+    /// The log cannot be written.
+    pub fn say(&mut self, bar: Option<&Bar>, line: &str) -> Result<()> {
+        match bar {
+            Some(bar) => bar.println(line),
+            None => say(line),
+        }
+        writeln!(self.log, "{line}").context("cannot write log.txt; is the disk full?")
+    }
+
+    /// Adds one line to `stats.jsonl` and the means to TensorBoard at step = kimg.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn tick(&mut self, kimg: f64, summaries: &BTreeMap<String, Summary>) -> Result<()> {
+        let mut line: Map<String, Value> =
+            summaries.iter().map(|(name, summary)| (name.clone(), json!(summary))).collect();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
+        line.insert("timestamp".to_owned(), json!(now));
+        // serde_json writes what is not finite as null: always valid JSON.
+        writeln!(self.stats, "{}", Value::Object(line)).context("cannot write stats.jsonl; is the disk full?")?;
+        let means = summaries.iter().map(|(name, summary)| (name.as_str(), summary.mean));
+        self.events.scalars(kimg as i64, means)
+    }
+}

@@ -1,0 +1,76 @@
+//! Statistics between two ticks: number, mean, standard deviation and maximum of everything reported.
+//!
+//! Tensors are kept on their device until a tick asks, so reporting never waits for the device.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+/// What one name came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// How many values.
+    pub num: u64,
+    /// Their mean; not finite values included.
+    pub mean: f64,
+    /// Their standard deviation, dividing by num.
+    pub std: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// Values by name.
+#[derive(Default)]
+pub struct Statistics {
+    tensors: BTreeMap<String, Vec<Tensor>>,
+    numbers: BTreeMap<String, Vec<f64>>,
+}
+
+impl Statistics {
+    /// Adds every value of a tensor.
+    pub fn report(&mut self, name: &str, values: &Tensor) {
+        self.tensors.entry(name.to_owned()).or_default().push(values.detach().reshape([-1]));
+    }
+
+    /// Adds one value.
+    pub fn report_number(&mut self, name: &str, value: f64) {
+        self.numbers.entry(name.to_owned()).or_default().push(value);
+    }
+
+    /// Everything since the last call, by name.
+    pub fn take(&mut self) -> BTreeMap<String, Summary> {
+        let mut numbers = std::mem::take(&mut self.numbers);
+        for (name, tensors) in std::mem::take(&mut self.tensors) {
+            let all = Tensor::cat(&tensors, 0).to_device(Device::Cpu).to_kind(Kind::Double);
+            let mut values = vec![0f64; all.numel()];
+            let count = values.len();
+            all.copy_data(&mut values, count);
+            numbers.entry(name).or_default().extend(values);
+        }
+        numbers.into_iter().map(|(name, values)| (name, summarise(&values))).collect()
+    }
+}
+
+fn summarise(values: &[f64]) -> Summary {
+    let num = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / num;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / num;
+    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    Summary { num: values.len() as u64, mean, std: variance.sqrt(), max }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_and_numbers_of_a_name_are_pooled() {
+        let mut stats = Statistics::default();
+        stats.report("x", &Tensor::from_slice(&[1f32, 2.0]));
+        stats.report("x", &Tensor::from_slice(&[3f32]));
+        stats.report_number("x", 6.0);
+        let taken = stats.take();
+        assert_eq!(taken["x"], Summary { num: 4, mean: 3.0, std: 3.5f64.sqrt(), max: 6.0 });
+        assert!(stats.take().is_empty());
+    }
+}

@@ -1,0 +1,12 @@
+//! The finetune run: networks and phases, one iteration, the loop around it, and what it writes.
+
+pub mod draw;
+pub mod journal;
+pub mod networks;
+pub mod phases;
+pub mod preview;
+pub mod run;
+pub mod run_dir;
+pub mod step;
+
+pub use run::{Finetune, finetune};

@@ -1,0 +1,54 @@
+//! The folder of one run: `<outdir>/<next 5-digit number>-<data set>-<what>/`.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Makes the next free folder; two runs that start at once get different ones.
+///
+/// # Errors
+/// `outdir` cannot be made or written.
+pub fn create(outdir: &Path, dataset: &str, what: &str) -> Result<PathBuf> {
+    let refused = || format!("cannot make a run folder in '{}'; pass another --outdir", outdir.display());
+    fs::create_dir_all(outdir).with_context(refused)?;
+    let safe: String = what.chars().map(|c| if c.is_alphanumeric() || "._-+".contains(c) { c } else { '-' }).collect();
+    for number in next_number(outdir).with_context(refused)?..100_000 {
+        let folder = outdir.join(format!("{number:05}-{dataset}-{safe}"));
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(refused),
+        }
+    }
+    bail!("cannot make a run folder in '{}': it holds run 99999; pass another --outdir", outdir.display())
+}
+
+fn next_number(outdir: &Path) -> Result<u32> {
+    let mut next = 0;
+    for entry in fs::read_dir(outdir)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        let digits = name.split('-').next().filter(|digits| digits.len() == 5);
+        if let Some(number) = digits.and_then(|digits| digits.parse::<u32>().ok()) {
+            next = next.max(number + 1);
+        }
+    }
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_on_from_the_highest() {
+        let outdir = tempfile::tempdir().unwrap();
+        fs::create_dir(outdir.path().join("00041-cats-x")).unwrap();
+        fs::create_dir(outdir.path().join("notes")).unwrap();
+        let folder = create(outdir.path(), "cats", "rooted 2").unwrap();
+        assert!(folder.ends_with("00042-cats-rooted-2"));
+        assert!(create(outdir.path(), "cats", "x").unwrap().ends_with("00043-cats-x"));
+    }
+}

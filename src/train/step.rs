@@ -1,0 +1,263 @@
+//! One training iteration: the four phases in order, each with its optimiser step, then the average.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use rand_chacha::ChaCha8Rng;
+use tch::Tensor;
+
+use super::draw::Draw;
+use super::journal::stats::Statistics;
+use super::networks::Networks;
+use super::phases::{self, Adversarial, mean};
+use crate::config::RunConfig;
+use crate::model::{FlatParameters, all_finite};
+use crate::optimizer::Adam;
+use crate::regularize::MeanPathLength;
+use crate::tensor::device::synchronize;
+use crate::tensor::seed::{Stream, host_rng, seed_torch};
+
+/// Everything that changes from one iteration to the next.
+pub struct Trainer {
+    /// The networks.
+    pub networks: Networks,
+    /// Iterations done.
+    pub iteration: u64,
+    /// Real images seen.
+    pub seen_images: u64,
+    config: RunConfig,
+    g_adam: Adam,
+    d_adam: Adam,
+    pl_mean: MeanPathLength,
+    bad_steps: BadSteps,
+}
+
+/// Steps left out because a gradient was not finite.
+#[derive(Default)]
+struct BadSteps {
+    /// By phase: the discriminator's good steps say nothing of the generator.
+    in_a_row: [u64; 4],
+    /// What to tell the user, collected by the loop.
+    notices: Vec<String>,
+}
+
+/// A phase by its statistics' name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Gmain,
+    Greg,
+    Dmain,
+    Dreg,
+}
+
+impl Phase {
+    fn stream(self) -> Stream {
+        match self {
+            Phase::Gmain => Stream::GeneratorMain,
+            Phase::Greg => Stream::GeneratorReg,
+            Phase::Dmain => Stream::DiscriminatorMain,
+            Phase::Dreg => Stream::DiscriminatorReg,
+        }
+    }
+}
+
+impl Trainer {
+    /// At the beginning of a run.
+    pub fn new(networks: Networks, config: RunConfig) -> Self {
+        let g_adam = Adam::new(config.g_adam, &networks.g_flat.values);
+        let d_adam = Adam::new(config.d_adam, &networks.d_flat.values);
+        let pl_mean = MeanPathLength::new(networks.g.script.device);
+        let bad_steps = BadSteps::default();
+        Self { networks, iteration: 0, seen_images: 0, config, g_adam, d_adam, pl_mean, bad_steps }
+    }
+
+    /// The settings of the run.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// Trains on one batch of reals [batch, C, R, R] in [-1, 1].
+    ///
+    /// # Errors
+    /// A network that fails, or too many steps in a row without a finite gradient.
+    pub fn iterate(&mut self, reals: &Tensor, stats: &mut Statistics) -> Result<()> {
+        let due = |interval: u64| self.iteration.is_multiple_of(interval);
+        let (greg, dreg) = (due(self.config.path_length.interval), due(self.config.r1.interval));
+        self.timed(Phase::Gmain, stats, |t, stats| t.generator_main(stats))?;
+        if greg && self.config.path_length.weight > 0.0 {
+            self.timed(Phase::Greg, stats, |t, stats| t.generator_reg(stats))?;
+        }
+        self.timed(Phase::Dmain, stats, |t, stats| t.discriminator_main(reals, stats))?;
+        if dreg && self.config.r1.gamma > 0.0 {
+            self.timed(Phase::Dreg, stats, |t, stats| t.discriminator_reg(reals, stats))?;
+        }
+        let beta = self.config.ema.beta(self.config.batch, self.seen_images);
+        self.networks.update_ema(beta);
+        self.iteration += 1;
+        self.seen_images += self.config.batch;
+        Ok(())
+    }
+
+    /// What has to be told about left-out steps since the last call.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.bad_steps.notices)
+    }
+
+    fn timed(
+        &mut self,
+        phase: Phase,
+        stats: &mut Statistics,
+        work: impl FnOnce(&mut Self, &mut Statistics) -> Result<()>,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        work(self, stats).with_context(|| format!("phase {phase:?} of iteration {}", self.iteration))?;
+        synchronize(self.networks.g.script.device);
+        stats.report_number(&format!("Timing/{phase:?}"), begun.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn generator_main(&mut self, stats: &mut Statistics) -> Result<()> {
+        let Self { networks: n, config, .. } = &*self;
+        let gradient = self.accumulate(Phase::Gmain, |draw, _| {
+            let Adversarial { losses, logits } = phases::generator_main(&n.g, &n.d, &config.loss, &draw)?;
+            report_scores(stats, "fake", &logits);
+            stats.report("Loss/G/loss", &losses);
+            stats.report("Loss/G/slope", &config.loss.slope(&logits.detach()));
+            n.g_flat.gradient(&(mean(&losses) / self.rounds() as f64))
+        })?;
+        self.generator_step(Phase::Gmain, &gradient, stats)
+    }
+
+    /// On half as many images, as published: it costs more than twice the memory.
+    fn generator_reg(&mut self, stats: &mut Statistics) -> Result<()> {
+        let mut pl_mean = MeanPathLength { pl_mean: self.pl_mean.pl_mean.shallow_clone() };
+        let Self { networks: n, config, .. } = &*self;
+        let weight = config.path_length.weight;
+        let gain = config.path_length.interval as f64 / self.rounds() as f64;
+        let gradient = self.accumulate(Phase::Greg, |draw, _| {
+            let penalties = phases::generator_reg(&n.g, &mut pl_mean, &draw, None)?;
+            stats.report("Loss/pl_penalty", &penalties);
+            stats.report("Loss/G/reg", &(&penalties * weight));
+            n.g_flat.gradient(&(mean(&penalties) * (weight * gain)))
+        })?;
+        self.pl_mean = pl_mean;
+        self.generator_step(Phase::Greg, &gradient, stats)
+    }
+
+    /// Generated and real half one after the other, so that only one graph is alive.
+    fn discriminator_main(&mut self, reals: &Tensor, stats: &mut Statistics) -> Result<()> {
+        let Self { networks: n, config, .. } = &*self;
+        let share = 1.0 / self.rounds() as f64;
+        let gradient = self.accumulate(Phase::Dmain, |draw, round| {
+            let fake = phases::discriminator_fake(&n.g, &n.d, &config.loss, &draw)?;
+            report_scores(stats, "fake", &fake.logits);
+            let of_fake = n.d_flat.gradient(&(mean(&fake.losses) * share))?;
+            let images = self.micro_batch(reals, round);
+            let real = phases::discriminator_real(&n.d, &config.loss, &images, None)?;
+            report_scores(stats, "real", &real.logits);
+            stats.report("Loss/D/loss", &(fake.losses.detach() + real.losses.detach()));
+            stats.report("Loss/D/slope", &config.loss.slope(&Tensor::cat(&[-fake.logits, real.logits], 0).detach()));
+            Ok(of_fake + n.d_flat.gradient(&(mean(&real.losses) * share))?)
+        })?;
+        self.discriminator_step(Phase::Dmain, &gradient, stats)
+    }
+
+    fn discriminator_reg(&mut self, reals: &Tensor, stats: &mut Statistics) -> Result<()> {
+        let Self { networks: n, config, .. } = &*self;
+        let weight = config.r1.gamma / 2.0;
+        let gain = config.r1.interval as f64 / self.rounds() as f64;
+        let mut gradient: Option<Tensor> = None;
+        for round in 0..self.rounds() {
+            let norms = phases::discriminator_reg(&n.d, &self.micro_batch(reals, round), None)?;
+            stats.report("Loss/r1_penalty", &norms);
+            stats.report("Loss/D/reg", &(&norms * weight));
+            add(&mut gradient, n.d_flat.gradient(&(mean(&norms) * (weight * gain)))?);
+        }
+        let gradient = gradient.context("a batch has at least one micro-batch")?;
+        self.discriminator_step(Phase::Dreg, &gradient, stats)
+    }
+
+    /// The sum of what `of_round` gives for every micro-batch, each with its own draw.
+    fn accumulate(&self, phase: Phase, mut of_round: impl FnMut(Draw, u64) -> Result<Tensor>) -> Result<Tensor> {
+        let (config, mut rng) = (&self.config, self.seeded(phase));
+        let micro = config.micro_batch;
+        let images = if phase == Phase::Greg { (micro / 2).max(1) } else { micro };
+        let mut sum = None;
+        for round in 0..self.rounds() {
+            let draw = Draw::sample(&self.networks.g, images, config.style_mixing, &mut rng);
+            add(&mut sum, of_round(draw, round)?);
+        }
+        sum.context("a batch has at least one micro-batch")
+    }
+
+    fn seeded(&self, phase: Phase) -> ChaCha8Rng {
+        seed_torch(self.config.seed, self.iteration, phase.stream(), 0);
+        host_rng(self.config.seed, self.iteration, phase.stream(), 0)
+    }
+
+    fn rounds(&self) -> u64 {
+        self.config.batch / self.config.micro_batch
+    }
+
+    fn micro_batch(&self, reals: &Tensor, round: u64) -> Tensor {
+        let micro = self.config.micro_batch as i64;
+        reals.narrow(0, round as i64 * micro, micro)
+    }
+
+    fn generator_step(&mut self, phase: Phase, gradient: &Tensor, stats: &mut Statistics) -> Result<()> {
+        let applied = apply(&mut self.g_adam, &self.networks.g_flat, gradient);
+        self.note(phase, applied, stats)
+    }
+
+    fn discriminator_step(&mut self, phase: Phase, gradient: &Tensor, stats: &mut Statistics) -> Result<()> {
+        let applied = apply(&mut self.d_adam, &self.networks.d_flat, gradient);
+        self.note(phase, applied, stats)
+    }
+
+    fn note(&mut self, phase: Phase, applied: Applied, stats: &mut Statistics) -> Result<()> {
+        let Applied::LeftOut { parameter } = applied else {
+            self.bad_steps.in_a_row[phase as usize] = 0;
+            return Ok(());
+        };
+        self.bad_steps.in_a_row[phase as usize] += 1;
+        stats.report_number(&format!("Progress/skipped_{phase:?}"), 1.0);
+        let (iteration, in_a_row) = (self.iteration, self.bad_steps.in_a_row[phase as usize]);
+        let what = format!("iteration {iteration}: the gradient of {phase:?} is not finite, first in '{parameter}'");
+        if in_a_row >= self.config.max_bad_steps {
+            bail!(
+                "{what}; {in_a_row} steps in a row were left out; start again from the last snapshot with a lower \
+                 --g-lr and --d-lr, a higher --r1-gamma or a --root-slope-cap"
+            );
+        }
+        self.bad_steps.notices.push(format!("{what}; step left out ({in_a_row} in a row)"));
+        Ok(())
+    }
+}
+
+/// What became of a gradient.
+enum Applied {
+    Step,
+    LeftOut { parameter: String },
+}
+
+/// Takes the step, unless a value of the gradient is not finite.
+fn apply(adam: &mut Adam, flat: &FlatParameters, gradient: &Tensor) -> Applied {
+    if all_finite(gradient) {
+        adam.step(&flat.values, gradient);
+        return Applied::Step;
+    }
+    Applied::LeftOut { parameter: flat.first_non_finite(gradient).unwrap_or_default().to_owned() }
+}
+
+fn add(sum: &mut Option<Tensor>, term: Tensor) {
+    *sum = Some(match sum.take() {
+        Some(mut sum) => sum.g_add_(&term),
+        None => term,
+    });
+}
+
+fn report_scores(stats: &mut Statistics, of: &str, logits: &Tensor) {
+    let logits = logits.detach();
+    stats.report(&format!("Loss/signs/{of}"), &logits.sign());
+    stats.report(&format!("Loss/scores/{of}"), &logits);
+}
