@@ -1,0 +1,286 @@
+//! `rootgan dump`: many pictures for tools that compute FID. Picture i depends on the seed and i
+//! alone, so an interrupted dump goes on where it stopped.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+use tch::Device;
+
+use crate::commands::pictures::{Batch, Latents, PictureArgs, PictureSource, PngWriter};
+use crate::io::npz::{RowFile, npz_shape, write_npz};
+use crate::io::pixels::{grey_to_rgb, to_interleaved};
+use crate::io::record;
+use crate::io::snapshot::sha256;
+use crate::model::NoiseMode;
+use crate::tensor::images::ToBytes;
+use crate::tensor::latents::dump_latents;
+use crate::ui::{Bar, say};
+
+/// Make many pictures for tools that compute FID.
+#[derive(Debug, clap::Args)]
+pub struct DumpArgs {
+    /// The generator and how it is called.
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+    /// Folder for 000000.png, 000001.png, ..., or one file NAME.npz (arr_0, N x H x W x 3)
+    #[arg(long, value_name = "DIR_OR_FILE.npz")]
+    pub out: PathBuf,
+    /// How many pictures
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    pub count: u32,
+    /// Seed of the whole dump
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u32,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A generator that cannot be loaded or called, or a place that is not writable or holds the dump of
+/// another request.
+pub fn run(args: DumpArgs) -> Result<()> {
+    ensure!(args.count > 0, "cannot dump 0 pictures; pass --count 1 or more");
+    let out = args.out.display();
+    let as_npz = args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz"));
+    ensure!(
+        !as_npz || !args.out.is_dir(),
+        "cannot write '{out}': a folder of that name is in the way; pass another name"
+    );
+    ensure!(
+        as_npz || !args.out.is_file(),
+        "cannot dump to '{out}': it is a file; pass a folder, or a name that ends in .npz"
+    );
+    let source = PictureSource::open(&args.pictures, NoiseMode::Random)?;
+    let request = describe(&source, args.seed)?;
+    let dump = Dump { source, request, seed: args.seed, count: args.count as usize, out: args.out };
+    if as_npz { dump.to_npz() } else { dump.to_folder() }
+}
+
+/// What fixes every pixel of a dump, for its record.
+fn describe(source: &PictureSource, seed: u32) -> Result<Map<String, Value>> {
+    let noise_mode = source.generator.spec().map_or("its own", |_| source.noise_mode.name());
+    let fields = [
+        ("generator_sha256", json!(sha256(&source.generator.script.path)?)),
+        ("seed", json!(seed)),
+        ("psi", json!(source.truncation.psi)),
+        ("truncation_cutoff", json!(source.truncation.cutoff)),
+        ("noise_mode", json!(noise_mode)),
+        ("class", json!(source.class)),
+        ("z_dim", json!(source.generator.z_dim())),
+        ("resolution", json!(source.side())),
+        ("conversion", json!("trunc(clamp(127.5 x + 128))")),
+    ];
+    Ok(fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
+}
+
+struct Dump {
+    source: PictureSource,
+    request: Map<String, Value>,
+    seed: u32,
+    count: usize,
+    out: PathBuf,
+}
+
+impl Dump {
+    fn to_folder(&self) -> Result<()> {
+        make_folder(&self.out)?;
+        let present = pictures_in(&self.out)?;
+        record::claim(&self.out.join("dump.json"), &self.request, !present.is_empty())?;
+        self.check_held(present.last().map_or(0, |last| last + 1))?;
+        remove_leftovers(&self.out)?;
+        // A batch with a gap is made as a whole, so that its pictures are the same to the last bit.
+        let has_gap = |range: &Range<usize>| range.clone().any(|index| !present.contains(&index));
+        let batches: Vec<_> = self.source.batches(self.count).filter(has_gap).collect();
+        if self.begin(present.len()) {
+            let (out, picture_bytes) = (&self.out, self.source.picture_bytes());
+            let writer = PngWriter::new(&self.source)?;
+            let bar = Bar::new((self.count - present.len()) as u64, "dumping");
+            self.make(&batches, |batch| {
+                let pictures = (batch.first..).zip(batch.pixels.chunks_exact(picture_bytes));
+                let missing = pictures.filter(|(index, _)| !present.contains(index));
+                let named: Vec<_> = missing.map(|(index, planar)| (out.join(png_name(index)), planar)).collect();
+                writer.write(&named)?;
+                bar.inc(named.len() as u64);
+                Ok(())
+            })?;
+            bar.finish();
+        }
+        self.say_where();
+        Ok(())
+    }
+
+    fn to_npz(&self) -> Result<()> {
+        let (record, partial) = (beside(&self.out, ".json"), beside(&self.out, ".partial"));
+        if self.out.exists() {
+            record::claim(&record, &self.request, true)?;
+            let held = npz_shape(&self.out)?.first().map_or(0, |&rows| rows as usize);
+            ensure!(
+                held == self.count,
+                "cannot dump to '{}': it is finished with count {held}, this call asks for count {}; pass another --out",
+                self.out.display(),
+                self.count
+            );
+            self.begin(held);
+        } else {
+            make_folder(self.out.parent().unwrap_or(Path::new("")))?;
+            let begun = partial.metadata().is_ok_and(|file| file.len() > 0);
+            record::claim(&record, &self.request, begun)?;
+            self.fill_rows(&partial)?;
+            let side = self.source.side() as u64;
+            let bar = Bar::new(self.count as u64, "packing");
+            write_npz(&self.out, &partial, [self.count as u64, side, side, 3], |rows| bar.inc(rows))?;
+            bar.finish();
+        }
+        if partial.exists() {
+            std::fs::remove_file(&partial).with_context(|| format!("cannot remove '{}'", partial.display()))?;
+        }
+        self.say_where();
+        Ok(())
+    }
+
+    /// Gathers the rows of the archive, behind those that are there.
+    fn fill_rows(&self, partial: &Path) -> Result<()> {
+        let (picture_bytes, channels) = (self.source.picture_bytes(), self.source.channels());
+        let row_bytes = picture_bytes / channels * 3;
+        let mut rows = RowFile::open(partial, row_bytes as u64)?;
+        let held = rows.rows() as usize;
+        self.check_held(held)?;
+        let batches: Vec<_> = self.source.batches(self.count).filter(|range| range.end > held).collect();
+        self.begin(held);
+        let bar = Bar::new((self.count - held) as u64, "dumping");
+        self.make(&batches, |batch| {
+            // The first batch may be there in part; it is made as a whole for the same last bits.
+            let known = held.saturating_sub(batch.first) * picture_bytes;
+            let pictures = batch.pixels[known..].par_chunks_exact(picture_bytes);
+            let interleaved: Vec<Vec<u8>> = pictures.map(|planar| rgb_row(planar, channels)).collect();
+            rows.append(&interleaved.concat())?;
+            bar.inc(interleaved.len() as u64);
+            Ok(())
+        })?;
+        bar.finish();
+        Ok(())
+    }
+
+    fn make(&self, batches: &[Range<usize>], write: impl FnMut(Batch) -> Result<()> + Send) -> Result<()> {
+        let (z_dim, noise_numel) = (self.source.generator.z_dim(), self.source.noise_numel());
+        let draw = |range: Range<usize>| {
+            let (z, noise) = dump_latents(self.seed, range.start as u32, range.len(), z_dim, noise_numel, Device::Cpu);
+            Latents { z, noise, script_seed: (i64::from(self.seed) << 32) | range.start as i64 }
+        };
+        self.source.make(batches, ToBytes::Metric, draw, write)
+    }
+
+    /// Says how much is there already; whether something is left to do.
+    fn begin(&self, held: usize) -> bool {
+        match held {
+            0 => {}
+            _ if held < self.count => say(format!("going on: {held} of {} pictures are there", self.count)),
+            _ => say(format!("all {} pictures are there already", self.count)),
+        }
+        held < self.count
+    }
+
+    fn check_held(&self, held: usize) -> Result<()> {
+        ensure!(
+            held <= self.count,
+            "cannot dump to '{}': it holds count {held} already, this call asks for count {}; pass --count {held} or \
+             more, or another --out",
+            self.out.display(),
+            self.count
+        );
+        Ok(())
+    }
+
+    fn say_where(&self) {
+        println!("{} pictures: {}", self.count, self.out.display());
+    }
+}
+
+/// One picture as a row of the archive: H x W x 3, grey repeated.
+fn rgb_row(planar: &[u8], channels: usize) -> Vec<u8> {
+    if channels == 1 { to_interleaved(&grey_to_rgb(planar), 3) } else { to_interleaved(planar, channels) }
+}
+
+fn png_name(index: usize) -> String {
+    format!("{index:06}.png")
+}
+
+/// The index in a name that [`png_name`] makes.
+fn index_of(name: &str) -> Option<usize> {
+    let index = name.strip_suffix(".png")?.parse().ok()?;
+    (png_name(index) == name).then_some(index)
+}
+
+/// `NAME.npz` and `.json` to `NAME.npz.json`.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder '{}'; pass another --out", folder.display()))
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let context = || format!("cannot list the folder '{}'", folder.display());
+    let entries =
+        std::fs::read_dir(folder).with_context(context)?.collect::<Result<Vec<_>, _>>().with_context(context)?;
+    Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// The indices of the finished pictures: a file under its own name is complete.
+fn pictures_in(folder: &Path) -> Result<BTreeSet<usize>> {
+    Ok(names_in(folder)?.iter().filter_map(|name| index_of(name)).collect())
+}
+
+/// Removes what a killed dump was writing, `.000123.png.xxxxxx.png`: tools that take every png of a
+/// folder would count it.
+fn remove_leftovers(folder: &Path) -> Result<()> {
+    for name in names_in(folder)? {
+        let hidden = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".png")?.rsplit_once('.'));
+        if hidden.is_some_and(|(picture, _)| index_of(picture).is_some()) {
+            let path = folder.join(name);
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove '{}'", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_six_digits_and_more_where_needed() {
+        assert_eq!(png_name(7), "000007.png");
+        assert_eq!(png_name(1_234_567), "1234567.png");
+        assert_eq!(index_of("1234567.png"), Some(1_234_567));
+        for other in ["7.png", "0000007.png", "+00007.png", "cat.png", "000007.jpg", ".000007.png"] {
+            assert_eq!(index_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_leftovers_of_pictures_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".000007.png.AbCdEf.png", ".cat.png", "000007.png", ".000007.png"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        remove_leftovers(folder.path()).unwrap();
+        let mut left = names_in(folder.path()).unwrap();
+        left.sort();
+        assert_eq!(left, [".000007.png", ".cat.png", "000007.png"]);
+    }
+
+    #[test]
+    fn a_grey_picture_becomes_three_equal_channels() {
+        assert_eq!(rgb_row(&[5, 9], 1), [5, 5, 5, 9, 9, 9]);
+        assert_eq!(rgb_row(&[1, 2, 3, 4, 5, 6], 3), [1, 3, 5, 2, 4, 6]);
+    }
+}

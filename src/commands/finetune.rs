@@ -1,0 +1,79 @@
+//! `rootgan finetune`: trains a pair on a folder of pictures.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::config::{NetworkFacts, Options, RunConfig};
+use crate::data::{Dataset, DatasetOptions};
+use crate::tensor::device;
+use crate::train::networks::Networks;
+use crate::train::{Finetune, finetune};
+use crate::ui::say;
+
+/// Train a generator and discriminator on a folder of pictures.
+#[derive(Debug, clap::Args)]
+pub struct FinetuneArgs {
+    /// Take options from a JSON file whose keys are the flags below; flags given here win
+    #[arg(long, value_name = "FILE.json")]
+    pub config: Option<PathBuf>,
+    /// Check everything, print the options in effect, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What the run is told.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Anything wrong with options, networks, pictures or the output, on one line.
+pub fn run(args: FinetuneArgs) -> Result<()> {
+    let options = match &args.config {
+        Some(path) => args.options.or(Options::from_file(path)?),
+        None => args.options,
+    };
+    let (Some(generator), Some(discriminator)) = (&options.generator, &options.discriminator) else {
+        bail!("cannot start: pass the pair to start from as --generator G.pt and --discriminator D.pt");
+    };
+    let device = device::parse(options.device.as_deref().unwrap_or("auto"))?;
+    let networks = Networks::load(generator, discriminator, options.z_dim, device)?;
+    if networks.g.c_dim() > 0 {
+        bail!(
+            "cannot finetune '{}': it has labels for {} classes, and training with labels is not supported yet; \
+             pass a generator without labels",
+            generator.display(),
+            networks.g.c_dim()
+        );
+    }
+    let facts = NetworkFacts {
+        resolution: networks.g.img_resolution() as u64,
+        mbstd_group_size: networks.d.mbstd_group_size() as u64,
+        has_ws: networks.g.spec().is_some(),
+    };
+    let config = RunConfig::resolve(&options, facts)?;
+    let (dataset, report) = Dataset::open(
+        &config.data,
+        &DatasetOptions {
+            resolution: facts.resolution as u32,
+            channels: networks.g.img_channels() as u32,
+            cache_bytes: None,
+        },
+    )?;
+    let mut remarks = vec![format!("device: {}", device::name(device))];
+    remarks.extend(report.summary());
+    if !facts.has_ws {
+        let path = generator.display();
+        remarks.push(format!("'{path}' only takes z: path-length regularisation and style mixing are off"));
+    }
+    let effective = serde_json::to_string_pretty(config.effective()).context("cannot show the options")?;
+    if args.dry_run {
+        remarks.iter().for_each(say);
+        println!("{effective}");
+        return Ok(());
+    }
+    let folder = finetune(Finetune { config, networks, dataset, remarks })?;
+    println!("run directory: {}", folder.display());
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! `rootgan inspect`: what a file is, its sizes, and what cannot be done with it.
+
+use crate::commands::source::find_snapshot;
+use crate::io::snapshot::Network;
+use crate::model::{Discriminator, Generator, ScriptModule, weights};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use tch::{Device, IValue};
+
+/// What `rootgan inspect` takes.
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    /// TorchScript file, safetensors file, run directory, or any file of a snapshot
+    pub file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Width of z, for a generator that does not describe itself
+    #[arg(long, value_name = "N")]
+    pub z_dim: Option<i64>,
+}
+
+/// What is known about a file.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    /// One of generator, discriminator, z-only generator, other TorchScript, safetensors.
+    kind: &'static str,
+    /// Where in a run it belongs, for a run directory or snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<Value>,
+    sizes: Value,
+    parameters: Parameters,
+    methods: Vec<Method>,
+    /// What cannot be done with it, and why.
+    switched_off: Vec<String>,
+    provenance: Value,
+}
+
+/// Numbers of values.
+#[derive(Debug, Serialize)]
+struct Parameters {
+    tensors: usize,
+    all: usize,
+    trained: Option<usize>,
+}
+
+/// A method of the contract.
+#[derive(Debug, Serialize)]
+struct Method {
+    name: &'static str,
+    present: bool,
+}
+
+/// Methods of the contract, and what stands or falls with each.
+const GENERATOR_METHODS: [(&str, &str); 6] = [
+    ("forward", "everything: a generator is called through it"),
+    ("run_mapping", "path length, style mixing, truncation, w_avg and labels"),
+    ("run_synthesis", "path length, style mixing and the choice of noise"),
+    ("describe", "stored sizes (z is found by trial, or --z-dim) and everything of run_mapping and run_synthesis"),
+    ("get_provenance", "the record of where the weights come from"),
+    ("set_provenance", "writing that record into finetuned weights"),
+];
+const DISCRIMINATOR_METHODS: [(&str, &str); 4] = [
+    ("forward", "everything: a discriminator is called through it"),
+    ("describe", "labels, and the check of sizes and minibatch-stddev group against the generator and batch"),
+    ("get_provenance", "the record of where the weights come from"),
+    ("set_provenance", "writing that record into finetuned weights"),
+];
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// A file that is missing, damaged, or nothing that this program can use, with what it is instead.
+pub fn run(args: InspectArgs) -> Result<()> {
+    let report = report_on(&args.file, args.z_dim)?;
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print(&report),
+    }
+    Ok(())
+}
+
+fn report_on(path: &Path, z_dim: Option<i64>) -> Result<Report> {
+    match kind_of(path)? {
+        Kind::Snapshot => report_on_snapshot(path, z_dim),
+        Kind::TorchScript => report_on_script(path, z_dim),
+        Kind::Safetensors => report_on_safetensors(path),
+        Kind::Foreign(what, remedy) => {
+            bail!("'{}' is {what}, which is no network that rootgan can use; {remedy}", path.display())
+        }
+    }
+}
+
+/// All checksums, then the generator that `generate` would use.
+fn report_on_snapshot(path: &Path, z_dim: Option<i64>) -> Result<Report> {
+    let snapshot = find_snapshot(path)?;
+    let mut files = serde_json::Map::new();
+    for network in Network::ALL {
+        files.insert(network.name().into(), snapshot.checked(network)?.display().to_string().into());
+    }
+    let generator = report_on_script(&snapshot.g_ema, z_dim)?;
+    let record = json!({ "kimg": snapshot.kimg, "manifest": snapshot.manifest.display().to_string(), "files": files });
+    Ok(Report { file: path.display().to_string(), snapshot: Some(record), ..generator })
+}
+
+fn report_on_script(path: &Path, z_dim: Option<i64>) -> Result<Report> {
+    let script = ScriptModule::load(path, Device::Cpu)?;
+    let description: Value =
+        serde_json::from_str(&script.string_method("describe").unwrap_or_default()).unwrap_or(Value::Null);
+    let (kind, sizes, names): (&'static str, Value, &[(&'static str, &str)]) = match description["kind"].as_str() {
+        Some("discriminator") => {
+            ("discriminator", json!(Discriminator::load(path, Device::Cpu)?.spec()), &DISCRIMINATOR_METHODS)
+        }
+        Some(_) => ("generator", json!(Generator::load(path, Device::Cpu, z_dim)?.spec()), &GENERATOR_METHODS),
+        None => match Generator::load(path, Device::Cpu, z_dim) {
+            Ok(generator) => ("z-only generator", sizes_of_z_only(&generator), &GENERATOR_METHODS),
+            Err(error) if z_dim.is_some() => return Err(error),
+            Err(_) => ("other TorchScript", json!({}), &GENERATOR_METHODS),
+        },
+    };
+    let (trained, all) = script.parameter_counts();
+    let (methods, mut switched_off) = methods_of(&script, names);
+    if trained == 0 {
+        switched_off.push("finetuning (it has no trainable parameters: a frozen module?)".into());
+    }
+    if kind == "other TorchScript" {
+        switched_off = vec![
+            "use as a generator (forward takes no z of a common width; try --z-dim); a discriminator of another \
+             origin works if forward takes images and returns one logit each"
+                .into(),
+        ];
+    }
+    Ok(Report {
+        file: path.display().to_string(),
+        kind,
+        snapshot: None,
+        sizes,
+        parameters: Parameters { tensors: script.parameters.len(), all, trained: Some(trained) },
+        methods,
+        switched_off,
+        provenance: script.provenance(),
+    })
+}
+
+fn sizes_of_z_only(generator: &Generator) -> Value {
+    json!({
+        "z_dim": generator.z_dim(),
+        "img_resolution": generator.img_resolution(),
+        "img_channels": generator.img_channels(),
+    })
+}
+
+/// Which methods there are, and what is off without those that are not.
+fn methods_of(script: &ScriptModule, names: &[(&'static str, &str)]) -> (Vec<Method>, Vec<String>) {
+    let mut methods = Vec::with_capacity(names.len());
+    let mut switched_off = Vec::new();
+    for &(name, purpose) in names {
+        let present = has_method(script, name);
+        if !present {
+            switched_off.push(format!("{purpose} (no method {name})"));
+        }
+        methods.push(Method { name, present });
+    }
+    (methods, switched_off)
+}
+
+/// libtorch's C interface cannot list methods. A call with more arguments than any method takes is
+/// refused before anything runs, and for a missing method with its own words.
+fn has_method(script: &ScriptModule, name: &str) -> bool {
+    let too_many: Vec<IValue> = std::iter::repeat_with(|| IValue::None).take(64).collect();
+    match script.tensor_method(name, &too_many) {
+        Ok(_) => true,
+        Err(error) => !error.to_string().contains(&format!("Method '{name}' is not defined")),
+    }
+}
+
+fn report_on_safetensors(path: &Path) -> Result<Report> {
+    let mut file = weights::read(path)?;
+    let mut provenance = serde_json::Map::new();
+    for key in ["provenance", "G.provenance", "D.provenance"] {
+        if let Some(text) = file.metadata.remove(key) {
+            provenance.insert(key.to_owned(), parse_or_keep(text));
+        }
+    }
+    let sorted: BTreeMap<String, String> = file.metadata.into_iter().collect();
+    let sizes: Value = sorted.into_iter().map(|(key, text)| (key, parse_or_keep(text))).collect();
+    let all = file.tensors.iter().map(|(_, tensor)| tensor.numel()).sum();
+    let is_pair = ["G.", "D."].iter().all(|prefix| file.tensors.iter().any(|(name, _)| name.starts_with(prefix)));
+    let remedy = match is_pair {
+        true => "scripts/make_pair.py --from-safetensors makes TorchScript of it",
+        false => "G.* and D.* with sizes would make a pair, see weights/README.md",
+    };
+    Ok(Report {
+        file: path.display().to_string(),
+        kind: "safetensors",
+        snapshot: None,
+        sizes,
+        parameters: Parameters { tensors: file.tensors.len(), all, trained: None },
+        methods: Vec::new(),
+        switched_off: vec![format!("direct use (these are weights without a network); {remedy}")],
+        provenance: Value::Object(provenance),
+    })
+}
+
+fn parse_or_keep(text: String) -> Value {
+    serde_json::from_str(&text).unwrap_or(Value::String(text))
+}
+
+fn print(report: &Report) {
+    let line = |name: &str, text: &str| println!("  {name:<16} {text}");
+    println!("{}: {}", report.file, report.kind);
+    if let Some(snapshot) = &report.snapshot {
+        line("snapshot", &format!("at {} kimg, all checksums right", snapshot["kimg"]));
+        for (name, file) in snapshot["files"].as_object().into_iter().flatten() {
+            line(&format!("  {name}"), file.as_str().unwrap_or_default());
+        }
+        line("below", "the moving average of the generator, G_ema");
+    }
+    for (name, size) in report.sizes.as_object().into_iter().flatten() {
+        if name.ends_with("description") {
+            continue; // a safetensors file says these sizes twice
+        }
+        let text = match size {
+            Value::Null => "none".into(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        line(name, &text);
+    }
+    let Parameters { tensors, all, trained } = &report.parameters;
+    let trained = trained.map(|trained| format!("{trained} trained, ")).unwrap_or_default();
+    line("parameters", &format!("{trained}{all} in all, in {tensors} tensors"));
+    if !report.methods.is_empty() {
+        let present = report.methods.iter().filter(|method| method.present).map(|method| method.name);
+        line("methods", &present.collect::<Vec<_>>().join(", "));
+    }
+    match report.switched_off.is_empty() {
+        true => line("switched off", "nothing"),
+        false => report.switched_off.iter().for_each(|what| line("switched off", what)),
+    }
+    line("provenance", &report.provenance.to_string());
+}
+
+/// What a file is by its first bytes.
+enum Kind {
+    Snapshot,
+    TorchScript,
+    Safetensors,
+    /// What it is, and what to do.
+    Foreign(&'static str, &'static str),
+}
+
+const CONVERT: &str = "it has to be converted to TorchScript first (weights/README.md)";
+/// How far into a pickle the names of its classes are looked for.
+const HEAD_BYTES: u64 = 1 << 20;
+
+fn kind_of(path: &Path) -> Result<Kind> {
+    let shown = path.display();
+    if path.is_dir() || path.extension().is_some_and(|extension| extension == "json") {
+        return Ok(Kind::Snapshot);
+    }
+    if !path.exists() {
+        bail!("cannot inspect '{shown}': no such file or folder");
+    }
+    let mut head = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head))
+        .with_context(|| format!("cannot read '{shown}'"))?;
+    let has = |text: &str| head.windows(text.len()).any(|window| window == text.as_bytes());
+    Ok(match head.as_slice() {
+        [] => Kind::Foreign("an empty file", "copy or download it again"),
+        // First of all: the length that such a file begins with may look like any other magic.
+        [_, _, _, _, _, _, _, 0, b'{', ..] => Kind::Safetensors,
+        [b'P', b'K', 3, 4, ..] => kind_of_zip(path)?,
+        [0x80, 2..=5, ..] if has("torch_utils.persistence") => Kind::Foreign("an NVIDIA StyleGAN pickle", CONVERT),
+        [0x80, 2..=5, ..] if has("dnnlib.tflib") => Kind::Foreign("a pickle of the TensorFlow StyleGAN", CONVERT),
+        [0x80, 2..=5, ..] => Kind::Foreign("a Python pickle, perhaps of torch.save before torch 1.6", CONVERT),
+        [8, 1..=20, 0x12, ..] => Kind::Foreign("an ONNX model", CONVERT),
+        bytes if image::guess_format(bytes).is_ok() => {
+            Kind::Foreign("a picture", "put pictures into a folder and pass that with --data")
+        }
+        bytes if std::str::from_utf8(&bytes[..bytes.len().min(256)]).is_ok() => {
+            Kind::Foreign("a text file", "pass a TorchScript file (.pt), a run directory or a snapshot")
+        }
+        _ => Kind::Foreign("of a format unknown here", "pass a TorchScript file (.pt), a run directory or a snapshot"),
+    })
+}
+
+/// TorchScript, the checkpoints of Python's `torch.save` and NumPy's archives are all zip files.
+fn kind_of_zip(path: &Path) -> Result<Kind> {
+    let file = File::open(path).with_context(|| format!("cannot read '{}'", path.display()))?;
+    let Ok(archive) = zip::ZipArchive::new(file) else {
+        return Ok(Kind::Foreign("a damaged zip archive", "copy or download it again"));
+    };
+    let any = |ending: &str| archive.file_names().any(|name| name.ends_with(ending));
+    Ok(if any("/constants.pkl") {
+        Kind::TorchScript
+    } else if any("/data.pkl") {
+        Kind::Foreign("a checkpoint of Python's torch.save (rosinality's, say)", CONVERT)
+    } else if any(".npy") {
+        Kind::Foreign("a NumPy archive", "pass a TorchScript file (.pt)")
+    } else {
+        Kind::Foreign("a zip archive", "unpack it, and pass pictures as a folder with --data")
+    })
+}

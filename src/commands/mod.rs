@@ -1,0 +1,11 @@
+//! One file per subcommand: its flags, and what it does with the layers below.
+
+pub mod bench;
+pub mod devices;
+pub mod dump;
+pub mod export;
+pub mod finetune;
+pub mod generate;
+pub mod inspect;
+pub mod pictures;
+pub mod source;

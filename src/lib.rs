@@ -1,0 +1,56 @@
+//! rootgan: finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
+//!
+//! The layers, each importing only from those below (tests/layering.rs keeps it so): `cli`;
+//! `commands`; `train`; `config`; `loss`, `regularize`, `ema`, `optimizer`; `model`, `data`;
+//! `tensor`, `io`, `ui`.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod data;
+pub mod ema;
+pub mod io;
+pub mod loss;
+pub mod model;
+pub mod optimizer;
+pub mod regularize;
+pub mod tensor;
+pub mod train;
+pub mod ui;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use anyhow::{Result, anyhow};
+
+use cli::{Cli, Command};
+
+/// Runs what the command line asks for.
+///
+/// # Errors
+/// Whatever went wrong, to be shown on one line.
+pub fn run(cli: Cli) -> Result<()> {
+    tensor::device::configure_runtime();
+    let work = || match cli.command {
+        Command::Finetune(args) => commands::finetune::run(*args),
+        Command::Generate(args) => commands::generate::run(args),
+        Command::Dump(args) => commands::dump::run(args),
+        Command::Export(args) => commands::export::run(args),
+        Command::Inspect(args) => commands::inspect::run(args),
+        Command::Devices(args) => commands::devices::run(args),
+        Command::Bench(args) => commands::bench::run(args),
+    };
+    // Plain tensor operators panic where libtorch refuses, for lack of memory above all.
+    std::panic::set_hook(Box::new(|_| {}));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(explain_panic(&*panic)))
+}
+
+fn explain_panic(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
+    let fixed = panic.downcast_ref::<&str>().copied();
+    let text = fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    let text = text.split("Exception raised from").next().unwrap_or_default().replace("\\n", " ");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if text.contains("out of memory") || text.contains("can't allocate memory") {
+        return anyhow!("out of memory; pass a smaller --micro-batch (or --batch): {text}");
+    }
+    anyhow!("an operation failed that should not: {text}; please report it with the command")
+}
