@@ -1,0 +1,122 @@
+//! Fixtures of the integration tests: small networks made by the Python scripts, pictures, and the
+//! program itself.
+// Every test file compiles its own copy and uses a part of it.
+#![allow(dead_code)]
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// The smallest pair there is: 16x16, random weights, z and w of width 32.
+pub fn pair16() -> (PathBuf, PathBuf) {
+    let sizes = "--resolution 16 --z-dim 32 --w-dim 32 --mapping-layers 2 --channel-base 256 --channel-max 32";
+    pair("pair16", &sizes.split(' ').collect::<Vec<_>>(), None)
+}
+
+/// The pair whose weights are in a golden file, such as `net_uncond_r32.safetensors`.
+pub fn pair_from_golden(name: &str) -> (PathBuf, PathBuf) {
+    let file = golden_dir().join(name);
+    let stem = file.file_stem().expect("a file has a name").to_string_lossy();
+    pair(&stem, &[], Some(&file))
+}
+
+/// Where the golden vectors lie: `GOLDEN_DIR`, or `tests/golden`.
+pub fn golden_dir() -> PathBuf {
+    std::env::var_os("GOLDEN_DIR").map_or_else(|| root().join("tests/golden"), PathBuf::from)
+}
+
+/// The program on one thread: tests run side by side, and spinning threads slow each other down.
+pub fn rootgan() -> assert_cmd::Command {
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_rootgan"));
+    command.env("OMP_NUM_THREADS", "1");
+    command
+}
+
+/// Settings of libtorch for a test that calls the library itself; call it in each thread.
+pub fn configure_torch() {
+    rootgan::tensor::device::configure_runtime();
+    tch::set_num_threads(1);
+}
+
+/// Writes `n` pictures of `size` x `size` pixels, no two alike: a slope of two colours and a disc.
+pub fn picture_folder(folder: &Path, n: usize, size: u32) {
+    std::fs::create_dir_all(folder).expect("the folder can be made");
+    for index in 0..n {
+        let hue = (index * 83 % 256) as u8;
+        let centre = (size as i64 * (index as i64 % 5 + 1) / 6, size as i64 * (index as i64 % 3 + 1) / 4);
+        let radius = size as i64 / 5 + (index % 4) as i64;
+        let picture = image::RgbImage::from_fn(size, size, |x, y| {
+            let (dx, dy) = (i64::from(x) - centre.0, i64::from(y) - centre.1);
+            match dx * dx + dy * dy <= radius * radius {
+                true => image::Rgb([hue, 255 - hue, 128]),
+                false => image::Rgb([(x * 255 / size) as u8, (y * 255 / size) as u8, hue]),
+            }
+        });
+        picture.save(folder.join(format!("picture{index:03}.png"))).expect("the picture can be written");
+    }
+}
+
+/// Runs Python in the project's environment and returns what it printed.
+pub fn python(arguments: &[&str]) -> String {
+    let python = root().join(".venv/bin/python");
+    assert!(python.exists(), "'{}' is missing; run scripts/setup", python.display());
+    let output = Command::new(python)
+        .args(arguments)
+        .current_dir(root())
+        .env("OMP_NUM_THREADS", "1")
+        .output()
+        .expect("Python can be started");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "python {arguments:?} failed: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A pair of `scripts/make_pair.py`, made once per content of the scripts, arguments and weights.
+///
+/// Other test processes may be doing the same: each builds in a folder of its own and renames it;
+/// whoever comes second finds the place taken by an equal pair.
+fn pair(name: &str, arguments: &[&str], weights: Option<&Path>) -> (PathBuf, PathBuf) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = made.join(format!("{name}-{:016x}", key(arguments, weights)));
+    if !folder.exists() {
+        std::fs::create_dir_all(made).expect("the folder for test files can be made");
+        let scratch = tempfile::tempdir_in(made).expect("the folder for test files can be written");
+        let outdir = scratch.path().join("pair");
+        let mut all = vec!["scripts/make_pair.py", "--outdir", text(&outdir)];
+        all.extend(arguments);
+        all.extend(weights.iter().flat_map(|file| ["--from-safetensors", text(file)]));
+        python(&all);
+        let renamed = std::fs::rename(&outdir, &folder);
+        assert!(renamed.is_ok() || folder.exists(), "cannot keep '{}': {renamed:?}", folder.display());
+    }
+    (folder.join("generator.pt"), folder.join("discriminator.pt"))
+}
+
+fn key(arguments: &[&str], weights: Option<&Path>) -> u64 {
+    let networks = std::fs::read_dir(root().join("scripts/networks")).expect("scripts/networks is there");
+    let mut files: Vec<PathBuf> = networks.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "py"));
+    files.sort();
+    files.push(root().join("scripts/make_pair.py"));
+    files.extend(weights.map(Path::to_path_buf));
+    let mut hasher = DefaultHasher::new();
+    arguments.hash(&mut hasher);
+    for path in files {
+        let content = std::fs::read(&path).unwrap_or_else(|error| panic!("cannot read '{}': {error}", path.display()));
+        content.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("test files have plain names")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

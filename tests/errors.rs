@@ -1,0 +1,165 @@
+//! Whatever is wrong with a command is said on one line, with exit code 1: no panic, no backtrace.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+struct Stage {
+    folder: tempfile::TempDir,
+    generator: PathBuf,
+    discriminator: PathBuf,
+    data: PathBuf,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (generator, discriminator) = common::pair16();
+        let data = folder.path().join("pictures");
+        common::picture_folder(&data, 4, 16);
+        Self { folder, generator, discriminator, data }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A finetune command that would work, but for `changes`: flags that come later win.
+    fn finetune(&self, changes: &[&str]) -> assert_cmd::Command {
+        let mut command = common::rootgan();
+        command.args(["finetune", "--kimg", "0.008", "--batch", "8", "--device", "cpu"]);
+        command.args(["--generator", common::text(&self.generator)]);
+        command.args(["--discriminator", common::text(&self.discriminator)]);
+        command.args(["--data", common::text(&self.data)]);
+        command.args(["--outdir", common::text(&self.path("runs"))]);
+        command.args(changes);
+        command
+    }
+}
+
+/// Exit code 1 and a last line that is the only error and holds all `words`.
+fn refuses(command: &mut assert_cmd::Command, words: &[&str]) {
+    let output = command.assert().code(1).get_output().clone();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{text}");
+    assert_eq!(text.lines().last(), Some(errors[0]), "the error is the last line: {text}");
+    for word in words {
+        assert!(errors[0].contains(word), "'{word}' is not in '{}'", errors[0]);
+    }
+    for never in ["panicked", "Exception raised", "frame #", "RUST_BACKTRACE", "Traceback"] {
+        assert!(!text.contains(never), "'{never}' in {text}");
+    }
+}
+
+#[test]
+fn options_out_of_range_are_refused_together() {
+    let stage = Stage::new();
+    refuses(&mut stage.finetune(&["--root-k", "0"]), &["--root-k", "at least 1, not 0", "paper uses 2"]);
+    refuses(&mut stage.finetune(&["--root-k=-3", "--g-lr", "0"]), &["not -3", "--g-lr must be above 0"]);
+    refuses(&mut stage.finetune(&["--root-slope-cap", "0"]), &["slope cap must be finite and above 0"]);
+    refuses(&mut stage.finetune(&["--micro-batch", "3"]), &["--batch 8 is not divisible by --micro-batch 3"]);
+    refuses(&mut stage.finetune(&["--batch", "6"]), &["groups of 4 images", "--micro-batch 6 is not divisible"]);
+    refuses(&mut stage.finetune(&["--loss", "logistic", "--root-k", "3"]), &["belong to --loss rooted"]);
+    assert!(!stage.path("runs").exists(), "a refused run leaves no folder");
+}
+
+#[test]
+fn a_wrong_network_file_is_named_with_what_it_is() {
+    let stage = Stage::new();
+    let text = stage.path("notes.pt");
+    std::fs::write(&text, "hello").unwrap();
+    let folder = common::text(&stage.data);
+    refuses(&mut stage.finetune(&["--generator", "no/such.pt"]), &["no/such.pt", "no such file"]);
+    refuses(&mut stage.finetune(&["--generator", folder]), &["it is a folder"]);
+    refuses(&mut stage.finetune(&["--generator", common::text(&text)]), &["notes.pt' as TorchScript"]);
+    let (generator, discriminator) = (common::text(&stage.generator), common::text(&stage.discriminator));
+    refuses(&mut stage.finetune(&["--generator", discriminator]), &["is a discriminator", "swapped"]);
+    refuses(&mut stage.finetune(&["--discriminator", generator]), &["is a generator", "swapped"]);
+}
+
+#[test]
+fn a_pair_that_does_not_fit_names_both_files_and_sizes() {
+    let stage = Stage::new();
+    let (generator, _) = common::pair_from_golden("net_uncond_r32.safetensors");
+    let other = common::text(&generator);
+    let words = [other, "discriminator.pt", "makes 32x32 images", "expects 16x16"];
+    refuses(&mut stage.finetune(&["--generator", other]), &words);
+    let (generator, discriminator) = common::pair_from_golden("net_cond_r16_clamp.safetensors");
+    refuses(&mut stage.finetune(&["--discriminator", common::text(&discriminator)]), &["0 classes", "3"]);
+    let labelled = ["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)];
+    refuses(&mut stage.finetune(&labelled), &["labels", "3 classes", "not supported yet"]);
+}
+
+#[test]
+fn a_data_folder_without_usable_pictures_says_what_it_found() {
+    let stage = Stage::new();
+    let refuses_data = |path: &Path, words: &[&str]| {
+        refuses(&mut stage.finetune(&["--data", common::text(path)]), words);
+    };
+    refuses_data(&stage.path("nowhere"), &["nowhere", "check the path"]);
+    let zip = stage.path("pictures.zip");
+    std::fs::write(&zip, "PK").unwrap();
+    refuses_data(&zip, &["it is a file, not a folder", "unpack it"]);
+    let empty = stage.path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    refuses_data(&empty, &["no pictures in", "no files at all"]);
+    std::fs::write(empty.join("readme.txt"), "hello").unwrap();
+    refuses_data(&empty, &["1 other file (1 txt)"]);
+    std::fs::write(empty.join("a.jpg"), "not a jpeg").unwrap();
+    std::fs::write(empty.join("b.png"), []).unwrap();
+    refuses_data(&empty, &["2 of 2 are unreadable", "a.jpg", "not png, jpeg"]);
+}
+
+#[test]
+fn more_than_a_tenth_of_bad_pictures_is_an_error_and_a_tenth_is_not() {
+    let stage = Stage::new();
+    common::picture_folder(&stage.data, 9, 16);
+    std::fs::write(stage.data.join("cut.png"), &std::fs::read(stage.data.join("picture000.png")).unwrap()[..60])
+        .unwrap();
+    stage.finetune(&["--dry-run"]).assert().success();
+    std::fs::write(stage.data.join("second.png"), "x").unwrap();
+    refuses(&mut stage.finetune(&["--dry-run"]), &["2 of 11 are unreadable", "cut.png"]);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused_with_the_reason() {
+    let stage = Stage::new();
+    refuses(&mut stage.finetune(&["--device", "cuda:99"]), &["cuda:99", "cannot use device"]);
+    refuses(&mut stage.finetune(&["--device", "tpu"]), &["unknown device 'tpu'", "auto, cpu, cuda"]);
+    if !tch::utils::has_cuda() {
+        refuses(&mut stage.finetune(&["--device", "cuda"]), &["cannot use device 'cuda'", "pass --device cpu"]);
+    }
+}
+
+#[test]
+fn a_bad_configuration_names_the_file_and_key() {
+    let stage = Stage::new();
+    let config = stage.path("c.json");
+    let with = |text: &str, words: &[&str]| {
+        std::fs::write(&config, text).unwrap();
+        refuses(&mut stage.finetune(&["--config", common::text(&config)]), words);
+    };
+    with(r#"{"root_kk": 3}"#, &["c.json", "unknown field `root_kk`"]);
+    with(r#"{"root_k": "three"}"#, &["c.json", "invalid type"]);
+    with(r#"{"grid": "wide"}"#, &["'wide' is no grid"]);
+    with("{", &["c.json", "EOF"]);
+    with("[]", &["c.json"]);
+    refuses(&mut stage.finetune(&["--config", "none.json"]), &["none.json", "check the path"]);
+}
+
+#[test]
+fn an_output_place_that_cannot_be_written_is_named() {
+    let stage = Stage::new();
+    let file = stage.path("file");
+    std::fs::write(&file, "").unwrap();
+    refuses(&mut stage.finetune(&["--outdir", common::text(&file)]), &["cannot make a run folder", "--outdir"]);
+}
+
+#[test]
+fn what_is_missing_is_asked_for() {
+    refuses(common::rootgan().arg("finetune"), &["--generator G.pt", "--discriminator D.pt"]);
+    let (generator, discriminator) = common::pair16();
+    let pair = ["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)];
+    refuses(common::rootgan().arg("finetune").args(pair), &["--data is missing", "--outdir is missing"]);
+}

@@ -1,0 +1,232 @@
+//! A finetune run from end to end on a 16x16 pair: what it writes is checked for its content.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rootgan::io::snapshot::{Manifest, Network, find};
+use rootgan::model::{Generator, NoiseMode, Truncation};
+use rootgan::tensor::images::{ToBytes, bytes, to_u8};
+use serde_json::Value;
+use tch::{Device, Tensor, no_grad};
+
+const SIDE: u32 = 16;
+const BATCH: u64 = 8;
+
+/// Runs `finetune` on `data` with the 16x16 pair; returns the run's folder.
+fn finetune(data: &Path, outdir: &Path, flags: &[&str]) -> PathBuf {
+    let (generator, discriminator) = common::pair16();
+    let output = common::rootgan()
+        .args(["finetune", "--device", "cpu", "--batch", "8", "--grid", "4x3"])
+        .args(["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)])
+        .args(["--data", common::text(data), "--outdir", common::text(outdir)])
+        .args(flags)
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    let output = String::from_utf8(output).unwrap();
+    let last = output.lines().last().expect("the last line names the run");
+    PathBuf::from(last.strip_prefix("run directory: ").expect("the last line names the run"))
+}
+
+fn stats(run: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("stats.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn field(line: &Value, name: &str, part: &str) -> f64 {
+    line[name][part].as_f64().unwrap_or_else(|| panic!("no number {name} {part}"))
+}
+
+fn cells(path: &Path, columns: u32, rows: u32) -> Vec<Vec<u8>> {
+    let sheet = image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).into_rgb8();
+    assert_eq!((sheet.width(), sheet.height()), (columns * SIDE, rows * SIDE), "{}", path.display());
+    let places = (0..rows).flat_map(|row| (0..columns).map(move |column| (column * SIDE, row * SIDE)));
+    places.map(|(x, y)| image::imageops::crop_imm(&sheet, x, y, SIDE, SIDE).to_image().into_raw()).collect()
+}
+
+fn weights(path: &Path) -> Vec<(String, Tensor)> {
+    let generator = Generator::load(path, Device::Cpu, None).unwrap();
+    generator.script.parameters.iter().map(|p| (p.name.clone(), p.tensor.detach().copy())).collect()
+}
+
+fn differing(a: &[(String, Tensor)], b: &[(String, Tensor)]) -> BTreeSet<String> {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).filter(|((_, a), (_, b))| a != b).map(|((name, _), _)| name.clone()).collect()
+}
+
+/// One run, looked at from all sides: tests of one process share it.
+fn shared_run() -> (PathBuf, PathBuf) {
+    static RUN: std::sync::OnceLock<(tempfile::TempDir, PathBuf)> = std::sync::OnceLock::new();
+    let (folder, run) = RUN.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("discs");
+        common::picture_folder(&data, 20, SIDE);
+        std::fs::write(data.join("broken.png"), "no picture").unwrap();
+        let flags = ["--kimg", "0.2", "--tick-kimg", "0.064", "--snapshot-ticks", "2", "--image-ticks", "1"];
+        let run = finetune(&data, &folder.path().join("runs"), &flags);
+        (folder, run)
+    });
+    (folder.path().join("discs"), run.clone())
+}
+
+#[test]
+fn the_folder_and_options_are_those_asked_for() {
+    let (data, run) = shared_run();
+    assert!(run.ends_with("00000-discs-rooted2-batch8"), "{}", run.display());
+    let options: Value = serde_json::from_slice(&std::fs::read(run.join("training_options.json")).unwrap()).unwrap();
+    assert_eq!((options["loss"].as_str(), options["root_k"].as_f64()), (Some("rooted"), Some(2.0)));
+    assert_eq!(options["data"].as_str(), Some(common::text(&data)));
+    // 0.0002 * 16^2 / 8
+    assert!((options["r1_gamma"].as_f64().unwrap() - 0.0064).abs() < 1e-12);
+    let log = std::fs::read_to_string(run.join("log.txt")).unwrap();
+    assert!(log.contains("20 of 21 usable") && log.contains("broken.png"), "{log}");
+    assert!(log.contains("tick 0 ") && log.contains("sec/kimg") && log.contains("augment 0.000"), "{log}");
+}
+
+#[test]
+fn the_statistics_count_every_image_of_every_phase() {
+    let (_, run) = shared_run();
+    let lines = stats(&run);
+    let ticks: Vec<f64> = lines.iter().map(|line| field(line, "Progress/tick", "mean")).collect();
+    assert_eq!(ticks, [0.0, 1.0, 2.0, 3.0, 4.0][..lines.len()]);
+    assert!((field(lines.last().unwrap(), "Progress/kimg", "mean") - 0.2).abs() < 1e-9);
+    let total = |name: &str| lines.iter().filter_map(|line| line[name]["num"].as_f64()).sum::<f64>();
+    let iterations = 25.0;
+    assert_eq!(total("Loss/G/loss"), iterations * BATCH as f64);
+    assert_eq!(total("Loss/scores/real"), iterations * BATCH as f64);
+    // Generator and discriminator phase.
+    assert_eq!(total("Loss/scores/fake"), 2.0 * iterations * BATCH as f64);
+    // Iterations 0, 4, ..., 24 on half a batch, and 0 and 16 on a whole one.
+    assert_eq!(total("Loss/pl_penalty"), 7.0 * (BATCH / 2) as f64);
+    assert_eq!(total("Loss/r1_penalty"), 2.0 * BATCH as f64);
+    for line in &lines {
+        // Every term of the rooted loss is above k = 2; the slope at its mean is positive.
+        assert!(field(line, "Loss/G/loss", "mean") > 2.0 && field(line, "Loss/D/loss", "mean") > 4.0);
+        assert!(field(line, "Loss/G/slope", "max") > 0.0);
+        assert!(line["timestamp"].as_f64().unwrap() > 1.7e9);
+    }
+    for name in ["Timing/Gmain", "Timing/Greg", "Timing/Dmain", "Timing/Dreg", "Timing/sec_per_kimg"] {
+        assert!(field(&lines[0], name, "mean") > 0.0, "{name}");
+    }
+}
+
+#[test]
+fn the_grid_of_reals_holds_the_pictures() {
+    let (data, run) = shared_run();
+    let mut pictures = BTreeSet::new();
+    for entry in std::fs::read_dir(data).unwrap().flatten() {
+        if let Ok(picture) = image::open(entry.path()) {
+            pictures.insert(picture.into_rgb8().into_raw());
+        }
+    }
+    let reals = cells(&run.join("reals.png"), 4, 3);
+    assert!(reals.iter().all(|cell| pictures.contains(cell)));
+    assert_eq!(reals.iter().collect::<BTreeSet<_>>().len(), 12, "a picture comes twice");
+}
+
+#[test]
+fn the_grids_are_the_averaged_generators_pictures() {
+    common::configure_torch();
+    let (_, run) = shared_run();
+    let (start, _) = common::pair16();
+    let snapshot = find(&run).unwrap();
+    // The grid's latents: the run's seed and its own stream.
+    rootgan::tensor::seed::seed_torch(0, 0, rootgan::tensor::seed::Stream::Grid, 0);
+    let z = Tensor::randn([12, 32], (tch::Kind::Float, Device::Cpu));
+    for (generator, grid) in [(&start, "fakes_init.png"), (&snapshot.g_ema, "fakes000000.png")] {
+        let generator = Generator::load(generator, Device::Cpu, None).unwrap();
+        let images = no_grad(|| generator.images(&z, None, Truncation::OFF, NoiseMode::Const, None).unwrap());
+        let expected = bytes(&to_u8(&images, ToBytes::Round));
+        for (index, cell) in cells(&run.join(grid), 4, 3).iter().enumerate() {
+            let planes = &expected[index * 768..(index + 1) * 768];
+            let expected = rootgan::io::pixels::to_interleaved(planes, 3);
+            let worst = cell.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
+            // The batch differs, so sums round differently: one grey level.
+            assert!(worst <= Some(1), "{grid}, picture {index}: {worst:?}");
+        }
+    }
+}
+
+#[test]
+fn the_snapshot_has_trained_every_part_and_says_how() {
+    common::configure_torch();
+    let (_, run) = shared_run();
+    let (start, _) = common::pair16();
+    let files = find(&run).unwrap();
+    let manifest = Manifest::read(&files.manifest).unwrap();
+    assert_eq!(manifest.seen_images, 200);
+    for network in Network::ALL {
+        manifest.checked(&files.manifest, network).unwrap();
+    }
+    let (begun, g, g_ema) = (weights(&start), weights(&files.g), weights(&files.g_ema));
+    let frozen = |name: &str| name.ends_with("noise_const") || name.ends_with("resample_filter");
+    let expected: BTreeSet<String> = begun.iter().map(|(name, _)| name.clone()).filter(|name| !frozen(name)).collect();
+    assert_eq!(differing(&begun, &g), expected);
+    assert_eq!(differing(&begun, &g_ema), expected);
+    // The average lags behind: it differs from G in everything that is trained, and takes w_avg over.
+    let lagging: BTreeSet<String> = expected.into_iter().filter(|name| name != "mapping.w_avg").collect();
+    assert_eq!(differing(&g, &g_ema), lagging);
+    let record = Generator::load(&files.g_ema, Device::Cpu, None).unwrap().script.provenance();
+    assert_eq!((record["dataset"].as_str(), record["seen_images"].as_u64()), (Some("discs"), Some(200)));
+    assert_eq!(record["parents"]["generator"]["seed"].as_u64(), Some(0));
+}
+
+#[test]
+fn dump_and_export_of_the_run_are_its_averaged_generator() {
+    common::configure_torch();
+    let (_, run) = shared_run();
+    let folder = tempfile::tempdir().unwrap();
+    let (dump, export) = (folder.path().join("dump"), folder.path().join("export"));
+    let from = ["--from", common::text(&run), "--out"];
+    common::rootgan().arg("dump").args(from).arg(&dump).args(["--count", "3", "--device", "cpu"]).assert().success();
+    common::rootgan().arg("export").args(from).arg(&export).assert().success();
+    let exported = export.join("generator.pt");
+    assert!(differing(&weights(&exported), &weights(&find(&run).unwrap().g_ema)).is_empty());
+    let generator = Generator::load(&exported, Device::Cpu, None).unwrap();
+    let noise_numel = generator.noise_numel();
+    let (z, noise) = rootgan::tensor::latents::dump_latents(0, 0, 3, 32, noise_numel, Device::Cpu);
+    let images = no_grad(|| generator.images(&z, None, Truncation::OFF, NoiseMode::Random, Some(&noise)).unwrap());
+    let expected = bytes(&to_u8(&images, ToBytes::Metric));
+    for index in 0..3 {
+        let picture = image::open(dump.join(format!("{index:06}.png"))).unwrap().into_rgb8().into_raw();
+        assert_eq!(picture, rootgan::io::pixels::to_interleaved(&expected[index * 768..(index + 1) * 768], 3));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_weights_and_another_seed_others() {
+    common::configure_torch();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("discs");
+    common::picture_folder(&data, 10, SIDE);
+    let run = |flags: &[&str]| {
+        let flags = [&["--kimg", "0.04", "--xflip"], flags].concat();
+        weights(&find(&finetune(&data, &folder.path().join("runs"), &flags)).unwrap().g)
+    };
+    let first = run(&["--seed", "3"]);
+    assert!(differing(&first, &run(&["--seed", "3"])).is_empty());
+    assert!(!differing(&first, &run(&["--seed", "4"])).is_empty());
+}
+
+#[test]
+fn training_on_one_colour_moves_the_pictures_towards_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("red");
+    std::fs::create_dir(&data).unwrap();
+    image::RgbImage::from_pixel(SIDE, SIDE, image::Rgb([220, 30, 40])).save(data.join("red.png")).unwrap();
+    for (loss, flags) in [("rooted", ["--root-slope-cap", "50"].as_slice()), ("logistic", &[])] {
+        let flags = [&["--kimg", "2", "--ema-kimg", "0.1", "--micro-batch", "4", "--loss", loss], flags].concat();
+        let run = finetune(&data, &folder.path().join("runs"), &flags);
+        let distance = |grid: &str| {
+            let cells = cells(&run.join(grid), 4, 3).concat();
+            let off = cells.chunks_exact(3).flat_map(|p| [p[0].abs_diff(220), p[1].abs_diff(30), p[2].abs_diff(40)]);
+            off.map(f64::from).sum::<f64>() / cells.len() as f64
+        };
+        let (before, after) = (distance("fakes_init.png"), distance("fakes000002.png"));
+        assert!(after < 0.6 * before, "{loss}: {before} grey levels off before, {after} after");
+    }
+}

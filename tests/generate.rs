@@ -1,0 +1,120 @@
+//! `rootgan generate`: single pictures and grids of seeds, and what is refused.
+// Helpers are not test functions to clippy, but they are tests all the same.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::Path;
+
+use assert_cmd::assert::Assert;
+use common::{pair16, python, rootgan, text};
+use image::RgbImage;
+use predicates::str::contains;
+
+const SIDE: u32 = 16;
+
+fn generate(generator: &Path, seeds: &str, options: &[&str]) -> Assert {
+    let mut command = rootgan();
+    command.args(["generate", "--device", "cpu", "--generator", text(generator), "--seeds", seeds]);
+    command.args(options).assert()
+}
+
+fn generate16(seeds: &str, options: &[&str]) -> Assert {
+    generate(&pair16().0, seeds, options)
+}
+
+fn read(path: &Path) -> RgbImage {
+    image::open(path).unwrap_or_else(|error| panic!("'{}': {error}", path.display())).to_rgb8()
+}
+
+fn furthest(a: &RgbImage, b: &RgbImage) -> u8 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}
+
+#[test]
+fn single_pictures_are_the_cells_of_the_grid() {
+    let place = tempfile::tempdir().unwrap();
+    let (outdir, grid) = (place.path().join("singles"), place.path().join("sheets/grid.png"));
+    let options = ["--outdir", text(&outdir), "--grid", text(&grid), "--columns", "3", "--batch", "2"];
+    generate16("0-3,1042", &options).success().stdout(contains("5 pictures"));
+    let sheet = read(&grid);
+    assert_eq!(sheet.dimensions(), (3 * SIDE, 2 * SIDE));
+    for (cell, seed) in (0..).zip(["0000", "0001", "0002", "0003", "1042"]) {
+        let single = read(&outdir.join(format!("seed{seed}.png")));
+        let (x, y) = (cell % 3 * SIDE, cell / 3 * SIDE);
+        let inside = image::imageops::crop_imm(&sheet, x, y, SIDE, SIDE).to_image();
+        assert!(inside == single, "seed {seed}");
+    }
+    let last = image::imageops::crop_imm(&sheet, 2 * SIDE, SIDE, SIDE, SIDE).to_image();
+    assert!(last.as_raw().iter().all(|&value| value == 0), "the cell that is left over is black");
+    assert_eq!(std::fs::read_dir(&outdir).unwrap().count(), 5);
+}
+
+#[test]
+fn a_seed_is_the_same_picture_in_any_company_and_noise_mode_random() {
+    let place = tempfile::tempdir().unwrap();
+    let (alone, among) = (place.path().join("alone"), place.path().join("among"));
+    let mode = |outdir| ["--noise-mode", "random", "--batch", "4", "--outdir", text(outdir)];
+    generate16("5", &mode(&alone)).success();
+    generate16("3-7", &mode(&among)).success();
+    assert!(furthest(&read(&alone.join("seed0005.png")), &read(&among.join("seed0005.png"))) <= 1);
+}
+
+#[test]
+fn psi_zero_makes_every_seed_the_average_picture() {
+    let place = tempfile::tempdir().unwrap();
+    let outdir = text(place.path());
+    generate16("1,2", &["--outdir", outdir, "--psi", "0", "--noise-mode", "none"]).success();
+    let (one, two) = (read(&place.path().join("seed0001.png")), read(&place.path().join("seed0002.png")));
+    assert!(furthest(&one, &two) <= 1);
+    generate16("1,2", &["--outdir", outdir]).success();
+    let (one, two) = (read(&place.path().join("seed0001.png")), read(&place.path().join("seed0002.png")));
+    assert!(furthest(&one, &two) > 1);
+}
+
+/// `numpy.random.RandomState(42).randn(3)` is 0.4967, -0.1383, 0.6477: pictures whose colours are z.
+#[test]
+fn seed_42_is_the_one_of_numpy() {
+    let place = tempfile::tempdir().unwrap();
+    let (script, generator) = (place.path().join("make.py"), place.path().join("z.pt"));
+    let code = "import sys, torch\n\
+                class G(torch.nn.Module):\n    \
+                    def forward(self, z):\n        \
+                        return z[:, :3].reshape(-1, 3, 1, 1).repeat(1, 1, 16, 16)\n\
+                torch.jit.script(G()).save(sys.argv[1])\n";
+    std::fs::write(&script, code).unwrap();
+    python(&[text(&script), text(&generator)]);
+    generate(&generator, "42", &["--outdir", text(place.path())]).success();
+    // rint((x + 1) * 127.5)
+    let picture = read(&place.path().join("seed0042.png"));
+    assert!(picture.pixels().all(|pixel| pixel.0 == [191, 110, 210]), "{:?}", picture.get_pixel(0, 0));
+}
+
+#[test]
+fn no_images_leaves_only_the_grid() {
+    let place = tempfile::tempdir().unwrap();
+    let (outdir, grid) = (place.path().join("singles"), place.path().join("grid.png"));
+    generate16("0-4", &["--outdir", text(&outdir), "--grid", text(&grid), "--no-images"]).success();
+    assert!(!outdir.exists());
+    assert_eq!(read(&grid).dimensions(), (3 * SIDE, 2 * SIDE));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_one_line() {
+    let place = tempfile::tempdir().unwrap();
+    let outdir = ["--outdir", text(place.path())];
+    let with = |more: &[&'static str]| [&outdir[..], more].concat();
+    generate16("1,x", &outdir).code(1).stderr(contains("'x' is neither a number"));
+    generate16("9-3", &outdir).code(1).stderr(contains("write 3-9"));
+    generate16("1", &[]).code(1).stderr(contains("--outdir DIR"));
+    generate16("1", &with(&["--no-images"])).code(1).stderr(contains("nothing to write"));
+    generate16("1", &with(&["--class", "2"])).code(1).stderr(contains("without labels"));
+    generate16("1", &with(&["--columns", "0"])).code(1).stderr(contains("--columns 1 or more"));
+    generate16("1", &with(&["--batch", "0"])).code(1).stderr(contains("--batch 1 or more"));
+    generate16("1", &["--grid", "grid.jpg"]).code(1).stderr(contains("ends in .png"));
+    generate(Path::new("nowhere.pt"), "1", &outdir).code(1).stderr(contains("'nowhere.pt': no such file"));
+    let missing = rootgan().args(["generate", "--seeds", "1", "--outdir", text(place.path())]).assert();
+    missing.code(1).stderr(contains("--generator"));
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
