@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use assert_cmd::assert::Assert;
@@ -105,6 +106,30 @@ fn deleted_pictures_come_back_the_same() {
     assert_eq!(names(place.path()), before);
     assert!(read_folder(place.path(), 10) == whole, "the same pixels");
     assert_eq!(std::fs::metadata(place.path().join("000002.png")).unwrap().modified().unwrap(), kept);
+}
+
+/// What a power cut leaves of pictures that were not synced.
+#[test]
+fn empty_and_cut_pictures_are_made_again_and_the_others_left_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let options = ["--count", "10", "--batch", "4"];
+    dump16(place.path(), &options).success();
+    let (before, whole) = (names(place.path()), read_folder(place.path(), 10));
+    let path = |index: usize| place.path().join(format!("{index:06}.png"));
+    let cut = std::fs::read(path(1)).unwrap();
+    std::fs::write(path(1), &cut[..cut.len() / 2]).unwrap();
+    std::fs::write(path(2), "").unwrap();
+    let file = |index| std::fs::metadata(path(index)).map(|file| (file.ino(), file.modified().unwrap())).unwrap();
+    let files: Vec<_> = (0..10).map(file).collect();
+    let said = contains("2 pictures are empty or cut short").and(contains("8 of 10 pictures are there"));
+    dump16(place.path(), &options).success().stderr(said);
+    assert_eq!(names(place.path()), before);
+    assert!(read_folder(place.path(), 10) == whole, "the same pixels");
+    let touched: Vec<usize> = (0..10).filter(|&index| file(index) != files[index]).collect();
+    assert_eq!(touched, [1, 2]);
+    // Even if nothing is whole, the folder stays that of its first request.
+    (0..10).for_each(|index| std::fs::write(path(index), "").unwrap());
+    dump16(place.path(), &["--count", "10", "--seed", "3"]).code(1).stderr(contains("asks for seed 3"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tch::Device;
 
 use crate::commands::pictures::{Batch, Latents, PictureArgs, PictureSource, PngWriter};
 use crate::io::npz::{RowFile, npz_shape, write_npz};
-use crate::io::pixels::{grey_to_rgb, to_interleaved};
+use crate::io::pixels::{encode_png_unsynced, grey_to_rgb, png_is_whole, to_interleaved};
 use crate::io::record;
 use crate::io::snapshot::sha256;
 use crate::model::NoiseMode;
@@ -88,16 +88,20 @@ struct Dump {
 impl Dump {
     fn to_folder(&self) -> Result<()> {
         make_folder(&self.out)?;
-        let present = pictures_in(&self.out)?;
-        record::claim(&self.out.join("dump.json"), &self.request, !present.is_empty())?;
-        self.check_held(present.last().map_or(0, |last| last + 1))?;
+        let named = pictures_in(&self.out)?;
+        record::claim(&self.out.join("dump.json"), &self.request, !named.is_empty())?;
+        self.check_held(named.last().map_or(0, |last| last + 1))?;
         remove_leftovers(&self.out)?;
+        let present = whole_among(&self.out, &named);
+        if present.len() < named.len() {
+            say(format!("{} pictures are empty or cut short and are made again", named.len() - present.len()));
+        }
         // A batch with a gap is made as a whole, so that its pictures are the same to the last bit.
         let has_gap = |range: &Range<usize>| range.clone().any(|index| !present.contains(&index));
         let batches: Vec<_> = self.source.batches(self.count).filter(has_gap).collect();
         if self.begin(present.len()) {
             let (out, picture_bytes) = (&self.out, self.source.picture_bytes());
-            let writer = PngWriter::new(&self.source)?;
+            let writer = PngWriter::new(&self.source, encode_png_unsynced)?;
             let bar = Bar::new((self.count - present.len()) as u64, "dumping");
             self.make(&batches, |batch| {
                 let pictures = (batch.first..).zip(batch.pixels.chunks_exact(picture_bytes));
@@ -234,9 +238,14 @@ fn names_in(folder: &Path) -> Result<Vec<String>> {
     Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
-/// The indices of the finished pictures: a file under its own name is complete.
+/// The indices of the files that are named like pictures.
 fn pictures_in(folder: &Path) -> Result<BTreeSet<usize>> {
     Ok(names_in(folder)?.iter().filter_map(|name| index_of(name)).collect())
+}
+
+/// Those that are complete: a power cut may have taken the content of what had its name already.
+fn whole_among(folder: &Path, named: &BTreeSet<usize>) -> BTreeSet<usize> {
+    named.par_iter().copied().filter(|&index| png_is_whole(&folder.join(png_name(index)))).collect()
 }
 
 /// Removes what a killed dump was writing, `.000123.png.xxxxxx.png`: tools that take every png of a

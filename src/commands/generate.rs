@@ -8,6 +8,7 @@ use tch::Device;
 
 use crate::commands::pictures::{Batch, Latents, PictureArgs, PictureSource, PngWriter};
 use crate::io::grid::save_grid;
+use crate::io::pixels::encode_png;
 use crate::model::NoiseMode;
 use crate::tensor::images::ToBytes;
 use crate::tensor::latents::latents_of_seeds;
@@ -84,7 +85,7 @@ fn make(source: &PictureSource, seeds: &[u32], outdir: Option<&Path>, keep: bool
         let z = both.narrow(1, 0, z_dim);
         Latents { z, noise: both.narrow(1, z_dim, noise_numel), script_seed }
     };
-    let writer = PngWriter::new(source)?;
+    let writer = PngWriter::new(source, encode_png)?;
     let bar = Bar::new(seeds.len() as u64, "making pictures");
     let (picture_bytes, mut kept) = (source.picture_bytes(), Vec::new());
     let write = |batch: Batch| {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use tch::{Tensor, no_grad};
 
 use crate::commands::source::load_generator;
-use crate::io::pixels::{encode_png, to_interleaved};
+use crate::io::pixels::to_interleaved;
 use crate::model::{Generator, NoiseMode, Truncation};
 use crate::tensor::device;
 use crate::tensor::images::{ToBytes, bytes, to_u8};
@@ -218,24 +218,29 @@ fn default_batch(side: i64) -> usize {
     ((1 << 22) / (side * side).max(1)).clamp(1, 32) as usize
 }
 
+/// [`encode_png`](crate::io::pixels::encode_png) or its fellow without syncing: file, interleaved
+/// pixels, width, height, channels.
+pub type Encode = fn(&Path, &[u8], usize, usize, usize) -> Result<()>;
+
 /// Encodes pictures on threads of its own, so that whoever draws latents need not wait for them.
 pub struct PngWriter {
     pool: rayon::ThreadPool,
+    encode: Encode,
     side: usize,
     channels: usize,
 }
 
 impl PngWriter {
-    /// For the pictures of `source`.
+    /// For the pictures of `source`, which `encode` writes one by one.
     ///
     /// # Errors
     /// The system refuses threads.
-    pub fn new(source: &PictureSource) -> Result<Self> {
+    pub fn new(source: &PictureSource, encode: Encode) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .thread_name(|index| format!("png-{index}"))
             .build()
             .context("cannot start the threads that encode pictures; lower the number of processes")?;
-        Ok(Self { pool, side: source.side(), channels: source.channels() })
+        Ok(Self { pool, encode, side: source.side(), channels: source.channels() })
     }
 
     /// Writes planar pictures to their files, all at the same time.
@@ -244,7 +249,7 @@ impl PngWriter {
     /// A file that cannot be written.
     pub fn write(&self, pictures: &[(PathBuf, &[u8])]) -> Result<()> {
         let encode = |(path, planar): &(PathBuf, &[u8])| {
-            encode_png(path, &to_interleaved(planar, self.channels), self.side, self.side, self.channels)
+            (self.encode)(path, &to_interleaved(planar, self.channels), self.side, self.side, self.channels)
         };
         self.pool.install(|| pictures.par_iter().try_for_each(encode))
     }

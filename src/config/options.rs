@@ -39,6 +39,15 @@ macro_rules! options {
 }
 
 options! {
+    /// What a configuration file is for, in words; for people only.
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    about: String,
+    /// What it led to when it was measured, and where; for people only.
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    expected: String,
+
     /// Generator to start from (TorchScript)
     #[arg(long, value_name = "G.pt")]
     generator: PathBuf,

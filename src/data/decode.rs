@@ -137,6 +137,8 @@ fn square_planes(
 ) -> Result<(Vec<u8>, PictureNotes)> {
     let (width, height) = (image.width(), image.height());
     let side = width.min(height);
+    // The canvas of a gif can be empty where its frames are not.
+    ensure!(side > 0, "it has no pixels");
     notes.was_upscaled = side < resolution;
     let image =
         if width == height { image } else { image.crop_imm((width - side) / 2, (height - side) / 2, side, side) };

@@ -1,11 +1,12 @@
 //! Finds the pictures under a folder, in an order that is the same on every machine.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use walkdir::{DirEntry, WalkDir};
+use walkdir::WalkDir;
 
 /// Files with these extensions (in any case) are pictures; what they really hold shows when decoding.
 pub const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif"];
@@ -23,11 +24,13 @@ pub fn list_images(root: &Path) -> Result<Vec<PathBuf>> {
     let mut pictures = Vec::new();
     let mut others = BTreeMap::<String, usize>::new();
     let walk = WalkDir::new(root).follow_links(true);
-    for entry in walk.into_iter().filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry)) {
+    for entry in walk.into_iter().filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name())) {
         let (path, is_file) = match entry {
             Ok(entry) => (entry.path().to_owned(), entry.file_type().is_file()),
             Err(error) if error.loop_ancestor().is_some() => continue,
             Err(error) => match dangling_link(&error) {
+                // Such as the locks of Emacs, `.#name`.
+                Some(path) if path.file_name().is_some_and(is_hidden) => continue,
                 Some(path) => (path, true),
                 None => {
                     let action = format!("cannot list the pictures in '{}'", root.display());
@@ -71,8 +74,7 @@ fn check_is_folder(root: &Path) -> Result<()> {
     bail!("cannot read pictures from '{}': it is a file, not a folder; {remedy}", root.display())
 }
 
-fn is_hidden(entry: &DirEntry) -> bool {
-    let name = entry.file_name();
+fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
 }
 

@@ -19,12 +19,25 @@ use tempfile::NamedTempFile;
 /// then untouched and nothing new is left.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let attempt = || -> Result<()> {
-        let mut buffered = BufWriter::new(beside(path)?);
-        write(&mut buffered)?;
-        let file = buffered.into_inner().map_err(|e| e.into_error())?;
+        let file = written(path, write)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         sync_folder(path)
+    };
+    attempt().with_context(|| format!("cannot write '{}'", path.display()))
+}
+
+/// The same without waiting for the disk, for files by the ten thousand.
+///
+/// A process that is killed leaves whole files only. A power cut, though, may leave empty files, cut
+/// ones or none where this call had succeeded: whatever goes on with them must check them first.
+///
+/// # Errors
+/// As [`write_atomically`]; a disk that fails later is not noticed.
+pub fn write_unsynced(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let attempt = || -> Result<()> {
+        written(path, write)?.persist(path)?;
+        Ok(())
     };
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
 }
@@ -43,6 +56,13 @@ pub fn replace_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) 
         sync_folder(path)
     };
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
+}
+
+/// A temporary file in the folder of `path` with everything that `write` writes.
+fn written(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<NamedTempFile> {
+    let mut buffered = BufWriter::new(beside(path)?);
+    write(&mut buffered)?;
+    Ok(buffered.into_inner().map_err(|e| e.into_error())?)
 }
 
 /// An empty temporary file in the folder of `path`, removed when dropped.

@@ -1,12 +1,14 @@
 //! Bytes of pictures: one plane per channel (as tensors have them) or channels side by side (as files do).
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 
-use crate::io::atomic::write_atomically;
+use crate::io::atomic::{write_atomically, write_unsynced};
 
 /// Planes to side by side: `C x H x W` to `H x W x C`.
 ///
@@ -74,12 +76,54 @@ pub fn mirror_rows(planar: &mut [u8], width: usize) {
 /// `channels` is neither 1 nor 3, the length is not `height * width * channels`, or the file cannot
 /// be written.
 pub fn encode_png(path: &Path, interleaved: &[u8], width: usize, height: usize, channels: usize) -> Result<()> {
+    let colour = png_colour(path, interleaved, width, height, channels)?;
+    write_atomically(path, |file| write_png(file, interleaved, width, height, colour))
+}
+
+/// As [`encode_png`], but without waiting for the disk, see [`write_unsynced`]: what goes on with
+/// such files must ask [`png_is_whole`].
+///
+/// # Errors
+/// As [`encode_png`].
+pub fn encode_png_unsynced(
+    path: &Path,
+    interleaved: &[u8],
+    width: usize,
+    height: usize,
+    channels: usize,
+) -> Result<()> {
+    let colour = png_colour(path, interleaved, width, height, channels)?;
+    write_unsynced(path, |file| write_png(file, interleaved, width, height, colour))
+}
+
+/// Whether the file begins and ends as a PNG does, which an empty, cut or unreadable one does not.
+/// Cheap, and weak for damage in the middle.
+pub fn png_is_whole(path: &Path) -> bool {
+    const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
+    /// The chunk that ends every PNG: its length, name and checksum.
+    const TRAILER: [u8; 12] = *b"\0\0\0\0IEND\xae\x42\x60\x82";
+    let ends = || -> std::io::Result<bool> {
+        let mut file = File::open(path)?;
+        let (mut first, mut last) = ([0; SIGNATURE.len()], [0; TRAILER.len()]);
+        file.read_exact(&mut first)?;
+        file.seek(SeekFrom::End(-(TRAILER.len() as i64)))?;
+        file.read_exact(&mut last)?;
+        Ok(first == SIGNATURE && last == TRAILER)
+    };
+    ends().unwrap_or(false)
+}
+
+fn png_colour(
+    path: &Path,
+    interleaved: &[u8],
+    width: usize,
+    height: usize,
+    channels: usize,
+) -> Result<ExtendedColorType> {
     let colour = match channels {
         1 => ExtendedColorType::L8,
         3 => ExtendedColorType::Rgb8,
-        _ => {
-            anyhow::bail!("cannot write '{}': a picture of {channels} channels; a png here has 1 or 3", path.display())
-        }
+        _ => bail!("cannot write '{}': a picture of {channels} channels; a png here has 1 or 3", path.display()),
     };
     ensure!(
         interleaved.len() == width * height * channels,
@@ -88,19 +132,45 @@ pub fn encode_png(path: &Path, interleaved: &[u8], width: usize, height: usize, 
         interleaved.len(),
         width * height * channels
     );
-    write_atomically(path, |file| {
-        PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive).write_image(
-            interleaved,
-            width.try_into()?,
-            height.try_into()?,
-            colour,
-        )?;
-        Ok(())
-    })
+    Ok(colour)
+}
+
+fn write_png(
+    file: &mut dyn Write,
+    interleaved: &[u8],
+    width: usize,
+    height: usize,
+    colour: ExtendedColorType,
+) -> Result<()> {
+    let encoder = PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive);
+    encoder.write_image(interleaved, width.try_into()?, height.try_into()?, colour)?;
+    Ok(())
 }
 
 fn planes(planar: &[u8], channels: usize) -> std::slice::ChunksExact<'_, u8> {
     assert_eq!(planar.len() % channels, 0, "planes of {channels} channels");
     // An empty picture has no planes; chunks of zero bytes would panic.
     planar.chunks_exact((planar.len() / channels).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{encode_png_unsynced, png_is_whole};
+
+    #[test]
+    fn a_png_that_is_cut_anywhere_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        assert!(!png_is_whole(&path), "missing");
+        encode_png_unsynced(&path, &[0, 50, 100, 150, 200, 250], 3, 2, 1).unwrap();
+        assert!(png_is_whole(&path));
+        let bytes = std::fs::read(&path).unwrap();
+        for length in 0..bytes.len() {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert!(!png_is_whole(&path), "{length} of {} bytes", bytes.len());
+        }
+        // As long as it should be, but the end never reached the disk.
+        std::fs::write(&path, [&bytes[..20], &vec![0; bytes.len() - 20][..]].concat()).unwrap();
+        assert!(!png_is_whole(&path), "zeros");
+    }
 }
