@@ -230,3 +230,28 @@ fn training_on_one_colour_moves_the_pictures_towards_it() {
         assert!(after < 0.6 * before, "{loss}: {before} grey levels off before, {after} after");
     }
 }
+
+#[test]
+fn a_generator_that_only_takes_z_is_trained_without_what_it_lacks() {
+    let place = tempfile::tempdir().unwrap();
+    let (script, generator, data) = (place.path().join("g.py"), place.path().join("g.pt"), place.path().join("discs"));
+    let code = "import sys, torch\n\
+                net = torch.nn.Sequential(torch.nn.Linear(10, 768), torch.nn.Tanh(), torch.nn.Unflatten(1, (3, 16, 16)))\n\
+                torch.jit.script(net).save(sys.argv[1])\n";
+    std::fs::write(&script, code).unwrap();
+    common::python(&[common::text(&script), common::text(&generator)]);
+    common::picture_folder(&data, 8, SIDE);
+    let flags = ["--generator", common::text(&generator), "--z-dim", "10", "--kimg", "0.04"];
+    let run = finetune(&data, place.path(), &flags);
+    let log = std::fs::read_to_string(run.join("log.txt")).unwrap();
+    assert!(log.contains("only takes z: path-length regularisation and style mixing are off"), "{log}");
+    let lines = stats(&run);
+    assert!(lines.iter().all(|line| line.get("Loss/pl_penalty").is_none()));
+    assert!(field(&lines[0], "Loss/G/loss", "mean") > 2.0);
+    let parameters = |path: &Path| {
+        let script = rootgan::model::ScriptModule::load(path, Device::Cpu).unwrap();
+        script.parameters.iter().map(|p| (p.name.clone(), p.tensor.detach().copy())).collect::<Vec<_>>()
+    };
+    let trained = differing(&parameters(&generator), &parameters(&find(&run).unwrap().g_ema));
+    assert_eq!(trained, ["0.bias", "0.weight"].map(str::to_owned).into());
+}
