@@ -1,5 +1,8 @@
 //! Whatever is wrong with a command is said on one line, with exit code 1: no panic, no backtrace.
 
+// Helpers of tests are tests: clippy's exception covers only the functions marked so.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::{Path, PathBuf};
