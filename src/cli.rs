@@ -1,5 +1,7 @@
 //! The command line: which subcommands there are. No logic.
 
+use anyhow::{Result, bail};
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{bench, devices, dump, export, finetune, generate, inspect};
@@ -30,4 +32,23 @@ pub enum Command {
     Devices(devices::DevicesArgs),
     /// Measure the time of each training phase, and memory
     Bench(bench::BenchArgs),
+}
+
+/// Shows help and version where they were asked for; turns anything else that clap says into one line.
+///
+/// # Errors
+/// What is wrong with the command line, in clap's words.
+pub fn usage_error(error: &clap::Error) -> Result<()> {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Ok(error.print()?);
+    }
+    let text = error.to_string();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprint!("{text}");
+        bail!("say what to do: one of the commands above");
+    }
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let words = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let words = words.map(|line| line.trim_start_matches("error: ")).collect::<Vec<_>>().join("; ");
+    bail!("{words}; `rootgan --help` and `rootgan <COMMAND> --help` list what there is")
 }

@@ -59,10 +59,10 @@ fn refuses(command: &mut assert_cmd::Command, words: &[&str]) {
 fn options_out_of_range_are_refused_together() {
     let stage = Stage::new();
     refuses(&mut stage.finetune(&["--root-k", "0"]), &["--root-k", "at least 1, not 0", "paper uses 2"]);
-    refuses(&mut stage.finetune(&["--root-k=-3", "--g-lr", "0"]), &["not -3", "--g-lr must be above 0"]);
+    refuses(&mut stage.finetune(&["--root-k", "-3", "--g-lr", "0"]), &["not -3", "--g-lr must be above 0"]);
     refuses(&mut stage.finetune(&["--root-slope-cap", "0"]), &["slope cap must be finite and above 0"]);
     refuses(&mut stage.finetune(&["--micro-batch", "3"]), &["--batch 8 is not divisible by --micro-batch 3"]);
-    refuses(&mut stage.finetune(&["--batch", "6"]), &["groups of 4 images", "--micro-batch 6 is not divisible"]);
+    refuses(&mut stage.finetune(&["--batch", "6"]), &["groups of 4 images", "a multiple of 4 as --batch, not 6"]);
     refuses(&mut stage.finetune(&["--loss", "logistic", "--root-k", "3"]), &["belong to --loss rooted"]);
     assert!(!stage.path("runs").exists(), "a refused run leaves no folder");
 }
@@ -84,11 +84,11 @@ fn a_wrong_network_file_is_named_with_what_it_is() {
 #[test]
 fn a_pair_that_does_not_fit_names_both_files_and_sizes() {
     let stage = Stage::new();
-    let (generator, _) = common::pair_from_golden("net_uncond_r32.safetensors");
+    let (generator, _) = common::shipped_pair("net_uncond_r32.safetensors");
     let other = common::text(&generator);
     let words = [other, "discriminator.pt", "makes 32x32 images", "expects 16x16"];
     refuses(&mut stage.finetune(&["--generator", other]), &words);
-    let (generator, discriminator) = common::pair_from_golden("net_cond_r16_clamp.safetensors");
+    let (generator, discriminator) = common::shipped_pair("net_cond_r16_clamp.safetensors");
     refuses(&mut stage.finetune(&["--discriminator", common::text(&discriminator)]), &["0 classes", "3"]);
     let labelled = ["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)];
     refuses(&mut stage.finetune(&labelled), &["labels", "3 classes", "not supported yet"]);
@@ -157,6 +157,22 @@ fn an_output_place_that_cannot_be_written_is_named() {
     let file = stage.path("file");
     std::fs::write(&file, "").unwrap();
     refuses(&mut stage.finetune(&["--outdir", common::text(&file)]), &["cannot make a run folder", "--outdir"]);
+}
+
+#[test]
+fn runs_are_not_written_into_the_pictures() {
+    let stage = Stage::new();
+    let inside = stage.data.join("runs");
+    refuses(&mut stage.finetune(&["--outdir", common::text(&inside)]), &["lies in the picture folder"]);
+}
+
+#[test]
+fn a_mistyped_flag_is_said_on_one_line_with_the_right_one() {
+    let stage = Stage::new();
+    refuses(&mut stage.finetune(&["--rootk", "3"]), &["'--rootk'", "'--root-k'", "--help"]);
+    refuses(&mut stage.finetune(&["--grid", "wide"]), &["COLUMNSxROWS"]);
+    refuses(&mut stage.finetune(&["--batch", "100000000000"]), &["--batch 100000000000 is more than"]);
+    refuses(&mut stage.finetune(&["--seed", "-1"]), &["invalid value '-1'", "--seed"]);
 }
 
 #[test]

@@ -117,6 +117,24 @@ fn the_statistics_count_every_image_of_every_phase() {
     }
 }
 
+/// Frames of length, checksum, data, checksum: the file's version, then one a tick.
+#[test]
+fn tensorboard_gets_an_event_a_tick() {
+    let (_, run) = shared_run();
+    let is_events = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains("tfevents"));
+    let path = std::fs::read_dir(&run).unwrap().flatten().map(|entry| entry.path()).find(is_events).unwrap();
+    let (bytes, mut at, mut frames) = (std::fs::read(path).unwrap(), 0, Vec::new());
+    while at < bytes.len() {
+        let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+        frames.push(String::from_utf8_lossy(&bytes[at + 12..at + 12 + length]).into_owned());
+        at += length + 16;
+    }
+    assert_eq!(at, bytes.len());
+    assert_eq!(frames.len(), 1 + stats(&run).len());
+    assert!(frames[0].contains("brain.Event:2"));
+    assert!(frames[1].contains("Loss/G/loss") && frames[1].contains("Loss/r1_penalty"));
+}
+
 #[test]
 fn the_grid_of_reals_holds_the_pictures() {
     let (data, run) = shared_run();

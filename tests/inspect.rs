@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{golden_dir, pair16, picture_folder, python, rootgan};
+use common::{pair16, picture_folder, python, rootgan};
 use predicates::str::contains;
 use rootgan::io::snapshot::SnapshotFiles;
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ fn a_run_directory_shows_its_newest_snapshot() {
 
 #[test]
 fn weights_in_safetensors_show_their_sizes_and_how_to_use_them() {
-    let file = golden_dir().join("net_uncond_r32.safetensors");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/net_uncond_r32.safetensors");
     let report = inspect(&file);
     assert_eq!(report["kind"], "safetensors");
     assert_eq!(report["sizes"]["img_resolution"], 32);

@@ -50,7 +50,8 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let device = device::parse(&args.device)?;
     let networks = Networks::load(&args.generator, &args.discriminator, None, device)?;
     let (side, channels) = (networks.g.img_resolution(), networks.g.img_channels());
-    let mut trainer = Trainer::new(networks, config(&args, side as u64)?);
+    let facts = NetworkFacts::of(&networks.g, &networks.d);
+    let mut trainer = Trainer::new(networks, config(&args, facts)?);
     let reals = Tensor::rand([args.batch as i64, channels, side, side], (Kind::Float, device)) * 2.0 - 1.0;
     let mut samples = vec![Vec::new(); SHARES.len() + 1];
     let bar = Bar::new(args.iterations as u64 + 1, "measuring");
@@ -77,7 +78,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
 }
 
 /// Every phase in every iteration.
-fn config(args: &BenchArgs, resolution: u64) -> Result<RunConfig> {
+fn config(args: &BenchArgs, facts: NetworkFacts) -> Result<RunConfig> {
     let options = Options {
         generator: Some(args.generator.clone()),
         discriminator: Some(args.discriminator.clone()),
@@ -88,7 +89,7 @@ fn config(args: &BenchArgs, resolution: u64) -> Result<RunConfig> {
         pl_interval: Some(1),
         ..Options::default()
     };
-    RunConfig::resolve(&options, NetworkFacts { resolution, mbstd_group_size: 1, has_ws: true })
+    RunConfig::resolve(&options, facts)
 }
 
 fn show(args: &BenchArgs, device: &str, side: i64, medians: &[f64]) {
@@ -103,7 +104,7 @@ fn show(args: &BenchArgs, device: &str, side: i64, medians: &[f64]) {
         let report = json!({
             "device": device, "threads": tch::get_num_threads(), "resolution": side, "batch": args.batch,
             "iterations": args.iterations, "phase_seconds": phases, "seconds_per_image": per_image,
-            "images_per_second": 1.0 / per_image, "peak_memory_mib": peak,
+            "images_per_second": 1.0 / per_image, "peak_host_memory_mib": peak,
         });
         println!("{report}");
         return;
@@ -119,7 +120,7 @@ fn show(args: &BenchArgs, device: &str, side: i64, medians: &[f64]) {
     }
     println!("  rest   {rest:>8.3} s (averaged generator)");
     println!("seconds per image: {per_image:.4} ({:.1} s per kimg)", per_image * 1000.0);
-    println!("peak memory: {peak:.0} MiB");
+    println!("peak host memory: {peak:.0} MiB");
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {

@@ -8,7 +8,7 @@ use crate::config::{NetworkFacts, Options, RunConfig};
 use crate::data::{Dataset, DatasetOptions};
 use crate::tensor::device;
 use crate::train::networks::Networks;
-use crate::train::{Finetune, finetune};
+use crate::train::{Finetune, finetune, run_dir};
 use crate::ui::say;
 
 /// Train a generator and discriminator on a folder of pictures.
@@ -31,7 +31,7 @@ pub struct FinetuneArgs {
 /// Anything wrong with options, networks, pictures or the output, on one line.
 pub fn run(args: FinetuneArgs) -> Result<()> {
     let options = match &args.config {
-        Some(path) => args.options.or(Options::from_file(path)?),
+        Some(path) => args.options.over_file(Options::from_file(path)?),
         None => args.options,
     };
     let (Some(generator), Some(discriminator)) = (&options.generator, &options.discriminator) else {
@@ -47,12 +47,9 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
             networks.g.c_dim()
         );
     }
-    let facts = NetworkFacts {
-        resolution: networks.g.img_resolution() as u64,
-        mbstd_group_size: networks.d.mbstd_group_size() as u64,
-        has_ws: networks.g.spec().is_some(),
-    };
+    let facts = NetworkFacts::of(&networks.g, &networks.d);
     let config = RunConfig::resolve(&options, facts)?;
+    run_dir::check(&config.outdir, &config.data)?;
     let (dataset, report) = Dataset::open(
         &config.data,
         &DatasetOptions {

@@ -68,7 +68,7 @@ pub fn run(args: GenerateArgs) -> Result<()> {
     }
     if let Some(path) = &args.grid {
         let (side, n) = (source.side(), seeds.len());
-        let columns = args.columns.unwrap_or_else(|| square_columns(n));
+        let columns = args.columns.map_or_else(|| square_columns(n), |columns| columns.min(n));
         save_grid(path, &planar, n, source.channels(), side, side, columns)?;
         println!("grid: {}", path.display());
     }

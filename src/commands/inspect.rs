@@ -2,13 +2,11 @@
 
 use crate::commands::source::find_snapshot;
 use crate::io::snapshot::Network;
-use crate::model::{Discriminator, Generator, ScriptModule, weights};
-use anyhow::{Context, Result, bail};
+use crate::model::{Discriminator, FileKind, Generator, ScriptModule, weights};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use tch::{Device, IValue};
 
@@ -87,11 +85,14 @@ pub fn run(args: InspectArgs) -> Result<()> {
 }
 
 fn report_on(path: &Path, z_dim: Option<i64>) -> Result<Report> {
-    match kind_of(path)? {
-        Kind::Snapshot => report_on_snapshot(path, z_dim),
-        Kind::TorchScript => report_on_script(path, z_dim),
-        Kind::Safetensors => report_on_safetensors(path),
-        Kind::Foreign(what, remedy) => {
+    if path.is_dir() || path.extension().is_some_and(|extension| extension == "json") {
+        return report_on_snapshot(path, z_dim);
+    }
+    ensure!(path.exists(), "cannot inspect '{}': no such file or folder", path.display());
+    match FileKind::of(path)? {
+        FileKind::TorchScript => report_on_script(path, z_dim),
+        FileKind::Safetensors => report_on_safetensors(path),
+        FileKind::Foreign { what, remedy } => {
             bail!("'{}' is {what}, which is no network that rootgan can use; {remedy}", path.display())
         }
     }
@@ -245,67 +246,4 @@ fn print(report: &Report) {
         false => report.switched_off.iter().for_each(|what| line("switched off", what)),
     }
     line("provenance", &report.provenance.to_string());
-}
-
-/// What a file is by its first bytes.
-enum Kind {
-    Snapshot,
-    TorchScript,
-    Safetensors,
-    /// What it is, and what to do.
-    Foreign(&'static str, &'static str),
-}
-
-const CONVERT: &str = "it has to be converted to TorchScript first (weights/README.md)";
-/// How far into a pickle the names of its classes are looked for.
-const HEAD_BYTES: u64 = 1 << 20;
-
-fn kind_of(path: &Path) -> Result<Kind> {
-    let shown = path.display();
-    if path.is_dir() || path.extension().is_some_and(|extension| extension == "json") {
-        return Ok(Kind::Snapshot);
-    }
-    if !path.exists() {
-        bail!("cannot inspect '{shown}': no such file or folder");
-    }
-    let mut head = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head))
-        .with_context(|| format!("cannot read '{shown}'"))?;
-    let has = |text: &str| head.windows(text.len()).any(|window| window == text.as_bytes());
-    Ok(match head.as_slice() {
-        [] => Kind::Foreign("an empty file", "copy or download it again"),
-        // First of all: the length that such a file begins with may look like any other magic.
-        [_, _, _, _, _, _, _, 0, b'{', ..] => Kind::Safetensors,
-        [b'P', b'K', 3, 4, ..] => kind_of_zip(path)?,
-        [0x80, 2..=5, ..] if has("torch_utils.persistence") => Kind::Foreign("an NVIDIA StyleGAN pickle", CONVERT),
-        [0x80, 2..=5, ..] if has("dnnlib.tflib") => Kind::Foreign("a pickle of the TensorFlow StyleGAN", CONVERT),
-        [0x80, 2..=5, ..] => Kind::Foreign("a Python pickle, perhaps of torch.save before torch 1.6", CONVERT),
-        [8, 1..=20, 0x12, ..] => Kind::Foreign("an ONNX model", CONVERT),
-        bytes if image::guess_format(bytes).is_ok() => {
-            Kind::Foreign("a picture", "put pictures into a folder and pass that with --data")
-        }
-        bytes if std::str::from_utf8(&bytes[..bytes.len().min(256)]).is_ok() => {
-            Kind::Foreign("a text file", "pass a TorchScript file (.pt), a run directory or a snapshot")
-        }
-        _ => Kind::Foreign("of a format unknown here", "pass a TorchScript file (.pt), a run directory or a snapshot"),
-    })
-}
-
-/// TorchScript, the checkpoints of Python's `torch.save` and NumPy's archives are all zip files.
-fn kind_of_zip(path: &Path) -> Result<Kind> {
-    let file = File::open(path).with_context(|| format!("cannot read '{}'", path.display()))?;
-    let Ok(archive) = zip::ZipArchive::new(file) else {
-        return Ok(Kind::Foreign("a damaged zip archive", "copy or download it again"));
-    };
-    let any = |ending: &str| archive.file_names().any(|name| name.ends_with(ending));
-    Ok(if any("/constants.pkl") {
-        Kind::TorchScript
-    } else if any("/data.pkl") {
-        Kind::Foreign("a checkpoint of Python's torch.save (rosinality's, say)", CONVERT)
-    } else if any(".npy") {
-        Kind::Foreign("a NumPy archive", "pass a TorchScript file (.pt)")
-    } else {
-        Kind::Foreign("a zip archive", "unpack it, and pass pictures as a folder with --data")
-    })
 }

@@ -14,7 +14,7 @@ use crate::commands::source::load_generator;
 use crate::io::pixels::to_interleaved;
 use crate::model::{Generator, NoiseMode, Truncation};
 use crate::tensor::device;
-use crate::tensor::images::{ToBytes, bytes, to_u8};
+use crate::tensor::images::{ToBytes, bytes, check_finite, to_u8};
 use crate::ui::say;
 
 /// How many finished batches may wait to be written: more would only take memory.
@@ -193,7 +193,10 @@ impl PictureSource {
         let mut batches = batches.iter().cloned().peekable();
         let mut drawn = batches.peek().cloned().map(&draw);
         while let (Some(range), Some(latents)) = (batches.next(), drawn.take()) {
-            let pixels = no_grad(|| self.images(&latents).map(|images| to_u8(&images, how)))?;
+            let images = no_grad(|| self.images(&latents))?;
+            check_finite(&images)
+                .with_context(|| format!("cannot make pictures with '{}'", self.generator.script.path.display()))?;
+            let pixels = to_u8(&images, how);
             // A GPU is computing now: the time to draw. Reading the pixels waits for it.
             drawn = batches.peek().cloned().map(&draw);
             if sender.send(Batch { first: range.start, pixels: bytes(&pixels) }).is_err() {

@@ -67,73 +67,73 @@ options! {
     #[arg(long)]
     device: String,
     /// Seed of every random number of the run [default: 0]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     seed: u64,
     /// Width of z, for a generator that does not say it
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     z_dim: i64,
 
     /// Adversarial loss [default: rooted]
     #[arg(long, help_heading = "Objective")]
     loss: LossKind,
     /// k of the rooted loss, at least 1 [default: 2]
-    #[arg(long, value_name = "K", help_heading = "Objective")]
+    #[arg(long, value_name = "K", help_heading = "Objective", allow_negative_numbers = true)]
     root_k: f64,
     /// Continue the rooted loss linearly beyond this slope |dL/dlogit| [default: none]
-    #[arg(long, value_name = "SLOPE", help_heading = "Objective")]
+    #[arg(long, value_name = "SLOPE", help_heading = "Objective", allow_negative_numbers = true)]
     root_slope_cap: f64,
     /// Weight of R1, 0 for none [default: 0.0002 resolution^2 / batch]
-    #[arg(long, value_name = "GAMMA", help_heading = "Objective")]
+    #[arg(long, value_name = "GAMMA", help_heading = "Objective", allow_negative_numbers = true)]
     r1_gamma: f64,
     /// Iterations between two R1 steps [default: 16]
-    #[arg(long, value_name = "N", help_heading = "Objective")]
+    #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
     r1_interval: u64,
     /// Weight of path-length regularisation, 0 for none [default: 2]
-    #[arg(long, value_name = "WEIGHT", help_heading = "Objective")]
+    #[arg(long, value_name = "WEIGHT", help_heading = "Objective", allow_negative_numbers = true)]
     pl_weight: f64,
     /// Iterations between two path-length steps [default: 4]
-    #[arg(long, value_name = "N", help_heading = "Objective")]
+    #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
     pl_interval: u64,
     /// Probability of mixing two styles [default: 0.9]
-    #[arg(long, value_name = "PROB", help_heading = "Objective")]
+    #[arg(long, value_name = "PROB", help_heading = "Objective", allow_negative_numbers = true)]
     style_mixing: f64,
 
     /// Length of the run in thousands of images [default: 1000]
-    #[arg(long, help_heading = "Training")]
+    #[arg(long, help_heading = "Training", allow_negative_numbers = true)]
     kimg: f64,
     /// Images per iteration [default: 4096 / resolution, 1 to 32]
-    #[arg(long, value_name = "N", help_heading = "Training")]
+    #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
     batch: u64,
     /// Images computed at once, gradients being accumulated; lower it when memory is short [default: batch]
-    #[arg(long, value_name = "N", help_heading = "Training")]
+    #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
     micro_batch: u64,
     /// Learning rate of the generator [default: 0.0025, from 1024 pixels on 0.002]
-    #[arg(long, value_name = "LR", help_heading = "Training")]
+    #[arg(long, value_name = "LR", help_heading = "Training", allow_negative_numbers = true)]
     g_lr: f64,
     /// Learning rate of the discriminator [default: as g-lr]
-    #[arg(long, value_name = "LR", help_heading = "Training")]
+    #[arg(long, value_name = "LR", help_heading = "Training", allow_negative_numbers = true)]
     d_lr: f64,
     /// Half-life of the averaged generator in thousands of images [default: 10 batch / 32]
-    #[arg(long, value_name = "KIMG", help_heading = "Training")]
+    #[arg(long, value_name = "KIMG", help_heading = "Training", allow_negative_numbers = true)]
     ema_kimg: f64,
     /// Bound that half-life to this share of the images seen, for training from scratch [default: none]
-    #[arg(long, value_name = "SHARE", help_heading = "Training")]
+    #[arg(long, value_name = "SHARE", help_heading = "Training", allow_negative_numbers = true)]
     ema_rampup: f64,
     /// Train on mirror images too [default: false]
     #[arg(long, alias = "mirror", num_args = 0..=1, default_missing_value = "true", help_heading = "Training")]
     xflip: bool,
     /// Stop after this many iterations in a row without a finite gradient [default: 20]
-    #[arg(long, value_name = "N", help_heading = "Training")]
+    #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
     max_bad_steps: u64,
 
     /// Thousands of images from one line of statistics to the next [default: 4]
-    #[arg(long, value_name = "KIMG", help_heading = "Output")]
+    #[arg(long, value_name = "KIMG", help_heading = "Output", allow_negative_numbers = true)]
     tick_kimg: f64,
     /// Ticks between two snapshots of the weights, 0 for only the last [default: 50]
-    #[arg(long, value_name = "TICKS", help_heading = "Output")]
+    #[arg(long, value_name = "TICKS", help_heading = "Output", allow_negative_numbers = true)]
     snapshot_ticks: u64,
     /// Ticks between two image grids, 0 for only the last [default: 50]
-    #[arg(long, value_name = "TICKS", help_heading = "Output")]
+    #[arg(long, value_name = "TICKS", help_heading = "Output", allow_negative_numbers = true)]
     image_ticks: u64,
     /// Pictures in a grid, as COLUMNSxROWS [default: what fits 7680x4320, at most 32x32]
     #[arg(long, value_name = "CxR", help_heading = "Output")]
@@ -141,6 +141,21 @@ options! {
 }
 
 impl Options {
+    /// These flags over a file's options. What a file of an earlier run derived from an option that is given anew (its
+    /// name, its micro-batch, the other loss's parameters) does not outlive it.
+    pub fn over_file(self, mut file: Self) -> Self {
+        if self.loss.is_some() || self.root_k.is_some() || self.batch.is_some() {
+            file.desc = None;
+        }
+        if self.batch.is_some() {
+            file.micro_batch = None;
+        }
+        if self.loss == Some(LossKind::Logistic) {
+            (file.root_k, file.root_slope_cap) = (None, None);
+        }
+        self.or(file)
+    }
+
     /// Reads a JSON file whose keys are the flags with underscores; an unknown key is an error.
     /// Relative paths in it count from the working directory.
     ///
@@ -173,8 +188,16 @@ mod tests {
     fn a_flag_wins_over_the_file() {
         let (_folder, path) = file(r#"{"root_k": 5, "batch": 8}"#);
         let flags = Options { root_k: Some(20.0), ..Options::default() };
-        let merged = flags.or(Options::from_file(&path).unwrap());
+        let merged = flags.over_file(Options::from_file(&path).unwrap());
         assert_eq!((merged.root_k, merged.batch), (Some(20.0), Some(8)));
+    }
+
+    #[test]
+    fn what_a_file_derived_does_not_outlive_its_cause() {
+        let (_folder, path) = file(r#"{"root_k": 5, "batch": 8, "micro_batch": 8, "desc": "rooted5-batch8"}"#);
+        let flags = Options { loss: Some(LossKind::Logistic), batch: Some(4), ..Options::default() };
+        let merged = flags.over_file(Options::from_file(&path).unwrap());
+        assert_eq!((merged.root_k, merged.micro_batch, merged.desc), (None, None, None));
     }
 
     #[test]

@@ -11,8 +11,14 @@ use super::{LossKind, Options};
 use crate::ema::EmaSettings;
 use crate::io::grid::Grid;
 use crate::loss::{AdversarialLoss, Rooted};
+use crate::model::{Discriminator, Generator};
 use crate::optimizer::AdamSettings;
 use crate::regularize::{PathLengthSettings, R1Settings};
+
+/// More images in one iteration are a typing error.
+const MAX_BATCH: u64 = 1 << 16;
+/// More pixels in a preview grid are one too, and would not fit a PNG viewer.
+const MAX_GRID_PIXELS: u64 = 1 << 30;
 
 /// What the defaults and checks need to know of the networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +30,17 @@ pub struct NetworkFacts {
     /// Whether the generator has the mapping and synthesis of the contract; without them path length
     /// and style mixing are off.
     pub has_ws: bool,
+}
+
+impl NetworkFacts {
+    /// What a loaded pair says.
+    pub fn of(g: &Generator, d: &Discriminator) -> Self {
+        Self {
+            resolution: g.img_resolution() as u64,
+            mbstd_group_size: d.mbstd_group_size() as u64,
+            has_ws: g.spec().is_some(),
+        }
+    }
 }
 
 /// A grid's size as an option: `COLUMNSxROWS`.
@@ -198,12 +215,16 @@ fn with_defaults(options: &Options, facts: NetworkFacts) -> Options {
 fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Problems) {
     let (batch, micro) = (count(o.batch), count(o.micro_batch));
     problems.check(batch > 0, || "--batch must be at least 1".to_owned());
+    problems.check(batch <= MAX_BATCH, || format!("--batch {batch} is more than {MAX_BATCH}"));
     problems.check(micro > 0, || "--micro-batch must be at least 1".to_owned());
     if batch > 0 && micro > 0 {
         problems.check(batch % micro == 0, || format!("--batch {batch} is not divisible by --micro-batch {micro}"));
         let group = facts.mbstd_group_size.clamp(1, micro);
         problems.check(micro % group == 0, || {
-            format!("the discriminator compares groups of {group} images: --micro-batch {micro} is not divisible by it")
+            let flag = if micro == batch { "--batch" } else { "--micro-batch" };
+            format!(
+                "the discriminator compares groups of {group} images: pass a multiple of {group} as {flag}, not {micro}"
+            )
         });
     }
     for (value, flag) in [(o.g_lr, "g-lr"), (o.d_lr, "d-lr"), (o.kimg, "kimg"), (o.tick_kimg, "tick-kimg")] {
@@ -219,6 +240,10 @@ fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Problems) {
     {
         problems.check(count(value) > 0, || format!("--{flag} must be at least 1"));
     }
+    let cells = o.grid.map_or(0, |grid| (grid.columns * grid.rows) as u64);
+    problems.check(cells * facts.resolution * facts.resolution <= MAX_GRID_PIXELS, || {
+        format!("a --grid of {cells} pictures of this size has over 2^30 pixels; pass a smaller one")
+    });
     let mixing = number(o.style_mixing);
     problems.check((0.0..=1.0).contains(&mixing), || format!("--style-mixing must be from 0 to 1, not {mixing}"));
     let rampup = o.ema_rampup.unwrap_or(1.0);

@@ -43,6 +43,8 @@ pub struct ScanReport {
     pub alpha: usize,
     /// Usable pictures with more than 8 bits per channel.
     pub sixteen_bit: usize,
+    /// Usable pictures that were stored lying or mirrored.
+    pub turned: usize,
     /// Usable pictures that were smaller than the resolution.
     pub upscaled: usize,
     /// Usable pictures that are kept in memory.
@@ -71,6 +73,7 @@ impl ScanReport {
             grey,
             (self.alpha, "transparent, laid over white"),
             (self.sixteen_bit, "of 16 bits, rounded to 8"),
+            (self.turned, "stored lying or mirrored, turned as their EXIF tag says"),
             (self.upscaled, "smaller than that, enlarged"),
         ];
         for (count, what) in odd.into_iter().filter(|&(count, _)| count > 0) {
@@ -105,6 +108,7 @@ impl ScanReport {
         self.grey += usize::from(notes.was_grey);
         self.alpha += usize::from(notes.had_alpha);
         self.sixteen_bit += usize::from(notes.was_16bit);
+        self.turned += usize::from(notes.was_turned);
         self.upscaled += usize::from(notes.was_upscaled);
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use walkdir::WalkDir;
 
 /// Files with these extensions (in any case) are pictures; what they really hold shows when decoding.
-pub const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif"];
+pub const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "gif"];
 
 /// Every picture under `root` at any depth, sorted by the bytes of the path below `root`.
 ///

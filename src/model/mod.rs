@@ -3,6 +3,7 @@
 
 mod contract;
 mod discriminator;
+mod file_kind;
 mod flat;
 mod generator;
 mod pair;
@@ -11,6 +12,7 @@ pub mod weights;
 
 pub use contract::{DiscriminatorSpec, GeneratorSpec};
 pub use discriminator::Discriminator;
+pub use file_kind::FileKind;
 pub use flat::{FlatParameters, all_finite};
 pub use generator::{Generator, NoiseMode, Truncation, ZOnlySpec};
 pub use pair::check_pair;

@@ -1,5 +1,6 @@
 //! One TorchScript file: loading, its parameters, calling its methods, saving it again.
 
+use super::FileKind;
 use crate::io::atomic::replace_atomically;
 use crate::tensor::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -39,10 +40,18 @@ impl ScriptModule {
             "cannot load '{}': it is a folder, a TorchScript file (.pt) is expected",
             path.display()
         );
+        let shown = path.display();
+        match FileKind::of(path)? {
+            FileKind::TorchScript => {}
+            FileKind::Safetensors => bail!(
+                "cannot load '{shown}' as TorchScript: it holds weights alone (safetensors); make TorchScript of it with \
+                 scripts/make_pair.py --from-safetensors"
+            ),
+            FileKind::Foreign { what, remedy } => bail!("cannot load '{shown}' as TorchScript: it is {what}; {remedy}"),
+        }
         let module = CModule::load_on_device(path, device).map_err(|error| {
             anyhow!(
-                "cannot load '{}' as TorchScript: {}; other checkpoint formats have to be imported first (README, import)",
-                path.display(),
+                "cannot load '{shown}' as TorchScript: {}; copy or export it again (weights/README.md)",
                 shorten(&one_line(&error))
             )
         })?;
@@ -104,12 +113,12 @@ impl ScriptModule {
 
     /// Saves the module with its present weights: written beside, then renamed.
     ///
-    /// Parameters that are views into a flat buffer are saved as tensors of their own, so that
-    /// Python users of the file do not find them sharing memory.
+    /// Parameters are saved as tensors of their own on the CPU: users of the file find no shared memory,
+    /// and need no GPU.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let views: Vec<Tensor> = self.parameters.iter().map(|p| p.tensor.detach()).collect();
         for (parameter, view) in self.parameters.iter_mut().zip(&views) {
-            parameter.tensor.set_data(&view.copy());
+            parameter.tensor.set_data(&view.to_device(Device::Cpu).copy());
         }
         let saved = replace_atomically(path, |scratch| {
             self.module.save(scratch).map_err(|error| anyhow!("{}", one_line(&error)))

@@ -1,5 +1,6 @@
 //! Pixels to tensors and back, with the conversions that the field uses.
 
+use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
 /// How an image in [-1, 1] becomes bytes.
@@ -24,6 +25,20 @@ pub fn to_u8(images: &Tensor, how: ToBytes) -> Tensor {
     }
 }
 
+/// Refuses images with a value that is not finite: as bytes they would look like pictures.
+///
+/// # Errors
+/// Says how many of the images are concerned.
+pub fn check_finite(images: &Tensor) -> Result<()> {
+    let whole = images.isfinite().flatten(1, -1).all_dim(1, false);
+    let (n, bad) = (images.size()[0], whole.logical_not().sum(Kind::Int64).int64_value(&[]));
+    ensure!(
+        bad == 0,
+        "{bad} of {n} images have values that are not finite: the weights are damaged or diverged; use others"
+    );
+    Ok(())
+}
+
 /// The bytes of a u8 tensor, in its logical order.
 pub fn bytes(tensor: &Tensor) -> Vec<u8> {
     let tensor = tensor.to_device(Device::Cpu).contiguous();
@@ -44,6 +59,13 @@ mod tests {
         assert_eq!(bytes(&to_u8(&images, ToBytes::Round)), all);
         assert_eq!(images.double_value(&[0, 0, 0, 0]), -1.0);
         assert_eq!(images.double_value(&[0, 0, 15, 15]), 1.0);
+    }
+
+    #[test]
+    fn an_image_with_a_nan_is_counted() {
+        let images = Tensor::from_slice(&[0f32, 1.0, f32::NAN, 1.0]).view([2, 1, 1, 2]);
+        assert!(check_finite(&images.narrow(0, 0, 1)).is_ok());
+        assert!(check_finite(&images).unwrap_err().to_string().starts_with("1 of 2 images"));
     }
 
     #[test]

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::config::GridSize;
 use crate::data::{Dataset, Sampler};
 use crate::io::grid::save_grid;
 use crate::model::{Generator, NoiseMode, Truncation};
-use crate::tensor::images::{ToBytes, bytes, to_u8};
+use crate::tensor::images::{ToBytes, bytes, check_finite, to_u8};
 use crate::tensor::seed::{Stream, derive, seed_torch};
+use crate::ui::Bar;
 
 /// The latents of a run's grids.
 pub struct Preview {
@@ -35,10 +36,14 @@ impl Preview {
     /// The generator fails, or the file cannot be written.
     pub fn save_fakes(&self, path: &Path, g_ema: &Generator) -> Result<()> {
         let mut pixels = Vec::new();
+        let bar = Bar::new(self.z.size()[0] as u64, "drawing the preview grid");
         for z in self.z.split(self.batch, 0) {
             let images = no_grad(|| g_ema.images(&z, None, Truncation::OFF, NoiseMode::Const, None))?;
+            check_finite(&images).with_context(|| format!("cannot draw the grid '{}'", path.display()))?;
             pixels.extend(bytes(&to_u8(&images, ToBytes::Round)));
+            bar.inc(z.size()[0] as u64);
         }
+        bar.finish();
         let (side, channels) = (g_ema.img_resolution() as usize, g_ema.img_channels() as usize);
         save_grid(path, &pixels, self.z.size()[0] as usize, channels, side, side, self.size.columns)
     }

@@ -1,6 +1,7 @@
 //! The loop of a run: batches in, ticks, grids and snapshots out.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,37 +48,12 @@ pub struct Finetune {
 /// A file that cannot be written, a picture that has gone, a network that fails, or divergence.
 pub fn finetune(start: Finetune) -> Result<PathBuf> {
     let mut run = Run::begin(start)?;
-    let bar = Bar::with_interval(run.trainer.config().total_images, "finetuning", PROGRESS_INTERVAL);
-    let mut tick = Tick { number: 0, begun: Instant::now(), seen_images: 0, maintenance: run.begun.elapsed() };
-    loop {
-        run.iterate(&bar)?;
-        let config = run.trainer.config();
-        let seen = run.trainer.seen_images;
-        let done = seen >= config.total_images;
-        // Tick 0 comes right after the first iteration, to show soon that all is well.
-        if !done && tick.number > 0 && seen < tick.seen_images + config.tick_images {
-            continue;
-        }
-        let (grid_due, snapshot_due) =
-            (due(config.image_ticks, tick.number) || done, due(config.snapshot_ticks, tick.number) || done);
-        run.report(&bar, &tick)?;
-        let maintenance = Instant::now();
-        if grid_due {
-            run.save_grid()?;
-        }
-        if snapshot_due {
-            run.save_snapshot()?;
-        }
-        if done {
-            break;
-        }
-        let maintenance = maintenance.elapsed();
-        tick = Tick { number: tick.number + 1, begun: Instant::now(), seen_images: seen, maintenance };
+    let outcome = run.train();
+    if let Err(error) = &outcome {
+        // The error is shown by the caller; whoever reads the log later wants it too.
+        run.journal.note(&format!("error: {error:#}"));
     }
-    bar.finish();
-    let line = format!("done: {} in {}", run.kimg_text(), duration_text(run.begun.elapsed()));
-    run.journal.say(None, &line)?;
-    Ok(run.folder)
+    outcome.map(|()| run.folder)
 }
 
 /// Tick 0 is no occasion: what there is to see is in the grids before training.
@@ -108,6 +84,7 @@ struct Run {
 
 impl Run {
     fn begin(start: Finetune) -> Result<Self> {
+        let begun = Instant::now();
         let Finetune { config, networks, dataset, remarks } = start;
         let folder = run_dir::create(&config.outdir, dataset.name(), &config.desc)?;
         let mut journal = Journal::create(&folder)?;
@@ -126,8 +103,42 @@ impl Run {
         let loader = Loader::new(Arc::new(dataset), order, config.batch as usize, 0, PREFETCH)?;
         let device = networks.g.script.device;
         let trainer = Trainer::new(networks, config);
-        let (begun, statistics) = (Instant::now(), Statistics::default());
+        let statistics = Statistics::default();
         Ok(Self { begun, folder, journal, trainer, statistics, preview, loader, batch_shape, device, provenance })
+    }
+
+    /// The loop.
+    fn train(&mut self) -> Result<()> {
+        let bar = Bar::with_interval(self.trainer.config().total_images, "finetuning", PROGRESS_INTERVAL);
+        let mut tick = Tick { number: 0, begun: Instant::now(), seen_images: 0, maintenance: self.begun.elapsed() };
+        loop {
+            self.iterate(&bar)?;
+            let config = self.trainer.config();
+            let seen = self.trainer.seen_images;
+            let done = seen >= config.total_images;
+            // Tick 0 comes right after the first iteration, to show soon that all is well.
+            if !done && tick.number > 0 && seen < tick.seen_images + config.tick_images {
+                continue;
+            }
+            let (grid_due, snapshot_due) =
+                (due(config.image_ticks, tick.number) || done, due(config.snapshot_ticks, tick.number) || done);
+            self.report(&bar, &tick)?;
+            let maintenance = Instant::now();
+            if grid_due {
+                self.save_grid()?;
+            }
+            if snapshot_due {
+                self.save_snapshot()?;
+            }
+            if done {
+                break;
+            }
+            let maintenance = maintenance.elapsed();
+            tick = Tick { number: tick.number + 1, begun: Instant::now(), seen_images: seen, maintenance };
+        }
+        bar.finish();
+        let line = format!("done: {} in {}", self.kimg_text(), duration_text(self.begun.elapsed()));
+        self.journal.say(None, &line)
     }
 
     fn iterate(&mut self, bar: &Bar) -> Result<()> {
@@ -189,6 +200,13 @@ impl Run {
     fn save_snapshot(&mut self) -> Result<()> {
         let seen_images = self.trainer.seen_images;
         let files = SnapshotFiles::at(&self.folder, seen_images / 1000);
+        // Ticks below 1 kimg write to the same names: without its manifest a half-replaced snapshot does not count.
+        match std::fs::remove_file(&files.manifest) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot replace '{}'", files.manifest.display()));
+            }
+            _ => {}
+        }
         let mut provenance = self.provenance.clone();
         provenance["seen_images"] = json!(seen_images);
         self.trainer.networks.save(&files, &provenance)?;

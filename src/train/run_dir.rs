@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Makes the next free folder; two runs that start at once get different ones.
 ///
@@ -23,6 +23,28 @@ pub fn create(outdir: &Path, dataset: &str, what: &str) -> Result<PathBuf> {
         }
     }
     bail!("cannot make a run folder in '{}': it holds run 99999; pass another --outdir", outdir.display())
+}
+
+/// Whether runs can be made in `outdir`, without making it.
+///
+/// # Errors
+/// It lies in the picture folder, where the next run would train on this one's grids; or neither it nor the nearest
+/// folder around it can be written.
+pub fn check(outdir: &Path, data: &Path) -> Result<()> {
+    let absolute = std::path::absolute(outdir)?;
+    let existing = absolute.ancestors().find(|folder| folder.exists()).unwrap_or(&absolute);
+    tempfile::tempdir_in(existing)
+        .with_context(|| format!("cannot make a run folder in '{}'; pass another --outdir", outdir.display()))?;
+    if let (Ok(existing), Ok(data)) = (fs::canonicalize(existing), fs::canonicalize(data)) {
+        ensure!(
+            !existing.starts_with(&data),
+            "cannot write runs to '{}': it lies in the picture folder '{}', and the next run would train on this one's \
+             grids; pass an --outdir outside --data",
+            outdir.display(),
+            data.display()
+        );
+    }
+    Ok(())
 }
 
 fn next_number(outdir: &Path) -> Result<u32> {

@@ -140,7 +140,10 @@ impl Trainer {
             stats.report("Loss/G/reg", &(&penalties * weight));
             n.g_flat.gradient(&(mean(&penalties) * (weight * gain)))
         })?;
-        self.pl_mean = pl_mean;
+        // A length that is not finite would stay in the mean for ever.
+        if all_finite(&pl_mean.pl_mean) {
+            self.pl_mean = pl_mean;
+        }
         self.generator_step(Phase::Greg, &gradient, stats)
     }
 
@@ -222,14 +225,14 @@ impl Trainer {
         self.bad_steps.in_a_row[phase as usize] += 1;
         stats.report_number(&format!("Progress/skipped_{phase:?}"), 1.0);
         let (iteration, in_a_row) = (self.iteration, self.bad_steps.in_a_row[phase as usize]);
-        let what = format!("iteration {iteration}: the gradient of {phase:?} is not finite, first in '{parameter}'");
+        let what = format!("the gradient of {phase:?} or its square is not finite, first in '{parameter}'");
         if in_a_row >= self.config.max_bad_steps {
             bail!(
-                "{what}; {in_a_row} steps in a row were left out; start again from the last snapshot with a lower \
-                 --g-lr and --d-lr, a higher --r1-gamma or a --root-slope-cap"
+                "{what}; {in_a_row} steps in a row were left out; start again (from a snapshot of this run, if it has \
+                 one) with a lower --g-lr and --d-lr, a higher --r1-gamma or a --root-slope-cap"
             );
         }
-        self.bad_steps.notices.push(format!("{what}; step left out ({in_a_row} in a row)"));
+        self.bad_steps.notices.push(format!("iteration {iteration}: {what}; step left out ({in_a_row} in a row)"));
         Ok(())
     }
 }
@@ -240,13 +243,15 @@ enum Applied {
     LeftOut { parameter: String },
 }
 
-/// Takes the step, unless a value of the gradient is not finite.
+/// Takes the step, unless the square of a value of the gradient is not finite: Adam keeps squares, and one that
+/// overflows would make the weights NaN one step later.
 fn apply(adam: &mut Adam, flat: &FlatParameters, gradient: &Tensor) -> Applied {
-    if all_finite(gradient) {
+    let square = gradient.square();
+    if all_finite(&square) {
         adam.step(&flat.values, gradient);
         return Applied::Step;
     }
-    Applied::LeftOut { parameter: flat.first_non_finite(gradient).unwrap_or_default().to_owned() }
+    Applied::LeftOut { parameter: flat.first_non_finite(&square).unwrap_or_default().to_owned() }
 }
 
 fn add(sum: &mut Option<Tensor>, term: Tensor) {

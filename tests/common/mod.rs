@@ -22,6 +22,12 @@ pub fn pair_from_golden(name: &str) -> (PathBuf, PathBuf) {
     pair(&stem, &[], Some(&file))
 }
 
+/// The same of a file that is shipped, wherever `GOLDEN_DIR` points.
+pub fn shipped_pair(name: &str) -> (PathBuf, PathBuf) {
+    let file = root().join("tests/golden").join(name);
+    pair(name, &[], Some(&file))
+}
+
 /// Where the golden vectors lie: `GOLDEN_DIR`, or `tests/golden`.
 pub fn golden_dir() -> PathBuf {
     std::env::var_os("GOLDEN_DIR").map_or_else(|| root().join("tests/golden"), PathBuf::from)

@@ -48,6 +48,11 @@ impl Journal {
         writeln!(self.log, "{line}").context("cannot write log.txt; is the disk full?")
     }
 
+    /// Keeps a line in the log only, as far as that still can be written.
+    pub fn note(&mut self, line: &str) {
+        let _ = writeln!(self.log, "{line}");
+    }
+
     /// Adds one line to `stats.jsonl` and the means to TensorBoard at step = kimg.
     ///
     /// # Errors

@@ -1,0 +1,90 @@
+//! What a file is that was given as a network: by its content, so that the message can name it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// What a file is by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// What `torch.jit.save` writes.
+    TorchScript,
+    /// Weights alone.
+    Safetensors,
+    /// Anything else.
+    Foreign {
+        /// Its name, with an article.
+        what: &'static str,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+}
+
+const CONVERT: &str = "it has to be converted to TorchScript first (weights/README.md)";
+/// How far into a pickle the names of its classes are looked for.
+const HEAD_BYTES: u64 = 1 << 20;
+
+impl FileKind {
+    /// Looks at the first bytes of a file, and at the names in a zip archive.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn of(path: &Path) -> Result<Self> {
+        let mut head = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head))
+            .with_context(|| format!("cannot read '{}'", path.display()))?;
+        let has = |text: &str| head.windows(text.len()).any(|window| window == text.as_bytes());
+        Ok(match head.as_slice() {
+            [] => FileKind::Foreign { what: "an empty file", remedy: "copy or download it again" },
+            // First of all: the length that such a file begins with may look like any other magic.
+            [_, _, _, _, _, _, _, 0, b'{', ..] => FileKind::Safetensors,
+            [b'P', b'K', 3, 4, ..] => kind_of_zip(path)?,
+            [0x80, 2..=5, ..] if has("torch_utils.persistence") => {
+                FileKind::Foreign { what: "an NVIDIA StyleGAN pickle", remedy: CONVERT }
+            }
+            [0x80, 2..=5, ..] if has("dnnlib.tflib") => {
+                FileKind::Foreign { what: "a pickle of the TensorFlow StyleGAN", remedy: CONVERT }
+            }
+            [0x80, 2..=5, ..] => {
+                FileKind::Foreign { what: "a Python pickle, perhaps of torch.save before torch 1.6", remedy: CONVERT }
+            }
+            [8, 1..=20, 0x12, ..] => FileKind::Foreign { what: "an ONNX model", remedy: CONVERT },
+            bytes if image::guess_format(bytes).is_ok() => {
+                FileKind::Foreign { what: "a picture", remedy: "put pictures into a folder and pass that with --data" }
+            }
+            bytes if is_text(&bytes[..bytes.len().min(256)]) => FileKind::Foreign {
+                what: "a text file",
+                remedy: "pass a TorchScript file (.pt), a run directory or a snapshot",
+            },
+            _ => FileKind::Foreign {
+                what: "of a format unknown here",
+                remedy: "pass a TorchScript file (.pt), a run directory or a snapshot",
+            },
+        })
+    }
+}
+
+/// TorchScript, the checkpoints of Python's `torch.save` and NumPy's archives are all zip files.
+fn kind_of_zip(path: &Path) -> Result<FileKind> {
+    let file = File::open(path).with_context(|| format!("cannot read '{}'", path.display()))?;
+    let Ok(archive) = zip::ZipArchive::new(file) else {
+        return Ok(FileKind::Foreign { what: "a damaged zip archive", remedy: "copy or download it again" });
+    };
+    let any = |ending: &str| archive.file_names().any(|name| name.ends_with(ending));
+    Ok(if any("/constants.pkl") {
+        FileKind::TorchScript
+    } else if any("/data.pkl") {
+        FileKind::Foreign { what: "a checkpoint of Python's torch.save (rosinality's, say)", remedy: CONVERT }
+    } else if any(".npy") {
+        FileKind::Foreign { what: "a NumPy archive", remedy: "pass a TorchScript file (.pt)" }
+    } else {
+        FileKind::Foreign { what: "a zip archive", remedy: "unpack it, and pass pictures as a folder with --data" }
+    })
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok() && !bytes.contains(&0)
+}

@@ -1,0 +1,147 @@
+//! Parts of an iteration that a whole run does not show: style mixing, and steps that are left out.
+// Helpers of tests are tests: clippy's exception covers only the functions marked so.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rootgan::config::{NetworkFacts, Options, RunConfig};
+use rootgan::model::{Generator, NoiseMode, Truncation, all_finite};
+use rootgan::train::draw::{Draw, Mixing};
+use rootgan::train::journal::stats::Statistics;
+use rootgan::train::networks::Networks;
+use rootgan::train::phases;
+use rootgan::train::step::Trainer;
+use tch::{Device, Kind, Tensor, no_grad};
+
+const BATCH: i64 = 4;
+
+fn networks() -> Networks {
+    common::configure_torch();
+    let (generator, discriminator) = common::pair16();
+    Networks::load(&generator, &discriminator, None, Device::Cpu).unwrap()
+}
+
+fn trainer(networks: Networks, max_bad_steps: u64) -> Trainer {
+    let path = || Some(PathBuf::new());
+    let options = Options {
+        generator: path(),
+        discriminator: path(),
+        data: path(),
+        outdir: path(),
+        batch: Some(BATCH as u64),
+        max_bad_steps: Some(max_bad_steps),
+        ..Options::default()
+    };
+    let facts = NetworkFacts::of(&networks.g, &networks.d);
+    Trainer::new(networks, RunConfig::resolve(&options, facts).unwrap())
+}
+
+fn reals() -> Tensor {
+    Tensor::rand([BATCH, 3, 16, 16], (Kind::Float, Device::Cpu)) * 2.0 - 1.0
+}
+
+/// The bias of D's last layer, which moves every logit.
+fn set_last_bias(networks: &Networks, value: f64) {
+    let bias = networks.d.script.parameters.iter().find(|p| p.name == "b4.out.bias").unwrap();
+    let _ = no_grad(|| bias.tensor.shallow_clone().fill_(value));
+}
+
+fn generator() -> Generator {
+    common::configure_torch();
+    Generator::load(&common::pair16().0, Device::Cpu, None).unwrap()
+}
+
+#[test]
+fn mixing_takes_the_first_rows_of_one_style_and_the_last_of_the_other() {
+    let g = generator();
+    let normal = || Tensor::randn([2, 32], (Kind::Float, Device::Cpu));
+    let (z, second) = (normal(), normal());
+    let w_avg = || g.script.parameters.iter().find(|p| p.name == "mapping.w_avg").unwrap().tensor.detach().copy();
+    no_grad(|| {
+        let ws = |z: &Tensor| g.mapping(z, None, Truncation::OFF, false).unwrap();
+        let (of_z, of_second, before) = (ws(&z), ws(&second), w_avg());
+        let mixing = Some(Mixing { z: second.shallow_clone(), cutoff: 4 });
+        let draw = Draw { z: z.shallow_clone(), c: None, mixing, noise: NoiseMode::Const };
+        let (images, mixed) = phases::generate(&g, &draw, true).unwrap();
+        let expected = Tensor::cat(&[of_z.narrow(1, 0, 4), of_second.narrow(1, 4, 2)], 1);
+        assert_eq!(mixed.unwrap(), expected);
+        assert_eq!(images, g.synthesis(&expected, NoiseMode::Const, None).unwrap());
+        // The mean of w follows the first style alone.
+        let moved = before.lerp(&of_z.select(1, 0).mean_dim([0i64].as_slice(), false, Kind::Float), 0.005);
+        assert!((w_avg() - moved).abs().max().double_value(&[]) < 1e-6);
+    });
+}
+
+#[test]
+fn draws_mix_as_often_as_asked_at_every_place() {
+    let g = generator();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut cutoffs = |probability: f64| -> Vec<i64> {
+        let draws = (0..400).map(|_| Draw::sample(&g, 1, probability, &mut rng));
+        draws.filter_map(|draw| draw.mixing.map(|mixing| mixing.cutoff)).collect()
+    };
+    assert!(cutoffs(0.0).is_empty());
+    let always = cutoffs(1.0);
+    assert_eq!(always.len(), 400);
+    // num_ws is 6: uniform over 1 to 5.
+    assert_eq!(always.iter().copied().collect::<BTreeSet<_>>(), (1..=5).collect());
+    let often = cutoffs(0.9).len();
+    assert!((340..=380).contains(&often), "{often} of 400");
+}
+
+/// The rooted loss of a logit of -110 is finite in float32, and so is its slope of 1e24, but not its
+/// square, which Adam keeps.
+#[test]
+fn a_gradient_whose_square_overflows_is_left_out_and_named() {
+    let networks = networks();
+    set_last_bias(&networks, -110.0);
+    let mut trainer = trainer(networks, 100);
+    let before = trainer.networks.g_flat.values.copy();
+    let mut stats = Statistics::default();
+    trainer.iterate(&reals(), &mut stats).unwrap();
+    let summaries = stats.take();
+    assert!(summaries["Loss/G/loss"].mean.is_finite());
+    assert!(summaries["Loss/G/slope"].max > 1e20);
+    assert_eq!(summaries["Progress/skipped_Gmain"].num, 1);
+    let notices = trainer.take_notices();
+    assert!(notices[0].contains("the gradient of Gmain") && notices[0].contains("1 in a row"), "{notices:?}");
+    // Path length does not see D: its step may move G, but to finite values.
+    assert!(all_finite(&trainer.networks.g_flat.values) && all_finite(&before));
+    trainer.iterate(&reals(), &mut stats).unwrap();
+    assert!(all_finite(&trainer.networks.g_flat.values) && all_finite(&trainer.networks.d_flat.values));
+}
+
+#[test]
+fn a_phase_that_never_has_a_finite_gradient_stops_the_run() {
+    let networks = networks();
+    set_last_bias(&networks, f64::NAN);
+    let mut trainer = trainer(networks, 3);
+    let mut stats = Statistics::default();
+    let outcomes: Vec<_> = (0..3).map(|_| trainer.iterate(&reals(), &mut stats)).collect();
+    assert!(outcomes[0].is_ok() && outcomes[1].is_ok());
+    let message = format!("{:#}", outcomes[2].as_ref().unwrap_err());
+    for words in ["phase Gmain of iteration 2", "3 steps in a row", "--g-lr", "--root-slope-cap"] {
+        assert!(message.contains(words), "'{words}' is not in '{message}'");
+    }
+}
+
+#[test]
+fn with_a_slope_cap_the_same_critic_trains() {
+    let networks = networks();
+    set_last_bias(&networks, -110.0);
+    let facts = NetworkFacts::of(&networks.g, &networks.d);
+    let mut options = trainer(self::networks(), 3).config().effective().clone();
+    options.root_slope_cap = Some(10.0);
+    let mut trainer = Trainer::new(networks, RunConfig::resolve(&options, facts).unwrap());
+    let before = trainer.networks.d_flat.values.copy();
+    let mut stats = Statistics::default();
+    trainer.iterate(&reals(), &mut stats).unwrap();
+    assert_eq!(trainer.take_notices(), Vec::<String>::new());
+    assert!(stats.take()["Loss/G/slope"].max <= 10.0 + 1e-4);
+    assert!(all_finite(&trainer.networks.d_flat.values) && trainer.networks.d_flat.values != before);
+}
