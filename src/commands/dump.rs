@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use crate::commands::pictures::{Batch, Latents, PictureArgs, PictureSource, PngWriter};
+use crate::commands::pictures::{Batch, Latents, PictureArgs, PictureSource, PngWriter, count_text};
 use crate::io::npz::{RowFile, npz_shape, write_npz};
 use crate::io::pixels::{encode_png_unsynced, grey_to_rgb, png_is_whole, to_interleaved};
 use crate::io::record;
@@ -45,7 +45,13 @@ pub struct DumpArgs {
 pub fn run(args: DumpArgs) -> Result<()> {
     ensure!(args.count > 0, "cannot dump 0 pictures; pass --count 1 or more");
     let out = args.out.display();
-    let as_npz = args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz"));
+    let ending = args.out.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let as_npz = ending == "npz";
+    ensure!(
+        !["npy", "zip", "png", "tar"].contains(&ending.as_str()),
+        "cannot dump to '{out}': a folder of PNG files or an .npz file is written; pass a name without .{ending}, or one \
+         that ends in .npz"
+    );
     ensure!(
         !as_npz || !args.out.is_dir(),
         "cannot write '{out}': a folder of that name is in the way; pass another name"
@@ -200,7 +206,7 @@ impl Dump {
     }
 
     fn say_where(&self) {
-        println!("{} pictures: {}", self.count, self.out.display());
+        println!("{}: {}", count_text(self.count), self.out.display());
     }
 }
 

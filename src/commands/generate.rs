@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tch::Device;
 
-use crate::commands::pictures::{Batch, Latents, PictureArgs, PictureSource, PngWriter};
+use crate::commands::pictures::{Batch, Latents, PictureArgs, PictureSource, PngWriter, count_text};
 use crate::io::grid::save_grid;
 use crate::io::pixels::encode_png;
 use crate::model::NoiseMode;
@@ -64,7 +64,7 @@ pub fn run(args: GenerateArgs) -> Result<()> {
 
     let planar = make(&source, &seeds, outdir, args.grid.is_some())?;
     if let Some(outdir) = outdir {
-        println!("{} pictures: {}", seeds.len(), outdir.display());
+        println!("{}: {}", count_text(seeds.len()), outdir.display());
     }
     if let Some(path) = &args.grid {
         let (side, n) = (source.side(), seeds.len());

@@ -20,6 +20,11 @@ use crate::ui::say;
 /// How many finished batches may wait to be written: more would only take memory.
 const AHEAD: usize = 2;
 
+/// `1 picture`, `2 pictures`.
+pub fn count_text(count: usize) -> String {
+    format!("{count} picture{}", if count == 1 { "" } else { "s" })
+}
+
 /// Which generator, and how it is called.
 #[derive(Debug, clap::Args)]
 pub struct PictureArgs {
