@@ -29,6 +29,7 @@ use cli::{Cli, Command};
 /// # Errors
 /// Whatever went wrong, to be shown on one line.
 pub fn run(cli: Cli) -> Result<()> {
+    tensor::device::keep_float32_exact();
     tensor::device::configure_runtime();
     let work = || match cli.command {
         Command::Finetune(args) => commands::finetune::run(*args),

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use assert_cmd::assert::Assert;
-use common::{pair16, python, rootgan, text};
+use common::{Z_AS_COLOUR, pair16, python, rootgan, text, z_only_generator};
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use rootgan::tensor::latents::NormalStream;
@@ -208,14 +208,7 @@ fn a_generator_with_labels_wants_a_class() {
 #[test]
 fn a_generator_of_z_alone_is_dumped_with_the_conversion_of_metric_code() {
     let place = tempfile::tempdir().unwrap();
-    let (script, generator) = (place.path().join("make.py"), place.path().join("z.pt"));
-    let code = "import sys, torch\n\
-                class G(torch.nn.Module):\n    \
-                    def forward(self, z):\n        \
-                        return z[:, :3].reshape(-1, 3, 1, 1).repeat(1, 1, 16, 16)\n\
-                torch.jit.script(G()).save(sys.argv[1])\n";
-    std::fs::write(&script, code).unwrap();
-    python(&[text(&script), text(&generator)]);
+    let generator = z_only_generator(place.path(), Z_AS_COLOUR);
     let out = place.path().join("out");
     dump(&generator, &out, &["--count", "5", "--psi", "0.5"]).code(1).stderr(contains("only takes z"));
     dump(&generator, &out, &["--count", "5", "--noise-mode", "none"]).code(1).stderr(contains("only takes z"));

@@ -255,12 +255,10 @@ fn training_on_one_colour_moves_the_pictures_towards_it() {
 #[test]
 fn a_generator_that_only_takes_z_is_trained_without_what_it_lacks() {
     let place = tempfile::tempdir().unwrap();
-    let (script, generator, data) = (place.path().join("g.py"), place.path().join("g.pt"), place.path().join("discs"));
-    let code = "import sys, torch\n\
-                net = torch.nn.Sequential(torch.nn.Linear(10, 768), torch.nn.Tanh(), torch.nn.Unflatten(1, (3, 16, 16)))\n\
-                torch.jit.script(net).save(sys.argv[1])\n";
-    std::fs::write(&script, code).unwrap();
-    common::python(&[common::text(&script), common::text(&generator)]);
+    let code =
+        "net = torch.nn.Sequential(torch.nn.Linear(10, 768), torch.nn.Tanh(), torch.nn.Unflatten(1, (3, 16, 16)))\n";
+    let generator = common::z_only_generator(place.path(), code);
+    let data = place.path().join("discs");
     common::picture_folder(&data, 8, SIDE);
     let flags = ["--generator", common::text(&generator), "--z-dim", "10", "--kimg", "0.04"];
     let run = finetune(&data, place.path(), &flags);

@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 
 use assert_cmd::assert::Assert;
-use common::{pair16, python, rootgan, text};
+use common::{Z_AS_COLOUR, pair16, rootgan, text, z_only_generator};
 use image::RgbImage;
 use predicates::str::contains;
 
@@ -77,14 +77,7 @@ fn psi_zero_makes_every_seed_the_average_picture() {
 #[test]
 fn seed_42_is_the_one_of_numpy() {
     let place = tempfile::tempdir().unwrap();
-    let (script, generator) = (place.path().join("make.py"), place.path().join("z.pt"));
-    let code = "import sys, torch\n\
-                class G(torch.nn.Module):\n    \
-                    def forward(self, z):\n        \
-                        return z[:, :3].reshape(-1, 3, 1, 1).repeat(1, 1, 16, 16)\n\
-                torch.jit.script(G()).save(sys.argv[1])\n";
-    std::fs::write(&script, code).unwrap();
-    python(&[text(&script), text(&generator)]);
+    let generator = z_only_generator(place.path(), Z_AS_COLOUR);
     generate(&generator, "42", &["--outdir", text(place.path())]).success();
     // rint((x + 1) * 127.5)
     let picture = read(&place.path().join("seed0042.png"));

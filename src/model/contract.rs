@@ -1,6 +1,11 @@
 //! What a module of the contract says of itself through its `describe()` method.
 
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The version of the contract that this program speaks.
 pub const CONTRACT_VERSION: i64 = 1;
@@ -53,4 +58,26 @@ pub struct DiscriminatorSpec {
     pub conv_clamp: Option<f64>,
     /// Group size of the minibatch standard deviation.
     pub mbstd_group_size: i64,
+}
+
+/// Reads what `describe()` of the module at `path` returned; `kind` is what it should be.
+///
+/// # Errors
+/// No JSON, another kind, another version of the contract, or a size that is missing.
+pub fn parse<Spec: DeserializeOwned>(path: &Path, text: &str, kind: &str) -> Result<Spec> {
+    let file = path.display();
+    let value: Value = serde_json::from_str(text)
+        .with_context(|| format!("'{file}': describe() is not JSON; export it again (weights/README.md)"))?;
+    match value["kind"].as_str() {
+        Some(found) if found == kind => {}
+        Some(found) => bail!("'{file}' is a {found}, a {kind} is expected; are the two files swapped?"),
+        None => bail!("'{file}': describe() does not say its kind; export it again (weights/README.md)"),
+    }
+    let version = &value["contract"];
+    ensure!(
+        version.as_i64() == Some(CONTRACT_VERSION),
+        "'{file}' follows version {version} of the contract, this program version {CONTRACT_VERSION}; export it again"
+    );
+    serde_json::from_value(value)
+        .with_context(|| format!("'{file}': describe() lacks a size; export it again (weights/README.md)"))
 }

@@ -1,8 +1,8 @@
 //! The discriminator: images [N, C, R, R] (and labels) -> logits [N, 1].
 
-use super::contract::{CONTRACT_VERSION, DiscriminatorSpec};
+use super::contract::{self, DiscriminatorSpec};
 use super::script::ScriptModule;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::Result;
 use std::path::Path;
 use tch::{Device, IValue, Tensor};
 
@@ -20,7 +20,8 @@ impl Discriminator {
     /// An unreadable file, a newer contract, or a generator.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
         let script = ScriptModule::load(path, device)?;
-        let spec = script.string_method("describe").map(|text| parse_spec(path, &text)).transpose()?;
+        let spec =
+            script.string_method("describe").map(|text| contract::parse(path, &text, "discriminator")).transpose()?;
         Ok(Self { script, spec })
     }
 
@@ -45,27 +46,4 @@ impl Discriminator {
         }
         self.script.tensor_method("forward", &arguments)
     }
-}
-
-fn parse_spec(path: &Path, text: &str) -> Result<DiscriminatorSpec> {
-    let value: serde_json::Value = serde_json::from_str(text).with_context(|| {
-        format!("'{}': describe() is not JSON; export it again (weights/README.md)", path.display())
-    })?;
-    match value["kind"].as_str() {
-        Some("discriminator") => {}
-        Some(kind) => {
-            bail!("'{}' is a {kind}, a discriminator is expected; are the two files swapped?", path.display())
-        }
-        None => bail!("'{}': describe() does not say its kind; export it again (weights/README.md)", path.display()),
-    }
-    let spec: DiscriminatorSpec = serde_json::from_value(value).with_context(|| {
-        format!("'{}': describe() lacks a size; export it again (weights/README.md)", path.display())
-    })?;
-    ensure!(
-        spec.contract == CONTRACT_VERSION,
-        "'{}' follows version {} of the contract, this program version {CONTRACT_VERSION}; export it again",
-        path.display(),
-        spec.contract
-    );
-    Ok(spec)
 }

@@ -1,8 +1,8 @@
 //! The generator: one of the contract, or any TorchScript that takes z and returns images.
 
-use super::contract::{CONTRACT_VERSION, GeneratorSpec};
+use super::contract::{self, GeneratorSpec};
 use super::script::ScriptModule;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use std::path::Path;
 use tch::{Device, IValue, Kind, Tensor};
 
@@ -76,7 +76,7 @@ impl Generator {
     pub fn load(path: &Path, device: Device, z_dim: Option<i64>) -> Result<Self> {
         let script = ScriptModule::load(path, device)?;
         let calls = match script.string_method("describe") {
-            Some(text) => Calls::Contract(parse_spec(path, &text)?),
+            Some(text) => Calls::Contract(contract::parse(path, &text, "generator")?),
             None => Calls::ZOnly(probe(&script, z_dim)?),
         };
         Ok(Self { script, calls })
@@ -205,27 +205,6 @@ impl Generator {
 
 fn optional(tensor: Option<&Tensor>) -> IValue {
     tensor.map_or(IValue::None, |tensor| IValue::from(tensor.shallow_clone()))
-}
-
-fn parse_spec(path: &Path, text: &str) -> Result<GeneratorSpec> {
-    let value: serde_json::Value = serde_json::from_str(text).with_context(|| {
-        format!("'{}': describe() is not JSON; export it again (weights/README.md)", path.display())
-    })?;
-    match value["kind"].as_str() {
-        Some("generator") => {}
-        Some(kind) => bail!("'{}' is a {kind}, a generator is expected; are the two files swapped?", path.display()),
-        None => bail!("'{}': describe() does not say its kind; export it again (weights/README.md)", path.display()),
-    }
-    let spec: GeneratorSpec = serde_json::from_value(value).with_context(|| {
-        format!("'{}': describe() lacks a size; export it again (weights/README.md)", path.display())
-    })?;
-    ensure!(
-        spec.contract == CONTRACT_VERSION,
-        "'{}' follows version {} of the contract, this program version {CONTRACT_VERSION}; export it again",
-        path.display(),
-        spec.contract
-    );
-    Ok(spec)
 }
 
 /// Finds the width of z and the shape of the images by calling forward(z) once or a few times.

@@ -93,6 +93,18 @@ pub fn configure_runtime() {
     Cuda::cudnn_set_benchmark(true);
 }
 
+/// Keeps NVIDIA's libraries from rounding float32 factors to 10 bits (TF32), which cuDNN's convolutions do by
+/// default: gradients of gradients suffer, and pictures would depend on the kernel. A user's own setting stands.
+///
+/// For the program only, as its first act: it sets an environment variable, which must not happen beside other threads.
+pub fn keep_float32_exact() {
+    const SWITCH: &str = "NVIDIA_TF32_OVERRIDE";
+    if std::env::var_os(SWITCH).is_none() {
+        // SAFETY: no other thread runs yet that could read the environment; see above.
+        unsafe { std::env::set_var(SWITCH, "0") };
+    }
+}
+
 /// The part of `configure_runtime` that is per thread: call it in each thread that runs scripts.
 pub fn configure_thread() {
     tch::jit::set_graph_executor_optimize(false);

@@ -28,6 +28,21 @@ pub fn shipped_pair(name: &str) -> (PathBuf, PathBuf) {
     pair(name, &[], Some(&file))
 }
 
+/// A module whose pictures are of one colour each: the first three numbers of z.
+pub const Z_AS_COLOUR: &str = "class G(torch.nn.Module):\n    \
+                                   def forward(self, z):\n        \
+                                       return z[:, :3].reshape(-1, 3, 1, 1).repeat(1, 1, 16, 16)\n\
+                               net = G()\n";
+
+/// Scripts the module `net` that this Python code makes, into a file in `folder`.
+pub fn z_only_generator(folder: &Path, code: &str) -> PathBuf {
+    let (script, generator) = (folder.join("make.py"), folder.join("z.pt"));
+    let code = format!("import sys, torch\n{code}torch.jit.script(net).save(sys.argv[1])\n");
+    std::fs::write(&script, code).expect("the folder can be written");
+    python(&[text(&script), text(&generator)]);
+    generator
+}
+
 /// Where the golden vectors lie: `GOLDEN_DIR`, or `tests/golden`.
 pub fn golden_dir() -> PathBuf {
     std::env::var_os("GOLDEN_DIR").map_or_else(|| root().join("tests/golden"), PathBuf::from)
