@@ -4,6 +4,7 @@
 //! `commands`; `train`; `config`; `loss`, `regularize`, `ema`, `optimizer`; `model`, `data`;
 //! `tensor`, `io`, `ui`.
 
+pub mod augment;
 pub mod cli;
 pub mod commands;
 pub mod config;

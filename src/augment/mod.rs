@@ -1,0 +1,110 @@
+//! The augmentation of StyleGAN2-ADA: what the discriminator sees is transformed at random, generated and real images
+//! alike, with a probability p that is fixed or follows how much the discriminator overfits.
+//!
+//! Everything is made of operations that can be differentiated twice, so R1 goes through it.
+//!
+//! # Source
+//! Karras et al., arXiv 2006.06676.
+
+mod axis;
+mod colour;
+mod controller;
+mod corrupt;
+mod draws;
+mod filters;
+mod geometry;
+
+use tch::Tensor;
+
+pub use controller::{AdaController, AdaSettings};
+pub use draws::Draws;
+
+/// Which transforms a pipe has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // The field's names.
+pub struct Transforms {
+    pub xflip: bool,
+    pub rotate90: bool,
+    pub xint: bool,
+    pub scale: bool,
+    pub rotate: bool,
+    pub aniso: bool,
+    pub xfrac: bool,
+    pub brightness: bool,
+    pub contrast: bool,
+    pub lumaflip: bool,
+    pub hue: bool,
+    pub saturation: bool,
+    /// By band, lowest first.
+    pub imgfilter: [bool; 4],
+    pub noise: bool,
+    pub cutout: bool,
+}
+
+/// Names of the pipes.
+pub const PIPES: [&str; 11] =
+    ["blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc"];
+
+impl Transforms {
+    /// The pipe of this name: groups (blit, geom, color, filter, noise, cutout), or their initials one after the other.
+    pub fn named(pipe: &str) -> Option<Self> {
+        let blit = |t: Self| Self { xflip: true, rotate90: true, xint: true, ..t };
+        let geom = |t: Self| Self { scale: true, rotate: true, aniso: true, xfrac: true, ..t };
+        let color =
+            |t: Self| Self { brightness: true, contrast: true, lumaflip: true, hue: true, saturation: true, ..t };
+        let filter = |t: Self| Self { imgfilter: [true; 4], ..t };
+        let noise = |t: Self| Self { noise: true, ..t };
+        let cutout = |t: Self| Self { cutout: true, ..t };
+        let none = Self::default();
+        Some(match pipe {
+            "blit" => blit(none),
+            "geom" => geom(none),
+            "color" => color(none),
+            "filter" => filter(none),
+            "noise" => noise(none),
+            "cutout" => cutout(none),
+            "bg" => geom(blit(none)),
+            "bgc" => color(geom(blit(none))),
+            "bgcf" => filter(color(geom(blit(none)))),
+            "bgcfn" => noise(filter(color(geom(blit(none))))),
+            "bgcfnc" => cutout(noise(filter(color(geom(blit(none)))))),
+            _ => return None,
+        })
+    }
+
+    fn any_geometry(&self) -> bool {
+        self.xflip || self.rotate90 || self.xint || self.scale || self.rotate || self.aniso || self.xfrac
+    }
+
+    fn any_colour(&self) -> bool {
+        self.brightness || self.contrast || self.lumaflip || self.hue || self.saturation
+    }
+
+    /// Transforms every image, each transform happening with probability `p` (0 to 1). With 0 the images are returned
+    /// as they are.
+    ///
+    /// # Shapes
+    /// images [N, 1 or 3, H, W] in about [-1, 1], of any size -> the same.
+    pub fn apply(&self, images: &Tensor, p: f64, draws: &mut Draws) -> Tensor {
+        let mut out = images.shallow_clone();
+        if p <= 0.0 {
+            return out;
+        }
+        if self.any_geometry() {
+            out = geometry::apply(&out, self, p, draws);
+        }
+        if self.any_colour() {
+            out = colour::apply(&out, self, p, draws);
+        }
+        if self.imgfilter.contains(&true) {
+            out = corrupt::filter(&out, self, p, draws);
+        }
+        if self.noise {
+            out = corrupt::noise(&out, p, draws);
+        }
+        if self.cutout {
+            out = corrupt::cutout(&out, p, draws);
+        }
+        out
+    }
+}
