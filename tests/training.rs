@@ -6,10 +6,11 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use rootgan::config::{NetworkFacts, Options, RunConfig};
+use rootgan::config::{AugmentMode, NetworkFacts, Options, RunConfig};
 use rootgan::model::{Generator, NoiseMode, Truncation, all_finite};
 use rootgan::train::draw::{Draw, Mixing};
 use rootgan::train::journal::stats::Statistics;
@@ -20,6 +21,12 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 const BATCH: i64 = 4;
 
+/// libtorch's generator of random numbers belongs to the whole process: tests that draw from it take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn networks() -> Networks {
     common::configure_torch();
     let (generator, discriminator) = common::pair16();
@@ -27,16 +34,20 @@ fn networks() -> Networks {
 }
 
 fn trainer(networks: Networks, max_bad_steps: u64) -> Trainer {
+    trainer_with(networks, Options { max_bad_steps: Some(max_bad_steps), ..Options::default() })
+}
+
+fn trainer_with(networks: Networks, options: Options) -> Trainer {
     let path = || Some(PathBuf::new());
-    let options = Options {
+    let needed = Options {
         generator: path(),
         discriminator: path(),
         data: path(),
         outdir: path(),
         batch: Some(BATCH as u64),
-        max_bad_steps: Some(max_bad_steps),
         ..Options::default()
     };
+    let options = options.or(needed);
     let facts = NetworkFacts::of(&networks.g, &networks.d);
     Trainer::new(networks, RunConfig::resolve(&options, facts).unwrap())
 }
@@ -58,6 +69,7 @@ fn generator() -> Generator {
 
 #[test]
 fn mixing_takes_the_first_rows_of_one_style_and_the_last_of_the_other() {
+    let _alone = alone();
     let g = generator();
     let normal = || Tensor::randn([2, 32], (Kind::Float, Device::Cpu));
     let (z, second) = (normal(), normal());
@@ -79,6 +91,7 @@ fn mixing_takes_the_first_rows_of_one_style_and_the_last_of_the_other() {
 
 #[test]
 fn draws_mix_as_often_as_asked_at_every_place() {
+    let _alone = alone();
     let g = generator();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut cutoffs = |probability: f64| -> Vec<i64> {
@@ -98,6 +111,7 @@ fn draws_mix_as_often_as_asked_at_every_place() {
 /// square, which Adam keeps.
 #[test]
 fn a_gradient_whose_square_overflows_is_left_out_and_named() {
+    let _alone = alone();
     let networks = networks();
     set_last_bias(&networks, -110.0);
     let mut trainer = trainer(networks, 100);
@@ -118,6 +132,7 @@ fn a_gradient_whose_square_overflows_is_left_out_and_named() {
 
 #[test]
 fn a_phase_that_never_has_a_finite_gradient_stops_the_run() {
+    let _alone = alone();
     let networks = networks();
     set_last_bias(&networks, f64::NAN);
     let mut trainer = trainer(networks, 3);
@@ -132,6 +147,7 @@ fn a_phase_that_never_has_a_finite_gradient_stops_the_run() {
 
 #[test]
 fn with_a_slope_cap_the_same_critic_trains() {
+    let _alone = alone();
     let networks = networks();
     set_last_bias(&networks, -110.0);
     let facts = NetworkFacts::of(&networks.g, &networks.d);
@@ -144,4 +160,52 @@ fn with_a_slope_cap_the_same_critic_trains() {
     assert_eq!(trainer.take_notices(), Vec::<String>::new());
     assert!(stats.take()["Loss/G/slope"].max <= 10.0 + 1e-4);
     assert!(all_finite(&trainer.networks.d_flat.values) && trainer.networks.d_flat.values != before);
+}
+
+/// Four pictures and no others: the discriminator knows them by heart in no time, p rises from 0, and from then on the
+/// mean sign of D(real) is held near the target.
+#[test]
+fn p_rises_on_an_overfitting_run_and_settles_where_the_sign_is_at_the_target() {
+    let _alone = alone();
+    tch::manual_seed(1);
+    let coarse = Tensor::rand([BATCH, 3, 4, 4], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
+    let reals = coarse.upsample_nearest2d([16i64, 16], None, None);
+    let options = Options { ada_kimg: Some(1.0), pl_weight: Some(0.0), ..Options::default() };
+    let mut trainer = trainer_with(networks(), options);
+    let (mut stats, mut ps) = (Statistics::default(), Vec::new());
+    for iteration in 0..400 {
+        trainer.iterate(&reals, &mut stats).unwrap();
+        ps.push(trainer.augment_p());
+        if iteration == 199 {
+            let _ = stats.take();
+        }
+    }
+    assert_eq!(ps[..3], [0.0; 3]);
+    let highest = ps.iter().copied().fold(0.0, f64::max);
+    let settled = stats.take()["Loss/signs/real"].mean;
+    let course: Vec<_> = ps.iter().step_by(20).collect();
+    assert!(highest > 0.1 && highest < 1.0, "{course:?}");
+    assert!((settled - 0.6).abs() < 0.2, "mean sign {settled}, p {course:?}");
+}
+
+#[test]
+fn a_fixed_p_stays_and_changes_what_the_discriminator_sees() {
+    let _alone = alone();
+    let run = |options: Options| {
+        let mut trainer = trainer_with(networks(), options);
+        tch::manual_seed(2);
+        let reals = reals();
+        let mut stats = Statistics::default();
+        for _ in 0..8 {
+            trainer.iterate(&reals, &mut stats).unwrap();
+        }
+        (trainer.augment_p(), stats.take()["Loss/scores/real"].mean)
+    };
+    let fixed = || Options { aug: Some(AugmentMode::Fixed), p: Some(0.8), ..Options::default() };
+    let none = || Options { aug: Some(AugmentMode::Noaug), ..Options::default() };
+    let (p, score) = run(fixed());
+    assert_eq!((p, score), run(fixed()));
+    assert_eq!(p, 0.8);
+    assert_eq!(run(none()).0, 0.0);
+    assert_ne!(score, run(none()).1);
 }

@@ -11,19 +11,17 @@ pub struct AdaSettings {
     pub interval: u64,
 }
 
-/// p, and what was seen since its last adjustment.
+/// p and how it moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdaController {
     settings: AdaSettings,
     p: f64,
-    signs: f64,
-    count: f64,
 }
 
 impl AdaController {
     /// Begins with this p, 0 to 1.
     pub fn new(settings: AdaSettings, p: f64) -> Self {
-        Self { settings, p: p.clamp(0.0, 1.0), signs: 0.0, count: 0.0 }
+        Self { settings, p: p.clamp(0.0, 1.0) }
     }
 
     /// The probability of a transform.
@@ -31,23 +29,18 @@ impl AdaController {
         self.p
     }
 
-    /// Takes note of logits of real images: the sum of their signs, and how many they were.
-    pub fn observe(&mut self, sum_of_signs: f64, count: usize) {
-        self.signs += sum_of_signs;
-        self.count += count as f64;
+    /// Whether p is adjusted after this many iterations.
+    pub fn is_due(&self, iterations: u64) -> bool {
+        iterations.is_multiple_of(self.settings.interval)
     }
 
-    /// After iteration number `iteration` of `batch` images: every `interval` iterations, a step up if the mean sign is
-    /// above the target and down if it is below, within 0 and 1.
-    pub fn after_iteration(&mut self, iteration: u64, batch: u64) {
-        if !iteration.is_multiple_of(self.settings.interval) || self.count == 0.0 {
-            return;
-        }
-        let excess = self.signs / self.count - self.settings.target;
+    /// A step up if the mean sign of D(real) since the last one is above the target, down if it is below; p stays
+    /// within 0 and 1. The step's length is that of `interval` iterations of `batch` images.
+    pub fn adapt(&mut self, mean_sign: f64, batch: u64) {
+        let excess = mean_sign - self.settings.target;
         let step = (batch * self.settings.interval) as f64 / (self.settings.ada_kimg * 1000.0);
-        let direction = if excess == 0.0 { 0.0 } else { excess.signum() };
+        let direction = if excess == 0.0 || excess.is_nan() { 0.0 } else { excess.signum() };
         self.p = (self.p + direction * step).clamp(0.0, 1.0);
-        (self.signs, self.count) = (0.0, 0.0);
     }
 }
 
@@ -55,21 +48,16 @@ impl AdaController {
 mod tests {
     use super::*;
 
-    const SETTINGS: AdaSettings = AdaSettings { target: 0.6, ada_kimg: 0.1, interval: 4 };
-
     #[test]
     fn p_rises_while_reals_are_told_apart_and_stays_within_its_bounds() {
-        let mut ada = AdaController::new(SETTINGS, 0.0);
-        for iteration in 0..40 {
-            ada.observe(8.0, 8);
-            ada.after_iteration(iteration, 8);
-        }
+        let mut ada = AdaController::new(AdaSettings { target: 0.6, ada_kimg: 0.1, interval: 4 }, 0.0);
+        assert!(ada.is_due(4) && !ada.is_due(5));
         // 8 * 4 / 100 a step.
-        assert_eq!(ada.p(), 1.0);
-        for iteration in 41..45 {
-            ada.observe(0.0, 8);
-            ada.after_iteration(iteration, 8);
-        }
-        assert!((ada.p() - 0.68).abs() < 1e-12);
+        let mut after = |mean_sign| {
+            ada.adapt(mean_sign, 8);
+            (ada.p() * 100.0).round() as i64
+        };
+        assert_eq!([1.0, 1.0, 0.6, 1.0, 1.0].map(&mut after), [32, 64, 64, 96, 100]);
+        assert_eq!([f64::NAN, 0.0, 0.0, 0.0, 0.0].map(&mut after), [100, 68, 36, 4, 0]);
     }
 }

@@ -108,3 +108,27 @@ impl Transforms {
         out
     }
 }
+
+/// The augmentation of one phase: what the discriminator sees of images.
+pub struct Augment {
+    transforms: Transforms,
+    p: f64,
+    draws: Draws,
+}
+
+impl Augment {
+    /// Each of these transforms with probability `p`, drawn from `draws`.
+    pub fn new(transforms: Transforms, p: f64, draws: Draws) -> Self {
+        Self { transforms, p, draws }
+    }
+
+    /// None.
+    pub fn off() -> Self {
+        Self::new(Transforms::default(), 0.0, Draws::Percentile(0.5))
+    }
+
+    /// See [`Transforms::apply`].
+    pub fn apply(&mut self, images: &Tensor) -> Tensor {
+        self.transforms.apply(images, self.p, &mut self.draws)
+    }
+}

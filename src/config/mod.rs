@@ -3,5 +3,5 @@
 mod options;
 mod run;
 
-pub use options::{LossKind, Options};
-pub use run::{GridSize, NetworkFacts, RunConfig};
+pub use options::{AugmentMode, LossKind, Options};
+pub use run::{AugmentConfig, GridSize, NetworkFacts, RunConfig};

@@ -19,6 +19,19 @@ pub enum LossKind {
     Logistic,
 }
 
+/// Whether and how images are augmented before the discriminator sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AugmentMode {
+    /// p follows how far the discriminator overfits
+    #[default]
+    Ada,
+    /// p is that of --p
+    Fixed,
+    /// Not at all
+    Noaug,
+}
+
 /// Declares [`Options`] with `or`, so that no option can be forgotten when flags and file are merged.
 macro_rules! options {
     ($($(#[$attribute:meta])* $name:ident: $kind:ty,)*) => {
@@ -97,6 +110,25 @@ options! {
     /// Probability of mixing two styles [default: 0.9]
     #[arg(long, value_name = "PROB", help_heading = "Objective", allow_negative_numbers = true)]
     style_mixing: f64,
+
+    /// Augmentation of what the discriminator sees [default: ada]
+    #[arg(long, help_heading = "Augmentation")]
+    aug: AugmentMode,
+    /// Transforms: blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn or bgcfnc [default: bgc]
+    #[arg(long, value_name = "PIPE", help_heading = "Augmentation")]
+    augpipe: String,
+    /// Probability of each transform, for --aug fixed
+    #[arg(long, value_name = "PROB", allow_negative_numbers = true, help_heading = "Augmentation")]
+    p: f64,
+    /// Probability that --aug ada begins with [default: 0]
+    #[arg(long, value_name = "PROB", allow_negative_numbers = true, help_heading = "Augmentation")]
+    init_p: f64,
+    /// Mean sign of D(real) that --aug ada steers to [default: 0.6]
+    #[arg(long, value_name = "SIGN", allow_negative_numbers = true, help_heading = "Augmentation")]
+    target: f64,
+    /// Thousands of images in which --aug ada can take p from 0 to 1 [default: 100]
+    #[arg(long, value_name = "KIMG", allow_negative_numbers = true, help_heading = "Augmentation")]
+    ada_kimg: f64,
 
     /// Length of the run in thousands of images [default: 1000]
     #[arg(long, help_heading = "Training", allow_negative_numbers = true)]

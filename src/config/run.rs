@@ -7,7 +7,8 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{LossKind, Options};
+use super::{AugmentMode, LossKind, Options};
+use crate::augment::{AdaSettings, PIPES, Transforms};
 use crate::ema::EmaSettings;
 use crate::io::grid::Grid;
 use crate::loss::{AdversarialLoss, Rooted};
@@ -53,6 +54,20 @@ pub struct GridSize {
     pub rows: usize,
 }
 
+/// How images are augmented.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AugmentConfig {
+    /// What can happen to an image.
+    pub transforms: Transforms,
+    /// The probability of each, at the beginning or throughout.
+    pub p: f64,
+    /// How p is adapted, if it is.
+    pub ada: Option<AdaSettings>,
+}
+
+/// Iterations between two adjustments of p.
+const ADA_INTERVAL: u64 = 4;
+
 /// Every setting of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunConfig {
@@ -76,6 +91,8 @@ pub struct RunConfig {
     pub path_length: PathLengthSettings,
     /// Probability of mixing two styles in one call.
     pub style_mixing: f64,
+    /// What the discriminator sees.
+    pub augment: AugmentConfig,
     /// Length of the run in images.
     pub total_images: u64,
     /// Images per iteration.
@@ -153,6 +170,7 @@ impl RunConfig {
             r1: R1Settings { gamma: number(o.r1_gamma), interval: r1_interval },
             path_length: PathLengthSettings { weight: number(o.pl_weight), interval: pl_interval },
             style_mixing: number(o.style_mixing),
+            augment: augment_config(&o, problems),
             total_images: images(o.kimg),
             batch: count(o.batch),
             micro_batch: count(o.micro_batch),
@@ -170,6 +188,23 @@ impl RunConfig {
     }
 }
 
+fn augment_config(o: &Options, problems: &mut Problems) -> AugmentConfig {
+    let off = AugmentConfig { transforms: Transforms::default(), p: 0.0, ada: None };
+    let pipe = o.augpipe.as_deref().unwrap_or_default();
+    let mode = o.aug.unwrap_or_default();
+    let Some(transforms) = Transforms::named(pipe).filter(|_| mode != AugmentMode::Noaug) else {
+        problems.check(mode == AugmentMode::Noaug, || {
+            format!("--augpipe '{pipe}' is unknown; allowed are {}", PIPES.join(", "))
+        });
+        return off;
+    };
+    let ada = AdaSettings { target: number(o.target), ada_kimg: number(o.ada_kimg), interval: ADA_INTERVAL };
+    match mode {
+        AugmentMode::Fixed => AugmentConfig { transforms, p: number(o.p), ada: None },
+        _ => AugmentConfig { transforms, p: number(o.init_p), ada: Some(ada) },
+    }
+}
+
 /// The defaults of StyleGAN2-ADA's `auto` configuration, for one device.
 fn with_defaults(options: &Options, facts: NetworkFacts) -> Options {
     let resolution = facts.resolution.max(1);
@@ -180,6 +215,8 @@ fn with_defaults(options: &Options, facts: NetworkFacts) -> Options {
     let rooted = loss == LossKind::Rooted;
     let root_k = options.root_k.unwrap_or(2.0);
     let name = if rooted { format!("rooted{root_k}") } else { "logistic".to_owned() };
+    let aug = options.aug.unwrap_or_default();
+    let (augmented, adaptive) = (aug != AugmentMode::Noaug, aug == AugmentMode::Ada);
     let defaults = Options {
         desc: Some(format!("{name}-batch{batch}")),
         device: Some("auto".to_owned()),
@@ -191,6 +228,11 @@ fn with_defaults(options: &Options, facts: NetworkFacts) -> Options {
         pl_weight: Some(2.0),
         pl_interval: Some(4),
         style_mixing: Some(0.9),
+        aug: Some(aug),
+        augpipe: augmented.then(|| "bgc".to_owned()),
+        init_p: adaptive.then_some(0.0),
+        target: adaptive.then_some(0.6),
+        ada_kimg: adaptive.then_some(100.0),
         kimg: Some(1000.0),
         batch: Some(batch),
         micro_batch: Some(batch),
@@ -246,6 +288,7 @@ fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Problems) {
     });
     let mixing = number(o.style_mixing);
     problems.check((0.0..=1.0).contains(&mixing), || format!("--style-mixing must be from 0 to 1, not {mixing}"));
+    check_augment(o, problems);
     let rampup = o.ema_rampup.unwrap_or(1.0);
     problems.check(rampup.is_finite() && rampup > 0.0, || format!("--ema-rampup must be above 0, not {rampup}"));
     if o.loss == Some(LossKind::Logistic) {
@@ -253,6 +296,20 @@ fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Problems) {
             "--root-k and --root-slope-cap belong to --loss rooted".to_owned()
         });
     }
+}
+
+fn check_augment(o: &Options, problems: &mut Problems) {
+    let mode = o.aug.unwrap_or_default();
+    problems.check(mode != AugmentMode::Fixed || o.p.is_some(), || "--aug fixed needs --p".to_owned());
+    problems.check(mode == AugmentMode::Fixed || o.p.is_none(), || "--p belongs to --aug fixed".to_owned());
+    for (value, flag) in [(o.p, "p"), (o.init_p, "init-p")] {
+        let value = value.unwrap_or(0.0);
+        problems.check((0.0..=1.0).contains(&value), || format!("--{flag} must be from 0 to 1, not {value}"));
+    }
+    let target = o.target.unwrap_or(0.6);
+    problems.check((-1.0..=1.0).contains(&target), || format!("--target must be from -1 to 1, not {target}"));
+    let ada_kimg = o.ada_kimg.unwrap_or(1.0);
+    problems.check(ada_kimg.is_finite() && ada_kimg > 0.0, || format!("--ada-kimg must be above 0, not {ada_kimg}"));
 }
 
 /// Everything that is wrong, so that the user hears of it at once.

@@ -19,6 +19,12 @@ pub enum Stream {
     Sampler = 5,
     /// The latents of the preview grid.
     Grid = 6,
+    /// The augmentation of the generator's main phase.
+    AugmentGeneratorMain = 7,
+    /// The same of the discriminator's main phase.
+    AugmentDiscriminatorMain = 8,
+    /// The same of the R1 phase.
+    AugmentDiscriminatorReg = 9,
 }
 
 /// A well-mixed 64-bit seed for one place in the run.

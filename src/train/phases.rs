@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use tch::{Kind, Tensor, no_grad};
 
 use super::draw::Draw;
+use crate::augment::Augment;
 use crate::loss::AdversarialLoss;
 use crate::model::{Discriminator, Generator, Truncation};
 use crate::regularize::{MeanPathLength, path_lengths, squared_gradient_norms};
@@ -38,13 +39,19 @@ pub fn generate(g: &Generator, draw: &Draw, update_w_avg: bool) -> Result<(Tenso
     Ok((images, Some(ws)))
 }
 
-/// Generator, main: `L(D(G(z)))`.
+/// Generator, main: `L(D(A(G(z))))`, A the augmentation.
 ///
 /// # Errors
 /// The scripts' own.
-pub fn generator_main(g: &Generator, d: &Discriminator, loss: &AdversarialLoss, draw: &Draw) -> Result<Adversarial> {
+pub fn generator_main(
+    g: &Generator,
+    d: &Discriminator,
+    loss: &AdversarialLoss,
+    draw: &Draw,
+    augment: &mut Augment,
+) -> Result<Adversarial> {
     let (images, _) = generate(g, draw, true)?;
-    let logits = d.logits(&images, draw.c.as_ref())?.flatten(0, -1);
+    let logits = d.logits(&augment.apply(&images), draw.c.as_ref())?.flatten(0, -1);
     Ok(Adversarial { losses: loss.of(&logits), logits })
 }
 
@@ -66,7 +73,7 @@ pub fn generator_reg(
     Ok(pl_mean.penalties(&lengths))
 }
 
-/// Discriminator, main, generated half: `L(-D(G(z)))`; the generator gets no gradient.
+/// Discriminator, main, generated half: `L(-D(A(G(z))))`; the generator gets no gradient.
 ///
 /// # Errors
 /// The scripts' own.
@@ -75,13 +82,14 @@ pub fn discriminator_fake(
     d: &Discriminator,
     loss: &AdversarialLoss,
     draw: &Draw,
+    augment: &mut Augment,
 ) -> Result<Adversarial> {
-    let (images, _) = no_grad(|| generate(g, draw, true))?;
+    let images = no_grad(|| generate(g, draw, true).map(|(images, _)| augment.apply(&images)))?;
     let logits = d.logits(&images, draw.c.as_ref())?.flatten(0, -1);
     Ok(Adversarial { losses: loss.of(&-&logits), logits })
 }
 
-/// Discriminator, main, real half: `L(D(x))`.
+/// Discriminator, main, real half: `L(D(A(x)))`.
 ///
 /// # Shapes
 /// reals [N, C, R, R] in [-1, 1], c [N, c_dim] of a conditional discriminator.
@@ -93,21 +101,27 @@ pub fn discriminator_real(
     loss: &AdversarialLoss,
     reals: &Tensor,
     c: Option<&Tensor>,
+    augment: &mut Augment,
 ) -> Result<Adversarial> {
-    let logits = d.logits(reals, c)?.flatten(0, -1);
+    let logits = d.logits(&augment.apply(reals), c)?.flatten(0, -1);
     Ok(Adversarial { losses: loss.of(&logits), logits })
 }
 
-/// Discriminator, regularisation: R1's `|dD/dx|^2` of every real image, [N].
+/// Discriminator, regularisation: R1's `|dD/dx|^2` of every real image x, through the augmentation, [N].
 ///
 /// # Shapes
 /// As [`discriminator_real`].
 ///
 /// # Errors
 /// The script's own, or a discriminator that cannot be differentiated twice.
-pub fn discriminator_reg(d: &Discriminator, reals: &Tensor, c: Option<&Tensor>) -> Result<Tensor> {
+pub fn discriminator_reg(
+    d: &Discriminator,
+    reals: &Tensor,
+    c: Option<&Tensor>,
+    augment: &mut Augment,
+) -> Result<Tensor> {
     let images = reals.detach().set_requires_grad(true);
-    let logits = d.logits(&images, c)?;
+    let logits = d.logits(&augment.apply(&images), c)?;
     squared_gradient_norms(&logits, &images)
 }
 

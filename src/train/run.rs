@@ -30,6 +30,9 @@ const PREFETCH: usize = 3;
 /// Where no terminal is, the time between two lines of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Above it, transforms leak into the generator's pictures.
+const HIGH_P: f64 = 0.85;
+
 /// Everything a run starts from.
 pub struct Finetune {
     /// The settings.
@@ -155,7 +158,7 @@ impl Run {
 
     /// The tick's line, statistics and scalars.
     fn report(&mut self, bar: &Bar, tick: &Tick) -> Result<()> {
-        let kimg = self.kimg();
+        let (kimg, p) = (self.kimg(), self.trainer.augment_p());
         let (seconds, total) = (tick.begun.elapsed(), self.begun.elapsed());
         let images = self.trainer.seen_images - tick.seen_images;
         let per_kimg = seconds.as_secs_f64() / (images as f64 / 1000.0);
@@ -163,7 +166,7 @@ impl Run {
         for (name, value) in [
             ("Progress/tick", tick.number as f64),
             ("Progress/kimg", kimg),
-            ("Progress/augment", 0.0),
+            ("Progress/augment", p),
             ("Timing/total_sec", total.as_secs_f64()),
             ("Timing/sec_per_tick", seconds.as_secs_f64()),
             ("Timing/sec_per_kimg", per_kimg),
@@ -181,13 +184,17 @@ impl Run {
         self.journal.tick(kimg, &summaries)?;
         let line = format!(
             "tick {:<5} kimg {kimg:<8.1} time {:<12} sec/tick {:<7.1} sec/kimg {per_kimg:<7.2} maintenance {:<6.1} \
-             cpumem {memory:<6.2} gpumem {gpu_memory:<6} augment 0.000",
+             cpumem {memory:<6.2} gpumem {gpu_memory:<6} augment {p:.3}",
             tick.number,
             duration_text(total),
             seconds.as_secs_f64(),
             tick.maintenance.as_secs_f64(),
         );
         self.journal.say(Some(bar), &line)?;
+        if p > HIGH_P {
+            let warning = "augmentation is near its limit: the generator may show it; more pictures would help, or a higher --target";
+            self.journal.say(Some(bar), &format!("warning: augment p is {p:.3}: {warning}"))?;
+        }
         bar.set_message(losses_text(&summaries));
         Ok(())
     }
@@ -209,6 +216,7 @@ impl Run {
         }
         let mut provenance = self.provenance.clone();
         provenance["seen_images"] = json!(seen_images);
+        provenance["augment_p"] = json!(self.trainer.augment_p());
         self.trainer.networks.save(&files, &provenance)?;
         files.write_manifest(seen_images, provenance)
     }

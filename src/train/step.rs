@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use rand_chacha::ChaCha8Rng;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::draw::Draw;
 use super::journal::stats::Statistics;
 use super::networks::Networks;
 use super::phases::{self, Adversarial, mean};
+use crate::augment::{AdaController, Augment, Draws};
 use crate::config::RunConfig;
 use crate::model::{FlatParameters, all_finite};
 use crate::optimizer::Adam;
@@ -29,7 +30,17 @@ pub struct Trainer {
     g_adam: Adam,
     d_adam: Adam,
     pl_mean: MeanPathLength,
+    ada: Ada,
     bad_steps: BadSteps,
+}
+
+/// The augmentation's probability, and what it is adapted by.
+struct Ada {
+    /// None: p is fixed.
+    controller: Option<AdaController>,
+    p: f64,
+    /// Signs of D(real) since the last adjustment, still on the device.
+    signs: Vec<Tensor>,
 }
 
 /// Steps left out because a gradient was not finite.
@@ -68,7 +79,15 @@ impl Trainer {
         let d_adam = Adam::new(config.d_adam, &networks.d_flat.values);
         let pl_mean = MeanPathLength::new(networks.g.script.device);
         let bad_steps = BadSteps::default();
-        Self { networks, iteration: 0, seen_images: 0, config, g_adam, d_adam, pl_mean, bad_steps }
+        let p = config.augment.p;
+        let controller = config.augment.ada.map(|settings| AdaController::new(settings, p));
+        let ada = Ada { controller, p, signs: Vec::new() };
+        Self { networks, iteration: 0, seen_images: 0, config, g_adam, d_adam, pl_mean, ada, bad_steps }
+    }
+
+    /// The augmentation's probability now, 0 to 1.
+    pub fn augment_p(&self) -> f64 {
+        self.ada.p
     }
 
     /// The settings of the run.
@@ -95,6 +114,7 @@ impl Trainer {
         self.networks.update_ema(beta);
         self.iteration += 1;
         self.seen_images += self.config.batch;
+        self.ada.adapt(self.iteration, self.config.batch);
         Ok(())
     }
 
@@ -118,8 +138,9 @@ impl Trainer {
 
     fn generator_main(&mut self, stats: &mut Statistics) -> Result<()> {
         let Self { networks: n, config, .. } = &*self;
+        let mut augment = self.augment(Stream::AugmentGeneratorMain);
         let gradient = self.accumulate(Phase::Gmain, |draw, _| {
-            let Adversarial { losses, logits } = phases::generator_main(&n.g, &n.d, &config.loss, &draw)?;
+            let Adversarial { losses, logits } = phases::generator_main(&n.g, &n.d, &config.loss, &draw, &mut augment)?;
             report_scores(stats, "fake", &logits);
             stats.report("Loss/G/loss", &losses);
             stats.report("Loss/G/slope", &config.loss.slope(&logits.detach()));
@@ -151,17 +172,23 @@ impl Trainer {
     fn discriminator_main(&mut self, reals: &Tensor, stats: &mut Statistics) -> Result<()> {
         let Self { networks: n, config, .. } = &*self;
         let share = 1.0 / self.rounds() as f64;
+        let mut augment = self.augment(Stream::AugmentDiscriminatorMain);
+        let mut signs = Vec::new();
         let gradient = self.accumulate(Phase::Dmain, |draw, round| {
-            let fake = phases::discriminator_fake(&n.g, &n.d, &config.loss, &draw)?;
+            let fake = phases::discriminator_fake(&n.g, &n.d, &config.loss, &draw, &mut augment)?;
             report_scores(stats, "fake", &fake.logits);
             let of_fake = n.d_flat.gradient(&(mean(&fake.losses) * share))?;
             let images = self.micro_batch(reals, round);
-            let real = phases::discriminator_real(&n.d, &config.loss, &images, None)?;
+            let real = phases::discriminator_real(&n.d, &config.loss, &images, None, &mut augment)?;
             report_scores(stats, "real", &real.logits);
+            signs.push(real.logits.detach().sign());
             stats.report("Loss/D/loss", &(fake.losses.detach() + real.losses.detach()));
             stats.report("Loss/D/slope", &config.loss.slope(&Tensor::cat(&[-fake.logits, real.logits], 0).detach()));
             Ok(of_fake + n.d_flat.gradient(&(mean(&real.losses) * share))?)
         })?;
+        if self.ada.controller.is_some() {
+            self.ada.signs.extend(signs);
+        }
         self.discriminator_step(Phase::Dmain, &gradient, stats)
     }
 
@@ -169,9 +196,12 @@ impl Trainer {
         let Self { networks: n, config, .. } = &*self;
         let weight = config.r1.gamma / 2.0;
         let gain = config.r1.interval as f64 / self.rounds() as f64;
+        let mut augment = self.augment(Stream::AugmentDiscriminatorReg);
+        // The augmentation's noise comes from libtorch's generator.
+        let _ = self.seeded(Phase::Dreg);
         let mut gradient: Option<Tensor> = None;
         for round in 0..self.rounds() {
-            let norms = phases::discriminator_reg(&n.d, &self.micro_batch(reals, round), None)?;
+            let norms = phases::discriminator_reg(&n.d, &self.micro_batch(reals, round), None, &mut augment)?;
             stats.report("Loss/r1_penalty", &norms);
             stats.report("Loss/D/reg", &(&norms * weight));
             add(&mut gradient, n.d_flat.gradient(&(mean(&norms) * (weight * gain)))?);
@@ -191,6 +221,11 @@ impl Trainer {
             add(&mut sum, of_round(draw, round)?);
         }
         sum.context("a batch has at least one micro-batch")
+    }
+
+    fn augment(&self, stream: Stream) -> Augment {
+        let draws = host_rng(self.config.seed, self.iteration, stream, 0);
+        Augment::new(self.config.augment.transforms, self.ada.p, Draws::Random(Box::new(draws)))
     }
 
     fn seeded(&self, phase: Phase) -> ChaCha8Rng {
@@ -234,6 +269,17 @@ impl Trainer {
         }
         self.bad_steps.notices.push(format!("iteration {iteration}: {what}; step left out ({in_a_row} in a row)"));
         Ok(())
+    }
+}
+
+impl Ada {
+    fn adapt(&mut self, iteration: u64, batch: u64) {
+        let Some(controller) = self.controller.as_mut().filter(|controller| controller.is_due(iteration)) else {
+            return;
+        };
+        let signs = Tensor::cat(&std::mem::take(&mut self.signs), 0);
+        controller.adapt(signs.mean(Kind::Double).double_value(&[]), batch);
+        self.p = controller.p();
     }
 }
 
