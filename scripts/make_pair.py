@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from networks.pair import Architecture, fill, random_pair, save  # noqa: E402
+from networks.pair import SIZES, Architecture, fill, random_pair, save  # noqa: E402
 
 
 def parsed(record: Optional[str]):
@@ -35,17 +35,13 @@ def from_safetensors(path: Path):
             tensors = {name: file.get_tensor(name) for name in file.keys() if name[:2] in ("G.", "D.")}
     except SafetensorError as error:
         raise ValueError(f"'{path}' is not a safetensors file ({error})") from None
-    names = ("img_resolution", "z_dim", "c_dim", "w_dim", "mapping_layers", "channel_base", "channel_max",
-             "mbstd_group_size")
-    missing = [name for name in names if name not in sizes]
+    missing = [name for name in (*SIZES, "mbstd_group_size") if name not in sizes]
     if missing:
         raise ValueError(f"'{path}' lacks the sizes {', '.join(missing)} in its metadata")
-    clamp = sizes.get("conv_clamp", "None")
     first = tensors.get(f"D.b{sizes['img_resolution']}.fromrgb.weight")  # [channels, img_channels, 1, 1]
-    architecture = Architecture(**{name: int(sizes[name]) for name in names},
-                                img_channels=3 if first is None else first.shape[1],
-                                conv_clamp=None if clamp == "None" else float(clamp))
-    architecture.validate()
+    channels = {} if first is None else {"img_channels": first.shape[1]}
+    of_d = parsed(sizes["D.description"]) if "D.description" in sizes else None
+    architecture = Architecture.described({**sizes, **channels}, of_d)
     pair = architecture.generator(), architecture.discriminator()
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     for module, prefix in zip(pair, ("G.", "D.")):

@@ -1,4 +1,10 @@
-"""StyleGAN2 discriminator (residual), with the projection head for labels. images [N, C, R, R] -> logits [N, 1]."""
+"""StyleGAN2 discriminator, with the projection head for labels. images [N, C, R, R] -> logits [N, 1].
+
+It has the three architectures of the paper's figure 7: `resnet`, `orig` (no second branch) and `skip` (the downsampled
+image enters every block). Only `resnet` is proven by numbers from another implementation (the golden files); `orig` and
+`skip` are written from the paper: that files made elsewhere give the same logits is not shown. An assumption in `skip`:
+the image is downsampled by the same filter as the residual branch, pad 1.
+"""
 
 import json
 from math import sqrt
@@ -7,7 +13,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .layers import EqualizedConv, FullyConnected, check_labels, normalize_second_moment, resample_filter
+from .layers import EqualizedConv, FullyConnected, check_labels, fir, normalize_second_moment, resample_filter
 
 
 class LabelMapping(nn.Module):
@@ -19,43 +25,43 @@ class LabelMapping(nn.Module):
         for i in range(layers):
             setattr(self, f"fc{i}", FullyConnected(cmap_dim, cmap_dim, lrelu=True, lr_mul=0.01))
 
-    def forward(self, c: Tensor, cmap: Optional[Tensor]) -> Tensor:
+    def forward(self, c: Tensor, img: Tensor, cmap: Optional[Tensor]) -> tuple[Tensor, Tensor]:
         x = c.to(torch.float32)
         for name, layer in self.named_children():
             x = layer(x)
             if name == "embed":
                 x = normalize_second_moment(x)
-        return x
-
-
-class FromRGBBlock(nn.Module):
-    """The first block: RGB in, then as `DownBlock`."""
-
-    def __init__(self, img_channels: int, inputs: int, outputs: int, clamp: Optional[float]):
-        super().__init__()
-        self.fromrgb = EqualizedConv(img_channels, inputs, 1, clamp=clamp)
-        self.conv0 = EqualizedConv(inputs, inputs, 3, clamp=clamp)
-        self.conv1 = EqualizedConv(inputs, outputs, 3, down=2, gain=sqrt(0.5), clamp=clamp)
-        self.skip = EqualizedConv(inputs, outputs, 1, activate=False, down=2, gain=sqrt(0.5))
-        self.resample_filter = resample_filter()
-
-    def forward(self, x: Tensor, cmap: Optional[Tensor]) -> Tensor:
-        x = self.fromrgb(x)
-        return self.skip(x) + self.conv1(self.conv0(x))
+        return x, img
 
 
 class DownBlock(nn.Module):
-    """Residual block that halves the resolution: [N, in, H, W] -> [N, out, H/2, W/2]."""
+    """Halves the resolution with two convolutions: [N, in, H, W] -> [N, out, H/2, W/2]. The first block takes RGB;
+    `skip` adds RGB to the activations in every block; `resnet` adds the downsampled input to the output."""
 
-    def __init__(self, inputs: int, outputs: int, clamp: Optional[float]):
+    first: torch.jit.Final[bool]
+    halves_img: torch.jit.Final[bool]
+
+    def __init__(self, img_channels: int, inputs: int, outputs: int, clamp: Optional[float], architecture: str,
+                 first: bool):
         super().__init__()
+        residual = architecture == "resnet"
+        self.fromrgb = EqualizedConv(img_channels, inputs, 1, clamp=clamp) if first or architecture == "skip" else None
         self.conv0 = EqualizedConv(inputs, inputs, 3, clamp=clamp)
-        self.conv1 = EqualizedConv(inputs, outputs, 3, down=2, gain=sqrt(0.5), clamp=clamp)
-        self.skip = EqualizedConv(inputs, outputs, 1, activate=False, down=2, gain=sqrt(0.5))
+        self.conv1 = EqualizedConv(inputs, outputs, 3, down=2, gain=sqrt(0.5) if residual else 1.0, clamp=clamp)
+        self.skip = EqualizedConv(inputs, outputs, 1, activate=False, down=2, gain=sqrt(0.5)) if residual else None
         self.resample_filter = resample_filter()
+        self.first = first
+        self.halves_img = architecture == "skip"
 
-    def forward(self, x: Tensor, cmap: Optional[Tensor]) -> Tensor:
-        return self.skip(x) + self.conv1(self.conv0(x))
+    def forward(self, x: Tensor, img: Tensor, cmap: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+        if self.fromrgb is not None:
+            rgb = self.fromrgb(img)
+            x = rgb if self.first else x + rgb
+        if self.halves_img:
+            img = fir(img, self.resample_filter, 1, 2, 1.0)
+        if self.skip is not None:
+            return self.skip(x) + self.conv1(self.conv0(x)), img
+        return self.conv1(self.conv0(x)), img
 
 
 def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
@@ -73,32 +79,37 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 
 
 class Epilogue(nn.Module):
-    """The 4x4 block: minibatch stddev, convolution, two linear layers, projection on the label."""
+    """The 4x4 block: in `skip` RGB, then minibatch stddev, convolution, two linear layers, projection on the label."""
 
     group_size: torch.jit.Final[int]
     cmap_dim: torch.jit.Final[int]
 
-    def __init__(self, channels: int, cmap_dim: int, group_size: int, clamp: Optional[float]):
+    def __init__(self, img_channels: int, channels: int, cmap_dim: int, group_size: int, clamp: Optional[float],
+                 architecture: str):
         super().__init__()
+        self.fromrgb = EqualizedConv(img_channels, channels, 1, clamp=clamp) if architecture == "skip" else None
         self.conv = EqualizedConv(channels + 1, channels, 3, clamp=clamp)
         self.fc = FullyConnected(channels * 16, channels, lrelu=True)
         self.out = FullyConnected(channels, max(cmap_dim, 1))
         self.group_size = group_size
         self.cmap_dim = cmap_dim
 
-    def forward(self, x: Tensor, cmap: Optional[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, img: Tensor, cmap: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+        if self.fromrgb is not None:
+            x = x + self.fromrgb(img)
         x = self.conv(minibatch_stddev(x, self.group_size)).to(torch.float32)
         x = self.out(self.fc(x.flatten(1)))
         if cmap is not None:
             x = (x * cmap).sum(dim=1, keepdim=True) / float(self.cmap_dim) ** 0.5
-        return x
+        return x, img
 
 
 class Discriminator(nn.Module):
     """The discriminator of the TorchScript contract: see weights/README.md."""
 
     def __init__(self, c_dim: int, img_resolution: int, img_channels: int, channel_base: int, channel_max: int,
-                 conv_clamp: Optional[float], mbstd_group_size: int, provenance: str = "{}"):
+                 conv_clamp: Optional[float], mbstd_group_size: int, provenance: str = "{}",
+                 architecture: str = "resnet", mapping_layers: int = 8):
         super().__init__()
         self.c_dim = c_dim
         self.img_resolution = img_resolution
@@ -108,22 +119,20 @@ class Discriminator(nn.Module):
             return min(channel_base // resolution, channel_max)
 
         if c_dim > 0:
-            self.mapping = LabelMapping(c_dim, channels(4))
+            self.mapping = LabelMapping(c_dim, channels(4), mapping_layers)
         resolution = img_resolution
         while resolution > 4:
-            inputs, outputs = channels(resolution), channels(resolution // 2)
-            if resolution == img_resolution:
-                block: nn.Module = FromRGBBlock(img_channels, inputs, outputs, conv_clamp)
-            else:
-                block = DownBlock(inputs, outputs, conv_clamp)
-            setattr(self, f"b{resolution}", block)
+            setattr(self, f"b{resolution}", DownBlock(img_channels, channels(resolution), channels(resolution // 2),
+                                                      conv_clamp, architecture, resolution == img_resolution))
             resolution //= 2
-        self.b4 = Epilogue(channels(4), channels(4) if c_dim > 0 else 0, mbstd_group_size, conv_clamp)
+        self.b4 = Epilogue(img_channels, channels(4), channels(4) if c_dim > 0 else 0, mbstd_group_size, conv_clamp,
+                           architecture)
         self.provenance = provenance
         self.description = json.dumps({
             "contract": 1, "kind": "discriminator", "c_dim": c_dim, "img_resolution": img_resolution,
             "img_channels": img_channels, "channel_base": channel_base, "channel_max": channel_max,
-            "conv_clamp": conv_clamp, "mbstd_group_size": mbstd_group_size})
+            "conv_clamp": conv_clamp, "mbstd_group_size": mbstd_group_size, "d_architecture": architecture,
+            "d_mapping_layers": mapping_layers if c_dim > 0 else 0})
 
     def forward(self, img: Tensor, c: Optional[Tensor] = None) -> Tensor:
         if img.dim() != 4 or img.shape[1] != self.img_channels or img.shape[2] != self.img_resolution \
@@ -131,15 +140,16 @@ class Discriminator(nn.Module):
             raise ValueError(f"img has shape {img.shape}, expected [N, {self.img_channels}, {self.img_resolution}, "
                              f"{self.img_resolution}]")
         check_labels(c, img.shape[0], self.c_dim)
-        x = img.to(torch.float32)
+        img = img.to(torch.float32)
+        x = img
         cmap: Optional[Tensor] = None
         # All children are called alike so that the loop scripts: the label mapping, where there is one, comes first.
         for name, block in self.named_children():
             if name == "mapping":
                 assert c is not None  # checked above; tells TorchScript
-                cmap = block(c, None)
+                cmap, _ = block(c, img, None)
             else:
-                x = block(x, cmap)
+                x, img = block(x, img, cmap)
         return x
 
     @torch.jit.export

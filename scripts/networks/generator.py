@@ -1,5 +1,11 @@
-"""StyleGAN2 generator: mapping network, synthesis network with RGB skips, and the module of the TorchScript contract
-(weights/README.md) that holds both. Shapes: z [N, z_dim], c [N, c_dim], ws [N, num_ws, w_dim], images [N, C, R, R]."""
+"""StyleGAN2 generator: mapping network, synthesis network, and the module of the TorchScript contract
+(weights/README.md) that holds both. Shapes: z [N, z_dim], c [N, c_dim], ws [N, num_ws, w_dim], images [N, C, R, R].
+
+Synthesis has the three architectures of the paper's figure 7: `skip` (RGB of all blocks is summed), `orig` and `resnet`
+(RGB from the last block only). Only `skip` is proven by numbers from another implementation (the golden files); `orig`
+and `resnet` are written from the paper: that files made elsewhere give the same pictures is not shown. An assumption in
+`resnet`: its linear branch is not clamped, as the discriminator's is not.
+"""
 
 import json
 from math import log2, sqrt
@@ -59,16 +65,18 @@ class Mapping(nn.Module):
 
 
 class SynthesisConv(nn.Module):
-    """Modulated 3x3 convolution, noise, bias, leaky ReLU: [N, in, H, W] -> [N, out, H * up, W * up].
+    """Modulated 3x3 convolution, noise, bias, leaky ReLU, * gain: [N, in, H, W] -> [N, out, H * up, W * up].
 
     The activations are scaled before (styles) and after (demodulation) one ordinary convolution: the same function as
     a convolution with per-sample weights, at a fraction of its cost.
     """
 
     up: torch.jit.Final[int]
+    gain: torch.jit.Final[float]
     clamp: torch.jit.Final[Optional[float]]
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, up: int, clamp: Optional[float]):
+    def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, up: int, clamp: Optional[float],
+                 gain: float = 1.0):
         super().__init__()
         self.affine = FullyConnected(w_dim, inputs, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
@@ -78,6 +86,7 @@ class SynthesisConv(nn.Module):
         self.resample_filter = resample_filter()
         self.resolution = resolution
         self.up = up
+        self.gain = gain
         self.clamp = clamp
 
     def forward(self, x: Tensor, w: Tensor, noise: Optional[Tensor]) -> Tensor:
@@ -93,7 +102,7 @@ class SynthesisConv(nn.Module):
         x = x * demod.to(x.dtype).unsqueeze(-1).unsqueeze(-1)
         if noise is not None:
             x = x + (noise * self.noise_strength).to(x.dtype)
-        return bias_lrelu(x, self.bias, 1.0, self.clamp)
+        return bias_lrelu(x, self.bias, self.gain, self.clamp)
 
 
 class ToRGB(nn.Module):
@@ -120,14 +129,30 @@ class ToRGB(nn.Module):
         return x.to(torch.float32)
 
 
-class ConstBlock(nn.Module):
-    """The 4x4 block: the learned constant, one convolution, RGB."""
+class LinearUp(nn.Module):
+    """The linear branch of a residual block, doubling the size, times sqrt(1/2): [N, in, H, W] -> [N, out, 2H, 2W].
+    The 1x1 convolution comes before the filter: the two commute, and this way it has a quarter of the pixels."""
 
-    def __init__(self, outputs: int, w_dim: int, img_channels: int, clamp: Optional[float]):
+    weight_gain: torch.jit.Final[float]
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 1, 1))
+        self.resample_filter = resample_filter()
+        self.weight_gain = sqrt(0.5 / inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return upsample_image(F.conv2d(x, (self.weight * self.weight_gain).to(x.dtype)), self.resample_filter)
+
+
+class ConstBlock(nn.Module):
+    """The 4x4 block: the learned constant, one convolution, and in `skip` RGB."""
+
+    def __init__(self, outputs: int, w_dim: int, img_channels: int, clamp: Optional[float], architecture: str):
         super().__init__()
         self.const = nn.Parameter(torch.randn(outputs, 4, 4))
         self.conv1 = SynthesisConv(outputs, outputs, w_dim, 4, 1, clamp)
-        self.torgb = ToRGB(outputs, img_channels, w_dim, clamp)
+        self.torgb = ToRGB(outputs, img_channels, w_dim, clamp) if architecture == "skip" else None
         self.resample_filter = resample_filter()
         self.num_conv = 1
 
@@ -135,28 +160,43 @@ class ConstBlock(nn.Module):
                 taken: int) -> tuple[Tensor, Tensor]:
         x = self.const.unsqueeze(0).repeat(ws.shape[0], 1, 1, 1)
         x = self.conv1(x, ws[:, first], layer_noise(self.conv1.noise_const, ws.shape[0], mode, noise, taken))
-        return x, self.torgb(x, ws[:, first + 1])
+        if self.torgb is not None:
+            img = self.torgb(x, ws[:, first + 1])
+        return x, img
 
 
 class UpBlock(nn.Module):
-    """Doubles the resolution: two convolutions, and the RGB of this block added to the upsampled RGB so far."""
+    """Doubles the resolution with two convolutions. `skip` adds the RGB of this block to the upsampled RGB so far;
+    `resnet` adds the upsampled input to the activations; `orig` and `resnet` make RGB in the last block."""
+
+    sums_rgb: torch.jit.Final[bool]
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, img_channels: int,
-                 clamp: Optional[float]):
+                 clamp: Optional[float], architecture: str, last: bool):
         super().__init__()
+        gain = sqrt(0.5) if architecture == "resnet" else 1.0
         self.conv0 = SynthesisConv(inputs, outputs, w_dim, resolution, 2, clamp)
-        self.conv1 = SynthesisConv(outputs, outputs, w_dim, resolution, 1, clamp)
-        self.torgb = ToRGB(outputs, img_channels, w_dim, clamp)
+        self.conv1 = SynthesisConv(outputs, outputs, w_dim, resolution, 1, clamp, gain)
+        self.torgb = ToRGB(outputs, img_channels, w_dim, clamp) if last or architecture == "skip" else None
+        self.skip = LinearUp(inputs, outputs) if architecture == "resnet" else None
         self.resample_filter = resample_filter()
+        self.sums_rgb = architecture == "skip"
         self.num_conv = 2
 
     def forward(self, x: Tensor, img: Tensor, ws: Tensor, first: int, mode: str, noise: Optional[Tensor],
                 taken: int) -> tuple[Tensor, Tensor]:
-        n = ws.shape[0]
+        n, before = ws.shape[0], x
         x = self.conv0(x, ws[:, first], layer_noise(self.conv0.noise_const, n, mode, noise, taken))
         taken += self.conv0.noise_const.numel()
         x = self.conv1(x, ws[:, first + 1], layer_noise(self.conv1.noise_const, n, mode, noise, taken))
-        return x, upsample_image(img, self.resample_filter) + self.torgb(x, ws[:, first + 2])
+        if self.skip is not None:
+            x = self.skip(before) + x
+        if self.torgb is not None:
+            if self.sums_rgb:
+                img = upsample_image(img, self.resample_filter) + self.torgb(x, ws[:, first + 2])
+            else:
+                img = self.torgb(x, ws[:, first + 2])
+        return x, img
 
 
 def layer_noise(noise_const: Tensor, n: int, mode: str, noise: Optional[Tensor], taken: int) -> Optional[Tensor]:
@@ -176,16 +216,17 @@ class Synthesis(nn.Module):
     layers taking their pixels in order (so that a picture can be the same whatever batch it is in)."""
 
     def __init__(self, w_dim: int, img_resolution: int, img_channels: int, channel_base: int, channel_max: int,
-                 clamp: Optional[float]):
+                 clamp: Optional[float], architecture: str = "skip"):
         super().__init__()
         self.w_dim = w_dim
         self.num_ws = 2 * int(log2(img_resolution)) - 2
         width = min(channel_base // 4, channel_max)
-        self.b4 = ConstBlock(width, w_dim, img_channels, clamp)
+        self.b4 = ConstBlock(width, w_dim, img_channels, clamp, architecture)
         resolution, self.noise_numel = 8, 16
         while resolution <= img_resolution:
             outputs = min(channel_base // resolution, channel_max)
-            setattr(self, f"b{resolution}", UpBlock(width, outputs, w_dim, resolution, img_channels, clamp))
+            setattr(self, f"b{resolution}", UpBlock(width, outputs, w_dim, resolution, img_channels, clamp,
+                                                    architecture, resolution == img_resolution))
             width, self.noise_numel = outputs, self.noise_numel + 2 * resolution**2
             resolution *= 2
 
@@ -211,14 +252,16 @@ class Generator(nn.Module):
     """The generator of the TorchScript contract: see weights/README.md."""
 
     def __init__(self, z_dim: int, c_dim: int, w_dim: int, img_resolution: int, img_channels: int, mapping_layers: int,
-                 channel_base: int, channel_max: int, conv_clamp: Optional[float], provenance: str = "{}"):
+                 channel_base: int, channel_max: int, conv_clamp: Optional[float], provenance: str = "{}",
+                 architecture: str = "skip"):
         super().__init__()
         self.z_dim = z_dim
         self.c_dim = c_dim
         self.w_dim = w_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels
-        self.synthesis = Synthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, conv_clamp)
+        self.synthesis = Synthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, conv_clamp,
+                                   architecture)
         self.num_ws = self.synthesis.num_ws
         self.mapping = Mapping(z_dim, c_dim, w_dim, self.num_ws, mapping_layers)
         self.provenance = provenance
@@ -226,7 +269,7 @@ class Generator(nn.Module):
             "contract": 1, "kind": "generator", "z_dim": z_dim, "c_dim": c_dim, "w_dim": w_dim, "num_ws": self.num_ws,
             "img_resolution": img_resolution, "img_channels": img_channels, "mapping_layers": mapping_layers,
             "channel_base": channel_base, "channel_max": channel_max, "conv_clamp": conv_clamp,
-            "noise_numel": self.synthesis.noise_numel})
+            "noise_numel": self.synthesis.noise_numel, "g_architecture": architecture})
 
     def forward(self, z: Tensor, c: Optional[Tensor] = None, truncation_psi: float = 1.0,
                 truncation_cutoff: Optional[int] = None, noise_mode: str = "random") -> Tensor:

@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Mapping, Optional
+from typing import Any, Mapping, Optional
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,16 @@ from torch import Tensor, nn
 from .discriminator import Discriminator
 from .generator import Generator
 
+G_ARCHITECTURES = ("skip", "orig", "resnet")
+D_ARCHITECTURES = ("resnet", "orig", "skip")
+# What every description says, and what only those of one network or of newer files say.
+SIZES = ("img_resolution", "z_dim", "c_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
+NEWER_SIZES = ("img_channels", "mbstd_group_size", "d_mapping_layers")
+
 
 @dataclass
 class Architecture:
-    """Everything that fixes the shapes of a pair."""
+    """Everything that fixes the shapes of a pair. D has the channels of G unless it says others."""
 
     img_resolution: int
     img_channels: int = 3
@@ -27,6 +33,29 @@ class Architecture:
     channel_max: int = 512
     conv_clamp: Optional[float] = None
     mbstd_group_size: int = 4
+    g_architecture: str = "skip"
+    d_architecture: str = "resnet"
+    d_mapping_layers: int = 8
+    d_channel_base: Optional[int] = None
+    d_channel_max: Optional[int] = None
+
+    @classmethod
+    def described(cls, g: Mapping[str, Any], d: Optional[Mapping[str, Any]] = None) -> "Architecture":
+        """The architecture that `describe()` of a generator and a discriminator say, or a safetensors file's metadata:
+        values may be texts. What only a discriminator says keeps its default where there is none."""
+        said = {**(d or {}), **g}
+        missing = [name for name in SIZES if name not in said]
+        if missing:
+            raise ValueError(f"the sizes {', '.join(missing)} are missing")
+        clamp = said.get("conv_clamp")
+        found = cls(**{name: int(said[name]) for name in SIZES + NEWER_SIZES if name in said},
+                    conv_clamp=None if clamp in (None, "None") else float(clamp),
+                    **{name: str(said[name]) for name in ("g_architecture", "d_architecture") if name in said})
+        found.d_mapping_layers = found.d_mapping_layers or 8  # 0 without labels
+        if d is not None and (int(d["channel_base"]), int(d["channel_max"])) != (found.channel_base, found.channel_max):
+            found.d_channel_base, found.d_channel_max = int(d["channel_base"]), int(d["channel_max"])
+        found.validate()
+        return found
 
     def validate(self) -> None:
         r = self.img_resolution
@@ -34,23 +63,32 @@ class Architecture:
             raise ValueError(f"resolution must be a power of two from 16 to 1024, not {r}")
         if self.img_channels not in (1, 3):
             raise ValueError(f"image channels must be 1 or 3, not {self.img_channels}")
-        for name in ("z_dim", "w_dim", "mapping_layers", "channel_max", "mbstd_group_size"):
+        for name, known in (("g_architecture", G_ARCHITECTURES), ("d_architecture", D_ARCHITECTURES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {getattr(self, name)}")
+        for name in ("z_dim", "w_dim", "mapping_layers", "d_mapping_layers", "channel_max", "mbstd_group_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.c_dim < 0:
             raise ValueError(f"c_dim must be 0 (no labels) or the number of classes, not {self.c_dim}")
         if self.channel_base < r:
             raise ValueError(f"channel_base must be at least the resolution {r}, not {self.channel_base}")
+        if self.d_channel_base is not None and self.d_channel_base < r:
+            raise ValueError(f"d_channel_base must be at least the resolution {r}, not {self.d_channel_base}")
+        if self.d_channel_max is not None and self.d_channel_max < 1:
+            raise ValueError(f"d_channel_max must be at least 1, not {self.d_channel_max}")
         if self.conv_clamp is not None and self.conv_clamp <= 0:
             raise ValueError(f"conv_clamp must be above 0, not {self.conv_clamp}")
 
     def generator(self, provenance: str = "{}") -> Generator:
         return Generator(self.z_dim, self.c_dim, self.w_dim, self.img_resolution, self.img_channels,
-                         self.mapping_layers, self.channel_base, self.channel_max, self.conv_clamp, provenance)
+                         self.mapping_layers, self.channel_base, self.channel_max, self.conv_clamp, provenance,
+                         self.g_architecture)
 
     def discriminator(self, provenance: str = "{}") -> Discriminator:
-        return Discriminator(self.c_dim, self.img_resolution, self.img_channels, self.channel_base, self.channel_max,
-                             self.conv_clamp, self.mbstd_group_size, provenance)
+        base, limit = self.d_channel_base or self.channel_base, self.d_channel_max or self.channel_max
+        return Discriminator(self.c_dim, self.img_resolution, self.img_channels, base, limit, self.conv_clamp,
+                             self.mbstd_group_size, provenance, self.d_architecture, self.d_mapping_layers)
 
 
 def random_pair(architecture: Architecture, seed: int) -> tuple[Generator, Discriminator]:

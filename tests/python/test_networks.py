@@ -179,9 +179,10 @@ def test_describe_says_the_sizes_and_the_version():
     g, d = json.loads(G.describe()), json.loads(D.describe())
     assert g == {"contract": 1, "kind": "generator", "z_dim": 8, "c_dim": 2, "w_dim": 12, "num_ws": 6,
                  "img_resolution": 16, "img_channels": 3, "mapping_layers": 2, "channel_base": 1024, "channel_max": 6,
-                 "conv_clamp": None, "noise_numel": 16 + 2 * 64 + 2 * 256}
+                 "conv_clamp": None, "noise_numel": 16 + 2 * 64 + 2 * 256, "g_architecture": "skip"}
     assert d == {"contract": 1, "kind": "discriminator", "c_dim": 2, "img_resolution": 16, "img_channels": 3,
-                 "channel_base": 1024, "channel_max": 6, "conv_clamp": None, "mbstd_group_size": 4}
+                 "channel_base": 1024, "channel_max": 6, "conv_clamp": None, "mbstd_group_size": 4,
+                 "d_architecture": "resnet", "d_mapping_layers": 8}
 
 
 def test_the_methods_for_programs_without_python_are_the_submodules():
