@@ -1,0 +1,192 @@
+"""The architecture of a pair from the names and shapes of its tensors (NVIDIA's names), and the tensors that this
+architecture wants, checked and in float32."""
+
+import re
+from dataclasses import replace
+from typing import Any, Mapping, Optional
+
+import torch
+from networks.pair import Architecture
+from torch import Tensor, nn
+
+from .checkpoint import CheckpointError
+
+Tensors = Mapping[str, Tensor]
+STYLEGAN3 = re.compile(r"(^|\.)synthesis\.(input\.|L\d+_)|(^|\.)magnitude_ema$")
+FILTER = torch.outer(torch.tensor([1.0, 3.0, 3.0, 1.0]), torch.tensor([1.0, 3.0, 3.0, 1.0])) / 64
+MEGABYTE = 1 << 20
+
+
+def refuse_stylegan3(names: Any, source: str) -> None:
+    """A StyleGAN3 generator is another network."""
+    if any(STYLEGAN3.search(name) for name in names):
+        raise CheckpointError(
+            f"cannot import '{source}': its generator is a StyleGAN3, which is another network; pass a "
+            "checkpoint trained with the stylegan2 configuration"
+        )
+
+
+def shape(tensors: Tensors, name: str, dimensions: int, source: str) -> list[int]:
+    """The shape of a tensor that has to be there."""
+    if name not in tensors:
+        raise CheckpointError(
+            f"cannot import '{source}': '{name}' is missing; it is not a whole StyleGAN2 under NVIDIA's names"
+        )
+    found = list(tensors[name].shape)
+    if len(found) != dimensions or min(found, default=1) < 1:
+        raise CheckpointError(f"cannot import '{source}': '{name}' has shape {found}, expected {dimensions} dimensions")
+    return found
+
+
+def resolutions(tensors: Tensors, prefix: str, source: str) -> list[int]:
+    """The resolutions of the blocks, which have to be 4, 8, ... without a gap."""
+    pattern = re.compile(re.escape(prefix) + r"b(\d{1,5})\.")
+    found = sorted({int(match[1]) for name in tensors if (match := pattern.match(name))})
+    if not found or found != [4 << i for i in range(len(found))]:
+        raise CheckpointError(
+            f"cannot import '{source}': it has blocks of the resolutions {found}, expected 4, 8, 16 and so on"
+        )
+    return found
+
+
+def count_layers(tensors: Tensors) -> int:
+    """The number of fully connected layers fc0, fc1, ... of a mapping network."""
+    count = 0
+    while f"mapping.fc{count}.weight" in tensors:
+        count += 1
+    return count
+
+
+def channel_rule(widths: Mapping[int, int], source: str, hint: tuple[Any, Any] = (None, None)) -> tuple[int, int]:
+    """channel_base and channel_max with min(base // r, max) channels at every resolution r; `hint` where it fits."""
+    most = max(widths.values())
+    lowest = max(r * w for r, w in widths.items())
+    for base, limit in (hint, (lowest, most)):
+        if isinstance(base, int) and isinstance(limit, int) and fits(widths, base, limit):
+            return base, limit
+    raise CheckpointError(
+        f"cannot import '{source}': its channels by resolution {dict(widths)} are not min(base / resolution, "
+        "max) for any base and max, so it is no StyleGAN2 of a usual size"
+    )
+
+
+def fits(widths: Mapping[int, int], base: int, limit: int) -> bool:
+    return all(min(base // r, limit) == w for r, w in widths.items())
+
+
+def generator_sizes(g: Tensors, source: str, hint: tuple[Any, Any]) -> Architecture:
+    """What the generator's shapes say of the pair."""
+    blocks = resolutions(g, "synthesis.", source)
+    widths = {r: shape(g, f"synthesis.b{r}.conv1.weight", 4, source)[0] for r in blocks}
+    base, limit = channel_rule(widths, source, hint)
+    w_dim = shape(g, "synthesis.b4.conv1.affine.weight", 2, source)[1]
+    z_width = shape(g, "mapping.fc0.weight", 2, source)[1]
+    c_dim = shape(g, "mapping.embed.weight", 2, source)[1] if "mapping.embed.weight" in g else 0
+    kind = "skip" if "synthesis.b4.torgb.weight" in g else "resnet" if "synthesis.b8.skip.weight" in g else "orig"
+    return Architecture(
+        blocks[-1],
+        shape(g, f"synthesis.b{blocks[-1]}.torgb.weight", 4, source)[0],
+        z_width - (w_dim if c_dim else 0),
+        c_dim,
+        w_dim,
+        count_layers(g),
+        base,
+        limit,
+        g_architecture=kind,
+    )
+
+
+def with_discriminator(pair: Architecture, d: Tensors, source: str, hint: tuple[Any, Any]) -> Architecture:
+    """`pair` with what the discriminator's shapes add; refused where the two networks do not fit together."""
+    blocks = resolutions(d, "", source)
+    top = blocks[-1]
+    img_channels = shape(d, f"b{top}.fromrgb.weight", 4, source)[1]
+    c_dim = shape(d, "mapping.embed.weight", 2, source)[1] if "mapping.embed.weight" in d else 0
+    for what, ours, theirs in (
+        ("makes images of", pair.img_resolution, top),
+        ("makes channels:", pair.img_channels, img_channels),
+        ("takes labels of width", pair.c_dim, c_dim),
+    ):
+        if ours != theirs:
+            raise CheckpointError(
+                f"cannot import '{source}': its generator {what} {ours}, but its discriminator expects "
+                f"{theirs}; they are not a pair"
+            )
+    widths = {r: shape(d, f"b{r}.conv0.weight" if r > 4 else "b4.conv.weight", 4, source)[0] for r in blocks}
+    kind = "resnet" if f"b{top}.skip.weight" in d else "skip" if "b4.fromrgb.weight" in d else "orig"
+    pair = replace(pair, d_architecture=kind, d_mapping_layers=count_layers(d) or 8)
+    if fits(widths, pair.channel_base, pair.channel_max):
+        return pair
+    base, limit = channel_rule(widths, source, hint)
+    return replace(pair, d_channel_base=base, d_channel_max=limit)
+
+
+def from_tensors(g: Tensors, d: Optional[Tensors], source: str, conv_clamp: Optional[float] = None,
+                 mbstd_group_size: int = 4, g_channels: tuple[Any, Any] = (None, None),
+                 d_channels: tuple[Any, Any] = (None, None)) -> Architecture:
+    """The architecture that the shapes of `g` and `d` (under NVIDIA's names) show. Clamp and minibatch-stddev group are
+    not in the shapes. `g_channels`, `d_channels`: channel_base and channel_max as the file says, used if they fit."""
+    refuse_stylegan3(g, source)
+    pair = generator_sizes(g, source, g_channels)
+    if d is not None:
+        pair = with_discriminator(pair, d, source, d_channels)
+    pair = replace(pair, conv_clamp=conv_clamp, mbstd_group_size=mbstd_group_size)
+    try:
+        pair.validate()
+    except ValueError as error:
+        raise CheckpointError(f"cannot import '{source}': {error}") from None
+    return pair
+
+
+def take(
+    tensors: Tensors, pair: Architecture, kind: str, source: str, file_bytes: int, notes: list[str]
+) -> dict[str, Tensor]:
+    """The tensors that the `kind` ("generator" or "discriminator") of `pair` wants, as float32. What a file may lack
+    without changing a result is filled in and noted; anything else missing, unknown or of another shape is refused."""
+    with torch.device("meta"):
+        module: nn.Module = pair.generator() if kind == "generator" else pair.discriminator()
+    wanted = {name: list(value.shape) for name, value in module.state_dict().items()}
+    elements = sum(value.numel() for value in module.state_dict().values())
+    if 4 * elements > 4 * file_bytes + 16 * MEGABYTE:
+        raise CheckpointError(
+            f"cannot import '{source}': a {kind} of this shape has {elements} numbers, but the file only "
+            f"{file_bytes} bytes; it is damaged or made to exhaust memory"
+        )
+    constants = fill_constants(tensors, wanted, kind, notes)
+    unknown = [name for name in tensors if name not in wanted and not is_plain_filter(name, tensors[name])]
+    missing = [name for name in wanted if name not in tensors and name not in constants]
+    wrong = [
+        f"{name} {list(tensors[name].shape)} for {wanted[name]}"
+        for name in wanted
+        if name in tensors and (list(tensors[name].shape) != wanted[name] or not tensors[name].is_floating_point())
+    ]
+    for what, names in (
+        ("unknown tensors", unknown),
+        ("missing tensors", missing),
+        ("tensors of another shape", wrong),
+    ):
+        if names:
+            raise CheckpointError(
+                f"cannot import '{source}': its {kind} has {len(names)} {what} ({', '.join(names[:3])}), so it "
+                "is not StyleGAN2 as published; only unmodified networks can be imported"
+            )
+    return {name: constants[name] if name in constants else tensors[name].detach().to(torch.float32).contiguous()
+            for name in wanted}
+
+
+def is_plain_filter(name: str, value: Tensor) -> bool:
+    """A resample filter that our networks do not keep, because nothing uses it there."""
+    return name.endswith("resample_filter") and value.shape == FILTER.shape and torch.allclose(value.float(), FILTER)
+
+
+def fill_constants(tensors: Tensors, wanted: Mapping[str, Any], kind: str, notes: list[str]) -> dict[str, Tensor]:
+    """Stand-ins for what a network without noise inputs or without stored filters lacks."""
+    lacking = [name for name in wanted if name not in tensors]
+    filters = [name for name in lacking if name.endswith("resample_filter")]
+    quiet = {name.rsplit(".", 1)[0] for name in lacking if name.endswith("noise_strength")}
+    silent = [name for name in lacking if name.rsplit(".", 1)[0] in quiet and ".noise_" in name]
+    if filters:
+        notes.append(f"the {kind} lacks {len(filters)} resample filters: the usual [1, 3, 3, 1] is filled in")
+    if silent:
+        notes.append(f"{len(quiet)} layers of the generator have no noise input: they get noise of strength 0")
+    return {**{name: FILTER.clone() for name in filters}, **{name: torch.zeros(wanted[name]) for name in silent}}

@@ -1,0 +1,25 @@
+"""What a checkpoint of any format is read into: tensors under NVIDIA's names, architecture, and what was assumed."""
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from networks.pair import Architecture
+from torch import Tensor
+
+
+class CheckpointError(ValueError):
+    """One line: what was being done, to which file, found and expected, the remedy."""
+
+
+@dataclass
+class Checkpoint:
+    """Tensors are float32 and contiguous, under the names of `Architecture.generator()` and `.discriminator()`."""
+
+    format: str  # "NVIDIA pickle", "rosinality", "safetensors", ...
+    architecture: Architecture
+    g_ema: Optional[dict[str, Tensor]] = None
+    g: Optional[dict[str, Tensor]] = None  # the generator in training; None where it is missing or equal to g_ema
+    d: Optional[dict[str, Tensor]] = None
+    notes: list[str] = field(default_factory=list)  # every assumption, one sentence each
+    options: dict[str, Any] = field(default_factory=dict)  # what the file says of its making; JSON values
+    parents: dict[str, Any] = field(default_factory=dict)  # provenance records found in the file, by network

@@ -1,0 +1,52 @@
+"""Which format a file has, by its content: one reader per format, and what is refused by name."""
+
+import re
+from pathlib import Path
+
+from . import nvidia, plain, rosinality, safe_pickle
+from .checkpoint import Checkpoint, CheckpointError
+from .safe_pickle import ZIP_START
+from .torch_files import LEGACY_START
+
+ROSINALITY = ("g_ema", "g", "d")
+SUPPORTED = "pass an NVIDIA .pkl, a rosinality .pt, or safetensors or a state dict under NVIDIA's names"
+OTHERS = (
+    (b"\x89HDF", "a Keras or HDF5 file"),
+    (b"BZh", "compressed with bzip2; unpack it"),
+    (b"\x1f\x8b", "compressed with gzip; unpack it"),
+    (b"7z\xbc\xaf", "a 7z archive; unpack it"),
+    (b"<", "a web page, so the download went wrong; download it again"),
+    (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself (git lfs pull)"),
+)
+
+
+def read(path: Path) -> Checkpoint:
+    """The checkpoint in `path`, whatever program wrote it."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if start.startswith(ZIP_START) or start.startswith(LEGACY_START):
+        return read_torch(path)
+    if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 100_000_000:
+        return plain.read_safetensors(path)
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return nvidia.read(path)
+    known = [said for magic, said in OTHERS if start.startswith(magic)]
+    found = known[0] if known else "empty" if not start else "of no known format"
+    raise CheckpointError(f"cannot import '{path}': it is {found}; {SUPPORTED}")
+
+
+def read_torch(path: Path) -> Checkpoint:
+    """A file of torch.save: rosinality's, a plain state dict, or another program's."""
+    tree = safe_pickle.load_torch(path)
+    keys = tree if isinstance(tree, dict) else {}
+    if "GAN" in keys and isinstance(keys["GAN"], dict):
+        raise CheckpointError(f"cannot import '{path}': it is a checkpoint of lucidrains' stylegan2-pytorch, another "
+                              "architecture (bilinear, no equalised learning rate) that cannot be mapped; "
+                              f"{SUPPORTED}")
+    if any(isinstance(keys.get(key), dict) and not under_nvidia_names(keys[key]) for key in ROSINALITY):
+        return rosinality.read(tree, path)
+    return plain.read(tree, path)
+
+
+def under_nvidia_names(weights: dict) -> bool:
+    return any(re.match(r"(mapping|synthesis|b\d+)\.", str(name)) for name in weights)

@@ -1,0 +1,94 @@
+"""Another resolution for a checkpoint: blocks are dropped from, or added to, the top of both networks. What is common
+stays bit for bit; what is new is seeded, as in a new network, except where zeros let a network start as its old self:
+
+- a larger `skip` generator: the new blocks' torgb is zero, so its pictures begin as the old ones, upsampled;
+- a larger `skip` discriminator: the last new block's conv1 is zero, so its logits begin as those of the downsampled
+  image.
+
+In the other architectures the new layers are in series and begin at random, and so do pictures and logits. A smaller
+`skip` network is exactly a part of the old one; the others get a new torgb or fromrgb.
+"""
+
+from dataclasses import replace
+from typing import Iterable, Optional
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import Checkpoint, CheckpointError
+
+SEED = 0
+
+
+def transfer(checkpoint: Checkpoint, resolution: int) -> Checkpoint:
+    """`checkpoint` for images of `resolution`, its notes naming what was dropped and what is new."""
+    old = checkpoint.architecture
+    if resolution == old.img_resolution:
+        return checkpoint
+    pair = replace(old, img_resolution=resolution)
+    try:
+        pair.validate()
+    except ValueError as error:
+        raise CheckpointError(f"cannot change the resolution from {old.img_resolution} to {resolution}: "
+                              f"{error}") from None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        new_g, new_d = fresh(pair.generator()), fresh(pair.discriminator())
+    added = powers(old.img_resolution * 2, resolution)
+    if pair.g_architecture == "skip":
+        zero(new_g, [f"synthesis.b{r}.torgb.weight" for r in added])
+    if pair.d_architecture == "skip" and added:
+        zero(new_d, [f"b{added[0]}.conv1.weight"])
+    notes = [f"the resolution was changed from {old.img_resolution} to {resolution}"]
+    for kind, tensors, new, architecture in (
+            ("generator", checkpoint.g_ema or checkpoint.g, new_g, pair.g_architecture),
+            ("discriminator", checkpoint.d, new_d, pair.d_architecture)):
+        if tensors is not None:
+            notes += said(kind, tensors, new, added, architecture)
+    return replace(checkpoint, architecture=pair, notes=[*checkpoint.notes, *notes],
+                   g_ema=merged(new_g, checkpoint.g_ema), g=merged(new_g, checkpoint.g), d=merged(new_d, checkpoint.d))
+
+
+def powers(first: int, last: int) -> list[int]:
+    """first, 2 first, ... last; none where `last` is smaller."""
+    return [first << i for i in range(20) if first << i <= last]
+
+
+def fresh(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in module.state_dict().items()}
+
+
+def zero(tensors: dict[str, Tensor], names: Iterable[str]) -> None:
+    for name in names:
+        tensors[name] = torch.zeros_like(tensors[name])
+
+
+def merged(new: dict[str, Tensor], old: Optional[dict[str, Tensor]]) -> Optional[dict[str, Tensor]]:
+    """The old tensors that the new network has too, and new ones for the rest."""
+    return None if old is None else {name: old.get(name, value).clone() for name, value in new.items()}
+
+
+def parts(names: Iterable[str], wholes: Iterable[str]) -> list[str]:
+    """Blocks as a whole where their conv1 is among the names, else single layers: b64, b32.torgb, ..."""
+    found, whole = [], set(wholes)
+    for name in names:
+        words = name.removeprefix("synthesis.").split(".")
+        part = words[0] if words[0] in whole else ".".join(words[:2])
+        if part not in found:
+            found.append(part)
+    return found
+
+
+def said(kind: str, old: dict[str, Tensor], new: dict[str, Tensor], added: list[int], architecture: str) -> list[str]:
+    """What was dropped from one network and what is new in it, in words."""
+    lost, made = [name for name in old if name not in new], [name for name in new if name not in old]
+    blocks = {name.removeprefix("synthesis.").split(".")[0] for name in lost + made if ".conv1.weight" in name}
+    notes = [f"{kind}: dropped {', '.join(parts(lost, blocks))}"] if lost else []
+    if made:
+        start = f"drawn as in a new network (seed {SEED})"
+        if added and architecture == "skip":
+            start += {"generator": ", but torgb is zero: pictures begin as the old ones, upsampled",
+                      "discriminator": f", but b{added[0]}.conv1.weight is zero: logits begin as those of the "
+                                       "downsampled image"}[kind]
+        notes.append(f"{kind}: new {', '.join(parts(made, blocks))}: {start}")
+    return notes

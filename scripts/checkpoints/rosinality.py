@@ -1,0 +1,258 @@
+"""Checkpoints in rosinality's layout, read and written: the same tensors under other names."""
+
+from math import isfinite
+from pathlib import Path
+from typing import Any, Mapping, Optional
+
+import torch
+from networks.generator import Mapping as MappingNetwork
+from networks.pair import Architecture
+from torch import Tensor
+
+from . import architecture
+from .architecture import FILTER, Tensors
+from .checkpoint import Checkpoint, CheckpointError
+from .rosinality_names import Entry, above_4, discriminator_table, generator_table
+from .writing import save_torch
+
+FORMAT = "rosinality"
+MAPPINGS = 10_000  # that an absent mean of w is estimated from
+SEED = 0
+WIDTHS = {64: 256, 128: 128, 256: 64, 512: 32, 1024: 16}  # channels there, times channel_multiplier; 512 below 64
+
+
+# ---- reading
+
+def read(tree: Any, path: Path) -> Checkpoint:
+    """The checkpoint whose content is `tree`, as the safe reader gives it for the file at `path`."""
+    found = {name: network(tree, name, path) for name in ("g_ema", "g", "d")}
+    of_g = found["g_ema"] or found["g"]
+    if of_g is None:
+        raise CheckpointError(f"cannot import '{path}': it has neither 'g_ema' nor 'g', so it is no rosinality "
+                              "checkpoint with a generator; pass the file that the training or the conversion wrote")
+    notes: list[str] = []
+    table = generator_table(4 << count(of_g, "to_rgbs.{}.bias"), count(of_g, "style.{}.weight", 1))
+    generators = {name: renamed(tensors, table, name, path, notes)
+                  for name, tensors in found.items() if name != "d" and tensors is not None}
+    d = found["d"]
+    if d is not None:
+        d = renamed(d, discriminator_table(4 << count(d, "convs.{}.conv1.0.weight", 1)), "d", path, notes)
+    pair = architecture.from_tensors(next(iter(generators.values())), d, str(path))
+    size = path.stat().st_size
+    result = Checkpoint(FORMAT, pair, notes=notes, options=options(tree))
+    for name, tensors in generators.items():
+        completed = with_noises(with_filters(tensors, pair, "generator"), pair, name, notes)
+        completed["mapping.w_avg"] = torch.zeros(pair.w_dim)
+        whole = architecture.take(completed, pair, "generator", str(path), size + filled(pair), notes)
+        setattr(result, name, whole)
+    set_mean([tensors for tensors in (result.g_ema, result.g) if tensors is not None], pair, tree, path, notes)
+    if result.g is not None and result.g_ema is not None and equal(result.g, result.g_ema):
+        result.g = None
+    if d is not None:
+        d = with_filters(d, pair, "discriminator")
+        result.d = architecture.take(d, pair, "discriminator", str(path), size, notes)
+    return result
+
+
+def network(tree: Any, name: str, path: Path) -> Optional[dict[str, Tensor]]:
+    """One of the state dicts, None where it is not there."""
+    value = tree.get(name) if isinstance(tree, dict) else None
+    if value is None:
+        return None
+    if not isinstance(value, dict) or \
+            not all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items()):
+        raise CheckpointError(f"cannot import '{path}': '{name}' is not a state dict of tensors; pass an unmodified "
+                              "checkpoint")
+    return value
+
+
+def count(tensors: Tensors, pattern: str, first: int = 0) -> int:
+    """How many of pattern 0, 1, ... are there without a gap, 20 at most."""
+    number = 0
+    while number < 20 and pattern.format(first + number) in tensors:
+        number += 1
+    return number
+
+
+def renamed(tensors: Tensors, table: Mapping[str, Entry], network_name: str, path: Path,
+            notes: list[str]) -> dict[str, Tensor]:
+    """`tensors` under NVIDIA's names. Unknown and missing names are refused; noises and filters may be missing."""
+    where = f"cannot import '{path}': '{network_name}'"
+    unknown = [name for name in tensors if name not in table]
+    missing = [name for name, entry in table.items() if name not in tensors and not may_lack(name, entry)]
+    for what, names in (("unknown tensors", unknown), ("missing tensors", missing)):
+        if names:
+            shown = ", ".join(ascii(name[:60])[1:-1] for name in names[:3])
+            raise CheckpointError(f"{where} has {len(names)} {what} ({shown}), so it is not StyleGAN2 as rosinality "
+                                  "publishes it; only unmodified networks can be imported")
+    lacking = [name for name, entry in table.items() if entry.factor and name not in tensors]
+    if lacking:
+        notes.append(f"'{network_name}' lacks {len(lacking)} blur kernels: the usual [1, 3, 3, 1] is filled in")
+    return {table[name].name: converted(value, table[name], f"{where}: '{name}'") for name, value in tensors.items()}
+
+
+def may_lack(name: str, entry: Entry) -> bool:
+    return name.startswith("noises.") or entry.factor > 0
+
+
+def converted(value: Tensor, entry: Entry, where: str) -> Tensor:
+    """A tensor as it is kept here: without the axes of length 1, float32, a filter divided by its factor."""
+    shape, end = list(value.shape), value.dim() - entry.after
+    if end < entry.before or any(size != 1 for size in shape[:entry.before] + shape[end:]):
+        axes = [f"{entry.before} leading" if entry.before else "", f"{entry.after} trailing" if entry.after else ""]
+        wanted = " and ".join(filter(None, axes))
+        raise CheckpointError(f"{where} has shape {shape}, expected {wanted} axes of length 1")
+    if not value.is_floating_point():
+        raise CheckpointError(f"{where} is of type {value.dtype}, expected floating point")
+    value = value.detach().to(torch.float32).reshape(shape[entry.before:end])
+    return value / entry.factor if entry.factor else value
+
+
+def set_mean(generators: list[dict[str, Tensor]], pair: Architecture, tree: Mapping[str, Any], path: Path,
+             notes: list[str]) -> None:
+    """Sets the mean of w in all generators: the stored one, else an estimate from the first."""
+    w_avg = stored_mean(tree, pair, path)
+    if w_avg is None:
+        w_avg = estimated_mean(generators[0], pair)
+        notes.append(f"the file has no latent_avg: the mean of w (w_avg) is estimated from {MAPPINGS:,} mappings (seed "
+                     f"{SEED})")
+    for tensors in generators:
+        tensors["mapping.w_avg"] = w_avg.clone()
+
+
+def stored_mean(tree: Mapping[str, Any], pair: Architecture, path: Path) -> Optional[Tensor]:
+    value = tree.get("latent_avg")
+    if value is None:
+        return None
+    shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    if shape not in ([pair.w_dim], [1, pair.w_dim]):
+        raise CheckpointError(f"cannot import '{path}': 'latent_avg' is {shape}, expected [{pair.w_dim}], the mean "
+                              "of w")
+    return value.detach().to(torch.float32).reshape(pair.w_dim)
+
+
+def estimated_mean(tensors: Tensors, pair: Architecture) -> Tensor:
+    """The mean of w over `MAPPINGS` draws of z; the sum is kept in float64."""
+    mapping = MappingNetwork(pair.z_dim, 0, pair.w_dim, 1, pair.mapping_layers)
+    layers = {name.removeprefix("mapping."): value for name, value in tensors.items() if name.startswith("mapping.fc")}
+    mapping.load_state_dict({**layers, "w_avg": torch.zeros(pair.w_dim)})
+    generator, total = torch.Generator().manual_seed(SEED), torch.zeros(pair.w_dim, dtype=torch.float64)
+    with torch.no_grad():
+        for _ in range(10):
+            z = torch.randn(MAPPINGS // 10, pair.z_dim, generator=generator)
+            total += mapping(z)[:, 0].double().sum(dim=0)
+    return (total / MAPPINGS).float()
+
+
+def with_noises(tensors: Tensors, pair: Architecture, network_name: str, notes: list[str]) -> dict[str, Tensor]:
+    """`tensors` and a noise image for every layer that lacks one; each is the same whichever others are missing."""
+    generator = torch.Generator().manual_seed(SEED)
+    drawn: dict[str, Tensor] = {}
+    for r in (4, *above_4(pair.img_resolution)):
+        for layer in ("conv0", "conv1") if r > 4 else ("conv1",):
+            image, name = torch.randn(r, r, generator=generator), f"synthesis.b{r}.{layer}.noise_const"
+            if name not in tensors:
+                drawn[name] = image
+    if drawn:
+        notes.append(f"'{network_name}' lacks {len(drawn)} noise images: they are drawn (seed {SEED}), so pictures "
+                     "with constant noise differ in detail from those of the source")
+    return {**tensors, **drawn}
+
+
+def with_filters(tensors: Tensors, pair: Architecture, kind: str) -> dict[str, Tensor]:
+    """`tensors` and the filters that the layout does not store: the constant."""
+    with torch.device("meta"):
+        module = pair.generator() if kind == "generator" else pair.discriminator()
+    return {**{name: FILTER.clone() for name in module.state_dict() if name.endswith("resample_filter")}, **tensors}
+
+
+def filled(pair: Architecture) -> int:
+    """Bytes of noise that a file may lack: its size cannot be expected to cover them."""
+    return 4 * sum(2 * r * r for r in (4, *above_4(pair.img_resolution)))
+
+
+def equal(a: Tensors, b: Tensors) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def options(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that the training was asked for; texts are left out, most of them are paths."""
+    args = tree.get("args")
+    said = {**(args if isinstance(args, dict) else {}), "ada_aug_p": tree.get("ada_aug_p")}
+    return {str(name): value for name, value in said.items() if isinstance(value, (int, float)) and isfinite(value)}
+
+
+# ---- writing
+
+def obstacle(checkpoint: Checkpoint) -> Optional[str]:
+    """What the layout cannot hold of this checkpoint; None where all of it fits."""
+    pair = checkpoint.architecture
+    if checkpoint.g_ema is None:
+        return "there is no averaged generator"
+    for found, wanted, what in ((pair.c_dim, 0, "c_dim (labels)"), (pair.img_channels, 3, "img_channels"),
+                                (pair.g_architecture, "skip", "g_architecture"), (pair.conv_clamp, None, "conv_clamp"),
+                                (pair.z_dim, pair.w_dim, "z_dim, which is w_dim there,")):
+        if found != wanted:
+            return f"{what} is {found}, that layout has only {wanted}"
+    if checkpoint.d is not None:
+        for found, wanted, what in ((pair.d_architecture, "resnet", "d_architecture"),
+                                    (pair.mbstd_group_size, 4, "mbstd_group_size"),
+                                    (pair.d_channel_base, None, "d_channel_base"),
+                                    (pair.d_channel_max, None, "d_channel_max")):
+            if found != wanted:
+                return f"{what} is {found}, that layout has only {wanted or 'those of the generator'}"
+    for kind, tensors in (("G_ema", checkpoint.g_ema), ("G", checkpoint.g or {}), ("D", checkpoint.d or {})):
+        for name, value in tensors.items():
+            if name.endswith("resample_filter") and not torch.equal(value.cpu(), FILTER):
+                return f"'{name}' of {kind} is not the [1, 3, 3, 1] filter, which that layout takes for granted"
+    if checkpoint.g is not None and not torch.equal(checkpoint.g["mapping.w_avg"], checkpoint.g_ema["mapping.w_avg"]):
+        return "G and G_ema have different w_avg, that layout has one latent_avg; leave the raw generator out"
+    return None
+
+
+def written(tensors: Tensors, table: Mapping[str, Entry]) -> dict[str, Tensor]:
+    """`tensors` under rosinality's names."""
+    result = {}
+    for name, entry in table.items():
+        value = tensors[entry.name].detach().cpu()
+        value = value * entry.factor if entry.factor else value
+        result[name] = value.reshape([1] * entry.before + list(value.shape) + [1] * entry.after).clone().contiguous()
+    return result
+
+
+def content(checkpoint: Checkpoint, source: str) -> dict[str, Any]:
+    """What a rosinality file of this checkpoint holds: g_ema, g, latent_avg and, where there is one, d."""
+    reason = obstacle(checkpoint)
+    if reason is not None:
+        raise CheckpointError(f"cannot export '{source}' to rosinality's layout: {reason}; use another format")
+    assert checkpoint.g_ema is not None  # `obstacle` has looked
+    pair = checkpoint.architecture
+    table = generator_table(pair.img_resolution, pair.mapping_layers)
+    result: dict[str, Any] = {"g_ema": written(checkpoint.g_ema, table)}
+    result["g"] = written(checkpoint.g or checkpoint.g_ema, table)
+    if checkpoint.d is not None:
+        result["d"] = written(checkpoint.d, discriminator_table(pair.img_resolution))
+    result["latent_avg"] = checkpoint.g_ema["mapping.w_avg"].detach().cpu().clone()
+    return result
+
+
+def write(checkpoint: Checkpoint, path: Path, source: str = "the checkpoint") -> list[str]:
+    """Writes the file at `path`; what a user of it has to know comes back, one sentence each."""
+    save_torch(content(checkpoint, source), path)
+    remarks = [constructor(checkpoint.architecture)]
+    if checkpoint.g is None:
+        remarks.append("'g' is the averaged generator too: there is no other generator in the source")
+    if checkpoint.d is None:
+        remarks.append("there is no 'd': there is no discriminator in the source, and rosinality's training needs one")
+    return remarks
+
+
+def constructor(pair: Architecture) -> str:
+    """How rosinality's networks have to be made for these tensors."""
+    sizes = f"size {pair.img_resolution}, style_dim {pair.w_dim}, n_mlp {pair.mapping_layers}"
+    widths = {r: min(pair.channel_base // r, pair.channel_max) for r in (4, *above_4(pair.img_resolution))}
+    for multiplier in (2, 1):
+        if all(width == (512 if r < 64 else WIDTHS[r] * multiplier) for r, width in widths.items()):
+            return f"rosinality's networks are made with {sizes}, channel_multiplier {multiplier}"
+    return (f"rosinality's networks as published have no setting for these channels ({widths}): change its table of "
+            f"channels, then {sizes}")

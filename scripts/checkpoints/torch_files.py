@@ -1,0 +1,202 @@
+"""Tensors out of the two layouts that torch.save writes, the zip and the older stream, through `Machine`: storages are
+compared with the bytes present before they are made, and views are compared with their storage."""
+
+import struct
+import warnings
+import zipfile
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from .pickle_machine import Allowed, Budget, Global, Machine, Refused
+
+MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
+LEGACY_START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."  # the first pickle of the older stream
+MAX_DIRECTORY = 16 << 20  # bytes of a zip's list of entries: room for 200,000 tensors
+MAX_DIMENSIONS = 8
+
+DTYPES = {"torch.FloatStorage": torch.float32, "torch.HalfStorage": torch.float16, "torch.DoubleStorage": torch.float64,
+          "torch.BFloat16Storage": torch.bfloat16, "torch.LongStorage": torch.int64, "torch.IntStorage": torch.int32,
+          "torch.ByteStorage": torch.uint8, "torch.BoolStorage": torch.bool}
+
+
+def no_call(*_: Any) -> None:
+    raise Refused("it calls a storage class, which no checkpoint does")
+
+
+STORAGE_CLASSES: dict[str, Allowed] = {name: Allowed(no_call) for name in DTYPES}
+
+
+@dataclass
+class Storage:
+    """A flat piece of memory [numel] out of the file."""
+
+    values: Tensor
+
+
+def is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 60
+
+
+def rebuild_tensor(budget: Budget) -> Callable[..., Tensor]:
+    """The stand-in for torch._utils._rebuild_tensor_v2."""
+
+    def make(storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any,
+             metadata: Any = None) -> Tensor:
+        if not isinstance(storage, Storage):
+            raise Refused(f"it makes a tensor from a {type(storage).__name__}")
+        if not (is_count(offset) and isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride)
+                and len(size) <= MAX_DIMENSIONS and all(map(is_count, size + stride))):
+            raise Refused("it has a tensor without a proper offset, size or stride")
+        elements, available = prod(size), storage.values.numel()
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride))  # of a tensor that is not empty
+        if elements > available or (elements and last >= available) or prod(max(n, 1) for n in size) >= 1 << 60:
+            raise Refused(
+                f"it claims a tensor of size {list(size)}, strides {list(stride)} and offset {offset}, but its "
+                f"storage has {available} elements; copy or download it again"
+            )
+        budget.spend("tensor_bytes", elements * storage.values.element_size(), "more tensors")
+        if not elements:
+            return torch.empty(size, dtype=storage.values.dtype)
+        return storage.values.as_strided(size, stride, offset)
+
+    return make
+
+
+def rebuild_parameter(data: Any, requires_grad: Any, hooks: Any) -> Tensor:
+    """The stand-in for torch._utils._rebuild_parameter."""
+    if not isinstance(data, Tensor):
+        raise Refused(f"it makes a parameter from a {type(data).__name__}")
+    return data
+
+
+def storage_claim(claim: Any) -> tuple[torch.dtype, str, int, int]:
+    """dtype, key, elements and bytes of a persistent id ('storage', class, key, location, elements[, view]). The
+    location (cpu, cuda:0) is where it was: everything is read to the CPU."""
+    if not (isinstance(claim, tuple) and len(claim) in (5, 6) and isinstance(claim[0], str) and claim[0] == "storage"
+            and isinstance(claim[1], Global) and claim[1].name in DTYPES and isinstance(claim[2], str)
+            and is_count(claim[4])):
+        raise Refused("it has an object outside of the pickle that is no tensor storage")
+    if len(claim) == 6 and claim[5] is not None:
+        raise Refused(
+            "it has storages inside of storages, as torch before 1.0 wrote them; save it again with a newer torch"
+        )
+    dtype = DTYPES[claim[1].name]
+    return dtype, claim[2], claim[4], claim[4] * dtype.itemsize
+
+
+def values_from(raw: Any, dtype: torch.dtype) -> Tensor:
+    """A copy of the little-endian bytes as a tensor."""
+    if not len(raw):
+        return torch.empty(0, dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that `raw` cannot be written: it is only copied
+        values = torch.frombuffer(raw, dtype=torch.uint8).clone()
+    return (values != 0) if dtype == torch.bool else values.view(dtype)
+
+
+def read_legacy(data: memoryview, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
+    """The older stream: magic, version, system, object, keys, then per key its number of elements and its bytes."""
+    claims: dict[str, tuple[torch.dtype, int, Storage]] = {}
+
+    def persistent(claim: Any) -> Storage:
+        dtype, key, elements, size = storage_claim(claim)
+        if key not in claims:
+            left = len(data) - machine.position
+            if size > left:
+                raise Refused(f"it claims a tensor of {size} bytes where {left} are left; copy or download it again")
+            budget.spend("storage_bytes", size, "more tensor bytes")
+            claims[key] = dtype, elements, Storage(torch.empty(elements, dtype=dtype))
+        if claims[key][:2] != (dtype, elements):
+            raise Refused("it describes one storage in two ways")
+        return claims[key][2]
+
+    machine = Machine(data, 0, budget, {})
+
+    def following(names: Mapping[str, Allowed]) -> Any:
+        nonlocal machine
+        machine = Machine(data, machine.position, budget, names, persistent)
+        return machine.run()
+
+    if machine.run() != MAGIC or following({}) != VERSION:
+        raise Refused(f"it does not begin as a torch stream of version {VERSION}; copy or download it again")
+    system = following({})
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise Refused("it was written by a big-endian machine; save it again on a little-endian one")
+    tree = following(allowed)
+    keys = following({})
+    if (
+        not isinstance(keys, list)
+        or len(keys) != len(claims)
+        or {key for key in keys if isinstance(key, str)} != set(claims)
+    ):
+        raise Refused("its list of storages is not the list of those used; copy or download it again")
+    for key in keys:
+        dtype, elements, storage = claims[key]
+        if machine.number("<q") != elements:
+            raise Refused("it has a storage of another length than announced; copy or download it again")
+        storage.values.copy_(values_from(machine.take(elements * dtype.itemsize), dtype))
+    return tree
+
+
+def directory_bytes(path: Path, size: int) -> int:
+    """How long a zip says that its list of entries is: asked before that list is read into memory."""
+    with open(path, "rb") as file:
+        file.seek(max(0, size - (1 << 16) - 200))
+        tail = file.read()
+    end, end64 = tail.rfind(b"PK\x05\x06"), tail.rfind(b"PK\x06\x06")
+    if end < 0 or len(tail) < end + 22:
+        raise Refused("it begins as a zip file but has no end record; copy or download it again")
+    found: int = struct.unpack_from("<I", tail, end + 12)[0]
+    if found == 0xFFFFFFFF and end64 >= 0 and len(tail) >= end64 + 56:
+        found = struct.unpack_from("<Q", tail, end64 + 40)[0]
+    return found
+
+
+def read_zip(path: Path, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
+    """The zip that torch has written since 1.6: <name>/data.pkl, and <name>/data/<key> per storage."""
+    size = path.stat().st_size
+    if directory_bytes(path, size) > MAX_DIRECTORY:
+        raise Refused("its zip directory is longer than that of any checkpoint")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return read_archive(archive, size, budget, allowed)
+    except Refused:
+        raise
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, OverflowError, struct.error) as error:
+        raise Refused(f"it is a damaged zip file ({' '.join(str(error).split())}); copy or download it again") from None
+
+
+def read_archive(archive: zipfile.ZipFile, size: int, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
+    entries = {info.filename: info for info in archive.infolist()}
+    roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(roots) != 1:
+        raise Refused("it is a zip file, but not one that torch.save wrote; pass the checkpoint itself")
+    root, storages = roots[0], {}
+    if root + "constants.pkl" in entries:
+        raise Refused("it is TorchScript already; use it as it is (rootgan inspect says what it is)")
+    if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
+        raise Refused("its zip entries are compressed, which torch.save never does; save it again with torch")
+    if sum(info.file_size for info in entries.values()) > size:
+        raise Refused("its zip entries claim more bytes than the file has; copy or download it again")
+    if root + "byteorder" in entries and archive.read(root + "byteorder") != b"little":
+        raise Refused("it was written by a big-endian machine; save it again on a little-endian one")
+
+    def persistent(claim: Any) -> Storage:
+        dtype, key, elements, claimed = storage_claim(claim)
+        name = f"{root}data/{key}"
+        if name not in entries or entries[name].file_size != claimed:
+            present = f"has {entries[name].file_size}" if name in entries else "is missing"
+            raise Refused(
+                f"it claims a tensor of {claimed} bytes, but its storage {present}; copy or download it again"
+            )
+        if (name, dtype) not in storages:
+            budget.spend("storage_bytes", claimed, "more tensor bytes")
+            storages[name, dtype] = Storage(values_from(archive.read(name), dtype))
+        return storages[name, dtype]
+
+    return Machine(memoryview(archive.read(root + "data.pkl")), 0, budget, allowed, persistent).run()

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Makes a TorchScript pair (weights/README.md) from a checkpoint of another program: NVIDIA's .pkl, rosinality's .pt,
+safetensors and state dicts under NVIDIA's names. Nothing in the file is executed.
+
+    .venv/bin/python scripts/import_checkpoint.py network-snapshot-025000.pkl --outdir weights/mine
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Optional
+
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from checkpoints import detect  # noqa: E402
+from checkpoints.checkpoint import Checkpoint, CheckpointError  # noqa: E402
+from checkpoints.resolution import transfer  # noqa: E402
+from networks.pair import fill, save  # noqa: E402
+
+GENERATOR, DISCRIMINATOR, RAW, RECORD = "generator.pt", "discriminator.pt", "generator_raw.pt", "import.json"
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def describe(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+    """The provenance record. It holds no path."""
+    record = {"source": path.name, "source_sha256": sha256(path), "format": checkpoint.format,
+              "architecture": asdict(checkpoint.architecture), "options": checkpoint.options, "notes": checkpoint.notes}
+    return {**record, "parents": checkpoint.parents} if checkpoint.parents else record
+
+
+def networks_of(checkpoint: Checkpoint, path: Path) -> dict[str, tuple[str, dict[str, Tensor]]]:
+    """What to write: the file's name, what it is, its tensors. Adds notes on what is missing."""
+    if checkpoint.g_ema is None:
+        if checkpoint.g is None:
+            raise CheckpointError(f"cannot import '{path}': it has no generator; pass a file that has one")
+        checkpoint.notes.append("the file has no averaged generator: the one in training takes its place")
+        checkpoint.g_ema, checkpoint.g = checkpoint.g, None
+    found = {GENERATOR: ("generator", checkpoint.g_ema)}
+    if checkpoint.d is not None:
+        found[DISCRIMINATOR] = ("discriminator", checkpoint.d)
+    else:
+        checkpoint.notes.append(
+            "the file has no discriminator: pictures can be made, but finetuning needs --discriminator; take "
+            "one from another checkpoint of the same resolution, channels and labels, or make an untrained "
+            "one with scripts/make_pair.py"
+        )
+    if checkpoint.g is not None:
+        found[RAW] = ("generator", checkpoint.g)
+    return found
+
+
+def write(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkpoint, record: dict[str, Any],
+          outdir: Path, source: Path) -> dict[str, int]:
+    """Writes everything into a scratch folder beside `outdir`, then moves it there; returns parameters by file name."""
+    outdir.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{outdir.name}.partial-", dir=outdir.parent))
+    counts = {}
+    try:
+        for name, (kind, tensors) in networks.items():
+            pair = checkpoint.architecture
+            module = pair.generator() if kind == "generator" else pair.discriminator()
+            fill(module, tensors, str(source))
+            module.set_provenance(json.dumps(record))
+            save(module, scratch / name)
+            counts[name] = sum(p.numel() for p in module.parameters())
+        with open(scratch / RECORD, "w") as file:
+            file.write(json.dumps(record, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        outdir.mkdir(exist_ok=True)
+        # The record goes first and comes last: it stands for a whole import.
+        for name in (RECORD, GENERATOR, DISCRIMINATOR, RAW):
+            (outdir / name).unlink(missing_ok=True)
+        for name in (*networks, RECORD):
+            os.replace(scratch / name, outdir / name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return counts
+
+
+def import_checkpoint(path: Path, outdir: Path, resolution: Optional[int] = None, force: bool = False) -> None:
+    present = [name for name in (GENERATOR, DISCRIMINATOR, RAW, RECORD) if (outdir / name).exists()]
+    if present and not force:
+        raise CheckpointError(
+            f"cannot import into '{outdir}': it has {' and '.join(present)} already; pass another --outdir, or --force "
+            "to replace an earlier import"
+        )
+    if not path.is_file():
+        raise CheckpointError(f"cannot import '{path}': there is no such file; pass a checkpoint")
+    checkpoint = detect.read(path)
+    if resolution is not None:
+        checkpoint = transfer(checkpoint, resolution)
+    networks = networks_of(checkpoint, path)
+    record = describe(checkpoint, path)
+    counts = write(networks, checkpoint, record, outdir, path)
+    sizes = checkpoint.architecture
+    print(f"'{path}': {checkpoint.format}, {sizes.img_resolution}x{sizes.img_resolution}, "
+          f"{'no labels' if sizes.c_dim == 0 else f'{sizes.c_dim} classes'}")
+    for note in checkpoint.notes:
+        print(f"note: {note}")
+    for name, count in counts.items():
+        print(f"wrote '{outdir / name}': {count:,} parameters")
+    print(f"wrote '{outdir / RECORD}': where these come from")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("file", type=Path, metavar="FILE", help="the checkpoint; its format is detected")
+    parser.add_argument(
+        "--outdir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help=f"folder for {GENERATOR}, {DISCRIMINATOR}, {RECORD}, and {RAW} where the generator in training differs",
+    )
+    parser.add_argument(
+        "--resolution", type=int, metavar="R", help="drop or add blocks until the pair makes RxR images"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an earlier import in DIR")
+    args = parser.parse_args()
+    try:
+        import_checkpoint(args.file, args.outdir, args.resolution, args.force)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error) if isinstance(error, CheckpointError) else f"cannot import '{args.file}': {error}")
+
+
+if __name__ == "__main__":
+    main()
