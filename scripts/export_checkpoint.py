@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Exports networks of the TorchScript contract to what other programs read (weights/README.md): a rosinality
+checkpoint, a state dict or safetensors under NVIDIA's names, or ONNX. What a format cannot hold is refused.
+
+    .venv/bin/python scripts/export_checkpoint.py --from runs/00000-pictures --format rosinality --out finetuned.pt
+    .venv/bin/python scripts/export_checkpoint.py --generator generator.pt --format onnx --out folder
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Callable, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from checkpoints import onnx_export, rosinality, torchscript  # noqa: E402
+from checkpoints.checkpoint import Checkpoint, CheckpointError  # noqa: E402
+from checkpoints.torchscript import Network  # noqa: E402
+from checkpoints.writing import replace_atomically, save_torch  # noqa: E402
+from networks.pair import fill  # noqa: E402
+
+Networks = dict[str, Network]
+
+
+def to_rosinality(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
+    return rosinality.write(checkpoint, out, str(networks["G_ema"].path))
+
+
+def to_state_dict(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
+    """{"G_ema", "G", "D"} with the tensors of each, and under "architecture" what shapes do not show."""
+    tensors = {"G_ema": checkpoint.g_ema, "G": checkpoint.g, "D": checkpoint.d}
+    present = {name: value for name, value in tensors.items() if value is not None}
+    save_torch({**present, "architecture": asdict(checkpoint.architecture)}, out)
+    return [f"it holds {', '.join(present)}, and 'architecture' with what the shapes do not show"]
+
+
+def to_safetensors(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
+    """`G.*` and `D.*` with sizes and provenance in the metadata, as `rootgan export` does; beside it a JSON file."""
+    from safetensors.torch import save_file
+
+    tensors, metadata = {}, {"format": "rootgan"}
+    for prefix, name, values in (("G", "G_ema", checkpoint.g_ema), ("D", "D", checkpoint.d)):
+        if values is not None:
+            said = networks[name].said
+            tensors.update({f"{prefix}.{key}": value for key, value in values.items()})
+            sizes = {key: str(value) for key, value in said.items() if key not in ("kind", "contract")}
+            metadata = {**sizes, **metadata, f"{prefix}.description": json.dumps(said),
+                        f"{prefix}.provenance": networks[name].provenance()}
+    record = out.with_suffix(".json")
+    replace_atomically(out, lambda scratch: save_file(tensors, scratch, metadata=metadata))
+    described = {"file": out.name, "sha256": torchscript.sha256_of(out), "bytes": out.stat().st_size,
+                 "metadata": metadata}
+    replace_atomically(record, lambda scratch: scratch.write_text(json.dumps(described, indent=2) + "\n"))
+    remarks = [f"'{record}' says its sizes, origin and sha256"]
+    return remarks + (["G is not in it: 'G.*' are those of the averaged generator"] if checkpoint.g is not None else [])
+
+
+def to_onnx(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
+    """A folder with g_mapping.onnx and g_synthesis.onnx."""
+    source, pair = str(networks["G_ema"].path), checkpoint.architecture
+    if pair.c_dim > 0:
+        raise CheckpointError(f"cannot export '{source}' to ONNX: c_dim is {pair.c_dim} (labels), g_mapping.onnx takes "
+                              "only z and psi; use another format")
+    generator = pair.generator()
+    fill(generator, checkpoint.g_ema or {}, source)
+    out.mkdir(parents=True, exist_ok=True)
+    remarks = onnx_export.write(generator, networks["G_ema"].module, out, source)
+    left_out = [name for name in networks if name != "G_ema"]
+    return remarks + [f"{name} is not in it: ONNX files are for making pictures" for name in left_out]
+
+
+FORMATS: dict[str, Callable[[Checkpoint, Networks, Path], list[str]]] = {
+    "rosinality": to_rosinality, "state-dict": to_state_dict, "safetensors": to_safetensors, "onnx": to_onnx}
+
+
+def outputs(kind: str, out: Path) -> list[Path]:
+    """The files that an export makes."""
+    if kind == "onnx":
+        return [out / name for name in onnx_export.FILES]
+    return [out, out.with_suffix(".json")] if kind == "safetensors" else [out]
+
+
+def sources(args: argparse.Namespace) -> dict[str, Path]:
+    """The network files that the arguments mean."""
+    given: dict[str, Optional[Path]] = {"G_ema": args.generator, "G": args.generator_raw, "D": args.discriminator}
+    present = {name: path for name, path in given.items() if path is not None}
+    if args.source is not None:
+        if present:
+            raise CheckpointError("cannot export: --from brings its own networks; pass it without --generator, "
+                                  "--generator-raw and --discriminator")
+        return torchscript.of_snapshot(args.source)
+    if "G_ema" not in present:
+        raise CheckpointError("cannot export: no generator is given; pass --from RUN_OR_SNAPSHOT or --generator FILE")
+    return present
+
+
+def export(args: argparse.Namespace) -> None:
+    files = outputs(args.format, args.out)
+    for path in files:
+        if path.exists() and not args.force:
+            raise CheckpointError(f"cannot export to '{path}': it is there already; pass another --out, or --force to "
+                                  "replace it")
+    if args.format == "safetensors" and args.out.suffix == ".json":
+        raise CheckpointError(f"cannot export to '{args.out}': a JSON file of that name goes beside the weights; pass "
+                              "--out NAME.safetensors")
+    if args.format != "onnx" and args.out.is_dir():
+        raise CheckpointError(f"cannot export to '{args.out}': it is a folder; pass the name of a file")
+    checkpoint, networks = torchscript.read(sources(args))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    remarks = FORMATS[args.format](checkpoint, networks, args.out)
+    for path in files:
+        print(f"wrote '{path}': {path.stat().st_size / 1e6:.1f} MB")
+    for remark in remarks:
+        print(f"note: {remark}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--from", dest="source", type=Path, metavar="RUN_OR_SNAPSHOT",
+                        help="run directory (its newest snapshot), or any file of a snapshot")
+    parser.add_argument("--generator", type=Path, metavar="FILE", help="TorchScript generator, in place of --from")
+    parser.add_argument("--generator-raw", type=Path, metavar="FILE", help="generator as trained, beside its average")
+    parser.add_argument("--discriminator", type=Path, metavar="FILE", help="TorchScript discriminator")
+    parser.add_argument("--format", required=True, choices=list(FORMATS))
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="file to write; for onnx a folder")
+    parser.add_argument("--force", action="store_true", help="replace what is there")
+    args = parser.parse_args()
+    try:
+        export(args)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
