@@ -22,7 +22,7 @@ pub enum FileKind {
     },
 }
 
-const CONVERT: &str = "it has to be converted to TorchScript first (weights/README.md)";
+const IMPORT: &str = "import it first: .venv/bin/python scripts/import_checkpoint.py FILE --outdir DIR";
 /// How far into a pickle the names of its classes are looked for.
 const HEAD_BYTES: u64 = 1 << 20;
 
@@ -43,15 +43,18 @@ impl FileKind {
             [_, _, _, _, _, _, _, 0, b'{', ..] => FileKind::Safetensors,
             [b'P', b'K', 3, 4, ..] => kind_of_zip(path)?,
             [0x80, 2..=5, ..] if has("torch_utils.persistence") => {
-                FileKind::Foreign { what: "an NVIDIA StyleGAN pickle", remedy: CONVERT }
+                FileKind::Foreign { what: "an NVIDIA StyleGAN pickle", remedy: IMPORT }
             }
-            [0x80, 2..=5, ..] if has("dnnlib.tflib") => {
-                FileKind::Foreign { what: "a pickle of the TensorFlow StyleGAN", remedy: CONVERT }
-            }
+            [0x80, 2..=5, ..] if has("dnnlib.tflib") => FileKind::Foreign {
+                what: "a pickle of the TensorFlow StyleGAN",
+                remedy: "convert it with a PyTorch StyleGAN2 first, then import the result with scripts/import_checkpoint.py",
+            },
             [0x80, 2..=5, ..] => {
-                FileKind::Foreign { what: "a Python pickle, perhaps of torch.save before torch 1.6", remedy: CONVERT }
+                FileKind::Foreign { what: "a Python pickle, perhaps of torch.save before torch 1.6", remedy: IMPORT }
             }
-            [8, 1..=20, 0x12, ..] => FileKind::Foreign { what: "an ONNX model", remedy: CONVERT },
+            [8, 1..=20, 0x12, ..] => {
+                FileKind::Foreign { what: "an ONNX model", remedy: "pass the TorchScript file that it was made from" }
+            }
             bytes if image::guess_format(bytes).is_ok() => {
                 FileKind::Foreign { what: "a picture", remedy: "put pictures into a folder and pass that with --data" }
             }
@@ -77,7 +80,7 @@ fn kind_of_zip(path: &Path) -> Result<FileKind> {
     Ok(if any("/constants.pkl") {
         FileKind::TorchScript
     } else if any("/data.pkl") {
-        FileKind::Foreign { what: "a checkpoint of Python's torch.save (rosinality's, say)", remedy: CONVERT }
+        FileKind::Foreign { what: "a checkpoint of Python's torch.save (rosinality's, say)", remedy: IMPORT }
     } else if any(".npy") {
         FileKind::Foreign { what: "a NumPy archive", remedy: "pass a TorchScript file (.pt)" }
     } else {
