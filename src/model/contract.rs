@@ -37,6 +37,13 @@ pub struct GeneratorSpec {
     pub conv_clamp: Option<f64>,
     /// Noise pixels of one image, over all layers.
     pub noise_numel: i64,
+    /// `skip` (RGB of every block added up), `orig` or `resnet`.
+    #[serde(default = "skip")]
+    pub g_architecture: String,
+}
+
+fn skip() -> String {
+    "skip".to_owned()
 }
 
 /// Sizes of a discriminator of the contract.
@@ -58,6 +65,13 @@ pub struct DiscriminatorSpec {
     pub conv_clamp: Option<f64>,
     /// Group size of the minibatch standard deviation.
     pub mbstd_group_size: i64,
+    /// `resnet`, `orig` or `skip`.
+    #[serde(default = "resnet")]
+    pub d_architecture: String,
+}
+
+fn resnet() -> String {
+    "resnet".to_owned()
 }
 
 /// Reads what `describe()` of the module at `path` returned; `kind` is what it should be.
