@@ -1,7 +1,10 @@
 //! What a run is told: options as typed or read from a file, and the settings that they mean.
 
+mod checks;
+mod grid_size;
 mod options;
 mod run;
 
+pub use grid_size::GridSize;
 pub use options::{AugmentMode, LossKind, Options};
-pub use run::{AugmentConfig, GridSize, NetworkFacts, RunConfig};
+pub use run::{AugmentConfig, NetworkFacts, RunConfig};

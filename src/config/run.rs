@@ -1,13 +1,11 @@
 //! The settings of a run, all filled in and checked: what [`Options`] mean for a given pair.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use anyhow::{Result, bail};
-use serde::{Deserialize, Serialize};
 
-use super::{AugmentMode, LossKind, Options};
+use super::checks::{Problems, check_ranges};
+use super::{AugmentMode, GridSize, LossKind, Options};
 use crate::augment::{AdaSettings, PIPES, Transforms};
 use crate::ema::EmaSettings;
 use crate::io::grid::Grid;
@@ -15,11 +13,6 @@ use crate::loss::{AdversarialLoss, Rooted};
 use crate::model::{Discriminator, Generator};
 use crate::optimizer::AdamSettings;
 use crate::regularize::{PathLengthSettings, R1Settings};
-
-/// More images in one iteration are a typing error.
-const MAX_BATCH: u64 = 1 << 16;
-/// More pixels in a preview grid are one too, and would not fit a PNG viewer.
-const MAX_GRID_PIXELS: u64 = 1 << 30;
 
 /// What the defaults and checks need to know of the networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,16 +35,6 @@ impl NetworkFacts {
             has_ws: g.spec().is_some(),
         }
     }
-}
-
-/// A grid's size as an option: `COLUMNSxROWS`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct GridSize {
-    /// Pictures side by side.
-    pub columns: usize,
-    /// Pictures on top of each other.
-    pub rows: usize,
 }
 
 /// How images are augmented.
@@ -254,121 +237,17 @@ fn with_defaults(options: &Options, facts: NetworkFacts) -> Options {
     effective
 }
 
-fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Problems) {
-    let (batch, micro) = (count(o.batch), count(o.micro_batch));
-    problems.check(batch > 0, || "--batch must be at least 1".to_owned());
-    problems.check(batch <= MAX_BATCH, || format!("--batch {batch} is more than {MAX_BATCH}"));
-    problems.check(micro > 0, || "--micro-batch must be at least 1".to_owned());
-    if batch > 0 && micro > 0 {
-        problems.check(batch % micro == 0, || format!("--batch {batch} is not divisible by --micro-batch {micro}"));
-        let group = facts.mbstd_group_size.clamp(1, micro);
-        problems.check(micro % group == 0, || {
-            let flag = if micro == batch { "--batch" } else { "--micro-batch" };
-            format!(
-                "the discriminator compares groups of {group} images: pass a multiple of {group} as {flag}, not {micro}"
-            )
-        });
-    }
-    for (value, flag) in [(o.g_lr, "g-lr"), (o.d_lr, "d-lr"), (o.kimg, "kimg"), (o.tick_kimg, "tick-kimg")] {
-        let value = number(value);
-        problems.check(value.is_finite() && value > 0.0, || format!("--{flag} must be above 0, not {value}"));
-    }
-    for (value, flag) in [(o.r1_gamma, "r1-gamma"), (o.pl_weight, "pl-weight"), (o.ema_kimg, "ema-kimg")] {
-        let value = number(value);
-        problems.check(value.is_finite() && value >= 0.0, || format!("--{flag} must be 0 or more, not {value}"));
-    }
-    for (value, flag) in
-        [(o.r1_interval, "r1-interval"), (o.pl_interval, "pl-interval"), (o.max_bad_steps, "max-bad-steps")]
-    {
-        problems.check(count(value) > 0, || format!("--{flag} must be at least 1"));
-    }
-    let cells = o.grid.map_or(0, |grid| (grid.columns * grid.rows) as u64);
-    problems.check(cells * facts.resolution * facts.resolution <= MAX_GRID_PIXELS, || {
-        format!("a --grid of {cells} pictures of this size has over 2^30 pixels; pass a smaller one")
-    });
-    let mixing = number(o.style_mixing);
-    problems.check((0.0..=1.0).contains(&mixing), || format!("--style-mixing must be from 0 to 1, not {mixing}"));
-    check_augment(o, problems);
-    let rampup = o.ema_rampup.unwrap_or(1.0);
-    problems.check(rampup.is_finite() && rampup > 0.0, || format!("--ema-rampup must be above 0, not {rampup}"));
-    if o.loss == Some(LossKind::Logistic) {
-        problems.check(o.root_k.is_none() && o.root_slope_cap.is_none(), || {
-            "--root-k and --root-slope-cap belong to --loss rooted".to_owned()
-        });
-    }
-}
-
-fn check_augment(o: &Options, problems: &mut Problems) {
-    let mode = o.aug.unwrap_or_default();
-    problems.check(mode != AugmentMode::Fixed || o.p.is_some(), || "--aug fixed needs --p".to_owned());
-    problems.check(mode == AugmentMode::Fixed || o.p.is_none(), || "--p belongs to --aug fixed".to_owned());
-    for (value, flag) in [(o.p, "p"), (o.init_p, "init-p")] {
-        let value = value.unwrap_or(0.0);
-        problems.check((0.0..=1.0).contains(&value), || format!("--{flag} must be from 0 to 1, not {value}"));
-    }
-    let target = o.target.unwrap_or(0.6);
-    problems.check((-1.0..=1.0).contains(&target), || format!("--target must be from -1 to 1, not {target}"));
-    let ada_kimg = o.ada_kimg.unwrap_or(1.0);
-    problems.check(ada_kimg.is_finite() && ada_kimg > 0.0, || format!("--ada-kimg must be above 0, not {ada_kimg}"));
-}
-
-/// Everything that is wrong, so that the user hears of it at once.
-#[derive(Default)]
-struct Problems(Vec<String>);
-
-impl Problems {
-    fn check(&mut self, holds: bool, problem: impl FnOnce() -> String) {
-        if !holds {
-            self.0.push(problem());
-        }
-    }
-}
-
-fn number(value: Option<f64>) -> f64 {
+pub(super) fn number(value: Option<f64>) -> f64 {
     value.unwrap_or(f64::NAN)
 }
 
-fn count(value: Option<u64>) -> u64 {
+pub(super) fn count(value: Option<u64>) -> u64 {
     value.unwrap_or(0)
 }
 
 /// Thousands of images to images, at least 1.
 fn images(kimg: Option<f64>) -> u64 {
     ((number(kimg) * 1000.0).round() as u64).max(1)
-}
-
-impl FromStr for GridSize {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let size = text.split_once('x').and_then(|(c, r)| Some((c.parse().ok()?, r.parse().ok()?)));
-        match size {
-            Some((columns, rows)) if (1..=256).contains(&columns) && (1..=256).contains(&rows) => {
-                Ok(Self { columns, rows })
-            }
-            _ => bail!("'{text}' is no grid; write COLUMNSxROWS with numbers from 1 to 256, as in 8x4"),
-        }
-    }
-}
-
-impl TryFrom<String> for GridSize {
-    type Error = anyhow::Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<GridSize> for String {
-    fn from(size: GridSize) -> Self {
-        size.to_string()
-    }
-}
-
-impl fmt::Display for GridSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}", self.columns, self.rows)
-    }
 }
 
 #[cfg(test)]
