@@ -134,7 +134,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         import_checkpoint(args.file, args.outdir, args.resolution, args.force)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError, RuntimeError) as error:
         sys.exit(str(error) if isinstance(error, CheckpointError) else f"cannot import '{args.file}': {error}")
 
 

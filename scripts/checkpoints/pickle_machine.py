@@ -215,6 +215,7 @@ class Machine:
         if not isinstance(target, Global) or not isinstance(arguments, tuple):
             raise Refused(f"its pickle calls a {type(target).__name__}")
         allowed = self.allowed[target.name]
+        self.pay_for_copies(arguments)
         if instance and not allowed.instance:
             raise Refused(f"it makes a '{target.name}' in a way that no checkpoint does")
         try:
@@ -222,10 +223,16 @@ class Machine:
         except TypeError:  # the number of arguments: the stand-ins check the types themselves
             raise Refused(f"it gives '{target.name}' {len(arguments)} arguments of unexpected kinds") from None
 
+    def pay_for_copies(self, arguments: tuple[Any, ...]) -> None:
+        """A stand-in may copy what it gets; one stored container could otherwise be copied by every instruction."""
+        entries = sum(len(argument) for argument in arguments if isinstance(argument, (dict, list, tuple, set)))
+        self.budget.spend("instructions", entries, "more copies of its objects")
+
     def build(self) -> None:
         state = self.pop()
         top = self.top()
         if isinstance(top, Buildable):
+            self.pay_for_copies((state,))
             top.build(state)
         elif not isinstance(top, dict):  # the attributes of an OrderedDict or EasyDict (_metadata) are of no use here
             raise Refused(f"its pickle sets attributes of a {type(top).__name__}")

@@ -146,15 +146,23 @@ def read_legacy(data: memoryview, budget: Budget, allowed: Mapping[str, Allowed]
 def directory_bytes(path: Path, size: int) -> int:
     """How long a zip says that its list of entries is: asked before that list is read into memory."""
     with open(path, "rb") as file:
-        file.seek(max(0, size - (1 << 16) - 200))
+        start = max(0, size - (1 << 16) - 200)
+        file.seek(start)
         tail = file.read()
-    end, end64 = tail.rfind(b"PK\x05\x06"), tail.rfind(b"PK\x06\x06")
-    if end < 0 or len(tail) < end + 22:
-        raise Refused("it begins as a zip file but has no end record; copy or download it again")
-    found: int = struct.unpack_from("<I", tail, end + 12)[0]
-    if found == 0xFFFFFFFF and end64 >= 0 and len(tail) >= end64 + 56:
-        found = struct.unpack_from("<Q", tail, end64 + 40)[0]
-    return found
+        end = tail.rfind(b"PK\x05\x06")
+        if end < 0 or len(tail) < end + 22:
+            raise Refused("it begins as a zip file but has no end record; copy or download it again")
+        claims: list[int] = [struct.unpack_from("<I", tail, end + 12)[0]]
+        locator = tail[max(0, end - 20):end]
+        if locator.startswith(b"PK\x06\x07"):
+            # Whatever the 32-bit record says: readers take the zip64 record, some where the locator points, some before it.
+            for place in (start + end - 76, struct.unpack_from("<Q", locator, 8)[0]):
+                if 0 <= place <= size - 56:
+                    file.seek(place)
+                    record = file.read(56)
+                    if record.startswith(b"PK\x06\x06"):
+                        claims.append(struct.unpack_from("<Q", record, 40)[0])
+    return max(claims)
 
 
 def read_zip(path: Path, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:

@@ -77,7 +77,7 @@ class Architecture:
             raise ValueError(f"d_channel_base must be at least the resolution {r}, not {self.d_channel_base}")
         if self.d_channel_max is not None and self.d_channel_max < 1:
             raise ValueError(f"d_channel_max must be at least 1, not {self.d_channel_max}")
-        if self.conv_clamp is not None and self.conv_clamp <= 0:
+        if self.conv_clamp is not None and not 0 < self.conv_clamp < float("inf"):
             raise ValueError(f"conv_clamp must be above 0, not {self.conv_clamp}")
 
     def generator(self, provenance: str = "{}") -> Generator:

@@ -208,6 +208,36 @@ SHAPES = {
 }
 
 
+# A stored container that every instruction has copied once more.
+ENTRIES = 50_000
+COPIES = {
+    "sets": stream(
+        name("builtins.set") + b"q\x00(" + b"".join(b"J" + struct.pack("<i", i) for i in range(ENTRIES))
+        + b"t\x85q\x01(" + b"h\x00h\x01R" * 1000 + b"t", 3),
+    "namespaces": legacy(
+        name("argparse.Namespace") + b"q\x00)q\x01}q\x02(" + b"".join(text(f"{i:05}") + b"N" for i in range(ENTRIES))
+        + b"u(" + b"h\x00h\x01\x81h\x02b" * 1500 + b"t"),
+}
+
+
+def zip_with_two_directory_sizes(entries=20 << 20):
+    """A zip whose ordinary end record claims a short list of entries, and its zip64 record, which readers take, a long one."""
+    directory = b"\0" * entries
+    end64 = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, entries, 4)
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, 4 + entries, 1)
+    end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 1, 1, 100, 4, 0)
+    return b"PK\x03\x04" + directory + end64 + locator + end
+
+
+@pytest.mark.parametrize("title", COPIES)
+def test_copies_of_a_stored_object_are_paid_for(tmp_path, title):
+    assert "more copies" in refusal(tmp_path / "hostile.pt", COPIES[title])
+
+
+def test_the_directory_size_is_the_one_that_zip_readers_take(tmp_path):
+    assert "zip directory is longer" in refusal(tmp_path / "hostile.pt", zip_with_two_directory_sizes())
+
+
 @pytest.mark.parametrize("claim", HUGE)
 def test_claims_are_compared_with_the_file(tmp_path, claim):
     message = refusal(tmp_path / "hostile.pt", HUGE[claim])
@@ -228,6 +258,8 @@ def test_hostile_files_take_no_memory(tmp_path):
     cases = [
         *HUGE.values(),
         *map(stream, SHAPES.values()),
+        *COPIES.values(),
+        zip_with_two_directory_sizes(),
         *(make(body("true")) for make in CONTAINERS.values() for body in CALLS.values()),
     ]
     for i, case in enumerate(cases):
