@@ -17,8 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from checkpoints import onnx_export, rosinality, torchscript  # noqa: E402
 from checkpoints.checkpoint import Checkpoint, CheckpointError  # noqa: E402
 from checkpoints.torchscript import Network  # noqa: E402
-from checkpoints.writing import replace_atomically, save_torch  # noqa: E402
+from checkpoints.writing import save_torch  # noqa: E402
 from networks.pair import fill  # noqa: E402
+from whole_files import replace_atomically, sha256_of  # noqa: E402
 
 Networks = dict[str, Network]
 
@@ -49,7 +50,7 @@ def to_safetensors(checkpoint: Checkpoint, networks: Networks, out: Path) -> lis
                         f"{prefix}.provenance": networks[name].provenance()}
     record = out.with_suffix(".json")
     replace_atomically(out, lambda scratch: save_file(tensors, scratch, metadata=metadata))
-    described = {"file": out.name, "sha256": torchscript.sha256_of(out), "bytes": out.stat().st_size,
+    described = {"file": out.name, "sha256": sha256_of(out), "bytes": out.stat().st_size,
                  "metadata": metadata}
     replace_atomically(record, lambda scratch: scratch.write_text(json.dumps(described, indent=2) + "\n"))
     remarks = [f"'{record}' says its sizes, origin and sha256"]

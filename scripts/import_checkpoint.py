@@ -6,7 +6,6 @@ safetensors and state dicts under NVIDIA's names. Nothing in the file is execute
 """
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -23,21 +22,14 @@ from checkpoints import detect  # noqa: E402
 from checkpoints.checkpoint import Checkpoint, CheckpointError  # noqa: E402
 from checkpoints.resolution import transfer  # noqa: E402
 from networks.pair import fill, save  # noqa: E402
+from whole_files import sha256_of  # noqa: E402
 
 GENERATOR, DISCRIMINATOR, RAW, RECORD = "generator.pt", "discriminator.pt", "generator_raw.pt", "import.json"
 
 
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def describe(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     """The provenance record. It holds no path."""
-    record = {"source": path.name, "source_sha256": sha256(path), "format": checkpoint.format,
+    record = {"source": path.name, "source_sha256": sha256_of(path), "format": checkpoint.format,
               "architecture": asdict(checkpoint.architecture), "options": checkpoint.options, "notes": checkpoint.notes}
     return {**record, "parents": checkpoint.parents} if checkpoint.parents else record
 

@@ -7,7 +7,6 @@ a safetensors file that holds `G.*` and `D.*` under NVIDIA's names with the size
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from networks.pair import SIZES, Architecture, fill, random_pair, save  # noqa: E402
+from whole_files import sha256_of  # noqa: E402
 
 
 def parsed(record: Optional[str]):
@@ -43,7 +43,7 @@ def from_safetensors(path: Path):
     of_d = parsed(sizes["D.description"]) if "D.description" in sizes else None
     architecture = Architecture.described({**sizes, **channels}, of_d)
     pair = architecture.generator(), architecture.discriminator()
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = sha256_of(path)
     for module, prefix in zip(pair, ("G.", "D.")):
         # What `rootgan export` wrote of the weights' origin and credits goes on with them.
         record = {"source": path.name, "source_sha256": sha256, "parent": parsed(sizes.get(prefix + "provenance"))}

@@ -10,9 +10,9 @@ from typing import Any, Sequence
 import torch
 from networks.generator import Generator, Mapping, Synthesis
 from torch import Tensor, nn
+from whole_files import replace_atomically
 
 from .checkpoint import CheckpointError
-from .writing import replace_atomically
 
 BATCHES = (1, 5)
 PSIS = (1.0, 0.7, 0.3, 0.0)

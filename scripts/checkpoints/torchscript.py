@@ -1,6 +1,5 @@
 """Networks of the TorchScript contract as a `Checkpoint`: the snapshot of a run, or files given one by one."""
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Optional
 import torch
 from networks.pair import Architecture, fill
 from torch import Tensor
+from whole_files import sha256_of
 
 from .checkpoint import Checkpoint, CheckpointError
 
@@ -55,14 +55,6 @@ def find_manifest(path: Path) -> Path:
         raise CheckpointError(f"cannot export '{path}': it is no run directory or file of a snapshot; a TorchScript "
                               "file goes to --generator")
     return path.with_name(f"network-snapshot-{match[1]}.json")
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 class Network:

@@ -1,13 +1,13 @@
 """Makes, fills and saves a generator / discriminator pair of the TorchScript contract."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
 import torch
 from torch import Tensor, nn
+from whole_files import replace_atomically
 
 from .discriminator import Discriminator
 from .generator import Generator
@@ -110,11 +110,4 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
 def save(module: nn.Module, path: Path) -> None:
     """Scripts `module` and saves it: a sibling file first, synced, then renamed."""
     module.eval()
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        torch.jit.script(module).save(str(scratch))
-        with open(scratch, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    replace_atomically(path, lambda scratch: torch.jit.script(module).save(str(scratch)))

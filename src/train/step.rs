@@ -34,11 +34,10 @@ pub struct Trainer {
     bad_steps: BadSteps,
 }
 
-/// The augmentation's probability, and what it is adapted by.
+/// What the augmentation's probability is adapted by.
 struct Ada {
-    /// None: p is fixed.
+    /// None: p stays that of the settings.
     controller: Option<AdaController>,
-    p: f64,
     /// Signs of D(real) since the last adjustment, still on the device.
     signs: Vec<Tensor>,
 }
@@ -79,15 +78,14 @@ impl Trainer {
         let d_adam = Adam::new(config.d_adam, &networks.d_flat.values);
         let pl_mean = MeanPathLength::new(networks.g.script.device);
         let bad_steps = BadSteps::default();
-        let p = config.augment.p;
-        let controller = config.augment.ada.map(|settings| AdaController::new(settings, p));
-        let ada = Ada { controller, p, signs: Vec::new() };
+        let controller = config.augment.ada.map(|settings| AdaController::new(settings, config.augment.p));
+        let ada = Ada { controller, signs: Vec::new() };
         Self { networks, iteration: 0, seen_images: 0, config, g_adam, d_adam, pl_mean, ada, bad_steps }
     }
 
     /// The augmentation's probability now, 0 to 1.
     pub fn augment_p(&self) -> f64 {
-        self.ada.p
+        self.ada.controller.as_ref().map_or(self.config.augment.p, AdaController::p)
     }
 
     /// The settings of the run.
@@ -225,7 +223,7 @@ impl Trainer {
 
     fn augment(&self, stream: Stream) -> Augment {
         let draws = host_rng(self.config.seed, self.iteration, stream, 0);
-        Augment::new(self.config.augment.transforms, self.ada.p, Draws::Random(Box::new(draws)))
+        Augment::new(self.config.augment.transforms, self.augment_p(), Draws::Random(Box::new(draws)))
     }
 
     fn seeded(&self, phase: Phase) -> ChaCha8Rng {
@@ -279,7 +277,6 @@ impl Ada {
         };
         let signs = Tensor::cat(&std::mem::take(&mut self.signs), 0);
         controller.adapt(signs.mean(Kind::Double).double_value(&[]), batch);
-        self.p = controller.p();
     }
 }
 

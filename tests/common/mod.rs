@@ -123,6 +123,7 @@ fn key(arguments: &[&str], weights: Option<&Path>) -> u64 {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "py"));
     files.sort();
     files.push(root().join("scripts/make_pair.py"));
+    files.push(root().join("scripts/whole_files.py"));
     files.extend(weights.map(Path::to_path_buf));
     let mut hasher = DefaultHasher::new();
     arguments.hash(&mut hasher);

@@ -1,0 +1,27 @@
+"""Files that appear whole or not at all, and the checksum by which damage is noticed later."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Callable
+
+
+def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` make a sibling file, syncs it and renames it to `path`."""
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        write(scratch)
+        with open(scratch, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal, read piece by piece."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
