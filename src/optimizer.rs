@@ -44,12 +44,14 @@ impl Adam {
         Self { settings, mean, square: values.zeros_like(), steps: 0 }
     }
 
-    /// One step: `values -= lr m^ / (sqrt(v^) + eps)`, with m^ and v^ corrected for their start at 0.
+    /// One step: `values -= lr m^ / (sqrt(v^) + eps)`, with m^ and v^ corrected for their start at 0. `warmup` scales
+    /// lr, 1 for none.
     ///
     /// # Shapes
     /// `values` and `gradient`: [total], as in [`Adam::new`].
-    pub fn step(&mut self, values: &Tensor, gradient: &Tensor) {
-        let AdamSettings { lr, beta1, beta2, eps } = self.settings;
+    pub fn step(&mut self, values: &Tensor, gradient: &Tensor, warmup: f64) {
+        let AdamSettings { beta1, beta2, eps, .. } = self.settings;
+        let lr = self.settings.lr * warmup;
         self.steps += 1;
         let (correction1, correction2) = (1.0 - beta1.powi(self.steps), 1.0 - beta2.powi(self.steps));
         no_grad(|| {
@@ -81,7 +83,7 @@ mod tests {
     fn the_first_step_has_the_length_of_the_learning_rate() {
         let settings = AdamSettings { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8 };
         let values = Tensor::from_slice(&[1f32, 1.0, 1.0]);
-        Adam::new(settings, &values).step(&values, &Tensor::from_slice(&[2f32, -0.01, 0.0]));
+        Adam::new(settings, &values).step(&values, &Tensor::from_slice(&[2f32, -0.01, 0.0]), 1.0);
         let expected = Tensor::from_slice(&[0.9f32, 1.1, 1.0]);
         assert!((values - expected).abs().max().double_value(&[]) < 1e-6);
     }
@@ -92,8 +94,8 @@ mod tests {
         let settings = AdamSettings { lr: 0.1, beta1: 0.5, beta2: 0.9, eps: 0.0 };
         let values = Tensor::from_slice(&[0f32]);
         let mut adam = Adam::new(settings, &values);
-        adam.step(&values, &Tensor::from_slice(&[1f32]));
-        adam.step(&values, &Tensor::from_slice(&[3f32]));
+        adam.step(&values, &Tensor::from_slice(&[1f32]), 1.0);
+        adam.step(&values, &Tensor::from_slice(&[3f32]), 1.0);
         let (mean, square) = ((0.25 + 1.5) / 0.75, (0.09 + 0.9) / 0.19);
         let expected = -0.1 - 0.1 * mean / f64::sqrt(square);
         assert!((values.double_value(&[0]) - expected).abs() < 1e-6);

@@ -22,7 +22,7 @@ const SIDE: u32 = 16;
 const PICTURE: usize = 3 * (SIDE * SIDE) as usize;
 
 fn open(root: &Path, cache_bytes: Option<u64>) -> (Arc<Dataset>, ScanReport) {
-    let options = DatasetOptions { resolution: SIDE, channels: 3, cache_bytes };
+    let options = DatasetOptions { resolution: SIDE, channels: 3, cache_bytes, ..DatasetOptions::default() };
     let (dataset, report) = Dataset::open(root, &options).unwrap_or_else(|error| panic!("{error:#}"));
     (Arc::new(dataset), report)
 }
@@ -42,8 +42,7 @@ fn touch(root: &Path, names: &[&str]) {
 }
 
 fn listed(root: &Path) -> Vec<String> {
-    let below = |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-    list_images(root).unwrap().iter().map(|path| below(path)).collect()
+    list_images(root).unwrap().iter().map(|path| path.to_str().unwrap().to_owned()).collect()
 }
 
 /// What the stream holds at `positions`, picture by picture, without a loader.
@@ -66,7 +65,7 @@ fn stream(dataset: &Dataset, mut sampler: Sampler, positions: Range<u64>) -> Vec
 /// Takes `count` batches of `batch` pictures from `start` on.
 fn load(dataset: &Arc<Dataset>, sampler: &Sampler, batch: usize, start: u64, count: usize) -> Vec<u8> {
     let mut loader = Loader::new(Arc::clone(dataset), sampler.clone(), batch, start, 2).unwrap();
-    let batches: Vec<Vec<u8>> = (0..count).map(|_| loader.next().unwrap()).collect();
+    let batches: Vec<Vec<u8>> = (0..count).map(|_| loader.next().unwrap().pixels).collect();
     assert!(batches.iter().all(|bytes| bytes.len() == batch * PICTURE));
     batches.concat()
 }
@@ -154,7 +153,7 @@ fn a_tenth_may_be_unreadable_and_more_is_an_error_that_names_the_first() {
     cut_in_half(&place.path().join("picture003.png"));
     assert_eq!(open(place.path(), None).1.usable, 9);
     fs::remove_file(place.path().join("picture009.png")).unwrap();
-    let options = DatasetOptions { resolution: SIDE, channels: 3, cache_bytes: None };
+    let options = DatasetOptions { resolution: SIDE, channels: 3, ..DatasetOptions::default() };
     let message = Dataset::open(place.path(), &options).err().unwrap().to_string();
     assert!(message.contains("1 of 9 are unreadable") && message.contains("picture003.png"), "{message}");
 }
@@ -170,7 +169,7 @@ fn kept_pictures_are_the_same_as_decoded_ones_behind_an_unreadable_one_too() {
         for index in 0..dataset.len() {
             let mut picture = vec![0; PICTURE];
             dataset.read_into(index, &mut picture).unwrap();
-            assert_eq!(picture, decode_picture(dataset.path(index), SIDE, 3).unwrap().0, "{index} with {cached}");
+            assert_eq!(picture, decode_picture(&dataset.place(index), SIDE, 3).unwrap().0, "{index} with {cached}");
         }
     }
 }
@@ -245,7 +244,7 @@ fn a_picture_deleted_while_streaming_is_named_with_the_remedy() {
     let place = tempfile::tempdir().unwrap();
     picture_folder(place.path(), 6, 20);
     let (dataset, _) = open(place.path(), Some(0));
-    let gone = dataset.path(3).to_owned();
+    let gone = dataset.place(3);
     fs::remove_file(&gone).unwrap();
     let (first, second) = in_time(move || {
         let mut loader = Loader::new(dataset, Sampler::new(6, false, 1), 2, 0, 1).unwrap();
@@ -266,7 +265,7 @@ fn a_loader_that_is_dropped_ends_whether_or_not_its_batches_were_taken() {
         let owners = in_time(move || {
             for taken in [0, 1, 5] {
                 let mut loader = Loader::new(Arc::clone(&dataset), Sampler::new(6, true, 1), 4, 0, 1).unwrap();
-                (0..taken).for_each(|_| assert_eq!(loader.next().unwrap().len(), 4 * PICTURE));
+                (0..taken).for_each(|_| assert_eq!(loader.next().unwrap().pixels.len(), 4 * PICTURE));
             }
             Arc::strong_count(&dataset)
         });

@@ -93,8 +93,9 @@ fn a_pair_that_does_not_fit_names_both_files_and_sizes() {
     refuses(&mut stage.finetune(&["--generator", other]), &words);
     let (generator, discriminator) = common::shipped_pair("net_cond_r16_clamp.safetensors");
     refuses(&mut stage.finetune(&["--discriminator", common::text(&discriminator)]), &["0 classes", "3"]);
-    let labelled = ["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)];
-    refuses(&mut stage.finetune(&labelled), &["labels", "3 classes", "not supported yet"]);
+    let batch = ["--batch", "6", "--generator", common::text(&generator)];
+    let labelled = [&batch[..], &["--discriminator", common::text(&discriminator)]].concat();
+    refuses(&mut stage.finetune(&labelled), &["have no label", "a folder of their own", "dataset.json"]);
 }
 
 #[test]
@@ -106,7 +107,12 @@ fn a_data_folder_without_usable_pictures_says_what_it_found() {
     refuses_data(&stage.path("nowhere"), &["nowhere", "check the path"]);
     let zip = stage.path("pictures.zip");
     std::fs::write(&zip, "PK").unwrap();
-    refuses_data(&zip, &["it is a file, not a folder", "unpack it"]);
+    refuses_data(&zip, &["neither a folder nor a zip", "pass the folder or zip"]);
+    std::fs::write(&zip, "PK\x03\x04 and no more").unwrap();
+    refuses_data(&zip, &["pictures.zip' as a zip", "pass a folder of pictures or a whole zip"]);
+    let tar = stage.path("pictures.tar");
+    std::fs::write(&tar, "ustar").unwrap();
+    refuses_data(&tar, &["neither a folder nor a zip", "unpack it first"]);
     let empty = stage.path("empty");
     std::fs::create_dir(&empty).unwrap();
     refuses_data(&empty, &["no pictures in", "no files at all"]);

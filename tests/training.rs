@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rootgan::config::{AugmentMode, NetworkFacts, Options, RunConfig};
-use rootgan::model::{Generator, NoiseMode, Truncation, all_finite};
-use rootgan::train::draw::{Draw, Mixing};
+use rootgan::model::{FreezeSettings, Generator, NoiseMode, Truncation, all_finite};
+use rootgan::train::draw::{Draw, Mixing, Reals};
 use rootgan::train::journal::stats::Statistics;
-use rootgan::train::networks::Networks;
+use rootgan::train::networks::{NetworkFiles, Networks};
 use rootgan::train::phases;
 use rootgan::train::step::Trainer;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -30,7 +30,8 @@ fn alone() -> MutexGuard<'static, ()> {
 fn networks() -> Networks {
     common::configure_torch();
     let (generator, discriminator) = common::pair16();
-    Networks::load(&generator, &discriminator, None, Device::Cpu).unwrap()
+    let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
+    Networks::load(&files, FreezeSettings::default(), Device::Cpu).unwrap()
 }
 
 fn trainer(networks: Networks, max_bad_steps: u64) -> Trainer {
@@ -49,11 +50,11 @@ fn trainer_with(networks: Networks, options: Options) -> Trainer {
     };
     let options = options.or(needed);
     let facts = NetworkFacts::of(&networks.g, &networks.d);
-    Trainer::new(networks, RunConfig::resolve(&options, facts).unwrap())
+    Trainer::new(networks, RunConfig::resolve(&options, facts).unwrap(), None)
 }
 
-fn reals() -> Tensor {
-    Tensor::rand([BATCH, 3, 16, 16], (Kind::Float, Device::Cpu)) * 2.0 - 1.0
+fn reals() -> Reals {
+    Reals::unlabelled(Tensor::rand([BATCH, 3, 16, 16], (Kind::Float, Device::Cpu)) * 2.0 - 1.0)
 }
 
 /// The bias of D's last layer, which moves every logit.
@@ -95,7 +96,7 @@ fn draws_mix_as_often_as_asked_at_every_place() {
     let g = generator();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut cutoffs = |probability: f64| -> Vec<i64> {
-        let draws = (0..400).map(|_| Draw::sample(&g, 1, probability, &mut rng));
+        let draws = (0..400).map(|_| Draw::sample(&g, None, 1, probability, &mut rng));
         draws.filter_map(|draw| draw.mixing.map(|mixing| mixing.cutoff)).collect()
     };
     assert!(cutoffs(0.0).is_empty());
@@ -153,7 +154,7 @@ fn with_a_slope_cap_the_same_critic_trains() {
     let facts = NetworkFacts::of(&networks.g, &networks.d);
     let mut options = trainer(self::networks(), 3).config().effective().clone();
     options.root_slope_cap = Some(10.0);
-    let mut trainer = Trainer::new(networks, RunConfig::resolve(&options, facts).unwrap());
+    let mut trainer = Trainer::new(networks, RunConfig::resolve(&options, facts).unwrap(), None);
     let before = trainer.networks.d_flat.values.copy();
     let mut stats = Statistics::default();
     trainer.iterate(&reals(), &mut stats).unwrap();
@@ -169,7 +170,7 @@ fn p_rises_on_an_overfitting_run_and_settles_where_the_sign_is_at_the_target() {
     let _alone = alone();
     tch::manual_seed(1);
     let coarse = Tensor::rand([BATCH, 3, 4, 4], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
-    let reals = coarse.upsample_nearest2d([16i64, 16], None, None);
+    let reals = Reals::unlabelled(coarse.upsample_nearest2d([16i64, 16], None, None));
     let options = Options { ada_kimg: Some(1.0), pl_weight: Some(0.0), ..Options::default() };
     let mut trainer = trainer_with(networks(), options);
     let (mut stats, mut ps) = (Statistics::default(), Vec::new());

@@ -8,10 +8,13 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 
 use crate::config::{NetworkFacts, Options, RunConfig};
+use crate::model::FreezeSettings;
 use crate::tensor::device;
+use crate::tensor::labels::{ClassDistribution, one_hot};
 use crate::tensor::memory::resident_bytes;
+use crate::train::draw::Reals;
 use crate::train::journal::stats::Statistics;
-use crate::train::networks::Networks;
+use crate::train::networks::{NetworkFiles, Networks};
 use crate::train::step::Trainer;
 use crate::ui::Bar;
 
@@ -48,11 +51,18 @@ pub struct BenchArgs {
 pub fn run(args: BenchArgs) -> Result<()> {
     ensure!(args.iterations > 0, "cannot measure 0 iterations; pass --iterations 1 or more");
     let device = device::parse(&args.device)?;
-    let networks = Networks::load(&args.generator, &args.discriminator, None, device)?;
+    let (generator, discriminator) = (args.generator.clone(), args.discriminator.clone());
+    let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
+    let networks = Networks::load(&files, FreezeSettings::default(), device)?;
     let (side, channels) = (networks.g.img_resolution(), networks.g.img_channels());
     let facts = NetworkFacts::of(&networks.g, &networks.d);
-    let mut trainer = Trainer::new(networks, config(&args, facts)?);
-    let reals = Tensor::rand([args.batch as i64, channels, side, side], (Kind::Float, device)) * 2.0 - 1.0;
+    let c_dim = networks.g.c_dim();
+    let images = Tensor::rand([args.batch as i64, channels, side, side], (Kind::Float, device)) * 2.0 - 1.0;
+    // The values of labels do not matter to the time.
+    let classes = ClassDistribution::new(&vec![1; c_dim as usize]);
+    let c = classes.is_some().then(|| one_hot(&vec![0; args.batch as usize], c_dim, device));
+    let reals = Reals { images, c };
+    let mut trainer = Trainer::new(networks, config(&args, facts)?, classes);
     let mut samples = vec![Vec::new(); SHARES.len() + 1];
     let bar = Bar::new(args.iterations as u64 + 1, "measuring");
     for iteration in 0..=args.iterations {

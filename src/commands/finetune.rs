@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::config::{NetworkFacts, Options, RunConfig};
+use crate::config::{NetworkFacts, Options, RunConfig, freeze_settings};
 use crate::data::{Dataset, DatasetOptions};
 use crate::tensor::device;
-use crate::train::networks::Networks;
+use crate::train::networks::{NetworkFiles, Networks};
 use crate::train::{Finetune, finetune, run_dir};
 use crate::ui::say;
 
@@ -38,15 +38,13 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
         bail!("cannot start: pass the pair to start from as --generator G.pt and --discriminator D.pt");
     };
     let device = device::parse(options.device.as_deref().unwrap_or("auto"))?;
-    let networks = Networks::load(generator, discriminator, options.z_dim, device)?;
-    if networks.g.c_dim() > 0 {
-        bail!(
-            "cannot finetune '{}': it has labels for {} classes, and training with labels is not supported yet; \
-             pass a generator without labels",
-            generator.display(),
-            networks.g.c_dim()
-        );
-    }
+    let files = NetworkFiles {
+        generator: generator.clone(),
+        generator_raw: options.generator_raw.clone(),
+        discriminator: discriminator.clone(),
+        z_dim: options.z_dim,
+    };
+    let networks = Networks::load(&files, freeze_settings(&options), device)?;
     let facts = NetworkFacts::of(&networks.g, &networks.d);
     let config = RunConfig::resolve(&options, facts)?;
     run_dir::check(&config.outdir, &config.data)?;
@@ -56,9 +54,11 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
             resolution: facts.resolution as u32,
             channels: networks.g.img_channels() as u32,
             cache_bytes: None,
+            subset: config.subset,
+            class_count: networks.g.c_dim() as u32,
         },
     )?;
-    let mut remarks = vec![format!("device: {}", device::name(device))];
+    let mut remarks = vec![format!("device: {}", device::name(device)), in_short(&config, facts)];
     remarks.extend(report.summary());
     if !facts.has_ws {
         let path = generator.display();
@@ -73,4 +73,24 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
     let folder = finetune(Finetune { config, networks, dataset, remarks })?;
     println!("run directory: {}", folder.display());
     Ok(())
+}
+
+/// What the preset came to.
+fn in_short(config: &RunConfig, facts: NetworkFacts) -> String {
+    let o = config.effective();
+    let ada = o.ada_kimg.map_or_else(String::new, |kimg| format!(", ada_kimg {kimg}"));
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    format!(
+        "cfg {}, {} at {size}x{size}: batch {}, g_lr {}, d_lr {}, r1_gamma {}, pl_weight {}, style_mixing {}, ema_kimg {}{ada}",
+        o.cfg.as_deref().unwrap_or("auto"),
+        if facts.is_random { "training from scratch" } else { "a transfer" },
+        config.batch,
+        number(o.g_lr),
+        number(o.d_lr),
+        number(o.r1_gamma),
+        number(o.pl_weight),
+        number(o.style_mixing),
+        number(o.ema_kimg),
+        size = facts.resolution,
+    )
 }

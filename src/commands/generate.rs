@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tch::Device;
 
-use crate::commands::pictures::{Batch, Latents, PictureArgs, PictureSource, PngWriter, count_text};
+use crate::commands::pictures::{Batch, ClassRule, Latents, PictureArgs, PictureSource, PngWriter, count_text};
 use crate::io::grid::save_grid;
 use crate::io::pixels::encode_png;
 use crate::model::NoiseMode;
@@ -56,7 +56,7 @@ pub fn run(args: GenerateArgs) -> Result<()> {
         let png = grid.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
         ensure!(png, "cannot write the grid '{}': it is a png; pass a name that ends in .png", grid.display());
     }
-    let source = PictureSource::open(&args.pictures, NoiseMode::Const)?;
+    let source = PictureSource::open(&args.pictures, NoiseMode::Const, ClassRule::OneForAll)?;
     for folder in [outdir, args.grid.as_deref().and_then(Path::parent)].into_iter().flatten() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder '{}'; pass another place", folder.display()))?;
@@ -83,7 +83,7 @@ fn make(source: &PictureSource, seeds: &[u32], outdir: Option<&Path>, keep: bool
         let script_seed = i64::from(seeds[range.start]);
         let both = latents_of_seeds(&seeds[range], z_dim + noise_numel, Device::Cpu);
         let z = both.narrow(1, 0, z_dim);
-        Latents { z, noise: both.narrow(1, z_dim, noise_numel), script_seed }
+        Latents { z, noise: both.narrow(1, z_dim, noise_numel), classes: None, script_seed }
     };
     let writer = PngWriter::new(source, encode_png)?;
     let bar = Bar::new(seeds.len() as u64, "making pictures");

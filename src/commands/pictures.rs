@@ -15,6 +15,7 @@ use crate::io::pixels::to_interleaved;
 use crate::model::{Generator, NoiseMode, Truncation};
 use crate::tensor::device;
 use crate::tensor::images::{ToBytes, bytes, check_finite, to_u8};
+use crate::tensor::labels::one_hot;
 use crate::ui::say;
 
 /// How many finished batches may wait to be written: more would only take memory.
@@ -78,12 +79,23 @@ impl From<NoiseArg> for NoiseMode {
     }
 }
 
+/// Which classes pictures of a conditional generator have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClassRule {
+    /// `--class` has to say it.
+    OneForAll,
+    /// Each its own where `--class` is not given.
+    Drawn,
+}
+
 /// What one batch is made of. Drawn on the CPU.
 pub struct Latents {
     /// [N, z_dim].
     pub z: Tensor,
     /// [N, noise_numel]; no columns where no noise is given from outside.
     pub noise: Tensor,
+    /// The class of each, where they differ.
+    pub classes: Option<Vec<u32>>,
     /// Seeds libtorch, for a script that draws numbers of its own.
     pub script_seed: i64,
 }
@@ -104,7 +116,7 @@ pub struct PictureSource {
     pub truncation: Truncation,
     /// As asked; without effect on a generator that only takes z.
     pub noise_mode: NoiseMode,
-    /// As asked.
+    /// As asked: that of all pictures; None where each has its own.
     pub class: Option<i64>,
     /// Pictures at a time.
     pub batch: usize,
@@ -115,7 +127,7 @@ impl PictureSource {
     ///
     /// # Errors
     /// No such generator or device, or an option that this generator cannot follow.
-    pub fn open(args: &PictureArgs, default_noise: NoiseMode) -> Result<Self> {
+    pub fn open(args: &PictureArgs, default_noise: NoiseMode, rule: ClassRule) -> Result<Self> {
         ensure!(args.psi.is_finite(), "cannot truncate with psi {}; it must be a number, mostly 0 to 1", args.psi);
         let cutoff = args.truncation_cutoff;
         let layers = cutoff.unwrap_or(0);
@@ -123,7 +135,9 @@ impl PictureSource {
         ensure!(args.batch != Some(0), "cannot make pictures 0 at a time; pass --batch 1 or more");
         let device = device::parse(&args.device)?;
         let generator = load_generator(args.generator.as_deref(), args.from.as_deref(), args.z_dim, device)?;
-        generator.class_labels(args.class, 1)?;
+        if args.class.is_some() || rule == ClassRule::OneForAll {
+            generator.class_labels(args.class, 1)?;
+        }
         let truncation = Truncation { psi: args.psi, cutoff };
         if generator.spec().is_none() {
             let path = generator.script.path.display();
@@ -215,7 +229,10 @@ impl PictureSource {
         let device = self.generator.script.device;
         let z = latents.z.to_device(device);
         let noise = (latents.noise.size()[1] > 0).then(|| latents.noise.to_device(device));
-        let labels = self.generator.class_labels(self.class, z.size()[0])?;
+        let labels = match &latents.classes {
+            Some(classes) => Some(one_hot(classes, self.generator.c_dim(), device)),
+            None => self.generator.class_labels(self.class, z.size()[0])?,
+        };
         tch::manual_seed(latents.script_seed);
         self.generator.images(&z, labels.as_ref(), self.truncation, self.noise_mode, noise.as_ref())
     }

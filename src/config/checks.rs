@@ -28,7 +28,13 @@ pub(super) fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Prob
         let value = number(value);
         problems.check(value.is_finite() && value > 0.0, || format!("--{flag} must be above 0, not {value}"));
     }
-    for (value, flag) in [(o.r1_gamma, "r1-gamma"), (o.pl_weight, "pl-weight"), (o.ema_kimg, "ema-kimg")] {
+    for (value, flag) in [
+        (o.r1_gamma, "r1-gamma"),
+        (o.pl_weight, "pl-weight"),
+        (o.ema_kimg, "ema-kimg"),
+        (o.ema_rampup, "ema-rampup"),
+        (o.lr_warmup_kimg, "lr-warmup-kimg"),
+    ] {
         let value = number(value);
         problems.check(value.is_finite() && value >= 0.0, || format!("--{flag} must be 0 or more, not {value}"));
     }
@@ -37,6 +43,7 @@ pub(super) fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Prob
     {
         problems.check(count(value) > 0, || format!("--{flag} must be at least 1"));
     }
+    problems.check(o.subset_seed.is_none() || o.subset.is_some(), || "--subset-seed belongs to --subset".to_owned());
     let cells = o.grid.map_or(0, |grid| (grid.columns * grid.rows) as u64);
     problems.check(cells * facts.resolution * facts.resolution <= MAX_GRID_PIXELS, || {
         format!("a --grid of {cells} pictures of this size has over 2^30 pixels; pass a smaller one")
@@ -44,8 +51,6 @@ pub(super) fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Prob
     let mixing = number(o.style_mixing);
     problems.check((0.0..=1.0).contains(&mixing), || format!("--style-mixing must be from 0 to 1, not {mixing}"));
     check_augment(o, problems);
-    let rampup = o.ema_rampup.unwrap_or(1.0);
-    problems.check(rampup.is_finite() && rampup > 0.0, || format!("--ema-rampup must be above 0, not {rampup}"));
     if o.loss == Some(LossKind::Logistic) {
         problems.check(o.root_k.is_none() && o.root_slope_cap.is_none(), || {
             "--root-k and --root-slope-cap belong to --loss rooted".to_owned()

@@ -3,8 +3,9 @@
 mod checks;
 mod grid_size;
 mod options;
+mod presets;
 mod run;
 
 pub use grid_size::GridSize;
 pub use options::{AugmentMode, LossKind, Options};
-pub use run::{AugmentConfig, NetworkFacts, RunConfig};
+pub use run::{AugmentConfig, NetworkFacts, RunConfig, freeze_settings};

@@ -61,15 +61,28 @@ options! {
     #[serde(skip_serializing)]
     expected: String,
 
+    /// Preset of training options: auto, stylegan2, paper256, paper512, paper1024, cifar, paper-rooted or demo
+    /// [default: auto]
+    #[arg(long, value_name = "NAME")]
+    cfg: String,
     /// Generator to start from (TorchScript)
     #[arg(long, value_name = "G.pt")]
     generator: PathBuf,
+    /// Generator as it was in training, where --generator is the average of it (generator_raw.pt of an import)
+    #[arg(long, value_name = "G.pt")]
+    generator_raw: PathBuf,
     /// Discriminator to start from (TorchScript)
     #[arg(long, value_name = "D.pt")]
     discriminator: PathBuf,
-    /// Folder of training pictures, searched at any depth
-    #[arg(long, value_name = "DIR")]
+    /// Training pictures: a folder, searched at any depth, or a zip
+    #[arg(long, value_name = "DIR_OR_ZIP")]
     data: PathBuf,
+    /// Train on N of the pictures, drawn at random [default: all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    subset: u64,
+    /// Which N: the same seed draws the same pictures [default: 0]
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
+    subset_seed: u64,
     /// Folder in which the run's own folder is made
     #[arg(long, value_name = "DIR")]
     outdir: PathBuf,
@@ -126,7 +139,7 @@ options! {
     /// Mean sign of D(real) that --aug ada steers to [default: 0.6]
     #[arg(long, value_name = "SIGN", allow_negative_numbers = true, help_heading = "Augmentation")]
     target: f64,
-    /// Thousands of images in which --aug ada can take p from 0 to 1 [default: 100]
+    /// Thousands of images in which --aug ada can take p from 0 to 1 [default: 100, for a random pair 500]
     #[arg(long, value_name = "KIMG", allow_negative_numbers = true, help_heading = "Augmentation")]
     ada_kimg: f64,
 
@@ -145,15 +158,27 @@ options! {
     /// Learning rate of the discriminator [default: as g-lr]
     #[arg(long, value_name = "LR", help_heading = "Training", allow_negative_numbers = true)]
     d_lr: f64,
+    /// Thousands of images over which both learning rates rise from 0 [default: 0]
+    #[arg(long, value_name = "KIMG", help_heading = "Training", allow_negative_numbers = true)]
+    lr_warmup_kimg: f64,
     /// Half-life of the averaged generator in thousands of images [default: 10 batch / 32]
     #[arg(long, value_name = "KIMG", help_heading = "Training", allow_negative_numbers = true)]
     ema_kimg: f64,
-    /// Bound that half-life to this share of the images seen, for training from scratch [default: none]
+    /// Bound that half-life to this share of the images seen, 0 for no bound [default: 0, for a random pair 0.05]
     #[arg(long, value_name = "SHARE", help_heading = "Training", allow_negative_numbers = true)]
     ema_rampup: f64,
     /// Train on mirror images too [default: false]
     #[arg(long, alias = "mirror", num_args = 0..=1, default_missing_value = "true", help_heading = "Training")]
     xflip: bool,
+    /// Leave the first N layers of the discriminator as they are (FreezeD), from the highest resolution [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Transfer", allow_negative_numbers = true)]
+    freeze_d: u64,
+    /// Leave the first N blocks of the generator as they are, from 4x4 [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Transfer", allow_negative_numbers = true)]
+    freeze_g: u64,
+    /// Leave the generator's mapping network as it is [default: false]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Transfer")]
+    freeze_mapping: bool,
     /// Stop after this many iterations in a row without a finite gradient [default: 20]
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
     max_bad_steps: u64,

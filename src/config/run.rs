@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use super::checks::{Problems, check_ranges};
+use super::presets::preset;
 use super::{AugmentMode, GridSize, LossKind, Options};
 use crate::augment::{AdaSettings, PIPES, Transforms};
+use crate::data::Subset;
 use crate::ema::EmaSettings;
 use crate::io::grid::Grid;
 use crate::loss::{AdversarialLoss, Rooted};
-use crate::model::{Discriminator, Generator};
+use crate::model::{Discriminator, FreezeSettings, Generator};
 use crate::optimizer::AdamSettings;
 use crate::regularize::{PathLengthSettings, R1Settings};
 
@@ -24,6 +26,8 @@ pub struct NetworkFacts {
     /// Whether the generator has the mapping and synthesis of the contract; without them path length
     /// and style mixing are off.
     pub has_ws: bool,
+    /// Whether the pair is as `make_pair.py` drew it: training from scratch, not a transfer.
+    pub is_random: bool,
 }
 
 impl NetworkFacts {
@@ -33,6 +37,7 @@ impl NetworkFacts {
             resolution: g.img_resolution() as u64,
             mbstd_group_size: d.mbstd_group_size() as u64,
             has_ws: g.spec().is_some(),
+            is_random: g.script.provenance()["source"] == "random initialisation",
         }
     }
 }
@@ -58,8 +63,10 @@ pub struct RunConfig {
     pub generator: PathBuf,
     /// Discriminator to start from.
     pub discriminator: PathBuf,
-    /// Folder of pictures.
+    /// Folder or zip of pictures.
     pub data: PathBuf,
+    /// Which of them.
+    pub subset: Option<Subset>,
     /// Folder of runs.
     pub outdir: PathBuf,
     /// Words for the run's folder.
@@ -86,6 +93,10 @@ pub struct RunConfig {
     pub g_adam: AdamSettings,
     /// The discriminator's optimiser.
     pub d_adam: AdamSettings,
+    /// Images over which the learning rates rise from 0.
+    pub lr_warmup_images: u64,
+    /// What is not trained.
+    pub freeze: FreezeSettings,
     /// The averaged generator.
     pub ema: EmaSettings,
     /// Whether mirror images are drawn too.
@@ -109,7 +120,7 @@ impl RunConfig {
     /// # Errors
     /// One message with everything that is missing or out of range.
     pub fn resolve(options: &Options, facts: NetworkFacts) -> Result<Self> {
-        let effective = with_defaults(options, facts);
+        let effective = with_defaults(with_preset(options, facts)?, facts);
         let mut problems = Problems::default();
         let config = Self::from_effective(effective, &mut problems);
         check_ranges(&config.effective, facts, &mut problems);
@@ -146,6 +157,7 @@ impl RunConfig {
             generator,
             discriminator,
             data,
+            subset: subset(&o),
             outdir,
             desc: o.desc.clone().unwrap_or_default(),
             seed: count(o.seed),
@@ -159,7 +171,9 @@ impl RunConfig {
             micro_batch: count(o.micro_batch),
             g_adam: AdamSettings::lazy(number(o.g_lr), pl_interval),
             d_adam: AdamSettings::lazy(number(o.d_lr), r1_interval),
-            ema: EmaSettings { halflife_kimg: number(o.ema_kimg), rampup: o.ema_rampup },
+            lr_warmup_images: (number(o.lr_warmup_kimg) * 1000.0).round() as u64,
+            freeze: freeze_settings(&o),
+            ema: EmaSettings { halflife_kimg: number(o.ema_kimg), rampup: o.ema_rampup.filter(|&share| share != 0.0) },
             xflip: o.xflip.unwrap_or_default(),
             max_bad_steps: count(o.max_bad_steps),
             tick_images: images(o.tick_kimg),
@@ -168,6 +182,20 @@ impl RunConfig {
             grid: o.grid.unwrap_or(GridSize { columns: 1, rows: 1 }),
             effective: o,
         }
+    }
+}
+
+/// Which of the pictures.
+fn subset(o: &Options) -> Option<Subset> {
+    o.subset.map(|of| Subset { count: of as usize, seed: count(o.subset_seed) })
+}
+
+/// What options say is not trained; needed before the networks are loaded.
+pub fn freeze_settings(o: &Options) -> FreezeSettings {
+    FreezeSettings {
+        d_layers: count(o.freeze_d),
+        g_blocks: count(o.freeze_g),
+        mapping: o.freeze_mapping.unwrap_or_default(),
     }
 }
 
@@ -188,8 +216,29 @@ fn augment_config(o: &Options, problems: &mut Problems) -> AugmentConfig {
     }
 }
 
+/// The preset under the options. A transfer begins with an average that is worth keeping, so a preset's ramp-up of the
+/// average is for random pairs only.
+fn with_preset(options: &Options, facts: NetworkFacts) -> Result<Options> {
+    let mut preset = preset(options.cfg.as_deref().unwrap_or("auto"))?;
+    if !facts.is_random {
+        preset.ema_rampup = None;
+    }
+    // Said about the preset, not about this run.
+    (preset.about, preset.expected) = (None, None);
+    if options.loss == Some(LossKind::Logistic) {
+        (preset.root_k, preset.root_slope_cap) = (None, None);
+    }
+    if options.aug.is_some() {
+        (preset.augpipe, preset.target, preset.init_p, preset.p) = (None, None, None, None);
+    }
+    if options.batch.is_some() {
+        preset.micro_batch = None;
+    }
+    Ok(options.clone().or(preset))
+}
+
 /// The defaults of StyleGAN2-ADA's `auto` configuration, for one device.
-fn with_defaults(options: &Options, facts: NetworkFacts) -> Options {
+fn with_defaults(options: Options, facts: NetworkFacts) -> Options {
     let resolution = facts.resolution.max(1);
     let batch = options.batch.unwrap_or((4096 / resolution).clamp(1, 32));
     let g_lr = options.g_lr.unwrap_or(if resolution >= 1024 { 0.002 } else { 0.0025 });
@@ -197,11 +246,14 @@ fn with_defaults(options: &Options, facts: NetworkFacts) -> Options {
     let loss = options.loss.unwrap_or_default();
     let rooted = loss == LossKind::Rooted;
     let root_k = options.root_k.unwrap_or(2.0);
+    let cfg = options.cfg.clone().unwrap_or_else(|| "auto".to_owned());
     let name = if rooted { format!("rooted{root_k}") } else { "logistic".to_owned() };
     let aug = options.aug.unwrap_or_default();
     let (augmented, adaptive) = (aug != AugmentMode::Noaug, aug == AugmentMode::Ada);
     let defaults = Options {
-        desc: Some(format!("{name}-batch{batch}")),
+        desc: Some(if cfg == "auto" { format!("{name}-batch{batch}") } else { format!("{cfg}-{name}-batch{batch}") }),
+        subset_seed: options.subset.map(|_| 0),
+        cfg: Some(cfg),
         device: Some("auto".to_owned()),
         seed: Some(0),
         loss: Some(loss),
@@ -215,13 +267,18 @@ fn with_defaults(options: &Options, facts: NetworkFacts) -> Options {
         augpipe: augmented.then(|| "bgc".to_owned()),
         init_p: adaptive.then_some(0.0),
         target: adaptive.then_some(0.6),
-        ada_kimg: adaptive.then_some(100.0),
+        ada_kimg: adaptive.then_some(if facts.is_random { 500.0 } else { 100.0 }),
         kimg: Some(1000.0),
         batch: Some(batch),
         micro_batch: Some(batch),
         g_lr: Some(g_lr),
         d_lr: Some(g_lr),
+        lr_warmup_kimg: Some(0.0),
+        freeze_d: Some(0),
+        freeze_g: Some(0),
+        freeze_mapping: Some(false),
         ema_kimg: Some(batch as f64 * 10.0 / 32.0),
+        ema_rampup: Some(if facts.is_random { 0.05 } else { 0.0 }),
         xflip: Some(false),
         max_bad_steps: Some(20),
         tick_kimg: Some(4.0),
@@ -230,7 +287,7 @@ fn with_defaults(options: &Options, facts: NetworkFacts) -> Options {
         grid: Some(GridSize { columns: grid.columns, rows: grid.rows }),
         ..Options::default()
     };
-    let mut effective = options.clone().or(defaults);
+    let mut effective = options.or(defaults);
     if !facts.has_ws {
         (effective.pl_weight, effective.style_mixing) = (Some(0.0), Some(0.0));
     }
@@ -254,7 +311,7 @@ fn images(kimg: Option<f64>) -> u64 {
 mod tests {
     use super::*;
 
-    const FACTS: NetworkFacts = NetworkFacts { resolution: 64, mbstd_group_size: 4, has_ws: true };
+    const FACTS: NetworkFacts = NetworkFacts { resolution: 64, mbstd_group_size: 4, has_ws: true, is_random: false };
 
     fn complete() -> Options {
         let path = |name: &str| Some(PathBuf::from(name));
@@ -273,6 +330,32 @@ mod tests {
         assert_eq!((config.batch, config.micro_batch, config.ema.halflife_kimg), (32, 32, 10.0));
         assert!((config.r1.gamma - 0.0256).abs() < 1e-12);
         assert_eq!(config.grid, GridSize { columns: 32, rows: 32 });
+    }
+
+    #[test]
+    fn a_preset_is_beneath_the_options_and_above_the_defaults() {
+        let options = Options { cfg: Some("paper256".to_owned()), g_lr: Some(0.001), ..complete() };
+        let config = RunConfig::resolve(&options, FACTS).unwrap();
+        assert_eq!((config.batch, config.r1.gamma, config.total_images), (64, 1.0, 25_000_000));
+        assert!((config.g_adam.lr - 0.0008).abs() < 1e-12 && (config.d_adam.lr - 0.001 * 16.0 / 17.0).abs() < 1e-12);
+        assert_eq!(config.desc, "paper256-rooted2-batch64");
+    }
+
+    #[test]
+    fn only_a_random_pair_starts_with_a_ramp_up_of_the_average_and_a_slow_p() {
+        let options = Options { cfg: Some("cifar".to_owned()), ..complete() };
+        let of = |is_random| RunConfig::resolve(&options, NetworkFacts { is_random, ..FACTS }).unwrap();
+        let ada_kimg = |config: &RunConfig| config.augment.ada.unwrap().ada_kimg;
+        let (transfer, scratch) = (of(false), of(true));
+        assert_eq!((transfer.ema.rampup, ada_kimg(&transfer)), (None, 100.0));
+        assert_eq!((scratch.ema.rampup, ada_kimg(&scratch)), (Some(0.05), 500.0));
+    }
+
+    #[test]
+    fn what_a_preset_says_of_another_loss_does_not_apply() {
+        let options = Options { cfg: Some("paper-rooted".to_owned()), loss: Some(LossKind::Logistic), ..complete() };
+        let config = RunConfig::resolve(&options, FACTS).unwrap();
+        assert_eq!((config.loss, config.micro_batch), (AdversarialLoss::Logistic, 16));
     }
 
     #[test]

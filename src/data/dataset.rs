@@ -1,14 +1,18 @@
-//! A folder of pictures, checked once and kept decoded in memory as far as it has room.
+//! A folder or zip of pictures, checked once and kept decoded in memory as far as it has room.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
 use crate::data::available_memory;
-use crate::data::decode::{PictureNotes, decode_file};
-use crate::data::folder::list_images;
+use crate::data::decode::{PictureNotes, decode_bytes};
+use crate::data::labels::Labels;
+use crate::data::pictures::Pictures;
 use crate::ui::Bar;
 
 /// What to assume where the system does not say how much memory is available.
@@ -16,8 +20,17 @@ const ASSUMED_MEMORY: u64 = 4 << 30;
 /// How many unreadable pictures a report names.
 const NAMED: usize = 10;
 
-/// How a folder of pictures is read.
+/// Some of the pictures, drawn at random before any is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subset {
+    /// How many.
+    pub count: usize,
+    /// Which: the same seed draws the same of the same names.
+    pub seed: u64,
+}
+
+/// How pictures are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatasetOptions {
     /// Width and height of every picture, in pixels.
     pub resolution: u32,
@@ -26,6 +39,10 @@ pub struct DatasetOptions {
     /// How many bytes of decoded pictures to keep; `None`: half of the available memory. Pictures
     /// beyond are decoded at each use.
     pub cache_bytes: Option<u64>,
+    /// Take only some of the pictures.
+    pub subset: Option<Subset>,
+    /// Read labels, for networks of as many classes; 0: none.
+    pub class_count: u32,
 }
 
 /// What the first pass over the pictures found.
@@ -49,6 +66,10 @@ pub struct ScanReport {
     pub upscaled: usize,
     /// Usable pictures that are kept in memory.
     pub cached: usize,
+    /// How many files there were before a subset of them was taken.
+    pub before_subset: Option<usize>,
+    /// What there is to say of the labels.
+    pub labels: Option<String>,
     /// As in the options.
     pub resolution: u32,
     /// As in the options.
@@ -65,6 +86,8 @@ impl ScanReport {
             format!("pictures: {} of {} usable, as {size}x{size} {colour}", self.usable, self.total),
             self.memory_line(),
         ];
+        lines.extend(self.before_subset.map(|all| format!("  a subset of {all}")));
+        lines.extend(self.labels.clone());
         let grey = match self.channels {
             1 => (self.usable - self.grey, "in colour, turned to grey"),
             _ => (self.grey, "grey, repeated to RGB"),
@@ -113,12 +136,13 @@ impl ScanReport {
     }
 }
 
-/// The usable pictures of a folder. Shared between threads.
+/// The usable pictures of a folder or zip. Shared between threads.
 pub struct Dataset {
     name: String,
     resolution: u32,
     channels: u32,
-    paths: Vec<PathBuf>,
+    pictures: Pictures,
+    labels: Option<Labels>,
     /// The first pictures, decoded: `cached x channels x resolution x resolution`.
     cache: Vec<u8>,
 }
@@ -127,23 +151,31 @@ impl Dataset {
     /// Decodes every picture under `root` once, in parallel, and keeps what fits.
     ///
     /// # Errors
-    /// Options out of range, no folder or no picture at `root`, not enough memory, no usable picture,
-    /// or more than a tenth of the pictures unreadable.
+    /// Options out of range, no folder or zip or no picture at `root`, no labels where they are asked for, not enough
+    /// memory, no usable picture, or more than a tenth of the pictures unreadable.
     pub fn open(root: &Path, options: &DatasetOptions) -> Result<(Self, ScanReport)> {
         let &DatasetOptions { resolution, channels, .. } = options;
         ensure!(
             resolution > 0 && matches!(channels, 1 | 3),
             "cannot read pictures as {channels}x{resolution}x{resolution}; channels are 1 or 3, the resolution at least 1"
         );
-        let paths = list_images(root)?;
+        let mut pictures = Pictures::open(root)?;
+        let mut labels = (options.class_count > 0).then(|| Labels::of(&pictures, options.class_count)).transpose()?;
+        let listed = pictures.len();
+        if let Some(places) = options.subset.map(|subset| draw_subset(root, listed, subset)).transpose()? {
+            pictures.keep(&places);
+            labels.iter_mut().for_each(|labels| labels.keep(&places));
+        }
         let picture_bytes = picture_bytes(resolution, channels);
-        let slots = cache_slots(options, paths.len());
+        let slots = cache_slots(options, pictures.len());
         let mut cache = zeroed(slots * picture_bytes)?;
-        let outcomes = scan(&paths, options, &mut cache);
+        let outcomes = scan(&pictures, options, &mut cache);
 
-        let mut report = ScanReport { total: paths.len(), resolution, channels, ..Default::default() };
-        let mut usable = Vec::with_capacity(paths.len());
-        for (index, (path, outcome)) in paths.into_iter().zip(outcomes).enumerate() {
+        let before_subset = options.subset.map(|_| listed);
+        let mut report =
+            ScanReport { total: pictures.len(), before_subset, resolution, channels, ..Default::default() };
+        let mut usable = Vec::with_capacity(pictures.len());
+        for (index, outcome) in outcomes.into_iter().enumerate() {
             match outcome {
                 Ok(notes) => {
                     if index < slots {
@@ -153,24 +185,27 @@ impl Dataset {
                         report.cached += 1;
                     }
                     report.count(notes);
-                    usable.push(path);
+                    usable.push(index);
                 }
-                Err(reason) => report.unreadable.push((path, reason)),
+                Err(reason) => report.unreadable.push((pictures.place(index), reason)),
             }
         }
         cache.truncate(report.cached * picture_bytes);
         check_usable(root, &report)?;
-        let dataset = Self { name: name_of(root), resolution, channels, paths: usable, cache };
+        pictures.keep(&usable);
+        labels.iter_mut().for_each(|labels| labels.keep(&usable));
+        report.labels = labels.as_ref().map(Labels::summary);
+        let dataset = Self { name: name_of(root), resolution, channels, pictures, labels, cache };
         Ok((dataset, report))
     }
 
     /// How many pictures there are, at least 1.
     #[allow(clippy::len_without_is_empty)] // Never empty.
     pub fn len(&self) -> usize {
-        self.paths.len()
+        self.pictures.len()
     }
 
-    /// The folder's name for use in file names: letters, digits, `.`, `_` and `-` only.
+    /// The name of the folder or zip for use in file names: letters, digits, `.`, `_` and `-` only.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -195,12 +230,17 @@ impl Dataset {
         self.cache.len() == self.len() * self.picture_bytes()
     }
 
-    /// The file of picture `index`.
+    /// Where picture `index` lies, for messages: the file, or the zip and the name in it.
     ///
     /// # Panics
     /// If `index` is not below [`len`](Self::len).
-    pub fn path(&self, index: usize) -> &Path {
-        &self.paths[index]
+    pub fn place(&self, index: usize) -> PathBuf {
+        self.pictures.place(index)
+    }
+
+    /// The classes, where labels were asked for.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
     }
 
     /// Copies picture `index` to `out`, decoding it again if it is not kept.
@@ -214,20 +254,37 @@ impl Dataset {
     /// # Panics
     /// If `index` is not below [`len`](Self::len) or `out` has another length.
     pub fn read_into(&self, index: usize, out: &mut [u8]) -> Result<()> {
-        let (path, length) = (self.path(index), self.picture_bytes());
+        let length = self.picture_bytes();
         if let Some(kept) = self.cache.get(index * length..(index + 1) * length) {
             out.copy_from_slice(kept);
             return Ok(());
         }
-        let (planes, _) = decode_file(path, self.resolution, self.channels).with_context(|| {
+        let (planes, _) = decode(&self.pictures, index, self.resolution, self.channels).with_context(|| {
             format!(
                 "cannot decode the picture '{}' again, which was readable when the run began; put it back and resume",
-                path.display()
+                self.place(index).display()
             )
         })?;
         out.copy_from_slice(&planes);
         Ok(())
     }
+}
+
+/// The places of the pictures in the subset, in order.
+fn draw_subset(root: &Path, listed: usize, subset: Subset) -> Result<Vec<usize>> {
+    let Subset { count, seed } = subset;
+    ensure!(
+        (1..=listed).contains(&count),
+        "cannot take {count} of the {listed} pictures in '{}'; pass a --subset of 1 to {listed}",
+        root.display()
+    );
+    let mut places = index::sample(&mut ChaCha8Rng::seed_from_u64(seed), listed, count).into_vec();
+    places.sort_unstable();
+    Ok(places)
+}
+
+fn decode(pictures: &Pictures, index: usize, resolution: u32, channels: u32) -> Result<(Vec<u8>, PictureNotes)> {
+    decode_bytes(&pictures.read(index)?, resolution, channels)
 }
 
 fn picture_bytes(resolution: u32, channels: u32) -> usize {
@@ -251,28 +308,25 @@ fn zeroed(length: usize) -> Result<Vec<u8>> {
 }
 
 /// Decodes all pictures, the first of them into `cache`, as many as it has room for.
-fn scan(paths: &[PathBuf], options: &DatasetOptions, cache: &mut [u8]) -> Vec<Result<PictureNotes, String>> {
+fn scan(pictures: &Pictures, options: &DatasetOptions, cache: &mut [u8]) -> Vec<Result<PictureNotes, String>> {
     let &DatasetOptions { resolution, channels, .. } = options;
     let length = picture_bytes(resolution, channels);
-    let (kept, checked) = paths.split_at(cache.len() / length);
-    let bar = Bar::new(paths.len() as u64, "reading pictures");
-    let decode = |path: &PathBuf| {
-        let decoded = decode_file(path, resolution, channels);
+    let kept = cache.len() / length;
+    let bar = Bar::new(pictures.len() as u64, "reading pictures");
+    let decode = |index: usize| {
+        let decoded = decode(pictures, index, resolution, channels);
         bar.inc(1);
         decoded.map_err(|error| format!("{error:#}"))
     };
-    let slots = cache.par_chunks_exact_mut(length);
-    let mut outcomes: Vec<_> = kept
-        .par_iter()
-        .zip(slots)
-        .map(|(path, slot)| {
-            decode(path).map(|(planes, notes)| {
-                slot.copy_from_slice(&planes);
-                notes
-            })
+    let into_slot = |(index, slot): (usize, &mut [u8])| {
+        decode(index).map(|(planes, notes)| {
+            slot.copy_from_slice(&planes);
+            notes
         })
-        .collect();
-    outcomes.par_extend(checked.par_iter().map(|path| decode(path).map(|(_, notes)| notes)));
+    };
+    let mut outcomes: Vec<_> = cache.par_chunks_exact_mut(length).enumerate().map(into_slot).collect();
+    let others = (kept..pictures.len()).into_par_iter();
+    outcomes.par_extend(others.map(|index| decode(index).map(|(_, notes)| notes)));
     bar.finish();
     outcomes
 }
@@ -289,10 +343,11 @@ fn check_usable(root: &Path, report: &ScanReport) -> Result<()> {
     );
 }
 
-/// The folder's own name, also for `.` and `..`, in characters that are safe in a file name.
+/// The name of the folder, also for `.` and `..`, or of the zip without its ending, in characters that are safe in a file name.
 fn name_of(root: &Path) -> String {
     let full = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
-    let name = full.file_name().unwrap_or_default().to_string_lossy();
+    let name = if full.is_dir() { full.file_name() } else { full.file_stem() };
+    let name = name.unwrap_or_default().to_string_lossy();
     let safe = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' };
     let name: String = name.chars().take(64).map(safe).collect();
     let name = name.trim_matches(|c| c == '.' || c == '-');

@@ -19,7 +19,7 @@ use crate::io::pixels::{grey_to_rgb, luma, to_planar};
 /// The longest side, in pixels, that is decoded.
 const MAX_SIDE: u32 = 20_000;
 /// The most memory one picture may take while it is decoded, and its file may have, in bytes.
-const MAX_BYTES: u64 = 512 << 20;
+pub(super) const MAX_BYTES: u64 = 512 << 20;
 
 /// What had to be done to a picture besides cropping it and making it smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,16 +53,17 @@ pub struct PictureNotes {
 /// # Panics
 /// If `channels` is neither 1 nor 3 or `resolution` is zero.
 pub fn decode_picture(path: &Path, resolution: u32, channels: u32) -> Result<(Vec<u8>, PictureNotes)> {
-    decode_file(path, resolution, channels).with_context(|| format!("cannot decode the picture '{}'", path.display()))
+    let decode = || decode_bytes(&read_bounded(File::open(path)?, MAX_BYTES)?, resolution, channels);
+    decode().with_context(|| format!("cannot decode the picture '{}'", path.display()))
 }
 
-/// As [`decode_picture`], with errors that leave the file's name to the caller.
-pub(super) fn decode_file(path: &Path, resolution: u32, channels: u32) -> Result<(Vec<u8>, PictureNotes)> {
+/// As [`decode_picture`], of a file's content; errors leave the file's name to the caller.
+pub(super) fn decode_bytes(bytes: &[u8], resolution: u32, channels: u32) -> Result<(Vec<u8>, PictureNotes)> {
     assert!(matches!(channels, 1 | 3) && resolution > 0, "{channels} x {resolution} x {resolution}");
-    let bytes = read_limited(path)?;
+    ensure!(!bytes.is_empty(), "the file is empty");
     // Decoders for hostile formats have panicked before; one bad file must not end a run.
     let decode = || {
-        let (image, notes) = upright_image(&bytes)?;
+        let (image, notes) = upright_image(bytes)?;
         square_planes(image, notes, resolution, channels)
     };
     catch_unwind(AssertUnwindSafe(decode))
@@ -75,11 +76,11 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-fn read_limited(path: &Path) -> Result<Vec<u8>> {
+/// Everything that `source` gives, if it is at most `limit` bytes.
+pub(super) fn read_bounded(source: impl Read, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    ensure!(!bytes.is_empty(), "the file is empty");
-    ensure!(bytes.len() as u64 <= MAX_BYTES, "the file is larger than {} MiB", MAX_BYTES >> 20);
+    source.take(limit + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= limit, "the file is larger than {} MiB", limit >> 20);
     Ok(bytes)
 }
 

@@ -11,16 +11,15 @@ use walkdir::WalkDir;
 /// Files with these extensions (in any case) are pictures; what they really hold shows when decoding.
 pub const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "gif"];
 
-/// Every picture under `root` at any depth, sorted by the bytes of the path below `root`.
+/// Every picture under `root` at any depth: paths below `root`, sorted by their bytes.
 ///
 /// Links are followed, once where they form a loop. Hidden files and folders (`.name`, which covers
 /// the `._name` of macOS) and `__MACOSX` are passed over. A dangling link that is named like a
 /// picture is listed, so that decoding can name it.
 ///
 /// # Errors
-/// `root` is missing, is a file, holds no picture, or a folder in it cannot be read.
+/// `root` is no folder, holds no picture, or a folder in it cannot be read.
 pub fn list_images(root: &Path) -> Result<Vec<PathBuf>> {
-    check_is_folder(root)?;
     let mut pictures = Vec::new();
     let mut others = BTreeMap::<String, usize>::new();
     let walk = WalkDir::new(root).follow_links(true);
@@ -44,7 +43,7 @@ pub fn list_images(root: &Path) -> Result<Vec<PathBuf>> {
         }
         let extension = extension_of(&path);
         if EXTENSIONS.contains(&extension.as_str()) {
-            pictures.push(path);
+            pictures.push(path.strip_prefix(root).map_or_else(|_| path.clone(), Path::to_owned));
         } else {
             *others.entry(extension).or_default() += 1;
         }
@@ -57,24 +56,12 @@ pub fn list_images(root: &Path) -> Result<Vec<PathBuf>> {
             describe(&others)
         );
     }
-    pictures.sort_by(|a, b| below(root, a).cmp(below(root, b)));
+    pictures.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
     Ok(pictures)
 }
 
-fn check_is_folder(root: &Path) -> Result<()> {
-    let metadata = fs::metadata(root)
-        .with_context(|| format!("cannot open the picture folder '{}'; check the path", root.display()))?;
-    if metadata.is_dir() {
-        return Ok(());
-    }
-    let remedy = match extension_of(root).as_str() {
-        "zip" | "tar" | "gz" | "tgz" | "bz2" | "xz" | "zst" | "7z" | "rar" => "unpack it first and pass the folder",
-        _ => "pass the folder that holds the pictures",
-    };
-    bail!("cannot read pictures from '{}': it is a file, not a folder; {remedy}", root.display())
-}
-
-fn is_hidden(name: &OsStr) -> bool {
+/// Names of hidden files and of what macOS adds to archives.
+pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
 }
 
@@ -85,16 +72,12 @@ fn dangling_link(error: &walkdir::Error) -> Option<PathBuf> {
 }
 
 /// In lower case; empty if there is none.
-fn extension_of(path: &Path) -> String {
+pub(super) fn extension_of(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-fn below<'a>(root: &Path, path: &'a Path) -> &'a [u8] {
-    path.strip_prefix(root).unwrap_or(path).as_os_str().as_encoded_bytes()
-}
-
 /// `12 other files (9 txt, 3 without extension)`, the five most frequent kinds first.
-fn describe(others: &BTreeMap<String, usize>) -> String {
+pub(super) fn describe(others: &BTreeMap<String, usize>) -> String {
     if others.is_empty() {
         return "no files at all".to_owned();
     }

@@ -12,10 +12,19 @@ use crate::data::decode::panic_text;
 use crate::data::sampler::Sampler;
 use crate::io::pixels::mirror_rows;
 
+/// Pictures that are trained on together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// `batch x channels x resolution x resolution` bytes, planar, 0 to 255.
+    pub pixels: Vec<u8>,
+    /// The class of each, where the data set has labels.
+    pub classes: Option<Vec<u32>>,
+}
+
 /// An endless row of batches, the next few of them already in memory.
 pub struct Loader {
     /// Taken when the loader ends, which is what tells the thread to stop.
-    batches: Option<Receiver<Result<Vec<u8>>>>,
+    batches: Option<Receiver<Result<Batch>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -47,14 +56,11 @@ impl Loader {
 
     /// The next batch; waits for it if need be.
     ///
-    /// # Shapes
-    /// `batch x channels x resolution x resolution` bytes, planar, 0 to 255.
-    ///
     /// # Errors
     /// A picture can no longer be decoded, say because it was deleted during the run, or the thread
     /// panicked. The loader has then ended: later calls fail too.
     #[allow(clippy::should_implement_trait)] // An iterator that never ends but may fail.
-    pub fn next(&mut self) -> Result<Vec<u8>> {
+    pub fn next(&mut self) -> Result<Batch> {
         let received = self.batches.as_ref().map(Receiver::recv);
         match received {
             Some(Ok(Ok(batch))) => Ok(batch),
@@ -92,7 +98,7 @@ struct Work {
 }
 
 impl Work {
-    fn send_all(mut self, sender: &SyncSender<Result<Vec<u8>>>) {
+    fn send_all(mut self, sender: &SyncSender<Result<Batch>>) {
         loop {
             let batch = self.fill();
             let failed = batch.is_err();
@@ -103,7 +109,7 @@ impl Work {
         }
     }
 
-    fn fill(&mut self) -> Result<Vec<u8>> {
+    fn fill(&mut self) -> Result<Batch> {
         let dataset = &self.dataset;
         let (positions, sampler) = (self.position.., &mut self.sampler);
         let items: Vec<_> = positions.take(self.batch).map(|at| sampler.item(at)).collect();
@@ -122,6 +128,7 @@ impl Work {
         } else {
             bytes.par_chunks_exact_mut(dataset.picture_bytes()).zip(&items).try_for_each(read)?;
         }
-        Ok(bytes)
+        let classes = dataset.labels().map(|labels| items.iter().map(|&(index, _)| labels.classes[index]).collect());
+        Ok(Batch { pixels: bytes, classes })
     }
 }

@@ -1,16 +1,21 @@
-//! Folders of pictures and the batches drawn from them. Bytes only; the caller makes tensors.
+//! Folders and zips of pictures, their classes, and the batches drawn from them. Bytes only; the caller makes tensors.
 
+mod archive;
 pub mod dataset;
 pub mod decode;
 pub mod folder;
+pub mod labels;
 pub mod loader;
+pub mod pictures;
 pub mod sampler;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use dataset::{Dataset, DatasetOptions, ScanReport};
-pub use loader::Loader;
+pub use dataset::{Dataset, DatasetOptions, ScanReport, Subset};
+pub use labels::Labels;
+pub use loader::{Batch, Loader};
+pub use pictures::Pictures;
 pub use sampler::Sampler;
 
 /// Memory that can be had without swapping, in bytes: what the system says, or less where a control

@@ -15,6 +15,8 @@ pub struct Parameter {
     pub tensor: Tensor,
     /// Trained (true), or kept with the weights like `w_avg` and `noise_const` (false).
     pub trainable: bool,
+    /// Trainable by nature and left alone in this run.
+    frozen: bool,
 }
 
 /// A loaded TorchScript module with its parameters.
@@ -59,7 +61,7 @@ impl ScriptModule {
             .named_parameters()
             .map_err(|error| anyhow!("cannot list the parameters of '{}': {}", path.display(), one_line(&error)))?
             .into_iter()
-            .map(|(name, tensor)| Parameter { name, trainable: tensor.requires_grad(), tensor })
+            .map(|(name, tensor)| Parameter { name, trainable: tensor.requires_grad(), tensor, frozen: false })
             .collect();
         Ok(Self { module, path: path.to_path_buf(), device, parameters })
     }
@@ -102,6 +104,14 @@ impl ScriptModule {
             .map_err(|error| anyhow!("'{}': set_provenance failed: {}", self.path.display(), one_line(&error)))
     }
 
+    /// Leaves the parameters that `chosen` names untrained. Files that are saved do not know of it.
+    pub fn freeze(&mut self, chosen: impl Fn(&str) -> bool) {
+        for parameter in self.parameters.iter_mut().filter(|p| p.trainable && chosen(&p.name)) {
+            (parameter.trainable, parameter.frozen) = (false, true);
+            let _ = parameter.tensor.set_requires_grad(false);
+        }
+    }
+
     /// Number of values over all parameters: (trained, all).
     pub fn parameter_counts(&self) -> (usize, usize) {
         let count = |trained_only: bool| {
@@ -119,12 +129,18 @@ impl ScriptModule {
         let views: Vec<Tensor> = self.parameters.iter().map(|p| p.tensor.detach()).collect();
         for (parameter, view) in self.parameters.iter_mut().zip(&views) {
             parameter.tensor.set_data(&view.to_device(Device::Cpu).copy());
+            if parameter.frozen {
+                let _ = parameter.tensor.set_requires_grad(true);
+            }
         }
         let saved = replace_atomically(path, |scratch| {
             self.module.save(scratch).map_err(|error| anyhow!("{}", one_line(&error)))
         });
         for (parameter, view) in self.parameters.iter_mut().zip(&views) {
             parameter.tensor.set_data(view);
+            if parameter.frozen {
+                let _ = parameter.tensor.set_requires_grad(false);
+            }
         }
         saved.with_context(|| format!("cannot save the network to '{}'", path.display()))
     }

@@ -3,6 +3,7 @@
 
 pub mod device;
 pub mod images;
+pub mod labels;
 pub mod latents;
 pub mod memory;
 pub mod seed;

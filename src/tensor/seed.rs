@@ -25,6 +25,8 @@ pub enum Stream {
     AugmentDiscriminatorMain = 8,
     /// The same of the R1 phase.
     AugmentDiscriminatorReg = 9,
+    /// The classes of a dump, one draw per picture.
+    DumpClass = 10,
 }
 
 /// A well-mixed 64-bit seed for one place in the run.

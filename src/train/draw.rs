@@ -1,9 +1,32 @@
-//! What one call of the generator draws at random: latents, style mixing, noise.
+//! What goes into the phases: reals with their labels, and what one call of the generator draws at random.
 
 use rand::Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::model::{Generator, NoiseMode};
+use crate::tensor::labels::{ClassDistribution, one_hot};
+
+/// Real images with their labels.
+#[derive(Debug)]
+pub struct Reals {
+    /// [N, C, R, R] in [-1, 1].
+    pub images: Tensor,
+    /// c [N, c_dim], for conditional networks.
+    pub c: Option<Tensor>,
+}
+
+impl Reals {
+    /// Without labels.
+    pub fn unlabelled(images: Tensor) -> Self {
+        Self { images, c: None }
+    }
+
+    /// `count` of them from `first` on, as views.
+    pub fn narrow(&self, first: u64, count: u64) -> Self {
+        let part = |tensor: &Tensor| tensor.narrow(0, first as i64, count as i64);
+        Self { images: part(&self.images), c: self.c.as_ref().map(part) }
+    }
+}
 
 /// A second style for the later rows of ws.
 #[derive(Debug)]
@@ -28,9 +51,15 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// Draws for `n` images: z from libtorch's seeded generator, the decision about mixing (with this
-    /// probability, one cutoff for all, uniform in [1, num_ws)) from `rng`.
-    pub fn sample(g: &Generator, n: u64, mixing_probability: f64, rng: &mut impl Rng) -> Self {
+    /// Draws for `n` images: z from libtorch's seeded generator, the decision about mixing (with this probability, one
+    /// cutoff for all, uniform in [1, num_ws)) and the classes from `rng`.
+    pub fn sample(
+        g: &Generator,
+        classes: Option<&ClassDistribution>,
+        n: u64,
+        mixing_probability: f64,
+        rng: &mut impl Rng,
+    ) -> Self {
         let device = g.script.device;
         let z = normal(n, g.z_dim(), device);
         // Drawn whatever the probability, so that it does not shift what comes after.
@@ -39,7 +68,11 @@ impl Draw {
             let cutoff = 1 + (place * (spec.num_ws - 1) as f64) as i64;
             Mixing { z: normal(n, g.z_dim(), device), cutoff }
         });
-        Self { z, c: None, mixing, noise: NoiseMode::Random }
+        let c = classes.map(|classes| {
+            let drawn: Vec<u32> = (0..n).map(|_| classes.sample(rng)).collect();
+            one_hot(&drawn, classes.c_dim(), device)
+        });
+        Self { z, c, mixing, noise: NoiseMode::Random }
     }
 }
 

@@ -1,11 +1,29 @@
 //! The three networks of a run: generator, discriminator and the averaged generator.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
 use tch::{Device, Tensor, no_grad};
 
 use crate::ema;
 use crate::io::snapshot::SnapshotFiles;
-use crate::model::{Discriminator, FlatParameters, Generator, check_pair};
+use crate::model::{
+    Discriminator, FlatParameters, FreezeSettings, Generator, ScriptModule, check_pair, freeze_discriminator,
+    freeze_generator,
+};
+
+/// The files that a run starts from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkFiles {
+    /// The averaged generator, and the trained one too where there is no other.
+    pub generator: PathBuf,
+    /// The generator as it was in training.
+    pub generator_raw: Option<PathBuf>,
+    /// The discriminator.
+    pub discriminator: PathBuf,
+    /// Width of z, for a generator that does not say it.
+    pub z_dim: Option<i64>,
+}
 
 /// What is trained, and the average of it that pictures are made with.
 pub struct Networks {
@@ -25,20 +43,21 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Loads a pair, the generator twice, and checks that they belong together.
+    /// Loads the networks and checks that they belong together. What is frozen is left out of the trained parameters;
+    /// the averaged generator then takes it from the trained one, as it does `w_avg`.
     ///
     /// # Errors
-    /// A file that cannot be loaded, or a pair that does not fit.
-    pub fn load(
-        generator: &std::path::Path,
-        discriminator: &std::path::Path,
-        z_dim: Option<i64>,
-        device: Device,
-    ) -> Result<Self> {
-        let mut g = Generator::load(generator, device, z_dim)?;
-        let mut d = Discriminator::load(discriminator, device)?;
+    /// A file that cannot be loaded, a pair that does not fit, or nothing left to train.
+    pub fn load(files: &NetworkFiles, freeze: FreezeSettings, device: Device) -> Result<Self> {
+        let mut g_ema = Generator::load(&files.generator, device, files.z_dim)?;
+        let mut d = Discriminator::load(&files.discriminator, device)?;
+        let raw = files.generator_raw.as_ref().unwrap_or(&files.generator);
+        let mut g = Generator::load(raw, device, Some(g_ema.z_dim()))?;
+        check_same_shapes(&g.script, &g_ema.script)?;
         check_pair(&g, &d)?;
-        let mut g_ema = Generator::load(generator, device, Some(g.z_dim()))?;
+        freeze_discriminator(&mut d, freeze.d_layers)?;
+        freeze_generator(&mut g, freeze.g_blocks, freeze.mapping)?;
+        freeze_generator(&mut g_ema, freeze.g_blocks, freeze.mapping)?;
         let g_flat = FlatParameters::adopt(&mut g.script);
         let ema_flat = FlatParameters::adopt(&mut g_ema.script);
         let d_flat = FlatParameters::adopt(&mut d.script);
@@ -76,4 +95,21 @@ impl Networks {
         }
         Ok(())
     }
+}
+
+fn check_same_shapes(raw: &ScriptModule, averaged: &ScriptModule) -> Result<()> {
+    let shapes = |script: &ScriptModule| -> Vec<(String, Vec<i64>)> {
+        script.parameters.iter().map(|p| (p.name.clone(), p.tensor.size())).collect()
+    };
+    let (of_raw, of_averaged) = (shapes(raw), shapes(averaged));
+    let differs = of_raw.iter().zip(&of_averaged).find(|(a, b)| a != b).map(|(a, _)| a.0.as_str());
+    ensure!(
+        of_raw == of_averaged,
+        "'{}' and '{}' are not the raw and the averaged weights of one generator: they differ from parameter '{}' on; \
+         pass generator_raw.pt and generator.pt of one import",
+        raw.path.display(),
+        averaged.path.display(),
+        differs.unwrap_or("the last")
+    );
+    Ok(())
 }

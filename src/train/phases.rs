@@ -35,6 +35,10 @@ pub fn generate(g: &Generator, draw: &Draw, update_w_avg: bool) -> Result<(Tenso
         let late = spec.num_ws - mixing.cutoff;
         ws = Tensor::cat(&[ws.narrow(1, 0, mixing.cutoff), second.narrow(1, mixing.cutoff, late)], 1);
     }
+    if !ws.requires_grad() {
+        // A frozen mapping network: path length still asks for the gradient with respect to ws.
+        ws = ws.set_requires_grad(true);
+    }
     let images = g.synthesis(&ws, draw.noise, None)?;
     Ok((images, Some(ws)))
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::Device;
 
+use super::draw::Reals;
 use super::journal::Journal;
 use super::journal::stats::{Statistics, Summary};
 use super::networks::Networks;
@@ -17,10 +18,11 @@ use super::preview::Preview;
 use super::run_dir;
 use super::step::Trainer;
 use crate::config::RunConfig;
-use crate::data::{Dataset, Loader, Sampler};
+use crate::data::{Batch, Dataset, Labels, Loader, Sampler};
 use crate::io::atomic::write_atomically;
 use crate::io::snapshot::SnapshotFiles;
 use crate::tensor::images::from_bytes;
+use crate::tensor::labels::{ClassDistribution, one_hot};
 use crate::tensor::memory::resident_bytes;
 use crate::tensor::seed::{Stream, derive};
 use crate::ui::{Bar, duration_text};
@@ -96,16 +98,17 @@ impl Run {
         }
         journal.say(None, &format!("run directory: {}", folder.display()))?;
         save_json(&folder.join("training_options.json"), &serde_json::to_value(config.effective())?)?;
-        let preview = Preview::new(config.grid, &networks.g, config.seed, config.micro_batch);
+        let classes = dataset.labels().and_then(|labels| ClassDistribution::new(&labels.counts()));
+        let preview = Preview::new(config.grid, &networks.g, classes.as_ref(), config.seed, config.micro_batch);
         preview.save_reals(&folder.join("reals.png"), &dataset, config.seed)?;
         preview.save_fakes(&folder.join("fakes_init.png"), &networks.g_ema)?;
         let side = i64::from(dataset.resolution());
         let batch_shape = [config.batch as i64, i64::from(dataset.channels()), side, side];
-        let provenance = provenance(&config, &networks, dataset.name());
+        let provenance = provenance(&config, &networks, &dataset);
         let order = Sampler::new(dataset.len(), config.xflip, derive(config.seed, 0, Stream::Sampler, 0));
         let loader = Loader::new(Arc::new(dataset), order, config.batch as usize, 0, PREFETCH)?;
         let device = networks.g.script.device;
-        let trainer = Trainer::new(networks, config);
+        let trainer = Trainer::new(networks, config, classes);
         let statistics = Statistics::default();
         Ok(Self { begun, folder, journal, trainer, statistics, preview, loader, batch_shape, device, provenance })
     }
@@ -145,8 +148,10 @@ impl Run {
     }
 
     fn iterate(&mut self, bar: &Bar) -> Result<()> {
-        let pixels = self.loader.next()?;
-        let reals = from_bytes(&pixels, self.batch_shape, self.device);
+        let Batch { pixels, classes } = self.loader.next()?;
+        let c_dim = self.trainer.networks.g.c_dim();
+        let c = classes.map(|classes| one_hot(&classes, c_dim, self.device));
+        let reals = Reals { images: from_bytes(&pixels, self.batch_shape, self.device), c };
         let outcome = self.trainer.iterate(&reals, &mut self.statistics);
         for notice in self.trainer.take_notices() {
             self.journal.say(Some(bar), &notice)?;
@@ -231,17 +236,19 @@ impl Run {
 }
 
 /// Where weights of this run come from: their parents' record and what was done to them.
-fn provenance(config: &RunConfig, networks: &Networks, dataset: &str) -> Value {
+fn provenance(config: &RunConfig, networks: &Networks, dataset: &Dataset) -> Value {
     // Paths say where somebody keeps files, which is nobody's business.
     let mut options = serde_json::to_value(config.effective()).unwrap_or_default();
     if let Value::Object(options) = &mut options {
         options.retain(|key, value| {
-            !value.is_null() && !["generator", "discriminator", "data", "outdir"].contains(&key.as_str())
+            !value.is_null()
+                && !["generator", "generator_raw", "discriminator", "data", "outdir"].contains(&key.as_str())
         });
     }
     json!({
         "source": format!("finetuned by rootgan {}", env!("CARGO_PKG_VERSION")),
-        "dataset": dataset,
+        "dataset": dataset.name(),
+        "class_counts": dataset.labels().map(Labels::counts),
         "options": options,
         "parents": {
             "generator": networks.g.script.provenance(),

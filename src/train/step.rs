@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
-use super::draw::Draw;
+use super::draw::{Draw, Reals};
 use super::journal::stats::Statistics;
 use super::networks::Networks;
 use super::phases::{self, Adversarial, mean};
@@ -16,6 +16,7 @@ use crate::model::{FlatParameters, all_finite};
 use crate::optimizer::Adam;
 use crate::regularize::MeanPathLength;
 use crate::tensor::device::synchronize;
+use crate::tensor::labels::ClassDistribution;
 use crate::tensor::seed::{Stream, host_rng, seed_torch};
 
 /// Everything that changes from one iteration to the next.
@@ -27,6 +28,7 @@ pub struct Trainer {
     /// Real images seen.
     pub seen_images: u64,
     config: RunConfig,
+    classes: Option<ClassDistribution>,
     g_adam: Adam,
     d_adam: Adam,
     pl_mean: MeanPathLength,
@@ -72,15 +74,15 @@ impl Phase {
 }
 
 impl Trainer {
-    /// At the beginning of a run.
-    pub fn new(networks: Networks, config: RunConfig) -> Self {
+    /// At the beginning of a run. `classes` are those of the pictures, for conditional networks.
+    pub fn new(networks: Networks, config: RunConfig, classes: Option<ClassDistribution>) -> Self {
         let g_adam = Adam::new(config.g_adam, &networks.g_flat.values);
         let d_adam = Adam::new(config.d_adam, &networks.d_flat.values);
         let pl_mean = MeanPathLength::new(networks.g.script.device);
         let bad_steps = BadSteps::default();
         let controller = config.augment.ada.map(|settings| AdaController::new(settings, config.augment.p));
         let ada = Ada { controller, signs: Vec::new() };
-        Self { networks, iteration: 0, seen_images: 0, config, g_adam, d_adam, pl_mean, ada, bad_steps }
+        Self { networks, iteration: 0, seen_images: 0, config, classes, g_adam, d_adam, pl_mean, ada, bad_steps }
     }
 
     /// The augmentation's probability now, 0 to 1.
@@ -93,11 +95,11 @@ impl Trainer {
         &self.config
     }
 
-    /// Trains on one batch of reals [batch, C, R, R] in [-1, 1].
+    /// Trains on one batch of reals.
     ///
     /// # Errors
     /// A network that fails, or too many steps in a row without a finite gradient.
-    pub fn iterate(&mut self, reals: &Tensor, stats: &mut Statistics) -> Result<()> {
+    pub fn iterate(&mut self, reals: &Reals, stats: &mut Statistics) -> Result<()> {
         let due = |interval: u64| self.iteration.is_multiple_of(interval);
         let (greg, dreg) = (due(self.config.path_length.interval), due(self.config.r1.interval));
         self.timed(Phase::Gmain, stats, |t, stats| t.generator_main(stats))?;
@@ -167,7 +169,7 @@ impl Trainer {
     }
 
     /// Generated and real half one after the other, so that only one graph is alive.
-    fn discriminator_main(&mut self, reals: &Tensor, stats: &mut Statistics) -> Result<()> {
+    fn discriminator_main(&mut self, reals: &Reals, stats: &mut Statistics) -> Result<()> {
         let Self { networks: n, config, .. } = &*self;
         let share = 1.0 / self.rounds() as f64;
         let mut augment = self.augment(Stream::AugmentDiscriminatorMain);
@@ -176,8 +178,8 @@ impl Trainer {
             let fake = phases::discriminator_fake(&n.g, &n.d, &config.loss, &draw, &mut augment)?;
             report_scores(stats, "fake", &fake.logits);
             let of_fake = n.d_flat.gradient(&(mean(&fake.losses) * share))?;
-            let images = self.micro_batch(reals, round);
-            let real = phases::discriminator_real(&n.d, &config.loss, &images, None, &mut augment)?;
+            let Reals { images, c } = self.micro_batch(reals, round);
+            let real = phases::discriminator_real(&n.d, &config.loss, &images, c.as_ref(), &mut augment)?;
             report_scores(stats, "real", &real.logits);
             signs.push(real.logits.detach().sign());
             stats.report("Loss/D/loss", &(fake.losses.detach() + real.losses.detach()));
@@ -190,7 +192,7 @@ impl Trainer {
         self.discriminator_step(Phase::Dmain, &gradient, stats)
     }
 
-    fn discriminator_reg(&mut self, reals: &Tensor, stats: &mut Statistics) -> Result<()> {
+    fn discriminator_reg(&mut self, reals: &Reals, stats: &mut Statistics) -> Result<()> {
         let Self { networks: n, config, .. } = &*self;
         let weight = config.r1.gamma / 2.0;
         let gain = config.r1.interval as f64 / self.rounds() as f64;
@@ -199,7 +201,8 @@ impl Trainer {
         let _ = self.seeded(Phase::Dreg);
         let mut gradient: Option<Tensor> = None;
         for round in 0..self.rounds() {
-            let norms = phases::discriminator_reg(&n.d, &self.micro_batch(reals, round), None, &mut augment)?;
+            let Reals { images, c } = self.micro_batch(reals, round);
+            let norms = phases::discriminator_reg(&n.d, &images, c.as_ref(), &mut augment)?;
             stats.report("Loss/r1_penalty", &norms);
             stats.report("Loss/D/reg", &(&norms * weight));
             add(&mut gradient, n.d_flat.gradient(&(mean(&norms) * (weight * gain)))?);
@@ -215,7 +218,7 @@ impl Trainer {
         let images = if phase == Phase::Greg { (micro / 2).max(1) } else { micro };
         let mut sum = None;
         for round in 0..self.rounds() {
-            let draw = Draw::sample(&self.networks.g, images, config.style_mixing, &mut rng);
+            let draw = Draw::sample(&self.networks.g, self.classes.as_ref(), images, config.style_mixing, &mut rng);
             add(&mut sum, of_round(draw, round)?);
         }
         sum.context("a batch has at least one micro-batch")
@@ -231,22 +234,33 @@ impl Trainer {
         host_rng(self.config.seed, self.iteration, phase.stream(), 0)
     }
 
+    /// What the learning rates are multiplied by: from nearly 0 to 1 over the warm-up.
+    fn warmup(&self) -> f64 {
+        let images = (self.seen_images + self.config.batch) as f64;
+        match self.config.lr_warmup_images {
+            0 => 1.0,
+            whole => (images / whole as f64).min(1.0),
+        }
+    }
+
     fn rounds(&self) -> u64 {
         self.config.batch / self.config.micro_batch
     }
 
-    fn micro_batch(&self, reals: &Tensor, round: u64) -> Tensor {
-        let micro = self.config.micro_batch as i64;
-        reals.narrow(0, round as i64 * micro, micro)
+    fn micro_batch(&self, reals: &Reals, round: u64) -> Reals {
+        let micro = self.config.micro_batch;
+        reals.narrow(round * micro, micro)
     }
 
     fn generator_step(&mut self, phase: Phase, gradient: &Tensor, stats: &mut Statistics) -> Result<()> {
-        let applied = apply(&mut self.g_adam, &self.networks.g_flat, gradient);
+        let warmup = self.warmup();
+        let applied = apply(&mut self.g_adam, &self.networks.g_flat, gradient, warmup);
         self.note(phase, applied, stats)
     }
 
     fn discriminator_step(&mut self, phase: Phase, gradient: &Tensor, stats: &mut Statistics) -> Result<()> {
-        let applied = apply(&mut self.d_adam, &self.networks.d_flat, gradient);
+        let warmup = self.warmup();
+        let applied = apply(&mut self.d_adam, &self.networks.d_flat, gradient, warmup);
         self.note(phase, applied, stats)
     }
 
@@ -288,10 +302,10 @@ enum Applied {
 
 /// Takes the step, unless the square of a value of the gradient is not finite: Adam keeps squares, and one that
 /// overflows would make the weights NaN one step later.
-fn apply(adam: &mut Adam, flat: &FlatParameters, gradient: &Tensor) -> Applied {
+fn apply(adam: &mut Adam, flat: &FlatParameters, gradient: &Tensor, warmup: f64) -> Applied {
     let square = gradient.square();
     if all_finite(&square) {
-        adam.step(&flat.values, gradient);
+        adam.step(&flat.values, gradient, warmup);
         return Applied::Step;
     }
     Applied::LeftOut { parameter: flat.first_non_finite(&square).unwrap_or_default().to_owned() }

@@ -15,6 +15,20 @@ pub fn pair16() -> (PathBuf, PathBuf) {
     pair("pair16", &sizes.split(' ').collect::<Vec<_>>(), None)
 }
 
+/// The same with labels for three classes.
+pub fn pair16_labelled() -> (PathBuf, PathBuf) {
+    let sizes =
+        "--resolution 16 --z-dim 32 --w-dim 32 --mapping-layers 2 --channel-base 256 --channel-max 32 --c-dim 3";
+    pair("pair16-labelled", &sizes.split(' ').collect::<Vec<_>>(), None)
+}
+
+/// The same in grey.
+pub fn pair16_grey() -> (PathBuf, PathBuf) {
+    let sizes =
+        "--resolution 16 --z-dim 32 --w-dim 32 --mapping-layers 2 --channel-base 256 --channel-max 32 --img-channels 1";
+    pair("pair16-grey", &sizes.split(' ').collect::<Vec<_>>(), None)
+}
+
 /// The pair whose weights are in a golden file, such as `net_uncond_r32.safetensors`.
 pub fn pair_from_golden(name: &str) -> (PathBuf, PathBuf) {
     let file = golden_dir().join(name);

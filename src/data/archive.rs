@@ -1,0 +1,86 @@
+//! Reading a zip from several threads at once, each entry within bounds.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use zip::ZipArchive;
+
+use super::decode::read_bounded;
+
+/// More entries than any data set has; their list alone would take gigabytes.
+const MAX_ENTRIES: usize = 20_000_000;
+
+/// An open zip. Its names are those that the archive claims: they are used for looking up, never as places to write.
+pub(super) struct Archive {
+    path: PathBuf,
+    archive: ZipArchive<SharedFile>,
+}
+
+impl Archive {
+    /// Reads the list of entries.
+    ///
+    /// # Errors
+    /// No file, or no zip.
+    pub fn open(path: &Path) -> Result<Self> {
+        let context = || format!("cannot open '{}' as a zip; pass a folder of pictures or a whole zip", path.display());
+        let file = File::open(path).with_context(context)?;
+        let length = file.metadata().with_context(context)?.len();
+        let shared = SharedFile { file: Arc::new(file), position: 0, length };
+        let archive = ZipArchive::new(shared).with_context(context)?;
+        ensure!(
+            archive.len() <= MAX_ENTRIES,
+            "cannot use '{}': it has {} entries, more than {MAX_ENTRIES}; split it",
+            path.display(),
+            archive.len()
+        );
+        Ok(Self { path: path.to_owned(), archive })
+    }
+
+    /// The names of all files in it, folders left out. A name that comes twice is listed once.
+    pub fn file_names(&self) -> impl Iterator<Item = &str> {
+        self.archive.file_names().filter(|name| !name.ends_with('/'))
+    }
+
+    /// The content of one file, of at most `limit` bytes, whatever size the archive claims.
+    ///
+    /// # Errors
+    /// No such entry, a method of compression that is not supported, damage, or too much content.
+    pub fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
+        // The copy shares the list of entries and has a position of its own.
+        let mut archive = self.archive.clone();
+        let entry = archive.by_name(name).with_context(|| format!("cannot read it in '{}'", self.path.display()))?;
+        read_bounded(entry, limit)
+    }
+}
+
+/// One open file with a position of its own.
+#[derive(Clone)]
+struct SharedFile {
+    file: Arc<File>,
+    position: u64,
+    length: u64,
+}
+
+impl Read for SharedFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.position)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for SharedFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.length.checked_add_signed(by),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+        };
+        self.position = target.ok_or_else(|| io::Error::other("a place before the beginning of the file"))?;
+        Ok(self.position)
+    }
+}

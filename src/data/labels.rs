@@ -1,0 +1,151 @@
+//! The classes of pictures: from `dataset.json`, as the StyleGAN tools write it, or from sub-folders.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::pictures::Pictures;
+
+/// The file that names a class for every picture.
+pub const LABEL_FILE: &str = "dataset.json";
+/// How many classes a summary names.
+const NAMED: usize = 10;
+
+/// One class per picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels {
+    /// In the order of the pictures, each below `class_count`.
+    pub classes: Vec<u32>,
+    /// How many classes there are for the networks; some may have no picture.
+    pub class_count: u32,
+    /// Where the classes come from: a file name, or the sub-folders in order.
+    pub origin: Origin,
+}
+
+/// Where classes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `dataset.json`.
+    File,
+    /// Sub-folders, by the number of their class.
+    Folders(Vec<String>),
+}
+
+#[derive(Deserialize)]
+struct LabelFile {
+    labels: Option<Vec<(String, u32)>>,
+}
+
+impl Labels {
+    /// The classes of all pictures, for networks of `class_count` classes. `dataset.json` is asked first; without it (or
+    /// where it says `null`) every picture has to be in a sub-folder, and the folders' order is that of their numbers
+    /// where all are numbers, otherwise that of their names.
+    ///
+    /// # Errors
+    /// A broken file, a picture that it does not name, pictures outside of sub-folders, or more classes than the
+    /// networks have.
+    pub fn of(pictures: &Pictures, class_count: u32) -> Result<Self> {
+        let root = pictures.root().display();
+        let (classes, origin) = match from_file(pictures)? {
+            Some(classes) => (classes, Origin::File),
+            None => from_folders(pictures)?,
+        };
+        let highest = classes.iter().copied().max().unwrap_or(0);
+        ensure!(
+            highest < class_count,
+            "cannot use the labels of '{root}': they go up to class {highest}, but the networks have the classes 0 to \
+             {}; pass networks with as many classes (scripts/make_pair.py --c-dim) or other labels",
+            class_count.saturating_sub(1)
+        );
+        Ok(Self { classes, class_count, origin })
+    }
+
+    /// How many pictures each class has, `class_count` numbers.
+    pub fn counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.class_count as usize];
+        self.classes.iter().for_each(|&class| counts[class as usize] += 1);
+        counts
+    }
+
+    /// A line for the terminal: how many classes, from where, how many pictures each.
+    pub fn summary(&self) -> String {
+        let counts = self.counts();
+        let present: Vec<_> = counts.iter().enumerate().filter(|&(_, &count)| count > 0).collect();
+        let name = |class: usize| match &self.origin {
+            Origin::File => class.to_string(),
+            Origin::Folders(names) => format!("{class} = {}", names[class]),
+        };
+        let listed = present.iter().take(NAMED).map(|&(class, count)| format!("{} ({count})", name(class)));
+        let origin = if self.origin == Origin::File { LABEL_FILE } else { "sub-folders" };
+        let more = if present.len() > NAMED { ", ..." } else { "" };
+        let listed = listed.collect::<Vec<_>>().join(", ");
+        format!("  {} of {} classes, from {origin}: {listed}{more}", present.len(), self.class_count)
+    }
+
+    /// Keeps the labels at these places only, in order.
+    pub(super) fn keep(&mut self, places: &[usize]) {
+        self.classes = places.iter().map(|&place| self.classes[place]).collect();
+    }
+}
+
+/// None where there is no file, or no labels in it.
+fn from_file(pictures: &Pictures) -> Result<Option<Vec<u32>>> {
+    let Some(bytes) = pictures.side_file(LABEL_FILE)? else {
+        return Ok(None);
+    };
+    let path = pictures.root().join(LABEL_FILE);
+    let file: LabelFile = serde_json::from_slice(&bytes).with_context(|| {
+        let form = r#"{"labels": [["folder/picture.png", 0], ...]} with whole numbers from 0"#;
+        format!("cannot read the labels '{}'; the form is {form}", path.display())
+    })?;
+    let Some(labels) = file.labels else {
+        return Ok(None);
+    };
+    let by_name: HashMap<&str, u32> = labels.iter().map(|(name, class)| (name.as_str(), *class)).collect();
+    let class_of = |name: &PathBuf| name.to_str().and_then(|name| by_name.get(name).copied());
+    let classes: Vec<_> = pictures.names().iter().map(class_of).collect();
+    let missing = classes.iter().filter(|class| class.is_none()).count();
+    if let Some(first) = classes.iter().position(Option::is_none) {
+        bail!(
+            "cannot use the labels '{}': {missing} of {} pictures are not in it, the first is '{}'; add them or remove \
+             the pictures",
+            path.display(),
+            pictures.len(),
+            pictures.names()[first].display()
+        );
+    }
+    Ok(Some(classes.into_iter().flatten().collect()))
+}
+
+fn from_folders(pictures: &Pictures) -> Result<(Vec<u32>, Origin)> {
+    let folders: Vec<Option<String>> = pictures.names().iter().map(|name| top_folder(name)).collect();
+    let loose = folders.iter().filter(|folder| folder.is_none()).count();
+    ensure!(
+        loose == 0,
+        "the networks have classes, but {loose} of {} pictures in '{}' have no label: put those of each class into a \
+         folder of their own, or name the classes in {LABEL_FILE}",
+        pictures.len(),
+        pictures.root().display()
+    );
+    let distinct: BTreeSet<&String> = folders.iter().flatten().collect();
+    let mut names: Vec<String> = distinct.into_iter().cloned().collect();
+    if let Some(mut numbers) = names.iter().map(|name| name.parse::<u64>().ok()).collect::<Option<Vec<_>>>() {
+        numbers.sort_unstable();
+        numbers.dedup();
+        if numbers.len() == names.len() {
+            names.sort_by_key(|name| name.parse::<u64>().unwrap_or(0));
+        }
+    }
+    let number: HashMap<&str, u32> = (0..).zip(&names).map(|(class, name)| (name.as_str(), class)).collect();
+    let classes = folders.iter().flatten().map(|folder| number[folder.as_str()]).collect();
+    Ok((classes, Origin::Folders(names)))
+}
+
+/// The sub-folder of the root that a picture is in.
+fn top_folder(name: &Path) -> Option<String> {
+    let mut parts = name.components().filter(|part| !matches!(part, Component::CurDir));
+    let first = parts.next()?.as_os_str().to_string_lossy().into_owned();
+    parts.next().map(|_| first)
+}

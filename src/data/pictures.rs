@@ -1,0 +1,136 @@
+//! Where pictures lie: a folder searched at any depth, or a zip. Lists them and reads their bytes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::archive::Archive;
+use super::decode::{MAX_BYTES, read_bounded};
+use super::folder::{EXTENSIONS, describe, extension_of, is_hidden, list_images};
+
+/// A list of picture files, in an order that is the same on every machine.
+pub struct Pictures {
+    root: PathBuf,
+    zip: Option<Archive>,
+    /// Below the root, sorted by their bytes.
+    names: Vec<PathBuf>,
+}
+
+impl Pictures {
+    /// Lists the pictures in a folder or zip.
+    ///
+    /// # Errors
+    /// `root` is missing or neither of them, or holds no picture.
+    pub fn open(root: &Path) -> Result<Self> {
+        let metadata = fs::metadata(root)
+            .with_context(|| format!("cannot open the pictures '{}'; check the path", root.display()))?;
+        if metadata.is_dir() {
+            return Ok(Self { root: root.to_owned(), zip: None, names: list_images(root)? });
+        }
+        let remedy = match extension_of(root).as_str() {
+            "tar" | "gz" | "tgz" | "bz2" | "xz" | "zst" | "7z" | "rar" => "unpack it first and pass the folder",
+            _ => "pass the folder or zip that holds the pictures",
+        };
+        ensure!(
+            metadata.is_file() && is_zip(root),
+            "cannot read pictures from '{}': it is neither a folder nor a zip; {remedy}",
+            root.display()
+        );
+        let zip = Archive::open(root)?;
+        let names = names_in(root, &zip)?;
+        Ok(Self { root: root.to_owned(), zip: Some(zip), names })
+    }
+
+    /// How many there are, at least 1.
+    #[allow(clippy::len_without_is_empty)] // Never empty.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The folder or zip.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The names below the root.
+    pub fn names(&self) -> &[PathBuf] {
+        &self.names
+    }
+
+    /// Where picture `index` lies, for messages.
+    pub fn place(&self, index: usize) -> PathBuf {
+        self.root.join(&self.names[index])
+    }
+
+    /// The bytes of picture `index`, still encoded.
+    ///
+    /// # Errors
+    /// It cannot be read, is empty, or has more than 512 MiB.
+    pub fn read(&self, index: usize) -> Result<Vec<u8>> {
+        let bytes = self.content(&self.names[index], MAX_BYTES)?;
+        ensure!(!bytes.is_empty(), "the file is empty");
+        Ok(bytes)
+    }
+
+    /// The bytes of a file beside the pictures, such as `dataset.json`; None where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or has more than 512 MiB.
+    pub fn side_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let there = match &self.zip {
+            Some(zip) => zip.file_names().any(|file| file == name),
+            None => self.root.join(name).exists(),
+        };
+        if !there {
+            return Ok(None);
+        }
+        let path = self.root.join(name);
+        self.content(Path::new(name), MAX_BYTES).map(Some).with_context(|| format!("cannot read '{}'", path.display()))
+    }
+
+    /// Keeps the pictures at these places only, in order.
+    pub(super) fn keep(&mut self, places: &[usize]) {
+        self.names = places.iter().map(|&place| std::mem::take(&mut self.names[place])).collect();
+    }
+
+    fn content(&self, name: &Path, limit: u64) -> Result<Vec<u8>> {
+        match &self.zip {
+            Some(zip) => zip.read(name.to_str().context("a name that is not UTF-8")?, limit),
+            None => read_bounded(File::open(self.root.join(name))?, limit),
+        }
+    }
+}
+
+/// A zip begins with its first entry, or with the end of an empty list.
+fn is_zip(path: &Path) -> bool {
+    let mut start = [0; 4];
+    let read = File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
+    read.is_ok() && (start == *b"PK\x03\x04" || start == *b"PK\x05\x06")
+}
+
+fn names_in(root: &Path, zip: &Archive) -> Result<Vec<PathBuf>> {
+    let (mut pictures, mut others) = (Vec::new(), BTreeMap::<String, usize>::new());
+    for name in zip.file_names() {
+        let path = Path::new(name);
+        if path.iter().any(is_hidden) {
+            continue;
+        }
+        let extension = extension_of(path);
+        match EXTENSIONS.contains(&extension.as_str()) {
+            true => pictures.push(path.to_owned()),
+            false => *others.entry(extension).or_default() += 1,
+        }
+    }
+    if pictures.is_empty() {
+        bail!(
+            "no pictures in '{}': looked for {} and found {}; pass the zip that holds the pictures",
+            root.display(),
+            EXTENSIONS.join(", "),
+            describe(&others)
+        );
+    }
+    pictures.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+    Ok(pictures)
+}

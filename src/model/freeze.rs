@@ -1,0 +1,102 @@
+//! Which parameters stay as they are: FreezeD for the discriminator, mapping and coarse blocks of the generator.
+//!
+//! Freezing belongs to a run, not to the weights: files are saved with everything trainable again.
+
+use anyhow::{Result, bail, ensure};
+
+use super::{Discriminator, Generator, ScriptModule};
+
+/// What a run leaves alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FreezeSettings {
+    /// Layers of the discriminator, counted from the highest resolution.
+    pub d_layers: u64,
+    /// Blocks of the synthesis network, counted from 4x4.
+    pub g_blocks: u64,
+    /// The mapping network.
+    pub mapping: bool,
+}
+
+/// FreezeD: the first `count` layers of the discriminator, in the order from the highest resolution down and in each
+/// block fromrgb, conv0, conv1, skip. The last block (4x4) is always trained.
+///
+/// # Source
+/// Mo et al., "Freeze the Discriminator", arXiv 2002.10964.
+///
+/// # Errors
+/// A discriminator without blocks of those names, or with fewer layers.
+pub fn freeze_discriminator(d: &mut Discriminator, count: u64) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    let layers = discriminator_layers(&d.script);
+    let (path, there) = (d.script.path.display(), layers.len());
+    ensure!(there > 0, "cannot freeze layers of '{path}': its parameters have none of the names b64.conv0, ...");
+    ensure!(count <= there as u64, "--freeze-d {count}: '{path}' has {there} layers before its last block");
+    let frozen: Vec<String> = layers.into_iter().take(count as usize).collect();
+    d.script.freeze(|name| frozen.iter().any(|layer| name.starts_with(layer.as_str())));
+    Ok(())
+}
+
+/// The mapping network, and the synthesis blocks of the lowest `blocks` resolutions (4x4 is the first).
+///
+/// # Errors
+/// A generator without blocks of those names, or with fewer of them, or nothing left to train.
+pub fn freeze_generator(g: &mut Generator, blocks: u64, mapping: bool) -> Result<()> {
+    let mut prefixes: Vec<String> = Vec::new();
+    if mapping {
+        prefixes.push("mapping.".to_owned());
+    }
+    let named = (0..blocks.min(32)).map(|block| format!("synthesis.b{}.", 4u64 << block));
+    prefixes.extend(named);
+    for prefix in &prefixes {
+        let path = g.script.path.display();
+        if !g.script.parameters.iter().any(|p| p.name.starts_with(prefix.as_str())) {
+            bail!("cannot freeze '{}*' of '{path}': it has no such parameters; lower --freeze-g", prefix);
+        }
+    }
+    g.script.freeze(|name| prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())));
+    ensure!(
+        g.script.parameters.iter().any(|p| p.trainable),
+        "--freeze-g {blocks} and --freeze-mapping leave nothing of '{}' to train; pass less",
+        g.script.path.display()
+    );
+    Ok(())
+}
+
+/// Prefixes of parameter names, such as `b64.conv0.`, in FreezeD's order; the block of 4x4 left out.
+fn discriminator_layers(script: &ScriptModule) -> Vec<String> {
+    let mut resolutions: Vec<u64> = script.parameters.iter().filter_map(|p| resolution_of(&p.name)).collect();
+    resolutions.sort_unstable_by(|a, b| b.cmp(a));
+    resolutions.dedup();
+    let mut layers = Vec::new();
+    for (place, resolution) in resolutions.into_iter().filter(|&resolution| resolution > 4).enumerate() {
+        for layer in ["fromrgb", "conv0", "conv1", "skip"] {
+            let prefix = format!("b{resolution}.{layer}.");
+            // The skip architecture has one fromrgb a block; the published order counts the first only.
+            let counts = layer != "fromrgb" || place == 0;
+            if counts && script.parameters.iter().any(|p| p.name.starts_with(&prefix)) {
+                layers.push(prefix);
+            }
+        }
+    }
+    layers
+}
+
+/// 64 of `b64.conv0.weight`.
+fn resolution_of(name: &str) -> Option<u64> {
+    name.strip_prefix('b')?.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolution_of;
+
+    #[test]
+    fn blocks_are_told_by_their_names() {
+        assert_eq!(resolution_of("b64.conv0.weight"), Some(64));
+        assert_eq!(resolution_of("b4.out.bias"), Some(4));
+        assert_eq!(resolution_of("bias.64"), None);
+        assert_eq!(resolution_of("mapping.fc0.weight"), None);
+    }
+}

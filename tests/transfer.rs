@@ -1,0 +1,167 @@
+//! What a transfer leaves alone: FreezeD, the mapping and coarse blocks of the generator; and how it starts.
+// Helpers of tests are tests: clippy's exception covers only the functions marked so.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rootgan::config::{NetworkFacts, Options, RunConfig};
+use rootgan::io::snapshot::SnapshotFiles;
+use rootgan::model::{FreezeSettings, Parameter, ScriptModule};
+use rootgan::train::draw::Reals;
+use rootgan::train::journal::stats::Statistics;
+use rootgan::train::networks::{NetworkFiles, Networks};
+use rootgan::train::step::Trainer;
+use tch::{Device, Kind, Tensor};
+
+fn files() -> NetworkFiles {
+    common::configure_torch();
+    let (generator, discriminator) = common::pair16();
+    NetworkFiles { generator, discriminator, ..NetworkFiles::default() }
+}
+
+fn load(freeze: FreezeSettings) -> Networks {
+    Networks::load(&files(), freeze, Device::Cpu).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn refusal(files: &NetworkFiles, freeze: FreezeSettings) -> String {
+    format!("{:#}", Networks::load(files, freeze, Device::Cpu).err().expect("it is refused"))
+}
+
+fn copies(parameters: &[Parameter]) -> Vec<(String, Tensor)> {
+    parameters.iter().map(|p| (p.name.clone(), p.tensor.detach().copy())).collect()
+}
+
+fn trainer(networks: Networks, more: Options) -> Trainer {
+    let path = || Some(PathBuf::new());
+    let needed = Options {
+        generator: path(),
+        discriminator: path(),
+        data: path(),
+        outdir: path(),
+        batch: Some(4),
+        ..Options::default()
+    };
+    let facts = NetworkFacts::of(&networks.g, &networks.d);
+    Trainer::new(networks, RunConfig::resolve(&more.or(needed), facts).unwrap(), None)
+}
+
+fn train(networks: Networks, more: Options) -> Trainer {
+    let mut trainer = trainer(networks, more);
+    tch::manual_seed(3);
+    let reals = Reals::unlabelled(Tensor::rand([4, 3, 16, 16], (Kind::Float, Device::Cpu)) * 2.0 - 1.0);
+    let mut stats = Statistics::default();
+    (0..2).for_each(|_| trainer.iterate(&reals, &mut stats).unwrap());
+    trainer
+}
+
+/// The layers, without the last part of the parameters' names, that moved.
+fn moved(before: &[(String, Tensor)], after: &[Parameter]) -> BTreeSet<String> {
+    let changed = before.iter().zip(after).filter(|((_, a), b)| *a != b.tensor);
+    changed.map(|((name, _), _)| name.rsplit_once('.').unwrap().0.to_owned()).collect()
+}
+
+#[test]
+fn freeze_d_leaves_the_first_layers_in_the_published_order() {
+    let order = ["b16.fromrgb", "b16.conv0", "b16.conv1", "b16.skip", "b8.conv0", "b8.conv1", "b8.skip"];
+    for count in [0, 1, 4, 5, 7] {
+        let networks = load(FreezeSettings { d_layers: count as u64, ..FreezeSettings::default() });
+        let before = copies(&networks.d.script.parameters);
+        let trainer = train(networks, Options::default());
+        let moved = moved(&before, &trainer.networks.d.script.parameters);
+        let still: Vec<_> = order.iter().copied().filter(|layer| !moved.contains(*layer)).collect();
+        assert_eq!(still, order[..count], "{count} frozen");
+        assert!(["b4.conv", "b4.fc", "b4.out"].iter().all(|layer| moved.contains(*layer)), "{moved:?}");
+    }
+}
+
+#[test]
+fn frozen_mapping_and_coarse_blocks_stay_in_both_generators_and_the_rest_moves() {
+    let networks = load(FreezeSettings { g_blocks: 2, mapping: true, ..FreezeSettings::default() });
+    let (before, before_ema) = (copies(&networks.g.script.parameters), copies(&networks.g_ema.script.parameters));
+    let trainer = train(networks, Options::default());
+    for (before, after) in [(before, &trainer.networks.g), (before_ema, &trainer.networks.g_ema)] {
+        let moved = moved(&before, &after.script.parameters);
+        // w_avg is no weight: it goes on following the mean of w.
+        let frozen = |layer: &&String| {
+            layer.starts_with("mapping.") || layer.starts_with("synthesis.b4") || layer.starts_with("synthesis.b8")
+        };
+        assert_eq!(moved.iter().filter(frozen).collect::<Vec<_>>(), Vec::<&String>::new());
+        assert!(moved.contains("synthesis.b16.conv0") && moved.contains("mapping"), "{moved:?}");
+    }
+}
+
+#[test]
+fn saved_networks_can_be_trained_again_as_a_whole() {
+    let mut networks = load(FreezeSettings { d_layers: 3, g_blocks: 1, mapping: true });
+    let place = tempfile::tempdir().unwrap();
+    let snapshot = SnapshotFiles::at(place.path(), 0);
+    networks.save(&snapshot, &serde_json::json!({})).unwrap();
+    let files = files();
+    for (saved, original) in
+        [(&snapshot.g, &files.generator), (&snapshot.g_ema, &files.generator), (&snapshot.d, &files.discriminator)]
+    {
+        let trainable = |path: &Path| -> Vec<bool> {
+            ScriptModule::load(path, Device::Cpu).unwrap().parameters.iter().map(|p| p.trainable).collect()
+        };
+        assert_eq!(trainable(saved), trainable(original));
+    }
+    // The run goes on as it was.
+    assert!(networks.d.script.parameters.iter().any(|p| p.name == "b16.conv0.weight" && !p.tensor.requires_grad()));
+    let layer = |p: &Parameter| p.name == "b8.conv0.weight";
+    assert!(networks.d.script.parameters.iter().any(|p| layer(p) && p.tensor.requires_grad()));
+}
+
+#[test]
+fn more_frozen_layers_than_there_are_is_an_error_with_the_number() {
+    let of = |d_layers, g_blocks| refusal(&files(), FreezeSettings { d_layers, g_blocks, mapping: true });
+    assert!(of(8, 0).contains("has 7 layers"), "{}", of(8, 0));
+    assert!(of(0, 4).contains("synthesis.b32."), "{}", of(0, 4));
+    assert!(of(0, 3).contains("nothing of"), "{}", of(0, 3));
+}
+
+#[test]
+fn the_average_starts_from_the_averaged_generator_and_training_from_the_raw_one() {
+    let place = tempfile::tempdir().unwrap();
+    let raw = place.path().join("raw.pt");
+    let mut networks = load(FreezeSettings::default());
+    let _ = tch::no_grad(|| networks.g_flat.values.shallow_clone().multiply_(&Tensor::from(0.5f32)));
+    networks.g.script.save(&raw).unwrap();
+    let both = NetworkFiles { generator_raw: Some(raw), ..files() };
+    let networks = Networks::load(&both, FreezeSettings::default(), Device::Cpu).unwrap();
+    let weight = |parameters: &[Parameter]| {
+        parameters.iter().find(|p| p.name == "synthesis.b8.conv0.weight").unwrap().tensor.detach().copy()
+    };
+    let (of_raw, of_ema) = (weight(&networks.g.script.parameters), weight(&networks.g_ema.script.parameters));
+    assert_eq!(of_raw * 2.0, of_ema);
+    let (other, _) = common::shipped_pair("net_uncond_r32.safetensors");
+    let message = refusal(&NetworkFiles { generator_raw: Some(other), ..files() }, FreezeSettings::default());
+    assert!(message.contains("raw and the averaged weights of one generator"), "{message}");
+}
+
+#[test]
+fn the_learning_rates_rise_over_the_warm_up() {
+    let step_of = |lr_warmup_kimg| {
+        let networks = load(FreezeSettings::default());
+        let (g, d) = (networks.g_flat.values.copy(), networks.d_flat.values.copy());
+        let options = Options {
+            lr_warmup_kimg: Some(lr_warmup_kimg),
+            pl_weight: Some(0.0),
+            r1_gamma: Some(0.0),
+            ..Options::default()
+        };
+        let mut trainer = trainer(networks, options);
+        tch::manual_seed(3);
+        let reals = Reals::unlabelled(Tensor::rand([4, 3, 16, 16], (Kind::Float, Device::Cpu)) * 2.0 - 1.0);
+        trainer.iterate(&reals, &mut Statistics::default()).unwrap();
+        let length = |before: Tensor, after: &Tensor| (after - before).norm().double_value(&[]);
+        (length(g, &trainer.networks.g_flat.values), length(d, &trainer.networks.d_flat.values))
+    };
+    let (whole, tenth) = (step_of(0.0), step_of(0.04));
+    // After 4 of 40 images.
+    assert!((tenth.0 / whole.0 - 0.1).abs() < 1e-3, "{tenth:?} {whole:?}");
+    // D sees pictures of the G that took the smaller step: about.
+    assert!((tenth.1 / whole.1 - 0.1).abs() < 0.02, "{tenth:?} {whole:?}");
+}
