@@ -3,13 +3,14 @@ networks, each the class's name and its __dict__. The source text in them is ign
 
 import math
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
 from networks.pair import Architecture
 from torch import Tensor
 
-from . import architecture, safe_pickle
+from . import architecture, safe_pickle, unmodified
 from .checkpoint import Checkpoint, CheckpointError
+from .nvidia_modules import attributes, collect, settings_of
 from .safe_pickle import Module
 
 FORMATS = ("NVIDIA pickle, stylegan2-ada-pytorch", "NVIDIA pickle, stylegan2 of the stylegan3 repository")
@@ -30,7 +31,7 @@ def read(path: Path) -> Checkpoint:
         g_ema, d, str(path), conv_clamp(networks, settings, of_stylegan3, path, notes),
         group_size(networks.get("D"), settings.get("D", {}), path, notes),
         channels(settings["G_ema"]), channels(settings.get("D", {})))
-    check_unmodified(networks, pair, path)
+    unmodified.check(networks, pair, path)
     size = path.stat().st_size
     found = Checkpoint(FORMATS[of_stylegan3], pair, notes=notes)
     found.g_ema = architecture.take(g_ema, pair, "generator", str(path), size, notes)
@@ -56,34 +57,10 @@ def find_networks(tree: Any, path: Path) -> dict[str, Module]:
     return {name: tree[name] for name in ("G_ema", "G", "D") if isinstance(tree.get(name), Module)}
 
 
-def submodules(module: Module, prefix: str = "") -> Iterator[tuple[str, Module]]:
-    """Every module with the prefix of its tensors' names. Depth and number are bounded by `check_structure`."""
-    yield prefix, module
-    for name, child in named(module, "_modules"):
-        if isinstance(child, Module):
-            yield from submodules(child, f"{prefix}{name}.")
-
-
-def named(module: Module, part: str) -> list[tuple[str, Any]]:
-    items = module.state.get(part)
-    return [(name, item) for name, item in items.items() if isinstance(name, str)] if isinstance(items, dict) else []
-
-
-def collect(module: Module) -> dict[str, Tensor]:
-    """Parameters and buffers alike: a discriminator trained with FreezeD has some of its weights as buffers."""
-    return {prefix + name: value for prefix, part in submodules(module) for group in ("_parameters", "_buffers")
-            for name, value in named(part, group) if isinstance(value, Tensor)}
-
-
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(
         a[name].shape == b[name].shape and bool((a[name] == b[name]).all()) for name in a
     )
-
-
-def settings_of(module: Module) -> dict[str, Any]:
-    kwargs = module.state.get("_init_kwargs")
-    return kwargs if isinstance(kwargs, dict) else {}
 
 
 def knows_flat(settings: dict[str, Any]) -> bool:
@@ -100,13 +77,6 @@ def setting(settings: dict[str, Any], name: str) -> tuple[bool, Any]:
 
 def channels(settings: dict[str, Any]) -> tuple[Any, Any]:
     return setting(settings, "channel_base")[1], setting(settings, "channel_max")[1]
-
-
-def attributes(module: Module, name: str) -> list[Any]:
-    """The values of an attribute in all layers that have it; a skip branch is never clamped, whatever others are."""
-    return [
-        part.state[name] for prefix, part in submodules(module) if name in part.state and not prefix.endswith("skip.")
-    ]
 
 
 def clamp_of(module: Module, settings: dict[str, Any], path: Path) -> tuple[bool, Optional[float]]:
@@ -154,19 +124,6 @@ def group_size(module: Optional[Module], settings: dict[str, Any], path: Path, n
             "networks can be imported"
         )
     return value
-
-
-def check_unmodified(networks: dict[str, Module], pair: Architecture, path: Path) -> None:
-    """Refuses what the attributes of the layers say and the shapes do not show."""
-    for name, module in networks.items():
-        kind = pair.d_architecture if name == "D" else pair.g_architecture
-        for attribute, usual in (("architecture", (kind,)), ("activation", ("lrelu", "linear"))):
-            other = [value for value in attributes(module, attribute) if value not in usual]
-            if other:
-                raise CheckpointError(
-                    f"cannot import '{path}': {attribute} in its {name} is '{safe_pickle.shown(str(other[0]))}', "
-                    f"expected {' or '.join(usual)}; only unmodified networks can be imported"
-                )
 
 
 def options(tree: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

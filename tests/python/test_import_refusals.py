@@ -72,11 +72,11 @@ def change(g=None, d=None, kwargs=None, attributes=None, content=None):
         (change(kwargs=({}, {"epilogue_kwargs": {"mbstd_group_size": None}})), "group is not a number above 0"),
         (
             change(attributes={"synthesis.b8.conv0": {"activation": "sin\x1b"}}),
-            r"activation in its G_ema is 'sin\\x1b', expected lrelu or linear",
+            r"activation in its G_ema.synthesis.b8.conv0 is 'sin\\x1b', expected 'lrelu'",
         ),
         (
             change(attributes={"synthesis.b8": {"architecture": "orig"}}),
-            "architecture in its G_ema is 'orig', expected skip",
+            "architecture in its G_ema.synthesis.b8 is 'orig', expected 'skip'",
         ),
         (change(content={"G_ema": None}), "expected a dict with the network G_ema"),
     ],
