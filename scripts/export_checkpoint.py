@@ -7,7 +7,6 @@ checkpoint, a state dict or safetensors under NVIDIA's names, or ONNX. What a fo
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Callable, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from checkpoints import onnx_export, rosinality, torchscript  # noqa: E402
 from checkpoints.checkpoint import Checkpoint, CheckpointError  # noqa: E402
+from checkpoints.records import as_json, writable  # noqa: E402
 from checkpoints.torchscript import Network  # noqa: E402
 from checkpoints.writing import save_torch  # noqa: E402
 from networks.pair import fill  # noqa: E402
@@ -46,13 +46,13 @@ def to_safetensors(checkpoint: Checkpoint, networks: Networks, out: Path) -> lis
             said = networks[name].said
             tensors.update({f"{prefix}.{key}": value for key, value in values.items()})
             sizes = {key: str(value) for key, value in said.items() if key not in ("kind", "contract")}
-            metadata = {**sizes, **metadata, f"{prefix}.description": json.dumps(said),
+            metadata = {**sizes, **metadata, f"{prefix}.description": as_json(writable(said)),
                         f"{prefix}.provenance": networks[name].provenance()}
     record = out.with_suffix(".json")
     replace_atomically(out, lambda scratch: save_file(tensors, scratch, metadata=metadata))
     described = {"file": out.name, "sha256": sha256_of(out), "bytes": out.stat().st_size,
                  "metadata": metadata}
-    replace_atomically(record, lambda scratch: scratch.write_text(json.dumps(described, indent=2) + "\n"))
+    replace_atomically(record, lambda scratch: scratch.write_text(as_json(writable(described), indent=2) + "\n"))
     remarks = [f"'{record}' says its sizes, origin and sha256"]
     return remarks + (["G is not in it: 'G.*' are those of the averaged generator"] if checkpoint.g is not None else [])
 

@@ -6,7 +6,6 @@ safetensors and state dicts under NVIDIA's names. Nothing in the file is execute
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -20,6 +19,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from checkpoints import detect  # noqa: E402
 from checkpoints.checkpoint import Checkpoint, CheckpointError  # noqa: E402
+from checkpoints.records import as_json, writable  # noqa: E402
 from checkpoints.resolution import transfer  # noqa: E402
 from networks.pair import fill, save  # noqa: E402
 from whole_files import sha256_of  # noqa: E402
@@ -29,7 +29,7 @@ GENERATOR, DISCRIMINATOR, RAW, RECORD = "generator.pt", "discriminator.pt", "gen
 
 def describe(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     """The provenance record. It holds no path."""
-    record = {"source": path.name, "source_sha256": sha256_of(path), "format": checkpoint.format,
+    record = {"source": writable(path.name), "source_sha256": sha256_of(path), "format": checkpoint.format,
               "architecture": asdict(checkpoint.architecture), "options": checkpoint.options, "notes": checkpoint.notes}
     return {**record, "parents": checkpoint.parents} if checkpoint.parents else record
 
@@ -66,11 +66,11 @@ def write(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkp
             pair = checkpoint.architecture
             module = pair.generator() if kind == "generator" else pair.discriminator()
             fill(module, tensors, str(source))
-            module.set_provenance(json.dumps(record))
+            module.set_provenance(as_json(record))
             save(module, scratch / name)
             counts[name] = sum(p.numel() for p in module.parameters())
         with open(scratch / RECORD, "w") as file:
-            file.write(json.dumps(record, indent=2) + "\n")
+            file.write(as_json(record, indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())
         outdir.mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Mapping, Optional
 
 import torch
-from networks.pair import Architecture
+from networks.pair import MAX_CHANNELS, Architecture
 from torch import Tensor, nn
 
 from .checkpoint import CheckpointError
@@ -62,12 +62,16 @@ def channel_rule(widths: Mapping[int, int], source: str, hint: tuple[Any, Any] =
     most = max(widths.values())
     lowest = max(r * w for r, w in widths.items())
     for base, limit in (hint, (lowest, most)):
-        if isinstance(base, int) and isinstance(limit, int) and fits(widths, base, limit):
+        if is_width(base) and is_width(limit) and fits(widths, base, limit):
             return base, limit
     raise CheckpointError(
         f"cannot import '{source}': its channels by resolution {dict(widths)} are not min(base / resolution, "
         "max) for any base and max, so it is no StyleGAN2 of a usual size"
     )
+
+
+def is_width(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_CHANNELS
 
 
 def fits(widths: Mapping[int, int], base: int, limit: int) -> bool:
@@ -122,15 +126,16 @@ def with_discriminator(pair: Architecture, d: Tensors, source: str, hint: tuple[
 
 
 def from_tensors(g: Tensors, d: Optional[Tensors], source: str, conv_clamp: Optional[float] = None,
-                 mbstd_group_size: int = 4, g_channels: tuple[Any, Any] = (None, None),
+                 d_conv_clamp: Optional[float] = None, mbstd_group_size: int = 4,
+                 g_channels: tuple[Any, Any] = (None, None),
                  d_channels: tuple[Any, Any] = (None, None)) -> Architecture:
-    """The architecture that the shapes of `g` and `d` (under NVIDIA's names) show. Clamp and minibatch-stddev group are
+    """The architecture that the shapes of `g` and `d` (under NVIDIA's names) show. Clamps and minibatch-stddev group are
     not in the shapes. `g_channels`, `d_channels`: channel_base and channel_max as the file says, used if they fit."""
     refuse_stylegan3(g, source)
     pair = generator_sizes(g, source, g_channels)
     if d is not None:
         pair = with_discriminator(pair, d, source, d_channels)
-    pair = replace(pair, conv_clamp=conv_clamp, mbstd_group_size=mbstd_group_size)
+    pair = replace(pair, conv_clamp=conv_clamp, d_conv_clamp=d_conv_clamp, mbstd_group_size=mbstd_group_size)
     try:
         pair.validate()
     except ValueError as error:

@@ -1,19 +1,21 @@
 """NVIDIA's pickles, of stylegan2-ada-pytorch and of the stylegan3 repository's stylegan2 configuration: a dict of
 networks, each the class's name and its __dict__. The source text in them is ignored."""
 
-import math
 from pathlib import Path
 from typing import Any, Optional
 
-from networks.pair import Architecture
+from networks.pair import MAX_GROUP, own_clamp
 from torch import Tensor
 
 from . import architecture, safe_pickle, unmodified
 from .checkpoint import Checkpoint, CheckpointError
 from .nvidia_modules import attributes, collect, settings_of
+from .pickle_machine import shown_value
+from .records import plain
 from .safe_pickle import Module
 
 FORMATS = ("NVIDIA pickle, stylegan2-ada-pytorch", "NVIDIA pickle, stylegan2 of the stylegan3 repository")
+LARGEST_CLAMP = 1e30  # beyond any activation; a float32 holds it
 SHARED_SETTINGS = ("class_name", "resolution", "use_labels", "xflip", "max_size")  # of the data set; its path stays out
 
 
@@ -27,8 +29,9 @@ def read(path: Path) -> Checkpoint:
     notes: list[str] = []
     settings = {name: settings_of(module) for name, module in networks.items()}
     of_stylegan3 = "synthesis_kwargs" not in settings["G_ema"] and knows_flat(settings["G_ema"])
+    of_g, of_d = conv_clamps(networks, settings, of_stylegan3, path, notes)
     pair = architecture.from_tensors(
-        g_ema, d, str(path), conv_clamp(networks, settings, of_stylegan3, path, notes),
+        g_ema, d, str(path), of_g, own_clamp(of_g, of_d),
         group_size(networks.get("D"), settings.get("D", {}), path, notes),
         channels(settings["G_ema"]), channels(settings.get("D", {})))
     unmodified.check(networks, pair, path)
@@ -76,6 +79,7 @@ def setting(settings: dict[str, Any], name: str) -> tuple[bool, Any]:
 
 
 def channels(settings: dict[str, Any]) -> tuple[Any, Any]:
+    """channel_base and channel_max"""
     return setting(settings, "channel_base")[1], setting(settings, "channel_max")[1]
 
 
@@ -83,7 +87,7 @@ def clamp_of(module: Module, settings: dict[str, Any], path: Path) -> tuple[bool
     """Whether the file says a network's clamp, and the clamp: from its layers, else from its settings."""
     values = attributes(module, "conv_clamp")
     said, value = (True, values[0]) if values else setting(settings, "conv_clamp")
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < LARGEST_CLAMP
     if not (value is None or number) or any(type(other) is not type(value) or other != value for other in values):
         raise CheckpointError(
             f"cannot import '{path}': conv_clamp is not one positive number or None in all layers of its "
@@ -92,21 +96,21 @@ def clamp_of(module: Module, settings: dict[str, Any], path: Path) -> tuple[bool
     return said, None if value is None else float(value)
 
 
-def conv_clamp(networks: dict[str, Module], settings: dict[str, Any], of_stylegan3: bool, path: Path,
-               notes: list[str]) -> Optional[float]:
-    """The clamp of the pair."""
-    found = {name: clamp_of(networks[name], settings[name], path) for name in ("G_ema", "D") if name in networks}
+def conv_clamps(networks: dict[str, Module], settings: dict[str, Any], of_stylegan3: bool, path: Path,
+                notes: list[str]) -> tuple[Optional[float], Optional[float]]:
+    """The clamps of generator and discriminator; one that the file does not say is that of the other network."""
+    found = {name: clamp_of(module, settings[name], path) for name, module in networks.items()}
     said = {name: value for name, (known, value) in found.items() if known}
-    if len(set(said.values())) > 1:
+    if "G" in said and "G_ema" in said and said["G"] != said["G_ema"]:
         raise CheckpointError(
-            f"cannot import '{path}': its generator clamps at {said['G_ema']}, but its discriminator at "
-            f"{said['D']}; a pair has one conv_clamp"
+            f"cannot import '{path}': its G_ema clamps at {said['G_ema']}, but its G at {said['G']}; only unmodified "
+            "networks can be imported"
         )
-    if said:
-        return next(iter(said.values()))
-    default = 256.0 if of_stylegan3 else None
-    notes.append(f"conv_clamp is not in the file: assumed to be {default}")
-    return default
+    if not said:
+        said["G_ema"] = 256.0 if of_stylegan3 else None
+        notes.append(f"conv_clamp is not in the file: assumed to be {said['G_ema']}")
+    of_g = next(said[name] for name in ("G_ema", "G", "D") if name in said)
+    return of_g, said.get("D", of_g)
 
 
 def group_size(module: Optional[Module], settings: dict[str, Any], path: Path, notes: list[str]) -> int:
@@ -118,10 +122,10 @@ def group_size(module: Optional[Module], settings: dict[str, Any], path: Path, n
     if not said:
         notes.append("mbstd_group_size is not in the file: assumed to be 4")
         return 4
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_GROUP:
         raise CheckpointError(
-            f"cannot import '{path}': its minibatch-stddev group is not a number above 0; only unmodified "
-            "networks can be imported"
+            f"cannot import '{path}': its minibatch-stddev group is {shown_value(value)}, expected 1 to {MAX_GROUP}; "
+            "only unmodified networks can be imported"
         )
     return value
 
@@ -133,14 +137,3 @@ def options(tree: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     if isinstance(training, dict):
         found["training_set"] = {name: plain(training[name]) for name in SHARED_SETTINGS if name in training}
     return found
-
-
-def plain(value: Any) -> Any:
-    """As JSON; what JSON cannot say becomes the name of its type."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, str):
-        return safe_pickle.shown(value)
-    return value if value is None or isinstance(value, (int, float)) else type(value).__name__

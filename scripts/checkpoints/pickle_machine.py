@@ -75,6 +75,13 @@ def shown(text: str) -> str:
     return ascii(text)[1:-1] if len(text) <= 80 else ascii(text[:80])[1:-1] + "..."
 
 
+def shown_value(value: Any) -> str:
+    """A value out of a file, fit for one line."""
+    if isinstance(value, str):
+        return f"'{shown(value)}'"
+    return shown(str(value)) if value is None or isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
+
+
 class Machine:
     """Runs one stream that begins at `position` of `data`; afterwards `position` is behind it."""
 

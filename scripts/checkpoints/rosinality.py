@@ -1,6 +1,5 @@
 """Checkpoints in rosinality's layout, read and written: the same tensors under other names."""
 
-from math import isfinite
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from . import architecture
 from .architecture import FILTER, Tensors
 from .checkpoint import Checkpoint, CheckpointError
+from .records import plain
 from .rosinality_names import Entry, above_4, discriminator_table, generator_table
 from .writing import save_torch
 
@@ -179,7 +179,7 @@ def options(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers that the training was asked for; texts are left out, most of them are paths."""
     args = tree.get("args")
     said = {**(args if isinstance(args, dict) else {}), "ada_aug_p": tree.get("ada_aug_p")}
-    return {str(name): value for name, value in said.items() if isinstance(value, (int, float)) and isfinite(value)}
+    return {name: value for name, value in plain(said).items() if isinstance(value, (int, float))}
 
 
 # ---- writing
@@ -191,6 +191,7 @@ def obstacle(checkpoint: Checkpoint) -> Optional[str]:
         return "there is no averaged generator"
     for found, wanted, what in ((pair.c_dim, 0, "c_dim (labels)"), (pair.img_channels, 3, "img_channels"),
                                 (pair.g_architecture, "skip", "g_architecture"), (pair.conv_clamp, None, "conv_clamp"),
+                                (pair.clamp_of_d, None, "conv_clamp of D"),
                                 (pair.z_dim, pair.w_dim, "z_dim, which is w_dim there,")):
         if found != wanted:
             return f"{what} is {found}, that layout has only {wanted}"

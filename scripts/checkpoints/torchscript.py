@@ -104,7 +104,6 @@ def read(paths: dict[str, Path]) -> tuple[Checkpoint, dict[str, Network]]:
                 raise CheckpointError(f"cannot export '{first.path}' with '{other.path}': {size} is "
                                       f"{first.said.get(size)} in the first and {other.said.get(size)} in the second; "
                                       "pass networks that belong together")
-    checked_clamp(first, d)
     try:
         pair = Architecture.described(first.said, None if d is None else d.said)
     except (ValueError, TypeError, KeyError) as error:
@@ -116,11 +115,3 @@ def read(paths: dict[str, Path]) -> tuple[Checkpoint, dict[str, Network]]:
         fill(pair.discriminator() if name == "D" else pair.generator(), tensors, str(network.path))
         setattr(result, name.lower(), tensors)
     return result, networks
-
-
-def checked_clamp(g: Network, d: Optional[Network]) -> None:
-    """Refuses a pair with two clamps: the other formats have one for both."""
-    if d is not None and g.said.get("conv_clamp") != d.said.get("conv_clamp"):
-        raise CheckpointError(f"cannot export '{g.path}' with '{d.path}': conv_clamp is {g.said.get('conv_clamp')} in "
-                              f"the first and {d.said.get('conv_clamp')} in the second; pass networks that belong "
-                              "together")

@@ -14,7 +14,7 @@ from torch import nn
 
 from .checkpoint import CheckpointError
 from .nvidia_modules import collect, named, settings_of, submodules
-from .pickle_machine import shown
+from .pickle_machine import shown, shown_value
 from .safe_pickle import Module
 
 MAPPING_RATE = 0.01  # lr_multiplier of the layers of both mapping networks
@@ -35,8 +35,8 @@ def check(networks: dict[str, Module], pair: Architecture, path: Path) -> None:
                                   "StyleGAN2 has; only unmodified networks can be imported")
         for where, attribute, found, wanted in differences(module, layers, kind):
             raise CheckpointError(
-                f"cannot import '{path}': {attribute} in its {name}{shown(where)} is {said(found)}, expected "
-                f"{said(wanted)}; only unmodified networks can be imported"
+                f"cannot import '{path}': {attribute} in its {name}{shown(where)} is {shown_value(found)}, expected "
+                f"{shown_value(wanted)}; only unmodified networks can be imported"
             )
 
 
@@ -100,10 +100,3 @@ def agree(found: Any, wanted: Any) -> bool:
         return type(found) is type(wanted) and found == wanted
     number = isinstance(found, int) and abs(found) < 1 << 53 or isinstance(found, float) and isfinite(found)
     return number and not isinstance(found, bool) and isclose(found, wanted, rel_tol=RELATIVE)
-
-
-def said(value: Any) -> str:
-    """A value out of a file, fit for one line."""
-    if isinstance(value, str):
-        return f"'{shown(value)}'"
-    return shown(str(value)) if value is None or isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"

@@ -106,7 +106,9 @@ def test_a_run_goes_to_rosinality_and_back(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("sizes", [{}, {"c_dim": 3, "conv_clamp": 256.0, "img_channels": 1, "mbstd_group_size": 2},
                                    {"g_architecture": "resnet", "d_architecture": "skip"},
                                    {"g_architecture": "orig", "d_architecture": "orig", "d_mapping_layers": 3,
-                                    "c_dim": 2}], ids=str)
+                                    "c_dim": 2},
+                                   {"conv_clamp": 256.0, "d_conv_clamp": 0.0}, {"d_conv_clamp": 4.0},
+                                   {"d_channel_base": 512, "d_channel_max": 100}], ids=str)
 @pytest.mark.parametrize("kind", ["state-dict", "safetensors"])
 def test_nvidias_names_hold_every_architecture(kind, sizes, monkeypatch, tmp_path):
     files, out = Files(tmp_path, **sizes), tmp_path / "out.weights"
@@ -119,6 +121,9 @@ def test_nvidias_names_hold_every_architecture(kind, sizes, monkeypatch, tmp_pat
     for name, value in {**TINY, **sizes}.items():
         if name not in ("channel_base", "channel_max"):
             assert getattr(found.architecture, name) == value, name
+    if kind == "safetensors":
+        for made, module in zip(from_safetensors(out), (files.G_ema, files.D)):
+            assert made.describe() == module.describe()
 
 
 @pytest.mark.parametrize("name", ["net_uncond_r32", "net_cond_r16_clamp"])
@@ -196,6 +201,7 @@ def test_a_manifest_cannot_lead_out_of_its_folder(monkeypatch, tmp_path):
     ({"c_dim": 2}, "rosinality", r"to rosinality's layout: c_dim \(labels\) is 2"),
     ({"img_channels": 1}, "rosinality", "img_channels is 1"),
     ({"conv_clamp": 256.0}, "rosinality", "conv_clamp is 256.0"),
+    ({"d_conv_clamp": 256.0}, "rosinality", "conv_clamp of D is 256.0"),
     ({"g_architecture": "orig"}, "rosinality", "g_architecture is orig"),
     ({"d_architecture": "skip"}, "rosinality", "d_architecture is skip"),
     ({"c_dim": 2}, "onnx", r"to ONNX: c_dim is 2 \(labels\), g_mapping.onnx takes only z and psi"),

@@ -179,6 +179,8 @@ def test_every_spelling_of_the_weights_is_read(tmp_path, spelling):
         {"c_dim": 2, "d_mapping_layers": 2, "img_channels": 1},
         {"mapping_layers": 1},
         {"conv_clamp": None},
+        {"d_conv_clamp": 0.0},
+        {"conv_clamp": None, "d_conv_clamp": 256.0},
         {"channel_base": 100, "channel_max": 1000},
         {"channel_base": 1000},
         {"d_channel_base": 512, "d_channel_max": 14},
@@ -195,7 +197,7 @@ def test_the_architecture_is_that_of_the_file(tmp_path, changes):
     g, d = weights(pair)
     kwargs = kwargs_of(pair)
     kwargs[1].update(
-        channel_base=pair.d_channel_base or pair.channel_base, channel_max=pair.d_channel_max or pair.channel_max
+        conv_clamp=pair.clamp_of_d, channel_base=pair.d_channel_base or pair.channel_base, channel_max=pair.d_channel_max or pair.channel_max
     )
     found = detect.read(file_of(tmp_path / "file.pkl", pair, g, d, kwargs=kwargs))
     assert asdict(found.architecture) == asdict(pair)
@@ -283,6 +285,14 @@ def test_easydicts_and_numbers_of_both_numpys_are_read(tmp_path, protocol):
     assert found.options["training_set"] == {"class_name": "training.dataset.ImageFolderDataset", "xflip": True}
     assert found.options["G_ema_kwargs"]["synthesis_kwargs"]["conv_clamp"] == 0.5
     assert "somebody" not in json.dumps(found.options)
+
+
+def test_a_generator_in_training_with_another_clamp_is_refused(tmp_path):
+    pair = sizes()
+    g, d = weights(pair)
+    raw = network(g, "Generator", kwargs_of(sizes(conv_clamp=8.0))[0])
+    with pytest.raises(CheckpointError, match="its G_ema clamps at 4.0, but its G at 8.0; only unmodified"):
+        detect.read(file_of(tmp_path / "file.pkl", pair, g, d, G=raw))
 
 
 def test_an_augmentation_pipe_is_read_over_and_said(tmp_path):

@@ -63,13 +63,15 @@ def change(g=None, d=None, kwargs=None, attributes=None, content=None):
             change(d={"b32.fromrgb.weight": torch.ones(10, 3, 1, 1)}),
             "makes images of 16, but its discriminator expects 32",
         ),
-        (change(kwargs=({}, {"conv_clamp": None})), "generator clamps at 4.0, but its discriminator at None"),
         (change(kwargs=({"synthesis_kwargs": {"conv_clamp": "much"}}, {})), "conv_clamp is not one positive number"),
         (
             change(attributes={"synthesis.b8.conv0": {"conv_clamp": 1.0}, "synthesis.b8.conv1": {"conv_clamp": 2.0}}),
             "conv_clamp is not one",
         ),
-        (change(kwargs=({}, {"epilogue_kwargs": {"mbstd_group_size": None}})), "group is not a number above 0"),
+        (change(kwargs=({}, {"epilogue_kwargs": {"mbstd_group_size": None}})), "stddev group is None, expected 1 to 65536"),
+        (change(kwargs=({}, {"epilogue_kwargs": {"mbstd_group_size": 1 << 63}})), "group is 9223372036854775808, expected"),
+        (change(kwargs=({"synthesis_kwargs": {"conv_clamp": 10**400}}, {})), "conv_clamp is not one positive number"),
+        (change(kwargs=({"synthesis_kwargs": {"conv_clamp": True}}, {})), "conv_clamp is not one positive number"),
         (
             change(attributes={"synthesis.b8.conv0": {"activation": "sin\x1b"}}),
             r"activation in its G_ema.synthesis.b8.conv0 is 'sin\\x1b', expected 'lrelu'",
