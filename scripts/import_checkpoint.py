@@ -18,7 +18,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from checkpoints import detect  # noqa: E402
-from checkpoints.checkpoint import Checkpoint, CheckpointError  # noqa: E402
+from checkpoints.checkpoint import Checkpoint, CheckpointError, of_system, require_file  # noqa: E402
+from checkpoints.pickle_machine import shown  # noqa: E402
 from checkpoints.records import as_json, writable  # noqa: E402
 from checkpoints.resolution import transfer  # noqa: E402
 from networks.pair import fill, save  # noqa: E402
@@ -85,14 +86,19 @@ def write(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkp
 
 
 def import_checkpoint(path: Path, outdir: Path, resolution: Optional[int] = None, force: bool = False) -> None:
+    if outdir.exists() and not outdir.is_dir():
+        raise CheckpointError(f"cannot import into '{outdir}': it is no folder; pass another --outdir")
     present = [name for name in (GENERATOR, DISCRIMINATOR, RAW, RECORD) if (outdir / name).exists()]
     if present and not force:
         raise CheckpointError(
             f"cannot import into '{outdir}': it has {' and '.join(present)} already; pass another --outdir, or --force "
             "to replace an earlier import"
         )
-    if not path.is_file():
-        raise CheckpointError(f"cannot import '{path}': there is no such file; pass a checkpoint")
+    require_file(path, "import", "a checkpoint")
+    for name in present:
+        if (outdir / name).samefile(path):
+            raise CheckpointError(f"cannot import '{path}': '{outdir / name}', which would be replaced, is the same "
+                                  "file; pass another --outdir")
     checkpoint = detect.read(path)
     if resolution is not None:
         checkpoint = transfer(checkpoint, resolution)
@@ -126,8 +132,13 @@ def main() -> None:
     args = parser.parse_args()
     try:
         import_checkpoint(args.file, args.outdir, args.resolution, args.force)
-    except (OSError, ValueError, OverflowError, RuntimeError) as error:
-        sys.exit(str(error) if isinstance(error, CheckpointError) else f"cannot import '{args.file}': {error}")
+    except CheckpointError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"cannot import '{args.file}' into '{args.outdir}': {of_system(error)}; check the rights to both and "
+                 "the free space, or pass another --outdir")
+    except (ValueError, OverflowError, RuntimeError) as error:
+        sys.exit(f"cannot import '{args.file}': {shown(' '.join(str(error).split()), 300)}")
 
 
 if __name__ == "__main__":

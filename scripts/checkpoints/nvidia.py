@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 from networks.pair import MAX_GROUP, own_clamp
-from torch import Tensor
 
 from . import architecture, safe_pickle, unmodified
 from .checkpoint import Checkpoint, CheckpointError
 from .nvidia_modules import attributes, collect, settings_of
-from .pickle_machine import shown_value
+from .pickle_machine import shown_value, some_of
 from .records import plain
 from .safe_pickle import Module
 
@@ -37,11 +36,11 @@ def read(path: Path) -> Checkpoint:
     unmodified.check(networks, pair, path)
     size = path.stat().st_size
     found = Checkpoint(FORMATS[of_stylegan3], pair, notes=notes)
-    found.g_ema = architecture.take(g_ema, pair, "generator", str(path), size, notes)
-    if "G" in tensors and not same(tensors["G"], g_ema):
-        found.g = architecture.take(tensors["G"], pair, "generator", str(path), size, [])
+    found.g_ema = architecture.take(g_ema, pair, "G_ema", str(path), size, notes)
+    if "G" in tensors and not architecture.same(tensors["G"], g_ema):
+        found.g = architecture.take(tensors["G"], pair, "G", str(path), size, [])
     if d is not None:
-        found.d = architecture.take(d, pair, "discriminator", str(path), size, notes)
+        found.d = architecture.take(d, pair, "D", str(path), size, notes)
     found.options = options(tree, settings)
     if tree.get("augment_pipe") is not None:
         notes.append("the augmentation state (augment_pipe) in the file is not taken over")
@@ -51,19 +50,13 @@ def read(path: Path) -> Checkpoint:
 def find_networks(tree: Any, path: Path) -> dict[str, Module]:
     """G_ema and, where they are there, G and D."""
     if not isinstance(tree, dict) or not isinstance(tree.get("G_ema"), Module):
-        kind = f"a dict with {', '.join(safe_pickle.shown(str(key)) for key in list(tree)[:5]) or 'nothing'}" \
+        kind = f"a dict with {some_of(map(str, tree), 5) or 'nothing'}" \
             if isinstance(tree, dict) else f"a {type(tree).__name__}"
         raise CheckpointError(
             f"cannot import '{path}': it is a pickle of {kind}, expected a dict with the network G_ema; pass a "
             "network-snapshot .pkl"
         )
     return {name: tree[name] for name in ("G_ema", "G", "D") if isinstance(tree.get(name), Module)}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(
-        a[name].shape == b[name].shape and bool((a[name] == b[name]).all()) for name in a
-    )
 
 
 def knows_flat(settings: dict[str, Any]) -> bool:
@@ -91,7 +84,7 @@ def clamp_of(module: Module, settings: dict[str, Any], path: Path) -> tuple[bool
     if not (value is None or number) or any(type(other) is not type(value) or other != value for other in values):
         raise CheckpointError(
             f"cannot import '{path}': conv_clamp is not one positive number or None in all layers of its "
-            f"{module.class_name}; only unmodified networks can be imported"
+            f"{safe_pickle.shown(module.class_name)}; only unmodified networks can be imported"
         )
     return said, None if value is None else float(value)
 

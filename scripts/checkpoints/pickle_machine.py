@@ -5,7 +5,8 @@ called by the file's choice; lengths are compared with the bytes present before 
 import pickletools
 import struct
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Optional
+from itertools import islice
+from typing import Any, Callable, Iterable, Mapping, Optional
 
 MAX_STRING = 16 << 20  # bytes in one string; the source text in an NVIDIA pickle has 0.1 MB
 MAX_MARKS = 1000  # unfinished containers inside one another
@@ -70,9 +71,14 @@ class Buildable:
         raise NotImplementedError
 
 
-def shown(text: str) -> str:
+def shown(text: str, limit: int = 80) -> str:
     """A name out of a file, fit for a terminal."""
-    return ascii(text)[1:-1] if len(text) <= 80 else ascii(text[:80])[1:-1] + "..."
+    return ascii(text)[1:-1] if len(text) <= limit else ascii(text[:limit])[1:-1] + "..."
+
+
+def some_of(names: Iterable[str], count: int = 3) -> str:
+    """The first few of many names."""
+    return ", ".join(shown(name) for name in islice(names, count))
 
 
 def shown_value(value: Any) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import architecture
 from .checkpoint import Checkpoint, CheckpointError
-from .pickle_machine import shown_value
+from .pickle_machine import shown, shown_value, some_of
 from .records import writable
 
 # The names that a network has in files, and what it is to us.
@@ -26,7 +26,7 @@ def read_safetensors(path: Path) -> Checkpoint:
             said = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise CheckpointError(f"cannot read '{path}': it is a damaged safetensors file ({error}); copy or download it "
+        raise CheckpointError(f"cannot read '{path}': it is a damaged safetensors file ({shown(str(error), 200)}); copy or download it "
                               "again") from None
     return assemble(tensors, said, "safetensors", path)
 
@@ -59,13 +59,12 @@ def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tens
     if "g_ema" not in networks and "g" in networks:
         networks["g_ema"] = networks.pop("g")  # the one generator of an export
     if "g_ema" not in networks:
-        if any(name.startswith("b4.out.") for name in tensors):
+        if "d" in networks or any(name.startswith("b4.out.") for name in tensors):
             raise CheckpointError(
                 f"cannot import '{path}': it holds a discriminator alone; pass a file that has its generator too"
             )
-        shown = ", ".join(ascii(name[:60])[1:-1] for name in list(tensors)[:3]) or "none"
         raise CheckpointError(
-            f"cannot import '{path}': no StyleGAN2 weights were found in it (its tensors: {shown}); pass an NVIDIA "
+            f"cannot import '{path}': no StyleGAN2 weights were found in it (its tensors: {some_of(tensors) or 'none'}); pass an NVIDIA "
             ".pkl, a rosinality .pt, or safetensors or a state dict under NVIDIA's names"
         )
     return networks
@@ -148,10 +147,10 @@ def assemble(tensors: Mapping[str, Tensor], said: Mapping[str, Any], title: str,
     pair = architecture.from_tensors(g_ema, d, source, of_g_clamp, None if d is None else of_d_clamp,
                                      4 if d is None else group_size(said, path, notes), hint,
                                      (d_hint[0] or hint[0], d_hint[1] or hint[1]))
-    found = Checkpoint(title, pair, architecture.take(g_ema, pair, "generator", source, size, notes), notes=notes)
-    if "g" in networks:
-        found.g = architecture.take(networks["g"], pair, "generator", source, size, [])
+    found = Checkpoint(title, pair, architecture.take(g_ema, pair, "G_ema", source, size, notes), notes=notes)
+    if "g" in networks and not architecture.same(networks["g"], g_ema):
+        found.g = architecture.take(networks["g"], pair, "G", source, size, [])
     if d is not None:
-        found.d = architecture.take(d, pair, "discriminator", source, size, notes)
+        found.d = architecture.take(d, pair, "D", source, size, notes)
     found.parents = {name: record for name in ("G", "D") if (record := parent(said, name))}
     return found

@@ -11,6 +11,7 @@ from torch import Tensor
 from . import architecture
 from .architecture import FILTER, Tensors
 from .checkpoint import Checkpoint, CheckpointError
+from .pickle_machine import some_of
 from .records import plain
 from .rosinality_names import Entry, above_4, discriminator_table, generator_table
 from .writing import save_torch
@@ -43,14 +44,15 @@ def read(tree: Any, path: Path) -> Checkpoint:
     for name, tensors in generators.items():
         completed = with_noises(with_filters(tensors, pair, "generator"), pair, name, notes)
         completed["mapping.w_avg"] = torch.zeros(pair.w_dim)
-        whole = architecture.take(completed, pair, "generator", str(path), size + filled(pair), notes)
+        role = "G" if name == "g" else "G_ema"
+        whole = architecture.take(completed, pair, role, str(path), size + filled(pair), notes)
         setattr(result, name, whole)
     set_mean([tensors for tensors in (result.g_ema, result.g) if tensors is not None], pair, tree, path, notes)
-    if result.g is not None and result.g_ema is not None and equal(result.g, result.g_ema):
+    if result.g is not None and result.g_ema is not None and architecture.same(result.g, result.g_ema):
         result.g = None
     if d is not None:
         d = with_filters(d, pair, "discriminator")
-        result.d = architecture.take(d, pair, "discriminator", str(path), size, notes)
+        result.d = architecture.take(d, pair, "D", str(path), size, notes)
     return result
 
 
@@ -82,8 +84,7 @@ def renamed(tensors: Tensors, table: Mapping[str, Entry], network_name: str, pat
     missing = [name for name, entry in table.items() if name not in tensors and not may_lack(name, entry)]
     for what, names in (("unknown tensors", unknown), ("missing tensors", missing)):
         if names:
-            shown = ", ".join(ascii(name[:60])[1:-1] for name in names[:3])
-            raise CheckpointError(f"{where} has {len(names)} {what} ({shown}), so it is not StyleGAN2 as rosinality "
+            raise CheckpointError(f"{where} has {len(names)} {what} ({some_of(names)}), so it is not StyleGAN2 as rosinality "
                                   "publishes it; only unmodified networks can be imported")
     lacking = [name for name, entry in table.items() if entry.factor and name not in tensors]
     if lacking:
@@ -128,7 +129,9 @@ def stored_mean(tree: Mapping[str, Any], pair: Architecture, path: Path) -> Opti
     if shape not in ([pair.w_dim], [1, pair.w_dim]):
         raise CheckpointError(f"cannot import '{path}': 'latent_avg' is {shape}, expected [{pair.w_dim}], the mean "
                               "of w")
-    return value.detach().to(torch.float32).reshape(pair.w_dim)
+    mean = value.detach().to(torch.float32).reshape(pair.w_dim)
+    architecture.refuse_infinite({"latent_avg": mean}, "generator", str(path))
+    return mean
 
 
 def estimated_mean(tensors: Tensors, pair: Architecture) -> Tensor:
@@ -169,10 +172,6 @@ def with_filters(tensors: Tensors, pair: Architecture, kind: str) -> dict[str, T
 def filled(pair: Architecture) -> int:
     """Bytes of noise that a file may lack: its size cannot be expected to cover them."""
     return 4 * sum(2 * r * r for r in (4, *above_4(pair.img_resolution)))
-
-
-def equal(a: Tensors, b: Tensors) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def options(tree: Mapping[str, Any]) -> dict[str, Any]:

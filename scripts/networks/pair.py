@@ -75,7 +75,8 @@ class Architecture:
             raise ValueError(f"image channels must be 1 or 3, not {self.img_channels}")
         for name, known in (("g_architecture", G_ARCHITECTURES), ("d_architecture", D_ARCHITECTURES)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not "
+                                 f"{ascii(getattr(self, name))[1:-1][:80]}")
         for name in ("z_dim", "w_dim", "mapping_layers", "d_mapping_layers", "channel_max", "mbstd_group_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -132,7 +133,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     try:
         module.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
-        raise ValueError(f"weights of '{source}' do not fit: {' '.join(str(error).split())}") from None
+        raise ValueError(f"weights of '{source}' do not fit: {ascii(' '.join(str(error).split()))[1:-1][:300]}") from None
 
 
 def save(module: nn.Module, path: Path) -> None:

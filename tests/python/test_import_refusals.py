@@ -39,7 +39,12 @@ def change(g=None, d=None, kwargs=None, attributes=None, content=None):
             change(g={"synthesis.b8.conv1.bias": torch.ones(3)}),
             r"another shape \(synthesis.b8.conv1.bias \[3\] for \[10\]\)",
         ),
-        (change(g={"synthesis.b8.conv1.bias": torch.ones(10, dtype=torch.int64)}), "another shape"),
+        (change(g={"synthesis.b8.conv1.bias": torch.ones(10, dtype=torch.int64)}),
+         r"1 tensors that are not floating point \(synthesis.b8.conv1.bias int64\)"),
+        (
+            change(g={"synthesis.b8.conv1.noise_const": torch.ones(8, 8, dtype=torch.int32)}),
+            r"not floating point \(synthesis.b8.conv1.noise_const int32\)",
+        ),
         (change(g={"synthesis.b8.conv0.resample_filter": torch.ones(3, 3)}), "another shape"),
         (change(g={"synthesis.b4.const": None}), "missing tensors"),
         (change(g={"mapping.fc0.weight": None}), "'mapping.fc0.weight' is missing"),
