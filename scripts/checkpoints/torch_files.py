@@ -16,7 +16,7 @@ from .pickle_machine import Allowed, Budget, Global, Machine, Refused, shown
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 LEGACY_START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."  # the first pickle of the older stream
-MAX_DIRECTORY = 16 << 20  # bytes of a zip's list of entries: room for 200,000 tensors
+MAX_DIRECTORY = 4 << 20  # bytes of a zip's list of entries: room for 50,000 tensors
 MAX_DIMENSIONS = 8
 
 DTYPES = {"torch.FloatStorage": torch.float32, "torch.HalfStorage": torch.float16, "torch.DoubleStorage": torch.float64,
