@@ -8,7 +8,7 @@ from networks.pair import MAX_GROUP, own_clamp
 
 from . import architecture, safe_pickle, unmodified
 from .checkpoint import Checkpoint, CheckpointError
-from .nvidia_modules import attributes, collect, settings_of
+from .nvidia_modules import attributes, collect, first_twice, frozen_layers, settings_of
 from .pickle_machine import shown_value, some_of
 from .records import plain
 from .safe_pickle import Module
@@ -22,6 +22,7 @@ def read(path: Path) -> Checkpoint:
     """The checkpoint in `path`."""
     tree = safe_pickle.load_pickle(path)
     networks = find_networks(tree, path)
+    refuse_ambiguous(networks, path)
     tensors = {name: collect(module) for name, module in networks.items()}
     g_ema, d = tensors["G_ema"], tensors.get("D")
     architecture.refuse_stylegan3(g_ema, str(path))
@@ -41,6 +42,10 @@ def read(path: Path) -> Checkpoint:
         found.g = architecture.take(tensors["G"], pair, "G", str(path), size, [])
     if d is not None:
         found.d = architecture.take(d, pair, "D", str(path), size, notes)
+        frozen = frozen_layers(networks["D"])
+        if frozen:
+            notes.append(f"{len(frozen)} layers of the discriminator were frozen in its training (FreezeD: "
+                         f"{some_of(frozen)}{', ...' if len(frozen) > 3 else ''}): they can be trained here")
     found.options = options(tree, settings)
     if tree.get("augment_pipe") is not None:
         notes.append("the augmentation state (augment_pipe) in the file is not taken over")
@@ -57,6 +62,15 @@ def find_networks(tree: Any, path: Path) -> dict[str, Module]:
             "network-snapshot .pkl"
         )
     return {name: tree[name] for name in ("G_ema", "G", "D") if isinstance(tree.get(name), Module)}
+
+
+def refuse_ambiguous(networks: dict[str, Module], path: Path) -> None:
+    """Refuses a network in which a name means two tensors."""
+    for network, module in networks.items():
+        name = first_twice(module)
+        if name is not None:
+            raise CheckpointError(f"cannot import '{path}': its {network} has two tensors with the name "
+                                  f"'{safe_pickle.shown(name)}'; only unmodified networks can be imported")
 
 
 def knows_flat(settings: dict[str, Any]) -> bool:

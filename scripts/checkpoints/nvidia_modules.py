@@ -1,6 +1,6 @@
 """Walks the networks of an NVIDIA pickle: their parts, tensors and attributes."""
 
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 from torch import Tensor
 
@@ -20,10 +20,31 @@ def named(module: Module, part: str) -> list[tuple[str, Any]]:
     return [(name, item) for name, item in items.items() if isinstance(name, str)] if isinstance(items, dict) else []
 
 
-def collect(module: Module) -> dict[str, Tensor]:
+def tensors_of(module: Module, groups: tuple[str, ...] = ("_parameters", "_buffers")) -> Iterator[tuple[str, Tensor]]:
     """Parameters and buffers alike: a discriminator trained with FreezeD has some of its weights as buffers."""
-    return {prefix + name: value for prefix, part in submodules(module) for group in ("_parameters", "_buffers")
-            for name, value in named(part, group) if isinstance(value, Tensor)}
+    for prefix, part in submodules(module):
+        for group in groups:
+            yield from ((prefix + name, value) for name, value in named(part, group) if isinstance(value, Tensor))
+
+
+def collect(module: Module) -> dict[str, Tensor]:
+    return dict(tensors_of(module))
+
+
+def first_twice(module: Module) -> Optional[str]:
+    """The first name that two tensors have: as parameter and buffer, or because a part's own name has a dot."""
+    seen: set[str] = set()
+    for name, _ in tensors_of(module):
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def frozen_layers(module: Module) -> list[str]:
+    """The layers whose trained tensors are buffers, as FreezeD keeps them."""
+    names = (name.rpartition(".") for name, _ in tensors_of(module, ("_buffers",)))
+    return list(dict.fromkeys(layer for layer, _, last in names if last in ("weight", "bias")))
 
 
 def attributes(module: Module, name: str) -> list[Any]:

@@ -321,6 +321,23 @@ def test_a_discriminator_with_frozen_layers_is_whole(tmp_path):
     assert "weight" in content["D"].state["_modules"]["b16"].state["_modules"]["conv0"].state["_buffers"]
     found = detect.read(file_of(tmp_path / "file.pkl", pair, g, None, **content))
     assert_equal(found.d, d)
+    assert found.notes == ["3 layers of the discriminator were frozen in its training (FreezeD: b16.fromrgb, b16.conv0, "
+                           "b16.conv1): they can be trained here"]
+
+
+@pytest.mark.parametrize("make", [
+    lambda part, value: part.state["_buffers"].update(weight=value),
+    lambda part, value: part.state["_modules"].update({"affine.x\x1b": Network("Part", {"_buffers": {"a": value}}),
+                                                       "affine": Network("Part", {"_buffers": {"x\x1b.a": value}})}),
+], ids=["parameter and buffer", "dots"])
+def test_a_name_that_means_two_tensors_is_refused(tmp_path, make):
+    pair = sizes()
+    g, d = weights(pair)
+    file = network(g, "Generator", kwargs_of(pair)[0])
+    make(file.state["_modules"]["synthesis"].state["_modules"]["b8"].state["_modules"]["conv0"], torch.ones(10, 10, 3, 3))
+    with pytest.raises(CheckpointError, match=r"its G_ema has two tensors with the name 'synthesis.b8.conv0.(weight|affine"
+                                              r".x\\x1b.a)'; only unmodified"):
+        detect.read(file_of(tmp_path / "file.pkl", pair, g, d, G_ema=file))
 
 
 def test_a_generator_alone_is_imported(tmp_path):
