@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from checkpoints import onnx_export, rosinality, torchscript  # noqa: E402
 from checkpoints.checkpoint import Checkpoint, CheckpointError, of_system  # noqa: E402
-from checkpoints.pickle_machine import shown  # noqa: E402
 from checkpoints.records import as_json, writable  # noqa: E402
 from checkpoints.torchscript import Network  # noqa: E402
+from checkpoints.wording import shown  # noqa: E402
 from checkpoints.writing import save_torch  # noqa: E402
 from networks.pair import fill  # noqa: E402
 from whole_files import replace_atomically, sha256_of  # noqa: E402

@@ -19,9 +19,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from checkpoints import detect  # noqa: E402
 from checkpoints.checkpoint import Checkpoint, CheckpointError, of_system, require_file  # noqa: E402
-from checkpoints.pickle_machine import shown  # noqa: E402
 from checkpoints.records import as_json, writable  # noqa: E402
 from checkpoints.resolution import transfer  # noqa: E402
+from checkpoints.wording import shown  # noqa: E402
 from networks.pair import fill, save  # noqa: E402
 from whole_files import sha256_of  # noqa: E402
 

@@ -10,7 +10,7 @@ from networks.pair import MAX_CHANNELS, Architecture
 from torch import Tensor, nn
 
 from .checkpoint import CheckpointError
-from .pickle_machine import some_of
+from .wording import some_of
 
 Tensors = Mapping[str, Tensor]
 STYLEGAN3 = re.compile(r"(^|\.)synthesis\.(input\.|L\d+_)|(^|\.)magnitude_ema$")

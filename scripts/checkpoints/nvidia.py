@@ -9,9 +9,9 @@ from networks.pair import MAX_GROUP, own_clamp
 from . import architecture, safe_pickle, unmodified
 from .checkpoint import Checkpoint, CheckpointError
 from .nvidia_modules import attributes, collect, first_twice, frozen_layers, settings_of
-from .pickle_machine import shown_value, some_of
 from .records import plain
 from .safe_pickle import Module
+from .wording import shown, shown_value, some_of
 
 FORMATS = ("NVIDIA pickle, stylegan2-ada-pytorch", "NVIDIA pickle, stylegan2 of the stylegan3 repository")
 LARGEST_CLAMP = 1e30  # beyond any activation; a float32 holds it
@@ -70,7 +70,7 @@ def refuse_ambiguous(networks: dict[str, Module], path: Path) -> None:
         name = first_twice(module)
         if name is not None:
             raise CheckpointError(f"cannot import '{path}': its {network} has two tensors with the name "
-                                  f"'{safe_pickle.shown(name)}'; only unmodified networks can be imported")
+                                  f"'{shown(name)}'; only unmodified networks can be imported")
 
 
 def knows_flat(settings: dict[str, Any]) -> bool:
@@ -98,7 +98,7 @@ def clamp_of(module: Module, settings: dict[str, Any], path: Path) -> tuple[bool
     if not (value is None or number) or any(type(other) is not type(value) or other != value for other in values):
         raise CheckpointError(
             f"cannot import '{path}': conv_clamp is not one positive number or None in all layers of its "
-            f"{safe_pickle.shown(module.class_name)}; only unmodified networks can be imported"
+            f"{shown(module.class_name)}; only unmodified networks can be imported"
         )
     return said, None if value is None else float(value)
 

@@ -5,8 +5,9 @@ called by the file's choice; lengths are compared with the bytes present before 
 import pickletools
 import struct
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Callable, Iterable, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
+
+from .wording import shown
 
 MAX_STRING = 16 << 20  # bytes in one string; the source text in an NVIDIA pickle has 0.1 MB
 MAX_MARKS = 1000  # unfinished containers inside one another
@@ -70,23 +71,6 @@ class Buildable:
 
     def build(self, state: Any) -> None:
         raise NotImplementedError
-
-
-def shown(text: str, limit: int = 80) -> str:
-    """A name out of a file, fit for a terminal."""
-    return ascii(text)[1:-1] if len(text) <= limit else ascii(text[:limit])[1:-1] + "..."
-
-
-def some_of(names: Iterable[str], count: int = 3) -> str:
-    """The first few of many names."""
-    return ", ".join(shown(name) for name in islice(names, count))
-
-
-def shown_value(value: Any) -> str:
-    """A value out of a file, fit for one line."""
-    if isinstance(value, str):
-        return f"'{shown(value)}'"
-    return shown(str(value)) if value is None or isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
 
 
 class Machine:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from . import architecture
 from .checkpoint import Checkpoint, CheckpointError
-from .pickle_machine import shown, shown_value, some_of
 from .records import writable
+from .wording import shown, shown_value, some_of
 
 # The names that a network has in files, and what it is to us.
 ROLES = {"G_ema": "g_ema", "g_ema": "g_ema", "G": "g", "D": "d"}
@@ -26,8 +26,8 @@ def read_safetensors(path: Path) -> Checkpoint:
             said = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise CheckpointError(f"cannot read '{path}': it is a damaged safetensors file ({shown(str(error), 200)}); copy or download it "
-                              "again") from None
+        raise CheckpointError(f"cannot read '{path}': it is a damaged safetensors file ({shown(str(error), 200)}); "
+                              "copy or download it again") from None
     return assemble(tensors, said, "safetensors", path)
 
 
@@ -64,8 +64,9 @@ def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tens
                 f"cannot import '{path}': it holds a discriminator alone; pass a file that has its generator too"
             )
         raise CheckpointError(
-            f"cannot import '{path}': no StyleGAN2 weights were found in it (its tensors: {some_of(tensors) or 'none'}); pass an NVIDIA "
-            ".pkl, a rosinality .pt, or safetensors or a state dict under NVIDIA's names"
+            f"cannot import '{path}': no StyleGAN2 weights were found in it (its tensors: "
+            f"{some_of(tensors) or 'none'}); pass an NVIDIA .pkl, a rosinality .pt, or safetensors or a "
+            "state dict under NVIDIA's names"
         )
     return networks
 

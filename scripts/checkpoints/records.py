@@ -4,7 +4,7 @@ import json
 from math import isfinite
 from typing import Any
 
-from .pickle_machine import shown
+from .wording import shown
 
 LARGEST = 1 << 63  # readers in other languages keep integers in 64 bits
 

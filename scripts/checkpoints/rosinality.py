@@ -11,9 +11,9 @@ from torch import Tensor
 from . import architecture
 from .architecture import FILTER, Tensors
 from .checkpoint import Checkpoint, CheckpointError
-from .pickle_machine import some_of
 from .records import plain
 from .rosinality_names import Entry, above_4, discriminator_table, generator_table
+from .wording import some_of
 from .writing import save_torch
 
 FORMAT = "rosinality"
@@ -84,8 +84,8 @@ def renamed(tensors: Tensors, table: Mapping[str, Entry], network_name: str, pat
     missing = [name for name, entry in table.items() if name not in tensors and not may_lack(name, entry)]
     for what, names in (("unknown tensors", unknown), ("missing tensors", missing)):
         if names:
-            raise CheckpointError(f"{where} has {len(names)} {what} ({some_of(names)}), so it is not StyleGAN2 as rosinality "
-                                  "publishes it; only unmodified networks can be imported")
+            raise CheckpointError(f"{where} has {len(names)} {what} ({some_of(names)}), so it is not StyleGAN2 as "
+                                  "rosinality publishes it; only unmodified networks can be imported")
     lacking = [name for name, entry in table.items() if entry.factor and name not in tensors]
     if lacking:
         notes.append(f"'{network_name}' lacks {len(lacking)} blur kernels: the usual [1, 3, 3, 1] is filled in")

@@ -12,7 +12,8 @@ from typing import Any, Callable, Mapping
 import torch
 from torch import Tensor
 
-from .pickle_machine import Allowed, Budget, Global, Machine, Refused, shown
+from .pickle_machine import Allowed, Budget, Global, Machine, Refused
+from .wording import shown
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 LEGACY_START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."  # the first pickle of the older stream
@@ -177,7 +178,8 @@ def read_zip(path: Path, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
     except Refused:
         raise
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, OverflowError, struct.error) as error:
-        raise Refused(f"it is a damaged zip file ({shown(' '.join(str(error).split()), 200)}); copy or download it again") from None
+        said = shown(" ".join(str(error).split()), 200)
+        raise Refused(f"it is a damaged zip file ({said}); copy or download it again") from None
 
 
 def read_archive(archive: zipfile.ZipFile, size: int, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:

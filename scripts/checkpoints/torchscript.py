@@ -11,7 +11,7 @@ from torch import Tensor
 from whole_files import sha256_of
 
 from .checkpoint import Checkpoint, CheckpointError, require_file
-from .pickle_machine import shown
+from .wording import shown
 
 SNAPSHOT = re.compile(r"network-snapshot-(\d{6,})\.(?:G_ema\.pt|G\.pt|D\.pt|json)")
 AGREEING = ("img_resolution", "img_channels", "c_dim")  # what both networks of a pair say
@@ -39,8 +39,8 @@ def of_snapshot(path: Path, wanted: Sequence[str] = ("G_ema", "G", "D")) -> dict
         found = sha256_of(networks[name])
         if found != sha256:
             raise CheckpointError(f"cannot export '{networks[name]}': its sha256 is {found}, '{manifest.name}' expects "
-                                  f"{shown(sha256)}; it is damaged or was replaced; take another snapshot or a copy of this "
-                                  "one")
+                                  f"{shown(sha256)}; it is damaged or was replaced; take another snapshot or a copy of "
+                                  "this one")
     return networks
 
 
@@ -104,14 +104,15 @@ def read(paths: dict[str, Path]) -> tuple[Checkpoint, dict[str, Network]]:
         sizes = AGREEING if name == "D" else [size for size in first.said if size != "contract"]
         for size in sizes:
             if other.said.get(size) != first.said.get(size):
-                raise CheckpointError(f"cannot export '{first.path}' with '{other.path}': {size} is "
+                raise CheckpointError(f"cannot export '{first.path}' with '{other.path}': {shown(size)} is "
                                       f"{shown(str(first.said.get(size)))} in the first and "
-                                      f"{shown(str(other.said.get(size)))} in the second; pass networks that belong together")
+                                      f"{shown(str(other.said.get(size)))} in the second; pass networks that belong "
+                                      "together")
     try:
         pair = Architecture.described(first.said, None if d is None else d.said)
     except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"cannot export '{first.path}': {shown(str(error), 200)}; only networks of the contract in "
-                              "weights/README.md with all sizes of StyleGAN2 can be exported") from None
+        raise CheckpointError(f"cannot export '{first.path}': {shown(str(error), 200)}; only networks of the contract "
+                              "in weights/README.md with all sizes of StyleGAN2 can be exported") from None
     result = Checkpoint("TorchScript", pair)
     for name, network in networks.items():
         tensors = network.tensors()

@@ -1,9 +1,9 @@
-"""Whether the layers of a pickled network compute what ours do. Shapes do not show gains, activations and the like; what
-a pickle says of them has to be what a published StyleGAN2 has, or other pictures would come out without a word."""
+"""Whether the layers of a pickled network compute what ours do. Shapes do not show gains, activations and the like;
+what a pickle says of them has to be what a published StyleGAN2 has, or other pictures would come out without a word."""
 
 from math import isclose, isfinite, sqrt
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 import torch
 from networks.discriminator import LabelMapping
@@ -14,8 +14,8 @@ from torch import nn
 
 from .checkpoint import CheckpointError
 from .nvidia_modules import collect, named, settings_of, submodules
-from .pickle_machine import shown, shown_value
 from .safe_pickle import Module
+from .wording import shown, shown_value
 
 MAPPING_RATE = 0.01  # lr_multiplier of the layers of both mapping networks
 RELATIVE = 1e-6  # gains are stored in double precision, some programs round them to single
@@ -31,8 +31,8 @@ def check(networks: dict[str, Module], pair: Architecture, path: Path) -> None:
         layers = dict(ours.named_modules())
         unknown = unknown_part(module, layers)
         if unknown is not None:
-            raise CheckpointError(f"cannot import '{path}': its {name} has a part '{shown(unknown)}', which no published "
-                                  "StyleGAN2 has; only unmodified networks can be imported")
+            raise CheckpointError(f"cannot import '{path}': its {name} has a part '{shown(unknown)}', which no "
+                                  "published StyleGAN2 has; only unmodified networks can be imported")
         for where, attribute, found, wanted in differences(module, layers, kind):
             raise CheckpointError(
                 f"cannot import '{path}': {attribute} in its {name}{shown(where)} is {shown_value(found)}, expected "
@@ -40,7 +40,7 @@ def check(networks: dict[str, Module], pair: Architecture, path: Path) -> None:
             )
 
 
-def unknown_part(module: Module, layers: dict[str, nn.Module]) -> "str | None":
+def unknown_part(module: Module, layers: dict[str, nn.Module]) -> Optional[str]:
     """A part without tensors that ours do not have; those with tensors are named by their tensors elsewhere."""
     for prefix, part in submodules(module):
         name = prefix.removesuffix(".")
@@ -51,7 +51,7 @@ def unknown_part(module: Module, layers: dict[str, nn.Module]) -> "str | None":
 
 def differences(module: Module, layers: dict[str, nn.Module], kind: str) -> Iterator[tuple[str, str, Any, Any]]:
     """Where, which attribute, what it is, and what is expected."""
-    usual = {"architecture": kind, "activation": "lrelu", "lr_multiplier": MAPPING_RATE}
+    usual = usual_settings(module, layers, kind)
     for attribute, found in settings(settings_of(module)):
         if attribute in usual and not agree(found, usual[attribute]):
             yield " (_init_kwargs)", attribute, found, usual[attribute]
@@ -63,6 +63,16 @@ def differences(module: Module, layers: dict[str, nn.Module], kind: str) -> Iter
         for attribute, value in wanted.items():
             if attribute in part.state and not agree(part.state[attribute], value):
                 yield f".{prefix}".removesuffix("."), attribute, part.state[attribute], value
+
+
+def usual_settings(module: Module, layers: dict[str, nn.Module], kind: str) -> dict[str, Any]:
+    """What the settings have to say where the layers do not say it themselves. Converted files also have settings of a
+    mapping network that is not there."""
+    by_layers = {name for _, part in submodules(module) for name in part.state}
+    usual: dict[str, Any] = {"architecture": kind, "activation": "lrelu", "lr_multiplier": MAPPING_RATE}
+    if "mapping.fc0" not in layers or by_layers & {"weight_gain", "bias_gain"}:
+        del usual["lr_multiplier"]
+    return {name: value for name, value in usual.items() if name not in by_layers}
 
 
 def settings(group: dict[str, Any]) -> Iterator[tuple[str, Any]]:

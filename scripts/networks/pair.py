@@ -133,7 +133,8 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     try:
         module.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
-        raise ValueError(f"weights of '{source}' do not fit: {ascii(' '.join(str(error).split()))[1:-1][:300]}") from None
+        said = ascii(" ".join(str(error).split()))[1:-1][:300]  # names out of a file, and all of them
+        raise ValueError(f"weights of '{source}' do not fit: {said}") from None
 
 
 def save(module: nn.Module, path: Path) -> None:

@@ -236,8 +236,8 @@ def test_what_is_no_checkpoint_is_named(tmp_path, name, said):
       for value, said in (("high", "'high'"), (True, "True"), (float("nan"), "nan"), ([4.0], "a list"))),
     *(({"G_ema": weights()[0], "D": weights()[1], "architecture": {"mbstd_group_size": value}},
        f"its mbstd_group_size is {said}, expected 1 to 65536")
-      for value, said in ((0, "0"), ("None", "'None'"), (None, "None"), (True, "True"), (4.7, "4.7"), ("x\x1b", r"'x\\x1b'"),
-                          (10 ** 300, "10000.*"))),
+      for value, said in ((0, "0"), ("None", "'None'"), (None, "None"), (True, "True"), (4.7, "4.7"),
+                          ("x\x1b", r"'x\\x1b'"), (10 ** 300, "10000.*"))),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_a_torch_file_of_something_else_is_named(tmp_path, tree, said):
     torch.save(tree, tmp_path / "file.pt")

@@ -96,7 +96,8 @@ def test_equal_generators_in_a_state_dict_are_one(tmp_path):
 
 
 def test_a_discriminator_alone_is_named_whatever_it_holds(tmp_path):
-    refused(torch_file(tmp_path / "a.pt", {"D": {"b16.fromrgb.weight": torch.ones(1)}}), "it holds a discriminator alone")
+    content = {"D": {"b16.fromrgb.weight": torch.ones(1)}}
+    refused(torch_file(tmp_path / "a.pt", content), "it holds a discriminator alone; pass a file that has its generator")
 
 
 def test_what_is_missing_in_the_raw_generator_is_said_of_it(tmp_path):

@@ -197,7 +197,9 @@ def test_the_architecture_is_that_of_the_file(tmp_path, changes):
     g, d = weights(pair)
     kwargs = kwargs_of(pair)
     kwargs[1].update(
-        conv_clamp=pair.clamp_of_d, channel_base=pair.d_channel_base or pair.channel_base, channel_max=pair.d_channel_max or pair.channel_max
+        conv_clamp=pair.clamp_of_d,
+        channel_base=pair.d_channel_base or pair.channel_base,
+        channel_max=pair.d_channel_max or pair.channel_max,
     )
     found = detect.read(file_of(tmp_path / "file.pkl", pair, g, d, kwargs=kwargs))
     assert asdict(found.architecture) == asdict(pair)
@@ -334,9 +336,10 @@ def test_a_name_that_means_two_tensors_is_refused(tmp_path, make):
     pair = sizes()
     g, d = weights(pair)
     file = network(g, "Generator", kwargs_of(pair)[0])
-    make(file.state["_modules"]["synthesis"].state["_modules"]["b8"].state["_modules"]["conv0"], torch.ones(10, 10, 3, 3))
-    with pytest.raises(CheckpointError, match=r"its G_ema has two tensors with the name 'synthesis.b8.conv0.(weight|affine"
-                                              r".x\\x1b.a)'; only unmodified"):
+    layer = file.state["_modules"]["synthesis"].state["_modules"]["b8"].state["_modules"]["conv0"]
+    make(layer, torch.ones(10, 10, 3, 3))
+    said = r"its G_ema has two tensors with the name 'synthesis.b8.conv0.(weight|affine.x\\x1b.a)'; only unmodified"
+    with pytest.raises(CheckpointError, match=said):
         detect.read(file_of(tmp_path / "file.pkl", pair, g, d, G_ema=file))
 
 

@@ -90,8 +90,8 @@ def test_a_rule_that_the_old_blocks_show_only_in_part_is_said():
     old.architecture = from_tensors(old.g_ema, old.d, "file")
     assert old.architecture.channel_base == 32 * 9
     note = next(note for note in transfer(old, 64).notes if "generator: the new blocks" in note)
-    assert note.endswith("have 4 channels at 64x64 (channel_base 288, channel_max 9); the old ones, all of 9, would fit a "
-                         "larger channel_base too, with wider new blocks")
+    assert note.endswith("have 4 channels at 64x64 (channel_base 288, channel_max 9); the old ones, all of 9, would fit "
+                         "a larger channel_base too, with wider new blocks")
 
 
 def test_a_larger_network_can_be_trained_from_there():
