@@ -13,10 +13,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Callable, Optional
 
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from checkpoints import onnx_export, rosinality, torchscript  # noqa: E402
-from checkpoints.checkpoint import Checkpoint, CheckpointError  # noqa: E402
+from checkpoints.checkpoint import Checkpoint, CheckpointError, of_system  # noqa: E402
+from checkpoints.records import as_json, writable  # noqa: E402
 from checkpoints.torchscript import Network  # noqa: E402
+from checkpoints.wording import shown  # noqa: E402
 from checkpoints.writing import save_torch  # noqa: E402
 from networks.pair import fill  # noqa: E402
 from whole_files import replace_atomically, sha256_of  # noqa: E402
@@ -38,21 +43,19 @@ def to_state_dict(checkpoint: Checkpoint, networks: Networks, out: Path) -> list
 
 def to_safetensors(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
     """`G.*` and `D.*` with sizes and provenance in the metadata, as `rootgan export` does; beside it a JSON file."""
-    from safetensors.torch import save_file
-
     tensors, metadata = {}, {"format": "rootgan"}
     for prefix, name, values in (("G", "G_ema", checkpoint.g_ema), ("D", "D", checkpoint.d)):
         if values is not None:
             said = networks[name].said
             tensors.update({f"{prefix}.{key}": value for key, value in values.items()})
             sizes = {key: str(value) for key, value in said.items() if key not in ("kind", "contract")}
-            metadata = {**sizes, **metadata, f"{prefix}.description": json.dumps(said),
+            metadata = {**sizes, **metadata, f"{prefix}.description": as_json(writable(said)),
                         f"{prefix}.provenance": networks[name].provenance()}
     record = out.with_suffix(".json")
     replace_atomically(out, lambda scratch: save_file(tensors, scratch, metadata=metadata))
     described = {"file": out.name, "sha256": sha256_of(out), "bytes": out.stat().st_size,
                  "metadata": metadata}
-    replace_atomically(record, lambda scratch: scratch.write_text(json.dumps(described, indent=2) + "\n"))
+    replace_atomically(record, lambda scratch: scratch.write_text(as_json(writable(described), indent=2) + "\n"))
     remarks = [f"'{record}' says its sizes, origin and sha256"]
     return remarks + (["G is not in it: 'G.*' are those of the averaged generator"] if checkpoint.g is not None else [])
 
@@ -67,10 +70,11 @@ def to_onnx(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
     fill(generator, checkpoint.g_ema or {}, source)
     out.mkdir(parents=True, exist_ok=True)
     remarks = onnx_export.write(generator, networks["G_ema"].module, out, source)
-    left_out = [name for name in networks if name != "G_ema"]
-    return remarks + [f"{name} is not in it: ONNX files are for making pictures" for name in left_out]
+    return [*remarks, "only the averaged generator is in it: ONNX files are for making pictures"]
 
 
+RECORD_KEYS = {"file", "sha256", "bytes", "metadata"}  # of the JSON file beside safetensors
+NEEDED = {"onnx": ("G_ema",)}  # of a snapshot; the other formats take all of it
 FORMATS: dict[str, Callable[[Checkpoint, Networks, Path], list[str]]] = {
     "rosinality": to_rosinality, "state-dict": to_state_dict, "safetensors": to_safetensors, "onnx": to_onnx}
 
@@ -82,6 +86,31 @@ def outputs(kind: str, out: Path) -> list[Path]:
     return [out, out.with_suffix(".json")] if kind == "safetensors" else [out]
 
 
+def check_outputs(files: list[Path], inputs: list[Path], force: bool) -> None:
+    """Refuses to replace what is there without --force; and, even with it, an input, or a JSON file that does not
+    belong to an export."""
+    for path in files:
+        if not path.exists():
+            continue
+        if not force:
+            raise CheckpointError(f"cannot export to '{path}': it is there already; pass another --out, or --force to "
+                                  "replace it")
+        if any(path.samefile(other) for other in inputs if other.exists()):
+            raise CheckpointError(f"cannot export to '{path}': it is one of the files to export; pass another --out")
+        if path.suffix == ".json" and not (path.is_file() and is_record(path)):
+            raise CheckpointError(f"cannot export to '{path}': it is no record of an export, and would be lost; pass "
+                                  "another --out")
+
+
+def is_record(path: Path) -> bool:
+    """Whether a JSON file is one that `to_safetensors` wrote."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and set(found) == RECORD_KEYS
+
+
 def sources(args: argparse.Namespace) -> dict[str, Path]:
     """The network files that the arguments mean."""
     given: dict[str, Optional[Path]] = {"G_ema": args.generator, "G": args.generator_raw, "D": args.discriminator}
@@ -90,7 +119,7 @@ def sources(args: argparse.Namespace) -> dict[str, Path]:
         if present:
             raise CheckpointError("cannot export: --from brings its own networks; pass it without --generator, "
                                   "--generator-raw and --discriminator")
-        return torchscript.of_snapshot(args.source)
+        return torchscript.of_snapshot(args.source, NEEDED.get(args.format, tuple(torchscript.KINDS)))
     if "G_ema" not in present:
         raise CheckpointError("cannot export: no generator is given; pass --from RUN_OR_SNAPSHOT or --generator FILE")
     return present
@@ -98,16 +127,15 @@ def sources(args: argparse.Namespace) -> dict[str, Path]:
 
 def export(args: argparse.Namespace) -> None:
     files = outputs(args.format, args.out)
-    for path in files:
-        if path.exists() and not args.force:
-            raise CheckpointError(f"cannot export to '{path}': it is there already; pass another --out, or --force to "
-                                  "replace it")
     if args.format == "safetensors" and args.out.suffix == ".json":
         raise CheckpointError(f"cannot export to '{args.out}': a JSON file of that name goes beside the weights; pass "
                               "--out NAME.safetensors")
     if args.format != "onnx" and args.out.is_dir():
         raise CheckpointError(f"cannot export to '{args.out}': it is a folder; pass the name of a file")
-    checkpoint, networks = torchscript.read(sources(args))
+    given = sources(args)
+    check_outputs(files, [*given.values(), *([] if args.source is None else [torchscript.find_manifest(args.source)])],
+                  args.force)
+    checkpoint, networks = torchscript.read(given)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     remarks = FORMATS[args.format](checkpoint, networks, args.out)
     for path in files:
@@ -129,8 +157,14 @@ def main() -> None:
     args = parser.parse_args()
     try:
         export(args)
-    except (OSError, ValueError) as error:
+    except CheckpointError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"cannot export to '{args.out}': {of_system(error)}; check the rights and the free space there, or "
+                 "pass another --out")
+    except (ValueError, RuntimeError, SafetensorError) as error:
+        sys.exit(f"cannot export to '{args.out}': {shown(' '.join(str(error).split()), 300)}; check the networks and "
+                 "the free space there")
 
 
 if __name__ == "__main__":

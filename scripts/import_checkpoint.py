@@ -6,7 +6,6 @@ safetensors and state dicts under NVIDIA's names. Nothing in the file is execute
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -19,8 +18,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from checkpoints import detect  # noqa: E402
-from checkpoints.checkpoint import Checkpoint, CheckpointError  # noqa: E402
+from checkpoints.checkpoint import Checkpoint, CheckpointError, of_system, require_file  # noqa: E402
+from checkpoints.records import as_json, writable  # noqa: E402
 from checkpoints.resolution import transfer  # noqa: E402
+from checkpoints.wording import shown  # noqa: E402
 from networks.pair import fill, save  # noqa: E402
 from whole_files import sha256_of  # noqa: E402
 
@@ -29,7 +30,7 @@ GENERATOR, DISCRIMINATOR, RAW, RECORD = "generator.pt", "discriminator.pt", "gen
 
 def describe(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     """The provenance record. It holds no path."""
-    record = {"source": path.name, "source_sha256": sha256_of(path), "format": checkpoint.format,
+    record = {"source": writable(path.name), "source_sha256": sha256_of(path), "format": checkpoint.format,
               "architecture": asdict(checkpoint.architecture), "options": checkpoint.options, "notes": checkpoint.notes}
     return {**record, "parents": checkpoint.parents} if checkpoint.parents else record
 
@@ -66,11 +67,11 @@ def write(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkp
             pair = checkpoint.architecture
             module = pair.generator() if kind == "generator" else pair.discriminator()
             fill(module, tensors, str(source))
-            module.set_provenance(json.dumps(record))
+            module.set_provenance(as_json(record))
             save(module, scratch / name)
             counts[name] = sum(p.numel() for p in module.parameters())
         with open(scratch / RECORD, "w") as file:
-            file.write(json.dumps(record, indent=2) + "\n")
+            file.write(as_json(record, indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())
         outdir.mkdir(exist_ok=True)
@@ -85,14 +86,19 @@ def write(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkp
 
 
 def import_checkpoint(path: Path, outdir: Path, resolution: Optional[int] = None, force: bool = False) -> None:
+    if outdir.exists() and not outdir.is_dir():
+        raise CheckpointError(f"cannot import into '{outdir}': it is no folder; pass another --outdir")
     present = [name for name in (GENERATOR, DISCRIMINATOR, RAW, RECORD) if (outdir / name).exists()]
     if present and not force:
         raise CheckpointError(
             f"cannot import into '{outdir}': it has {' and '.join(present)} already; pass another --outdir, or --force "
             "to replace an earlier import"
         )
-    if not path.is_file():
-        raise CheckpointError(f"cannot import '{path}': there is no such file; pass a checkpoint")
+    require_file(path, "import", "a checkpoint")
+    for name in present:
+        if (outdir / name).samefile(path):
+            raise CheckpointError(f"cannot import '{path}': '{outdir / name}', which would be replaced, is the same "
+                                  "file; pass another --outdir")
     checkpoint = detect.read(path)
     if resolution is not None:
         checkpoint = transfer(checkpoint, resolution)
@@ -126,8 +132,13 @@ def main() -> None:
     args = parser.parse_args()
     try:
         import_checkpoint(args.file, args.outdir, args.resolution, args.force)
-    except (OSError, ValueError, OverflowError, RuntimeError) as error:
-        sys.exit(str(error) if isinstance(error, CheckpointError) else f"cannot import '{args.file}': {error}")
+    except CheckpointError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"cannot import '{args.file}' into '{args.outdir}': {of_system(error)}; check the rights to both and "
+                 "the free space, or pass another --outdir")
+    except (ValueError, OverflowError, RuntimeError) as error:
+        sys.exit(f"cannot import '{args.file}': {shown(' '.join(str(error).split()), 300)}")
 
 
 if __name__ == "__main__":

@@ -40,8 +40,11 @@ def from_safetensors(path: Path):
         raise ValueError(f"'{path}' lacks the sizes {', '.join(missing)} in its metadata")
     first = tensors.get(f"D.b{sizes['img_resolution']}.fromrgb.weight")  # [channels, img_channels, 1, 1]
     channels = {} if first is None else {"img_channels": first.shape[1]}
-    of_d = parsed(sizes["D.description"]) if "D.description" in sizes else None
-    architecture = Architecture.described({**sizes, **channels}, of_d)
+    of_d = parsed(sizes.get("D.description"))
+    try:
+        architecture = Architecture.described({**sizes, **channels}, of_d if isinstance(of_d, dict) and of_d else None)
+    except KeyError as error:
+        raise ValueError(f"'{path}' lacks the size {error} in its D.description") from None
     pair = architecture.generator(), architecture.discriminator()
     sha256 = sha256_of(path)
     for module, prefix in zip(pair, ("G.", "D.")):

@@ -6,15 +6,17 @@ from dataclasses import replace
 from typing import Any, Mapping, Optional
 
 import torch
-from networks.pair import Architecture
+from networks.pair import MAX_CHANNELS, Architecture
 from torch import Tensor, nn
 
 from .checkpoint import CheckpointError
+from .wording import some_of
 
 Tensors = Mapping[str, Tensor]
 STYLEGAN3 = re.compile(r"(^|\.)synthesis\.(input\.|L\d+_)|(^|\.)magnitude_ema$")
 FILTER = torch.outer(torch.tensor([1.0, 3.0, 3.0, 1.0]), torch.tensor([1.0, 3.0, 3.0, 1.0])) / 64
 MEGABYTE = 1 << 20
+KINDS = {"G_ema": "generator", "G": "generator in training (G)", "D": "discriminator"}
 
 
 def refuse_stylegan3(names: Any, source: str) -> None:
@@ -34,7 +36,8 @@ def shape(tensors: Tensors, name: str, dimensions: int, source: str) -> list[int
         )
     found = list(tensors[name].shape)
     if len(found) != dimensions or min(found, default=1) < 1:
-        raise CheckpointError(f"cannot import '{source}': '{name}' has shape {found}, expected {dimensions} dimensions")
+        raise CheckpointError(f"cannot import '{source}': '{name}' has shape {found}, expected {dimensions} "
+                              "dimensions; only unmodified networks can be imported")
     return found
 
 
@@ -44,7 +47,8 @@ def resolutions(tensors: Tensors, prefix: str, source: str) -> list[int]:
     found = sorted({int(match[1]) for name in tensors if (match := pattern.match(name))})
     if not found or found != [4 << i for i in range(len(found))]:
         raise CheckpointError(
-            f"cannot import '{source}': it has blocks of the resolutions {found}, expected 4, 8, 16 and so on"
+            f"cannot import '{source}': it has blocks of the resolutions {str(found[:12])[:-1]}"
+            f"{', ...]' if len(found) > 12 else ']'}, expected 4, 8, 16 and so on; pass a whole network"
         )
     return found
 
@@ -62,12 +66,16 @@ def channel_rule(widths: Mapping[int, int], source: str, hint: tuple[Any, Any] =
     most = max(widths.values())
     lowest = max(r * w for r, w in widths.items())
     for base, limit in (hint, (lowest, most)):
-        if isinstance(base, int) and isinstance(limit, int) and fits(widths, base, limit):
+        if is_width(base) and is_width(limit) and fits(widths, base, limit):
             return base, limit
     raise CheckpointError(
         f"cannot import '{source}': its channels by resolution {dict(widths)} are not min(base / resolution, "
         "max) for any base and max, so it is no StyleGAN2 of a usual size"
     )
+
+
+def is_width(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_CHANNELS
 
 
 def fits(widths: Mapping[int, int], base: int, limit: int) -> bool:
@@ -122,15 +130,16 @@ def with_discriminator(pair: Architecture, d: Tensors, source: str, hint: tuple[
 
 
 def from_tensors(g: Tensors, d: Optional[Tensors], source: str, conv_clamp: Optional[float] = None,
-                 mbstd_group_size: int = 4, g_channels: tuple[Any, Any] = (None, None),
+                 d_conv_clamp: Optional[float] = None, mbstd_group_size: int = 4,
+                 g_channels: tuple[Any, Any] = (None, None),
                  d_channels: tuple[Any, Any] = (None, None)) -> Architecture:
-    """The architecture that the shapes of `g` and `d` (under NVIDIA's names) show. Clamp and minibatch-stddev group are
+    """The architecture that the shapes of `g` and `d` (under NVIDIA's names) show. Clamps and minibatch-stddev group are
     not in the shapes. `g_channels`, `d_channels`: channel_base and channel_max as the file says, used if they fit."""
     refuse_stylegan3(g, source)
     pair = generator_sizes(g, source, g_channels)
     if d is not None:
         pair = with_discriminator(pair, d, source, d_channels)
-    pair = replace(pair, conv_clamp=conv_clamp, mbstd_group_size=mbstd_group_size)
+    pair = replace(pair, conv_clamp=conv_clamp, d_conv_clamp=d_conv_clamp, mbstd_group_size=mbstd_group_size)
     try:
         pair.validate()
     except ValueError as error:
@@ -139,12 +148,14 @@ def from_tensors(g: Tensors, d: Optional[Tensors], source: str, conv_clamp: Opti
 
 
 def take(
-    tensors: Tensors, pair: Architecture, kind: str, source: str, file_bytes: int, notes: list[str]
+    tensors: Tensors, pair: Architecture, network: str, source: str, file_bytes: int, notes: list[str]
 ) -> dict[str, Tensor]:
-    """The tensors that the `kind` ("generator" or "discriminator") of `pair` wants, as float32. What a file may lack
-    without changing a result is filled in and noted; anything else missing, unknown or of another shape is refused."""
+    """The tensors that the `network` (a key of `KINDS`) of `pair` wants, as float32. What a file may lack without
+    changing a result is filled in and noted; anything else missing, unknown, of another shape or not finite is
+    refused."""
+    kind = KINDS[network]
     with torch.device("meta"):
-        module: nn.Module = pair.generator() if kind == "generator" else pair.discriminator()
+        module: nn.Module = pair.discriminator() if network == "D" else pair.generator()
     wanted = {name: list(value.shape) for name, value in module.state_dict().items()}
     elements = sum(value.numel() for value in module.state_dict().values())
     if 4 * elements > 4 * file_bytes + 16 * MEGABYTE:
@@ -153,25 +164,47 @@ def take(
             f"{file_bytes} bytes; it is damaged or made to exhaust memory"
         )
     constants = fill_constants(tensors, wanted, kind, notes)
-    unknown = [name for name in tensors if name not in wanted and not is_plain_filter(name, tensors[name])]
-    missing = [name for name in wanted if name not in tensors and name not in constants]
-    wrong = [
-        f"{name} {list(tensors[name].shape)} for {wanted[name]}"
-        for name in wanted
-        if name in tensors and (list(tensors[name].shape) != wanted[name] or not tensors[name].is_floating_point())
-    ]
-    for what, names in (
-        ("unknown tensors", unknown),
-        ("missing tensors", missing),
-        ("tensors of another shape", wrong),
-    ):
+    for what, names in misfits(tensors, wanted, constants).items():
         if names:
             raise CheckpointError(
-                f"cannot import '{source}': its {kind} has {len(names)} {what} ({', '.join(names[:3])}), so it "
+                f"cannot import '{source}': its {kind} has {len(names)} {what} ({some_of(names)}), so it "
                 "is not StyleGAN2 as published; only unmodified networks can be imported"
             )
-    return {name: constants[name] if name in constants else tensors[name].detach().to(torch.float32).contiguous()
-            for name in wanted}
+    found = {name: constants[name] if name in constants else tensors[name].detach().to(torch.float32).contiguous()
+             for name in wanted}
+    refuse_infinite(found, kind, source)
+    return found
+
+
+def misfits(tensors: Tensors, wanted: Mapping[str, Any], constants: Tensors) -> dict[str, list[str]]:
+    """The tensors that do not fit, by what is wrong with them."""
+    common = [(name, tensors[name]) for name in wanted if name in tensors]
+    return {
+        "unknown tensors": [name for name, value in tensors.items()
+                            if name not in wanted and not is_plain_filter(name, value)],
+        "missing tensors": [name for name in wanted if name not in tensors and name not in constants],
+        "tensors of another shape": [f"{name} {list(value.shape)} for {wanted[name]}" for name, value in common
+                                     if list(value.shape) != wanted[name]],
+        "tensors that are not floating point": [f"{name} {str(value.dtype).removeprefix('torch.')}"
+                                                for name, value in common if not value.is_floating_point()],
+    }
+
+
+def refuse_infinite(tensors: Tensors, kind: str, source: str) -> None:
+    """NaN and infinity in one weight spread to every picture."""
+    bad = {name: value.numel() - int(value.isfinite().sum()) for name, value in tensors.items()
+           if not value.isfinite().all()}
+    if bad:
+        name, count = next(iter(bad.items()))
+        others = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+        raise CheckpointError(
+            f"cannot import '{source}': {count} of the {tensors[name].numel()} numbers of '{name}'{others} of its "
+            f"{kind} are not finite in float32; its training went wrong, take an earlier checkpoint"
+        )
+
+
+def same(a: Tensors, b: Tensors) -> bool:
+    return a.keys() == b.keys() and all(a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in a)
 
 
 def is_plain_filter(name: str, value: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """What a checkpoint of any format is read into: tensors under NVIDIA's names, architecture, and what was assumed."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Optional
 
 from networks.pair import Architecture
@@ -9,6 +10,20 @@ from torch import Tensor
 
 class CheckpointError(ValueError):
     """One line: what was being done, to which file, found and expected, the remedy."""
+
+
+def require_file(path: Path, doing: str, wanted: str) -> None:
+    """Refuses what is no ordinary file: reading a pipe or a device may never end."""
+    if not path.is_file():
+        found = ("it is a folder" if path.is_dir() else "it is a pipe or a device, not a file" if path.exists() else
+                 "there is no such file")
+        raise CheckpointError(f"cannot {doing} '{path}': {found}; pass {wanted}")
+
+
+def of_system(error: OSError) -> str:
+    """What the system says, in lower case, with the file that it is about."""
+    said = error.strerror or str(error) or "it failed without a reason"
+    return said[0].lower() + said[1:] + (f" ('{error.filename}')" if error.filename else "")
 
 
 @dataclass

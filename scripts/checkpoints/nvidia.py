@@ -1,18 +1,20 @@
 """NVIDIA's pickles, of stylegan2-ada-pytorch and of the stylegan3 repository's stylegan2 configuration: a dict of
 networks, each the class's name and its __dict__. The source text in them is ignored."""
 
-import math
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
-from networks.pair import Architecture
-from torch import Tensor
+from networks.pair import MAX_GROUP, own_clamp
 
-from . import architecture, safe_pickle
+from . import architecture, safe_pickle, unmodified
 from .checkpoint import Checkpoint, CheckpointError
+from .nvidia_modules import attributes, collect, first_twice, frozen_layers, settings_of
+from .records import plain
 from .safe_pickle import Module
+from .wording import shown, shown_value, some_of
 
 FORMATS = ("NVIDIA pickle, stylegan2-ada-pytorch", "NVIDIA pickle, stylegan2 of the stylegan3 repository")
+LARGEST_CLAMP = 1e30  # beyond any activation; a float32 holds it
 SHARED_SETTINGS = ("class_name", "resolution", "use_labels", "xflip", "max_size")  # of the data set; its path stays out
 
 
@@ -20,24 +22,30 @@ def read(path: Path) -> Checkpoint:
     """The checkpoint in `path`."""
     tree = safe_pickle.load_pickle(path)
     networks = find_networks(tree, path)
+    refuse_ambiguous(networks, path)
     tensors = {name: collect(module) for name, module in networks.items()}
     g_ema, d = tensors["G_ema"], tensors.get("D")
     architecture.refuse_stylegan3(g_ema, str(path))
     notes: list[str] = []
     settings = {name: settings_of(module) for name, module in networks.items()}
     of_stylegan3 = "synthesis_kwargs" not in settings["G_ema"] and knows_flat(settings["G_ema"])
+    of_g, of_d = conv_clamps(networks, settings, of_stylegan3, path, notes)
     pair = architecture.from_tensors(
-        g_ema, d, str(path), conv_clamp(networks, settings, of_stylegan3, path, notes),
+        g_ema, d, str(path), of_g, own_clamp(of_g, of_d),
         group_size(networks.get("D"), settings.get("D", {}), path, notes),
         channels(settings["G_ema"]), channels(settings.get("D", {})))
-    check_unmodified(networks, pair, path)
+    unmodified.check(networks, pair, path)
     size = path.stat().st_size
     found = Checkpoint(FORMATS[of_stylegan3], pair, notes=notes)
-    found.g_ema = architecture.take(g_ema, pair, "generator", str(path), size, notes)
-    if "G" in tensors and not same(tensors["G"], g_ema):
-        found.g = architecture.take(tensors["G"], pair, "generator", str(path), size, [])
+    found.g_ema = architecture.take(g_ema, pair, "G_ema", str(path), size, notes)
+    if "G" in tensors and not architecture.same(tensors["G"], g_ema):
+        found.g = architecture.take(tensors["G"], pair, "G", str(path), size, [])
     if d is not None:
-        found.d = architecture.take(d, pair, "discriminator", str(path), size, notes)
+        found.d = architecture.take(d, pair, "D", str(path), size, notes)
+        frozen = frozen_layers(networks["D"])
+        if frozen:
+            notes.append(f"{len(frozen)} layers of the discriminator were frozen in its training (FreezeD: "
+                         f"{some_of(frozen)}{', ...' if len(frozen) > 3 else ''}): they can be trained here")
     found.options = options(tree, settings)
     if tree.get("augment_pipe") is not None:
         notes.append("the augmentation state (augment_pipe) in the file is not taken over")
@@ -47,7 +55,7 @@ def read(path: Path) -> Checkpoint:
 def find_networks(tree: Any, path: Path) -> dict[str, Module]:
     """G_ema and, where they are there, G and D."""
     if not isinstance(tree, dict) or not isinstance(tree.get("G_ema"), Module):
-        kind = f"a dict with {', '.join(safe_pickle.shown(str(key)) for key in list(tree)[:5]) or 'nothing'}" \
+        kind = f"a dict with {some_of(map(str, tree), 5) or 'nothing'}" \
             if isinstance(tree, dict) else f"a {type(tree).__name__}"
         raise CheckpointError(
             f"cannot import '{path}': it is a pickle of {kind}, expected a dict with the network G_ema; pass a "
@@ -56,34 +64,13 @@ def find_networks(tree: Any, path: Path) -> dict[str, Module]:
     return {name: tree[name] for name in ("G_ema", "G", "D") if isinstance(tree.get(name), Module)}
 
 
-def submodules(module: Module, prefix: str = "") -> Iterator[tuple[str, Module]]:
-    """Every module with the prefix of its tensors' names. Depth and number are bounded by `check_structure`."""
-    yield prefix, module
-    for name, child in named(module, "_modules"):
-        if isinstance(child, Module):
-            yield from submodules(child, f"{prefix}{name}.")
-
-
-def named(module: Module, part: str) -> list[tuple[str, Any]]:
-    items = module.state.get(part)
-    return [(name, item) for name, item in items.items() if isinstance(name, str)] if isinstance(items, dict) else []
-
-
-def collect(module: Module) -> dict[str, Tensor]:
-    """Parameters and buffers alike: a discriminator trained with FreezeD has some of its weights as buffers."""
-    return {prefix + name: value for prefix, part in submodules(module) for group in ("_parameters", "_buffers")
-            for name, value in named(part, group) if isinstance(value, Tensor)}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(
-        a[name].shape == b[name].shape and bool((a[name] == b[name]).all()) for name in a
-    )
-
-
-def settings_of(module: Module) -> dict[str, Any]:
-    kwargs = module.state.get("_init_kwargs")
-    return kwargs if isinstance(kwargs, dict) else {}
+def refuse_ambiguous(networks: dict[str, Module], path: Path) -> None:
+    """Refuses a network in which a name means two tensors."""
+    for network, module in networks.items():
+        name = first_twice(module)
+        if name is not None:
+            raise CheckpointError(f"cannot import '{path}': its {network} has two tensors with the name "
+                                  f"'{shown(name)}'; only unmodified networks can be imported")
 
 
 def knows_flat(settings: dict[str, Any]) -> bool:
@@ -99,44 +86,38 @@ def setting(settings: dict[str, Any], name: str) -> tuple[bool, Any]:
 
 
 def channels(settings: dict[str, Any]) -> tuple[Any, Any]:
+    """channel_base and channel_max"""
     return setting(settings, "channel_base")[1], setting(settings, "channel_max")[1]
-
-
-def attributes(module: Module, name: str) -> list[Any]:
-    """The values of an attribute in all layers that have it; a skip branch is never clamped, whatever others are."""
-    return [
-        part.state[name] for prefix, part in submodules(module) if name in part.state and not prefix.endswith("skip.")
-    ]
 
 
 def clamp_of(module: Module, settings: dict[str, Any], path: Path) -> tuple[bool, Optional[float]]:
     """Whether the file says a network's clamp, and the clamp: from its layers, else from its settings."""
     values = attributes(module, "conv_clamp")
     said, value = (True, values[0]) if values else setting(settings, "conv_clamp")
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < LARGEST_CLAMP
     if not (value is None or number) or any(type(other) is not type(value) or other != value for other in values):
         raise CheckpointError(
             f"cannot import '{path}': conv_clamp is not one positive number or None in all layers of its "
-            f"{module.class_name}; only unmodified networks can be imported"
+            f"{shown(module.class_name)}; only unmodified networks can be imported"
         )
     return said, None if value is None else float(value)
 
 
-def conv_clamp(networks: dict[str, Module], settings: dict[str, Any], of_stylegan3: bool, path: Path,
-               notes: list[str]) -> Optional[float]:
-    """The clamp of the pair."""
-    found = {name: clamp_of(networks[name], settings[name], path) for name in ("G_ema", "D") if name in networks}
+def conv_clamps(networks: dict[str, Module], settings: dict[str, Any], of_stylegan3: bool, path: Path,
+                notes: list[str]) -> tuple[Optional[float], Optional[float]]:
+    """The clamps of generator and discriminator; one that the file does not say is that of the other network."""
+    found = {name: clamp_of(module, settings[name], path) for name, module in networks.items()}
     said = {name: value for name, (known, value) in found.items() if known}
-    if len(set(said.values())) > 1:
+    if "G" in said and "G_ema" in said and said["G"] != said["G_ema"]:
         raise CheckpointError(
-            f"cannot import '{path}': its generator clamps at {said['G_ema']}, but its discriminator at "
-            f"{said['D']}; a pair has one conv_clamp"
+            f"cannot import '{path}': its G_ema clamps at {said['G_ema']}, but its G at {said['G']}; only unmodified "
+            "networks can be imported"
         )
-    if said:
-        return next(iter(said.values()))
-    default = 256.0 if of_stylegan3 else None
-    notes.append(f"conv_clamp is not in the file: assumed to be {default}")
-    return default
+    if not said:
+        said["G_ema"] = 256.0 if of_stylegan3 else None
+        notes.append(f"conv_clamp is not in the file: assumed to be {said['G_ema']}")
+    of_g = next(said[name] for name in ("G_ema", "G", "D") if name in said)
+    return of_g, said.get("D", of_g)
 
 
 def group_size(module: Optional[Module], settings: dict[str, Any], path: Path, notes: list[str]) -> int:
@@ -148,25 +129,12 @@ def group_size(module: Optional[Module], settings: dict[str, Any], path: Path, n
     if not said:
         notes.append("mbstd_group_size is not in the file: assumed to be 4")
         return 4
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_GROUP:
         raise CheckpointError(
-            f"cannot import '{path}': its minibatch-stddev group is not a number above 0; only unmodified "
-            "networks can be imported"
+            f"cannot import '{path}': its minibatch-stddev group is {shown_value(value)}, expected 1 to {MAX_GROUP}; "
+            "only unmodified networks can be imported"
         )
     return value
-
-
-def check_unmodified(networks: dict[str, Module], pair: Architecture, path: Path) -> None:
-    """Refuses what the attributes of the layers say and the shapes do not show."""
-    for name, module in networks.items():
-        kind = pair.d_architecture if name == "D" else pair.g_architecture
-        for attribute, usual in (("architecture", (kind,)), ("activation", ("lrelu", "linear"))):
-            other = [value for value in attributes(module, attribute) if value not in usual]
-            if other:
-                raise CheckpointError(
-                    f"cannot import '{path}': {attribute} in its {name} is '{safe_pickle.shown(str(other[0]))}', "
-                    f"expected {' or '.join(usual)}; only unmodified networks can be imported"
-                )
 
 
 def options(tree: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -176,14 +144,3 @@ def options(tree: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     if isinstance(training, dict):
         found["training_set"] = {name: plain(training[name]) for name in SHARED_SETTINGS if name in training}
     return found
-
-
-def plain(value: Any) -> Any:
-    """As JSON; what JSON cannot say becomes the name of its type."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, str):
-        return safe_pickle.shown(value)
-    return value if value is None or isinstance(value, (int, float)) else type(value).__name__

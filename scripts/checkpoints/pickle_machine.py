@@ -7,9 +7,12 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Optional
 
+from .wording import shown
+
 MAX_STRING = 16 << 20  # bytes in one string; the source text in an NVIDIA pickle has 0.1 MB
 MAX_MARKS = 1000  # unfinished containers inside one another
-ATOMS = (str, int, float, bool, type(None))
+MAX_INSTRUCTIONS = 500_000  # some make 200 bytes; three networks of 1024x1024 take about 70,000
+ATOMS = (str, int, bool, type(None))
 
 
 class Refused(ValueError):
@@ -38,7 +41,7 @@ class Budget:
 
     @staticmethod
     def of(file_bytes: int) -> "Budget":
-        return Budget(instructions=2_000_000, string_bytes=4 * MAX_STRING, storage_bytes=file_bytes,
+        return Budget(instructions=MAX_INSTRUCTIONS, string_bytes=4 * MAX_STRING, storage_bytes=file_bytes,
                       tensor_bytes=2 * file_bytes + (1 << 20))
 
     def spend(self, what: str, amount: int, found: str) -> None:
@@ -68,11 +71,6 @@ class Buildable:
 
     def build(self, state: Any) -> None:
         raise NotImplementedError
-
-
-def shown(text: str) -> str:
-    """A name out of a file, fit for a terminal."""
-    return ascii(text)[1:-1] if len(text) <= 80 else ascii(text[:80])[1:-1] + "..."
 
 
 class Machine:
@@ -251,9 +249,13 @@ def text_of(raw: Any) -> str:
 
 
 def atom(key: Any) -> Any:
-    """A key may be text, a number or None: hashing a nested tuple can take forever."""
+    """A key may be text, an integer or None: hashing a nested tuple can take forever, and among long integers and
+    fractions any number have one hash, which makes a dict of them quadratic. 60 bits are room for an address, which old
+    optimizers use."""
     if not isinstance(key, ATOMS):
         raise Refused(f"its pickle uses a {type(key).__name__} as a key")
+    if isinstance(key, int) and abs(key) >= 1 << 60:
+        raise Refused("its pickle uses a number of more than 60 bits as a key")
     return key
 
 

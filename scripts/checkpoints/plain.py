@@ -2,14 +2,18 @@
 dicts in a file of torch.save, one per network or one for a single network."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
+from networks.pair import MAX_GROUP, own_clamp
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from . import architecture
 from .checkpoint import Checkpoint, CheckpointError
+from .records import writable
+from .wording import shown, shown_value, some_of
 
 # The names that a network has in files, and what it is to us.
 ROLES = {"G_ema": "g_ema", "g_ema": "g_ema", "G": "g", "D": "d"}
@@ -22,8 +26,8 @@ def read_safetensors(path: Path) -> Checkpoint:
             said = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise CheckpointError(f"cannot read '{path}': it is a damaged safetensors file ({error}); copy or download it "
-                              "again") from None
+        raise CheckpointError(f"cannot read '{path}': it is a damaged safetensors file ({shown(str(error), 200)}); "
+                              "copy or download it again") from None
     return assemble(tensors, said, "safetensors", path)
 
 
@@ -55,41 +59,80 @@ def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tens
     if "g_ema" not in networks and "g" in networks:
         networks["g_ema"] = networks.pop("g")  # the one generator of an export
     if "g_ema" not in networks:
-        if any(name.startswith("b4.out.") for name in tensors):
+        if "d" in networks or any(name.startswith("b4.out.") for name in tensors):
             raise CheckpointError(
                 f"cannot import '{path}': it holds a discriminator alone; pass a file that has its generator too"
             )
-        shown = ", ".join(ascii(name[:60])[1:-1] for name in list(tensors)[:3]) or "none"
         raise CheckpointError(
-            f"cannot import '{path}': no StyleGAN2 weights were found in it (its tensors: {shown}); pass an NVIDIA "
-            ".pkl, a rosinality .pt, or safetensors or a state dict under NVIDIA's names"
+            f"cannot import '{path}': no StyleGAN2 weights were found in it (its tensors: "
+            f"{some_of(tensors) or 'none'}); pass an NVIDIA .pkl, a rosinality .pt, or safetensors or a "
+            "state dict under NVIDIA's names"
         )
     return networks
 
 
-def number(said: Mapping[str, Any], name: str, kind: type, default: Any, path: Path, notes: list[str]) -> Any:
-    """A size that shapes do not show, as the file says it; else `default`, noted."""
-    if name not in said:
-        notes.append(f"{name} is not in the file: assumed to be {default}")
-        return default
+def clamp(said: Mapping[str, Any], name: str, path: Path) -> Optional[float]:
+    """A clamp as the file says it. A truth value is no number, though Python takes it for one."""
+    value = said[name]
     try:
-        return None if said[name] in (None, "None") else kind(said[name])
+        found = None if value in (None, "None") else float(value)
     except (TypeError, ValueError, OverflowError):
-        raise CheckpointError(f"cannot import '{path}': its {name} is not a number") from None
+        found = math.nan
+    if isinstance(value, bool) or found is not None and not math.isfinite(found):
+        raise CheckpointError(f"cannot import '{path}': its {name} is {shown_value(value)}, expected a number or "
+                              "None; correct it in the program that wrote the file")
+    return found
+
+
+def clamps(said: Mapping[str, Any], of_d: Mapping[str, Any], path: Path,
+           notes: list[str]) -> tuple[Optional[float], Optional[float]]:
+    """conv_clamp and d_conv_clamp of the pair."""
+    if "conv_clamp" not in said:
+        notes.append("conv_clamp is not in the file: assumed to be None")
+    of_g = clamp(said, "conv_clamp", path) if "conv_clamp" in said else None
+    if "conv_clamp" in of_d:
+        return of_g, own_clamp(of_g, clamp(of_d, "conv_clamp", path))
+    return of_g, clamp(said, "d_conv_clamp", path) if "d_conv_clamp" in said else None
+
+
+def group_size(said: Mapping[str, Any], path: Path, notes: list[str]) -> int:
+    """The minibatch-stddev group, which shapes do not show."""
+    if "mbstd_group_size" not in said:
+        notes.append("mbstd_group_size is not in the file: assumed to be 4")
+        return 4
+    found = integer(said, "mbstd_group_size")
+    if not found or found > MAX_GROUP:
+        raise CheckpointError(f"cannot import '{path}': its mbstd_group_size is "
+                              f"{shown_value(said['mbstd_group_size'])}, expected 1 to {MAX_GROUP}; correct it in "
+                              "the program that wrote the file")
+    return found
 
 
 def parent(said: Mapping[str, Any], name: str) -> Optional[Any]:
     """The provenance record of one network, as JSON where it is JSON."""
     text = said.get(f"{name}.provenance")
     try:
-        return json.loads(text) if isinstance(text, str) else None
+        return writable(json.loads(text)) if isinstance(text, str) else None
     except (ValueError, RecursionError):
-        return text
+        return writable(text)
 
 
 def integer(said: Mapping[str, Any], name: str) -> Optional[int]:
+    """A size of at most nine digits; None for anything else."""
     value = said.get(name)
-    return int(value) if isinstance(value, (int, str)) and str(value).isdecimal() and len(str(value)) < 10 else None
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return None
+    text = str(value)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+def description_of_d(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What `rootgan export` adds of the discriminator, whose sizes may be others than the generator's."""
+    try:
+        found = json.loads(said["D.description"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def assemble(tensors: Mapping[str, Tensor], said: Mapping[str, Any], title: str, path: Path) -> Checkpoint:
@@ -98,14 +141,17 @@ def assemble(tensors: Mapping[str, Tensor], said: Mapping[str, Any], title: str,
     architecture.refuse_stylegan3(tensors, source)
     networks = split(tensors, path)
     g_ema, d = networks["g_ema"], networks.get("d")
-    clamp = number(said, "conv_clamp", float, None, path, notes)
-    group = number(said, "mbstd_group_size", int, 4, path, notes) if d is not None else 4
+    of_d = description_of_d(said) if d is not None else {}
+    of_g_clamp, of_d_clamp = clamps(said, of_d, path, notes)
     hint = integer(said, "channel_base"), integer(said, "channel_max")
-    pair = architecture.from_tensors(g_ema, d, source, clamp, group or 4, hint, hint)
-    found = Checkpoint(title, pair, architecture.take(g_ema, pair, "generator", source, size, notes), notes=notes)
-    if "g" in networks:
-        found.g = architecture.take(networks["g"], pair, "generator", source, size, [])
+    d_hint = [integer(of_d, name) or integer(said, f"d_{name}") for name in ("channel_base", "channel_max")]
+    pair = architecture.from_tensors(g_ema, d, source, of_g_clamp, None if d is None else of_d_clamp,
+                                     4 if d is None else group_size(said, path, notes), hint,
+                                     (d_hint[0] or hint[0], d_hint[1] or hint[1]))
+    found = Checkpoint(title, pair, architecture.take(g_ema, pair, "G_ema", source, size, notes), notes=notes)
+    if "g" in networks and not architecture.same(networks["g"], g_ema):
+        found.g = architecture.take(networks["g"], pair, "G", source, size, [])
     if d is not None:
-        found.d = architecture.take(d, pair, "discriminator", source, size, notes)
+        found.d = architecture.take(d, pair, "D", source, size, notes)
     found.parents = {name: record for name in ("G", "D") if (record := parent(said, name))}
     return found

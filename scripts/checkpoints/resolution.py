@@ -40,11 +40,14 @@ def transfer(checkpoint: Checkpoint, resolution: int) -> Checkpoint:
     if pair.d_architecture == "skip" and added:
         zero(new_d, [f"b{added[0]}.conv1.weight"])
     notes = [f"the resolution was changed from {old.img_resolution} to {resolution}"]
-    for kind, tensors, new, architecture in (
-            ("generator", checkpoint.g_ema or checkpoint.g, new_g, pair.g_architecture),
-            ("discriminator", checkpoint.d, new_d, pair.d_architecture)):
+    of_d = pair.d_channel_base or pair.channel_base, pair.d_channel_max or pair.channel_max
+    for kind, tensors, new, architecture, channels in (
+            ("generator", checkpoint.g_ema or checkpoint.g, new_g, pair.g_architecture,
+             (pair.channel_base, pair.channel_max)),
+            ("discriminator", checkpoint.d, new_d, pair.d_architecture, of_d)):
         if tensors is not None:
             notes += said(kind, tensors, new, added, architecture)
+            notes += [f"{kind}: {widths(old.img_resolution, added, *channels)}"] if added else []
     return replace(checkpoint, architecture=pair, notes=[*checkpoint.notes, *notes],
                    g_ema=merged(new_g, checkpoint.g_ema), g=merged(new_g, checkpoint.g), d=merged(new_d, checkpoint.d))
 
@@ -52,6 +55,15 @@ def transfer(checkpoint: Checkpoint, resolution: int) -> Checkpoint:
 def powers(first: int, last: int) -> list[int]:
     """first, 2 first, ... last; none where `last` is smaller."""
     return [first << i for i in range(20) if first << i <= last]
+
+
+def widths(old: int, added: list[int], base: int, limit: int) -> str:
+    """How wide the new blocks are and by which rule: shapes show the rule of the old ones only in part."""
+    text = "the new blocks have " + ", ".join(f"{min(base // r, limit)} channels at {r}x{r}" for r in added)
+    text += f" (channel_base {base}, channel_max {limit})"
+    if base == old * limit:
+        text += f"; the old ones, all of {limit}, would fit a larger channel_base too, with wider new blocks"
+    return text
 
 
 def fresh(module: nn.Module) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Checkpoints in rosinality's layout, read and written: the same tensors under other names."""
 
-from math import isfinite
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
@@ -12,7 +11,9 @@ from torch import Tensor
 from . import architecture
 from .architecture import FILTER, Tensors
 from .checkpoint import Checkpoint, CheckpointError
+from .records import plain
 from .rosinality_names import Entry, above_4, discriminator_table, generator_table
+from .wording import some_of
 from .writing import save_torch
 
 FORMAT = "rosinality"
@@ -43,14 +44,15 @@ def read(tree: Any, path: Path) -> Checkpoint:
     for name, tensors in generators.items():
         completed = with_noises(with_filters(tensors, pair, "generator"), pair, name, notes)
         completed["mapping.w_avg"] = torch.zeros(pair.w_dim)
-        whole = architecture.take(completed, pair, "generator", str(path), size + filled(pair), notes)
+        role = "G" if name == "g" else "G_ema"
+        whole = architecture.take(completed, pair, role, str(path), size + filled(pair), notes)
         setattr(result, name, whole)
     set_mean([tensors for tensors in (result.g_ema, result.g) if tensors is not None], pair, tree, path, notes)
-    if result.g is not None and result.g_ema is not None and equal(result.g, result.g_ema):
+    if result.g is not None and result.g_ema is not None and architecture.same(result.g, result.g_ema):
         result.g = None
     if d is not None:
         d = with_filters(d, pair, "discriminator")
-        result.d = architecture.take(d, pair, "discriminator", str(path), size, notes)
+        result.d = architecture.take(d, pair, "D", str(path), size, notes)
     return result
 
 
@@ -82,9 +84,8 @@ def renamed(tensors: Tensors, table: Mapping[str, Entry], network_name: str, pat
     missing = [name for name, entry in table.items() if name not in tensors and not may_lack(name, entry)]
     for what, names in (("unknown tensors", unknown), ("missing tensors", missing)):
         if names:
-            shown = ", ".join(ascii(name[:60])[1:-1] for name in names[:3])
-            raise CheckpointError(f"{where} has {len(names)} {what} ({shown}), so it is not StyleGAN2 as rosinality "
-                                  "publishes it; only unmodified networks can be imported")
+            raise CheckpointError(f"{where} has {len(names)} {what} ({some_of(names)}), so it is not StyleGAN2 as "
+                                  "rosinality publishes it; only unmodified networks can be imported")
     lacking = [name for name, entry in table.items() if entry.factor and name not in tensors]
     if lacking:
         notes.append(f"'{network_name}' lacks {len(lacking)} blur kernels: the usual [1, 3, 3, 1] is filled in")
@@ -128,7 +129,9 @@ def stored_mean(tree: Mapping[str, Any], pair: Architecture, path: Path) -> Opti
     if shape not in ([pair.w_dim], [1, pair.w_dim]):
         raise CheckpointError(f"cannot import '{path}': 'latent_avg' is {shape}, expected [{pair.w_dim}], the mean "
                               "of w")
-    return value.detach().to(torch.float32).reshape(pair.w_dim)
+    mean = value.detach().to(torch.float32).reshape(pair.w_dim)
+    architecture.refuse_infinite({"latent_avg": mean}, "generator", str(path))
+    return mean
 
 
 def estimated_mean(tensors: Tensors, pair: Architecture) -> Tensor:
@@ -171,15 +174,11 @@ def filled(pair: Architecture) -> int:
     return 4 * sum(2 * r * r for r in (4, *above_4(pair.img_resolution)))
 
 
-def equal(a: Tensors, b: Tensors) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
 def options(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers that the training was asked for; texts are left out, most of them are paths."""
     args = tree.get("args")
     said = {**(args if isinstance(args, dict) else {}), "ada_aug_p": tree.get("ada_aug_p")}
-    return {str(name): value for name, value in said.items() if isinstance(value, (int, float)) and isfinite(value)}
+    return {name: value for name, value in plain(said).items() if isinstance(value, (int, float))}
 
 
 # ---- writing
@@ -191,6 +190,7 @@ def obstacle(checkpoint: Checkpoint) -> Optional[str]:
         return "there is no averaged generator"
     for found, wanted, what in ((pair.c_dim, 0, "c_dim (labels)"), (pair.img_channels, 3, "img_channels"),
                                 (pair.g_architecture, "skip", "g_architecture"), (pair.conv_clamp, None, "conv_clamp"),
+                                (pair.clamp_of_d, None, "conv_clamp of D"),
                                 (pair.z_dim, pair.w_dim, "z_dim, which is w_dim there,")):
         if found != wanted:
             return f"{what} is {found}, that layout has only {wanted}"

@@ -8,9 +8,10 @@ from typing import Any, Callable
 import numpy as np
 
 from .checkpoint import CheckpointError
-from .pickle_machine import Allowed, Budget, Buildable, Machine, Refused, UnknownName, atom, shown
+from .pickle_machine import Allowed, Budget, Buildable, Machine, Refused, UnknownName, atom
 from .torch_files import (LEGACY_START, STORAGE_CLASSES, Storage, read_legacy, read_zip, rebuild_parameter,
                           rebuild_tensor)
+from .wording import shown
 
 ZIP_START = b"PK\x03\x04"
 # Names by which other programs' files are recognised.

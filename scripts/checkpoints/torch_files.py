@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from .pickle_machine import Allowed, Budget, Global, Machine, Refused
+from .wording import shown
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 LEGACY_START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."  # the first pickle of the older stream
-MAX_DIRECTORY = 16 << 20  # bytes of a zip's list of entries: room for 200,000 tensors
+MAX_DIRECTORY = 4 << 20  # bytes of a zip's list of entries: room for 50,000 tensors
 MAX_DIMENSIONS = 8
 
 DTYPES = {"torch.FloatStorage": torch.float32, "torch.HalfStorage": torch.float16, "torch.DoubleStorage": torch.float64,
@@ -51,7 +52,8 @@ def rebuild_tensor(budget: Budget) -> Callable[..., Tensor]:
             raise Refused(f"it makes a tensor from a {type(storage).__name__}")
         if not (is_count(offset) and isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride)
                 and len(size) <= MAX_DIMENSIONS and all(map(is_count, size + stride))):
-            raise Refused("it has a tensor without a proper offset, size or stride")
+            raise Refused("it has a tensor whose offset, size or strides are not counts; copy or download it "
+                          "again")
         elements, available = prod(size), storage.values.numel()
         last = offset + sum((n - 1) * step for n, step in zip(size, stride))  # of a tensor that is not empty
         if elements > available or (elements and last >= available) or prod(max(n, 1) for n in size) >= 1 << 60:
@@ -176,11 +178,15 @@ def read_zip(path: Path, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
     except Refused:
         raise
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, OverflowError, struct.error) as error:
-        raise Refused(f"it is a damaged zip file ({' '.join(str(error).split())}); copy or download it again") from None
+        said = shown(" ".join(str(error).split()), 200)
+        raise Refused(f"it is a damaged zip file ({said}); copy or download it again") from None
 
 
 def read_archive(archive: zipfile.ZipFile, size: int, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
     entries = {info.filename: info for info in archive.infolist()}
+    if len(entries) != len(archive.infolist()):
+        raise Refused("it is a zip file with two entries of one name, and readers differ in which they take; copy or "
+                      "download it again")
     roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(roots) != 1:
         raise Refused("it is a zip file, but not one that torch.save wrote; pass the checkpoint itself")

@@ -3,40 +3,44 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Sequence
 
 import torch
 from networks.pair import Architecture, fill
 from torch import Tensor
 from whole_files import sha256_of
 
-from .checkpoint import Checkpoint, CheckpointError
+from .checkpoint import Checkpoint, CheckpointError, require_file
+from .wording import shown
 
 SNAPSHOT = re.compile(r"network-snapshot-(\d{6,})\.(?:G_ema\.pt|G\.pt|D\.pt|json)")
 AGREEING = ("img_resolution", "img_channels", "c_dim")  # what both networks of a pair say
 KINDS = {"G_ema": "generator", "G": "generator", "D": "discriminator"}
 
 
-def of_snapshot(path: Path) -> dict[str, Path]:
-    """G_ema, G and D of the snapshot that `path` means (the newest of a run directory, or the one that a file belongs
-    to), compared with the checksums of its manifest."""
+def of_snapshot(path: Path, wanted: Sequence[str] = ("G_ema", "G", "D")) -> dict[str, Path]:
+    """The wanted networks of the snapshot that `path` means (the newest of a run directory, or the one that a file
+    belongs to), compared with the checksums of its manifest."""
     manifest = find_manifest(path)
+    require_file(manifest, "export", "a run directory or a file of a whole snapshot")
     try:
         files = json.loads(manifest.read_text())["files"]
-        listed = {name: (str(files[name]["file"]), str(files[name]["sha256"])) for name in KINDS}
+        listed = {name: (str(files[name]["file"]), str(files[name]["sha256"])) for name in wanted}
     except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"cannot export '{manifest}': it is not the manifest of a snapshot with G_ema, G and D; "
-                              "pass a run directory") from None
+        raise CheckpointError(f"cannot export '{manifest}': it is not the manifest of a snapshot with "
+                              f"{' and '.join(wanted)}; pass a run directory") from None
     networks = {}
     for name, (file, sha256) in listed.items():
         networks[name] = manifest.with_name(Path(file).name)
         if networks[name].name != file:
-            raise CheckpointError(f"cannot export '{manifest}': it names '{file}', expected a file in the same folder")
+            raise CheckpointError(f"cannot export '{manifest}': it names '{shown(file)}', expected a file in the "
+                                  "same folder; take a snapshot as `rootgan finetune` wrote it")
+        require_file(networks[name], "export", "a snapshot whose files are all there")
         found = sha256_of(networks[name])
         if found != sha256:
             raise CheckpointError(f"cannot export '{networks[name]}': its sha256 is {found}, '{manifest.name}' expects "
-                                  f"{sha256}; it is damaged or was replaced; take another snapshot or a copy of this "
-                                  "one")
+                                  f"{shown(sha256)}; it is damaged or was replaced; take another snapshot or a copy of "
+                                  "this one")
     return networks
 
 
@@ -62,14 +66,12 @@ class Network:
 
     def __init__(self, path: Path, kind: str):
         self.path = path
-        if not path.is_file():
-            raise CheckpointError(f"cannot export '{path}': no such file; pass a TorchScript {kind}")
+        require_file(path, "export", f"a TorchScript {kind}")
         try:
             self.module = torch.jit.load(str(path), map_location="cpu")
-        except RuntimeError as error:
-            said = (str(error).strip() or "no reason given").splitlines()[0]
-            raise CheckpointError(f"cannot export '{path}': it is not TorchScript ({said}); other checkpoints are "
-                                  "first imported with scripts/import_checkpoint.py") from None
+        except (RuntimeError, ValueError):  # what torch says of it are lines of C++
+            raise CheckpointError(f"cannot export '{path}': it is no TorchScript file, or a damaged one; other "
+                                  "checkpoints are first imported with scripts/import_checkpoint.py") from None
         try:
             self.said: dict[str, Any] = json.loads(self.module.describe())
             found = (self.said["kind"], self.said["contract"])
@@ -77,8 +79,8 @@ class Network:
             raise CheckpointError(f"cannot export '{path}': it does not describe itself, so its layout is unknown; "
                                   "only networks of the contract in weights/README.md can be exported") from None
         if found != (kind, 1):
-            raise CheckpointError(f"cannot export '{path}': it is a {found[0]} of contract {found[1]}, expected a "
-                                  f"{kind} of contract 1; are the files swapped?")
+            raise CheckpointError(f"cannot export '{path}': it is a {shown(str(found[0]))} of contract "
+                                  f"{shown(str(found[1]))}, expected a {kind} of contract 1; are the files swapped?")
 
     def provenance(self) -> str:
         """Where the weights come from, as the file says it."""
@@ -89,7 +91,8 @@ class Network:
         state = self.module.state_dict()
         for name, value in state.items():
             if value.dtype != torch.float32:
-                raise CheckpointError(f"cannot export '{self.path}': '{name}' is {value.dtype}, expected float32")
+                raise CheckpointError(f"cannot export '{self.path}': '{shown(name)}' is {value.dtype}, expected "
+                                      "float32; convert it in the program that made it")
         return {name: value.detach().clone().contiguous() for name, value in state.items()}
 
 
@@ -101,26 +104,18 @@ def read(paths: dict[str, Path]) -> tuple[Checkpoint, dict[str, Network]]:
         sizes = AGREEING if name == "D" else [size for size in first.said if size != "contract"]
         for size in sizes:
             if other.said.get(size) != first.said.get(size):
-                raise CheckpointError(f"cannot export '{first.path}' with '{other.path}': {size} is "
-                                      f"{first.said.get(size)} in the first and {other.said.get(size)} in the second; "
-                                      "pass networks that belong together")
-    checked_clamp(first, d)
+                raise CheckpointError(f"cannot export '{first.path}' with '{other.path}': {shown(size)} is "
+                                      f"{shown(str(first.said.get(size)))} in the first and "
+                                      f"{shown(str(other.said.get(size)))} in the second; pass networks that belong "
+                                      "together")
     try:
         pair = Architecture.described(first.said, None if d is None else d.said)
     except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"cannot export '{first.path}': {error}; only networks of the contract in "
-                              "weights/README.md with all sizes of StyleGAN2 can be exported") from None
+        raise CheckpointError(f"cannot export '{first.path}': {shown(str(error), 200)}; only networks of the contract "
+                              "in weights/README.md with all sizes of StyleGAN2 can be exported") from None
     result = Checkpoint("TorchScript", pair)
     for name, network in networks.items():
         tensors = network.tensors()
         fill(pair.discriminator() if name == "D" else pair.generator(), tensors, str(network.path))
         setattr(result, name.lower(), tensors)
     return result, networks
-
-
-def checked_clamp(g: Network, d: Optional[Network]) -> None:
-    """Refuses a pair with two clamps: the other formats have one for both."""
-    if d is not None and g.said.get("conv_clamp") != d.said.get("conv_clamp"):
-        raise CheckpointError(f"cannot export '{g.path}' with '{d.path}': conv_clamp is {g.said.get('conv_clamp')} in "
-                              f"the first and {d.said.get('conv_clamp')} in the second; pass networks that belong "
-                              "together")

@@ -16,12 +16,14 @@ G_ARCHITECTURES = ("skip", "orig", "resnet")
 D_ARCHITECTURES = ("resnet", "orig", "skip")
 # What every description says, and what only those of one network or of newer files say.
 SIZES = ("img_resolution", "z_dim", "c_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
+MAX_GROUP = 1 << 16  # images in one minibatch-stddev group: beyond any batch, within every integer
+MAX_CHANNELS = 1 << 30  # of channel_base and channel_max
 NEWER_SIZES = ("img_channels", "mbstd_group_size", "d_mapping_layers")
 
 
 @dataclass
 class Architecture:
-    """Everything that fixes the shapes of a pair. D has the channels of G unless it says others."""
+    """Everything that fixes the results of a pair. D has the channels and the clamp of G unless it says others."""
 
     img_resolution: int
     img_channels: int = 3
@@ -38,6 +40,12 @@ class Architecture:
     d_mapping_layers: int = 8
     d_channel_base: Optional[int] = None
     d_channel_max: Optional[int] = None
+    d_conv_clamp: Optional[float] = None  # 0: none, whatever G has
+
+    @property
+    def clamp_of_d(self) -> Optional[float]:
+        """The bound on D's convolution outputs, None without one."""
+        return self.conv_clamp if self.d_conv_clamp is None else self.d_conv_clamp or None
 
     @classmethod
     def described(cls, g: Mapping[str, Any], d: Optional[Mapping[str, Any]] = None) -> "Architecture":
@@ -47,13 +55,15 @@ class Architecture:
         missing = [name for name in SIZES if name not in said]
         if missing:
             raise ValueError(f"the sizes {', '.join(missing)} are missing")
-        clamp = said.get("conv_clamp")
+        clamp = parsed_clamp(said.get("conv_clamp"))
         found = cls(**{name: int(said[name]) for name in SIZES + NEWER_SIZES if name in said},
-                    conv_clamp=None if clamp in (None, "None") else float(clamp),
-                    **{name: str(said[name]) for name in ("g_architecture", "d_architecture") if name in said})
+                    conv_clamp=clamp, **{name: str(said[name]) for name in ("g_architecture", "d_architecture")
+                                         if name in said})
         found.d_mapping_layers = found.d_mapping_layers or 8  # 0 without labels
         if d is not None and (int(d["channel_base"]), int(d["channel_max"])) != (found.channel_base, found.channel_max):
             found.d_channel_base, found.d_channel_max = int(d["channel_base"]), int(d["channel_max"])
+        if d is not None:
+            found.d_conv_clamp = own_clamp(clamp, parsed_clamp(d.get("conv_clamp")))
         found.validate()
         return found
 
@@ -65,10 +75,15 @@ class Architecture:
             raise ValueError(f"image channels must be 1 or 3, not {self.img_channels}")
         for name, known in (("g_architecture", G_ARCHITECTURES), ("d_architecture", D_ARCHITECTURES)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not "
+                                 f"{ascii(getattr(self, name))[1:-1][:80]}")
         for name in ("z_dim", "w_dim", "mapping_layers", "d_mapping_layers", "channel_max", "mbstd_group_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name, most in (("mbstd_group_size", MAX_GROUP), *((f"{whose}channel_{what}", MAX_CHANNELS)
+                                                              for whose in ("", "d_") for what in ("base", "max"))):
+            if (getattr(self, name) or 0) > most:
+                raise ValueError(f"{name} must be at most {most}, not {getattr(self, name)}")
         if self.c_dim < 0:
             raise ValueError(f"c_dim must be 0 (no labels) or the number of classes, not {self.c_dim}")
         if self.channel_base < r:
@@ -79,6 +94,8 @@ class Architecture:
             raise ValueError(f"d_channel_max must be at least 1, not {self.d_channel_max}")
         if self.conv_clamp is not None and not 0 < self.conv_clamp < float("inf"):
             raise ValueError(f"conv_clamp must be above 0, not {self.conv_clamp}")
+        if self.d_conv_clamp is not None and not 0 <= self.d_conv_clamp < float("inf"):
+            raise ValueError(f"d_conv_clamp must be above 0, or 0 for none, not {self.d_conv_clamp}")
 
     def generator(self, provenance: str = "{}") -> Generator:
         return Generator(self.z_dim, self.c_dim, self.w_dim, self.img_resolution, self.img_channels,
@@ -87,8 +104,20 @@ class Architecture:
 
     def discriminator(self, provenance: str = "{}") -> Discriminator:
         base, limit = self.d_channel_base or self.channel_base, self.d_channel_max or self.channel_max
-        return Discriminator(self.c_dim, self.img_resolution, self.img_channels, base, limit, self.conv_clamp,
+        return Discriminator(self.c_dim, self.img_resolution, self.img_channels, base, limit, self.clamp_of_d,
                              self.mbstd_group_size, provenance, self.d_architecture, self.d_mapping_layers)
+
+
+def parsed_clamp(value: Any) -> Optional[float]:
+    """A clamp as a description or metadata say it."""
+    if isinstance(value, bool):
+        raise ValueError(f"conv_clamp must be a number or None, not {value}")
+    return None if value in (None, "None") else float(value)
+
+
+def own_clamp(g: Optional[float], d: Optional[float]) -> Optional[float]:
+    """The `d_conv_clamp` of a pair whose networks clamp at `g` and `d`."""
+    return None if g == d else d or 0.0
 
 
 def random_pair(architecture: Architecture, seed: int) -> tuple[Generator, Discriminator]:
@@ -104,7 +133,8 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     try:
         module.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
-        raise ValueError(f"weights of '{source}' do not fit: {' '.join(str(error).split())}") from None
+        said = ascii(" ".join(str(error).split()))[1:-1][:300]  # names out of a file, and all of them
+        raise ValueError(f"weights of '{source}' do not fit: {said}") from None
 
 
 def save(module: nn.Module, path: Path) -> None:

@@ -106,7 +106,9 @@ def test_a_run_goes_to_rosinality_and_back(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("sizes", [{}, {"c_dim": 3, "conv_clamp": 256.0, "img_channels": 1, "mbstd_group_size": 2},
                                    {"g_architecture": "resnet", "d_architecture": "skip"},
                                    {"g_architecture": "orig", "d_architecture": "orig", "d_mapping_layers": 3,
-                                    "c_dim": 2}], ids=str)
+                                    "c_dim": 2},
+                                   {"conv_clamp": 256.0, "d_conv_clamp": 0.0}, {"d_conv_clamp": 4.0},
+                                   {"d_channel_base": 512, "d_channel_max": 100}], ids=str)
 @pytest.mark.parametrize("kind", ["state-dict", "safetensors"])
 def test_nvidias_names_hold_every_architecture(kind, sizes, monkeypatch, tmp_path):
     files, out = Files(tmp_path, **sizes), tmp_path / "out.weights"
@@ -119,6 +121,9 @@ def test_nvidias_names_hold_every_architecture(kind, sizes, monkeypatch, tmp_pat
     for name, value in {**TINY, **sizes}.items():
         if name not in ("channel_base", "channel_max"):
             assert getattr(found.architecture, name) == value, name
+    if kind == "safetensors":
+        for made, module in zip(from_safetensors(out), (files.G_ema, files.D)):
+            assert made.describe() == module.describe()
 
 
 @pytest.mark.parametrize("name", ["net_uncond_r32", "net_cond_r16_clamp"])
@@ -156,7 +161,7 @@ def test_onnx_files_make_the_same_pictures_at_any_batch(monkeypatch, tmp_path, c
         (img,) = synthesis.run(None, {"w": io["io.ws"][:n].numpy()})
         torch.testing.assert_close(torch.from_numpy(img), io["io.img_const"][:n], rtol=0, atol=2e-5)
     printed = capsys.readouterr().out
-    assert "onnxruntime agrees" in printed and "D is not in it" in printed
+    assert "onnxruntime agrees" in printed and "only the averaged generator is in it" in printed
     content = b"".join((tmp_path / "onnx" / name).read_bytes() for name in onnx_export.FILES)
     assert str(Path.cwd()).encode() not in content and b".py" not in content, "where it was made is nobody's business"
     # The check has teeth: another generator's module does not pass, and nothing is kept.
@@ -196,6 +201,7 @@ def test_a_manifest_cannot_lead_out_of_its_folder(monkeypatch, tmp_path):
     ({"c_dim": 2}, "rosinality", r"to rosinality's layout: c_dim \(labels\) is 2"),
     ({"img_channels": 1}, "rosinality", "img_channels is 1"),
     ({"conv_clamp": 256.0}, "rosinality", "conv_clamp is 256.0"),
+    ({"d_conv_clamp": 256.0}, "rosinality", "conv_clamp of D is 256.0"),
     ({"g_architecture": "orig"}, "rosinality", "g_architecture is orig"),
     ({"d_architecture": "skip"}, "rosinality", "d_architecture is skip"),
     ({"c_dim": 2}, "onnx", r"to ONNX: c_dim is 2 \(labels\), g_mapping.onnx takes only z and psi"),
@@ -224,8 +230,8 @@ def z_only(folder):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (lambda folder: ["--generator", GOLDEN_DIR / "rosinality_like_r32.pt"], "not TorchScript .*import_checkpoint.py"),
-    (lambda folder: ["--generator", folder / "missing.pt"], "missing.pt': no such file"),
+    (lambda folder: ["--generator", GOLDEN_DIR / "rosinality_like_r32.pt"], "no TorchScript file, .*import_checkpoint.py"),
+    (lambda folder: ["--generator", folder / "missing.pt"], "missing.pt': there is no such file; pass a "),
     (lambda folder: ["--from", folder], "there is no complete snapshot"),
     (lambda folder: ["--from", folder / "missing.pt"], "a TorchScript file goes to --generator"),
     (lambda folder: ["--discriminator", folder / "D.pt"], "no generator is given"),

@@ -232,12 +232,47 @@ def test_what_is_no_checkpoint_is_named(tmp_path, name, said):
     ({"conv\x1b.weight": torch.ones(1)}, r"its tensors: conv\\x1b.weight"),
     ({"b4.out.weight": torch.ones(1, 4)}, "it holds a discriminator alone"),
     ({"G_ema": {"synthesis.input.freqs": torch.ones(2)}}, "StyleGAN3"),
-    ({"G_ema": weights()[0], "architecture": {"conv_clamp": "high"}}, "its conv_clamp is not a number"),
+    *(({"G_ema": weights()[0], "architecture": {"conv_clamp": value}}, f"its conv_clamp is {said}, expected a number")
+      for value, said in (("high", "'high'"), (True, "True"), (float("nan"), "nan"), ([4.0], "a list"))),
+    *(({"G_ema": weights()[0], "D": weights()[1], "architecture": {"mbstd_group_size": value}},
+       f"its mbstd_group_size is {said}, expected 1 to 65536")
+      for value, said in ((0, "0"), ("None", "'None'"), (None, "None"), (True, "True"), (4.7, "4.7"),
+                          ("x\x1b", r"'x\\x1b'"), (10 ** 300, "10000.*"))),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_a_torch_file_of_something_else_is_named(tmp_path, tree, said):
     torch.save(tree, tmp_path / "file.pt")
     with pytest.raises(CheckpointError, match=said):
         command.import_checkpoint(tmp_path / "file.pt", tmp_path / "out")
+
+
+def strict(text):
+    """JSON as other readers take it: without NaN and Infinity."""
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_records_are_json_whatever_the_file_says(tmp_path):
+    g, d = weights()
+    odd = {"lr": float("nan"), "big": 10**300, "path\x1b" * 40: [float("-inf"), (1, b"raw")]}
+    write({"G_ema": network(g, "Generator", {**KWARGS[0], "odd": odd}), "D": network(d, "Discriminator", KWARGS[1])},
+          tmp_path / "file.pkl")
+    command.import_checkpoint(tmp_path / "file.pkl", tmp_path / "out")
+    record = strict((tmp_path / "out" / "import.json").read_text())
+    found = record["options"]["G_ema_kwargs"]["odd"]
+    assert found["lr"] == "nan" and found["big"].startswith("1000") and len(found["big"]) < 100
+    assert list(found)[2].startswith(r"path\x1bpath") and list(found.values())[2] == ["-inf", [1, "memoryview"]]
+    for name in ("generator.pt", "discriminator.pt"):
+        assert strict(torch.jit.load(tmp_path / "out" / name).get_provenance()) == record
+
+
+def test_a_provenance_record_that_is_no_strict_json_is_spelled_out(tmp_path):
+    said = {"G.provenance": '{"lr": NaN, "worse": 1e999, "half": "\\ud800"}', "conv_clamp": "4.0"}
+    save_file(weights()[0], tmp_path / "bare.safetensors", metadata=said)
+    command.import_checkpoint(tmp_path / "bare.safetensors", tmp_path / "out")
+    text = (tmp_path / "out" / "import.json").read_text()
+    assert strict(text)["parents"] == {"G": {"lr": "nan", "worse": "inf", "half": "\\ud800"}}
+    assert r"\ud800" not in text.replace(r"\\ud800", "")
 
 
 def test_refusals_are_one_line_and_leave_nothing(tmp_path):

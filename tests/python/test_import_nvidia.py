@@ -179,6 +179,8 @@ def test_every_spelling_of_the_weights_is_read(tmp_path, spelling):
         {"c_dim": 2, "d_mapping_layers": 2, "img_channels": 1},
         {"mapping_layers": 1},
         {"conv_clamp": None},
+        {"d_conv_clamp": 0.0},
+        {"conv_clamp": None, "d_conv_clamp": 256.0},
         {"channel_base": 100, "channel_max": 1000},
         {"channel_base": 1000},
         {"d_channel_base": 512, "d_channel_max": 14},
@@ -195,7 +197,9 @@ def test_the_architecture_is_that_of_the_file(tmp_path, changes):
     g, d = weights(pair)
     kwargs = kwargs_of(pair)
     kwargs[1].update(
-        channel_base=pair.d_channel_base or pair.channel_base, channel_max=pair.d_channel_max or pair.channel_max
+        conv_clamp=pair.clamp_of_d,
+        channel_base=pair.d_channel_base or pair.channel_base,
+        channel_max=pair.d_channel_max or pair.channel_max,
     )
     found = detect.read(file_of(tmp_path / "file.pkl", pair, g, d, kwargs=kwargs))
     assert asdict(found.architecture) == asdict(pair)
@@ -285,6 +289,14 @@ def test_easydicts_and_numbers_of_both_numpys_are_read(tmp_path, protocol):
     assert "somebody" not in json.dumps(found.options)
 
 
+def test_a_generator_in_training_with_another_clamp_is_refused(tmp_path):
+    pair = sizes()
+    g, d = weights(pair)
+    raw = network(g, "Generator", kwargs_of(sizes(conv_clamp=8.0))[0])
+    with pytest.raises(CheckpointError, match="its G_ema clamps at 4.0, but its G at 8.0; only unmodified"):
+        detect.read(file_of(tmp_path / "file.pkl", pair, g, d, G=raw))
+
+
 def test_an_augmentation_pipe_is_read_over_and_said(tmp_path):
     pair = sizes()
     pipe = network(
@@ -311,6 +323,24 @@ def test_a_discriminator_with_frozen_layers_is_whole(tmp_path):
     assert "weight" in content["D"].state["_modules"]["b16"].state["_modules"]["conv0"].state["_buffers"]
     found = detect.read(file_of(tmp_path / "file.pkl", pair, g, None, **content))
     assert_equal(found.d, d)
+    assert found.notes == ["3 layers of the discriminator were frozen in its training (FreezeD: b16.fromrgb, b16.conv0, "
+                           "b16.conv1): they can be trained here"]
+
+
+@pytest.mark.parametrize("make", [
+    lambda part, value: part.state["_buffers"].update(weight=value),
+    lambda part, value: part.state["_modules"].update({"affine.x\x1b": Network("Part", {"_buffers": {"a": value}}),
+                                                       "affine": Network("Part", {"_buffers": {"x\x1b.a": value}})}),
+], ids=["parameter and buffer", "dots"])
+def test_a_name_that_means_two_tensors_is_refused(tmp_path, make):
+    pair = sizes()
+    g, d = weights(pair)
+    file = network(g, "Generator", kwargs_of(pair)[0])
+    layer = file.state["_modules"]["synthesis"].state["_modules"]["b8"].state["_modules"]["conv0"]
+    make(layer, torch.ones(10, 10, 3, 3))
+    said = r"its G_ema has two tensors with the name 'synthesis.b8.conv0.(weight|affine.x\\x1b.a)'; only unmodified"
+    with pytest.raises(CheckpointError, match=said):
+        detect.read(file_of(tmp_path / "file.pkl", pair, g, d, G_ema=file))
 
 
 def test_a_generator_alone_is_imported(tmp_path):

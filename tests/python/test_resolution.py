@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from checkpoints.architecture import from_tensors
 from checkpoints.checkpoint import Checkpoint, CheckpointError
 from checkpoints.resolution import transfer
 from networks.layers import fir, resample_filter, upsample_image
@@ -72,6 +73,25 @@ def test_a_larger_skip_discriminator_starts_with_the_logits_of_the_downsampled_i
         while x.shape[2] > 32:
             x = fir(x, resample_filter(), 1, 2, 1.0)
         torch.testing.assert_close(found, networks(old)[1](x), rtol=1e-5, atol=1e-5)
+
+
+def test_the_widths_of_new_blocks_are_said():
+    notes = transfer(checkpoint(d_channel_base=512, d_channel_max=7), 128).notes
+    assert "generator: the new blocks have 9 channels at 64x64, 8 channels at 128x128 (channel_base 1024, channel_max " \
+        "9)" in notes
+    assert "discriminator: the new blocks have 7 channels at 64x64, 4 channels at 128x128 (channel_base 512, " \
+        "channel_max 7)" in notes
+    assert not any("channels at" in note for note in transfer(checkpoint(), 16).notes)
+
+
+def test_a_rule_that_the_old_blocks_show_only_in_part_is_said():
+    """The least channel_base that fits blocks of one width halves the first new one; the source's own may not."""
+    old = checkpoint(channel_base=4096)
+    old.architecture = from_tensors(old.g_ema, old.d, "file")
+    assert old.architecture.channel_base == 32 * 9
+    note = next(note for note in transfer(old, 64).notes if "generator: the new blocks" in note)
+    assert note.endswith("have 4 channels at 64x64 (channel_base 288, channel_max 9); the old ones, all of 9, would fit "
+                         "a larger channel_base too, with wider new blocks")
 
 
 def test_a_larger_network_can_be_trained_from_there():

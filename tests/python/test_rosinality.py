@@ -107,6 +107,13 @@ def test_a_training_checkpoint_without_mean_gets_an_estimate_that_is_said(tmp_pa
     assert found.options == {"size": 32, "lr": 0.002, "r1": 10, "ada_aug_p": 0.1}
 
 
+def test_options_that_are_no_ordinary_numbers_are_left_out(tmp_path):
+    content = tree()
+    content["args"] = argparse.Namespace(lr=float("inf"), seed=10**300, size=32)
+    content["ada_aug_p"] = float("nan")
+    assert read(content, tmp_path).options == {"size": 32}
+
+
 def test_missing_noises_are_drawn_from_a_seed_and_said(tmp_path):
     content = tree()
     for network in ("g", "g_ema"):
