@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use rootgan::augment::{Draws, Transforms};
+use rootgan::augment::{Derivatives, Draws, Transforms};
 use tch::{Device, Kind, Tensor};
 
 /// float32 through two resamplings; pixels are in about [-1, 1].
@@ -61,10 +61,12 @@ fn every_transform_gives_the_reference_pixels() {
         }
         let (rest, size) = key.rsplit_once(".r").expect("a key ends in its size");
         let (name, percentile) = rest.split_once(".p").expect("a key has a percentile");
-        let mut draws = Draws::Percentile(percentile.parse().unwrap());
-        let found = transforms(name).apply(&golden[&format!("input.r{size}")], 1.0, &mut draws);
-        let difference = (found - expected).abs().max().double_value(&[]);
-        assert!(difference <= TOLERANCE, "{key} is off by {difference}");
+        for order in [Derivatives::First, Derivatives::Second] {
+            let mut draws = Draws::Percentile(percentile.parse().unwrap());
+            let found = transforms(name).apply(&golden[&format!("input.r{size}")], 1.0, order, &mut draws);
+            let difference = (found - expected).abs().max().double_value(&[]);
+            assert!(difference <= TOLERANCE, "{key} is off by {difference} ({order:?})");
+        }
         compared += 1;
     }
     assert!(compared > 0, "no cases in '{}'", common::golden_dir().display());
@@ -73,16 +75,32 @@ fn every_transform_gives_the_reference_pixels() {
 #[test]
 fn with_p_zero_the_pipe_is_the_identity_bit_for_bit() {
     let images = normal(&[2, 3, 16, 16], Kind::Float);
-    assert_eq!(Transforms::named("bgcfnc").unwrap().apply(&images, 0.0, &mut seeded()), images);
+    assert_eq!(Transforms::named("bgcfnc").unwrap().apply(&images, 0.0, Derivatives::First, &mut seeded()), images);
 }
 
 #[test]
 fn the_smallest_networks_and_grey_images_are_augmented_too() {
     for shape in [[2, 3, 16, 16], [2, 1, 16, 16], [1, 3, 8, 4]] {
         let images = normal(&shape, Kind::Float);
-        let out = Transforms::named("bgcfnc").unwrap().apply(&images, 0.9, &mut seeded());
+        let out = Transforms::named("bgcfnc").unwrap().apply(&images, 0.9, Derivatives::First, &mut seeded());
         assert_eq!(out.size(), shape);
         assert_eq!(out.isfinite().all().int64_value(&[]), 1);
+    }
+}
+
+/// In float64, where nothing is lost: the same pixels, and the same gradient of a curved function of them.
+#[test]
+fn the_fast_way_and_the_one_that_can_be_differentiated_twice_agree() {
+    let images = normal(&[4, 3, 16, 24], Kind::Double);
+    let of = |order| {
+        let x = images.detach().set_requires_grad(true);
+        let seen = Transforms::named("bgcf").unwrap().apply(&x, 0.7, order, &mut seeded());
+        let gradient = Tensor::run_backward(&[seen.sin().sum(Kind::Double)], &[&x], false, false).remove(0);
+        (seen, gradient)
+    };
+    let (fast, slow) = (of(Derivatives::First), of(Derivatives::Second));
+    for (fast, slow) in [(fast.0, slow.0), (fast.1, slow.1)] {
+        assert!((fast - slow).abs().max().double_value(&[]) < 1e-10);
     }
 }
 
@@ -94,7 +112,7 @@ fn the_second_derivative_agrees_with_a_finite_difference() {
     let weight = normal(&[1, 3, 16, 16], Kind::Double) * 0.1;
     let penalty = |x: &Tensor| {
         let pipe = Transforms::named("bgcf").unwrap();
-        let seen = pipe.apply(x, 0.9, &mut seeded());
+        let seen = pipe.apply(x, 0.9, Derivatives::Second, &mut seeded());
         let logits = (seen * &weight).sin().sum(Kind::Double);
         Tensor::run_backward(&[logits], &[x], true, true).remove(0).square().sum(Kind::Double)
     };

@@ -1,7 +1,7 @@
 //! The augmentation of StyleGAN2-ADA: what the discriminator sees is transformed at random, generated and real images
 //! alike, with a probability p that is fixed or follows how much the discriminator overfits.
 //!
-//! Everything is made of operations that can be differentiated twice, so R1 goes through it.
+//! R1 goes through it: asked for, everything is made of operations that can be differentiated twice.
 //!
 //! # Source
 //! Karras et al., arXiv 2006.06676.
@@ -39,6 +39,15 @@ pub struct Transforms {
     pub imgfilter: [bool; 4],
     pub noise: bool,
     pub cutout: bool,
+}
+
+/// How often the augmented images have to be differentiated; each image depends on the same draws either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Derivatives {
+    /// At most once, the fast way.
+    First,
+    /// Twice, as R1 needs it.
+    Second,
 }
 
 /// Names of the pipes.
@@ -85,13 +94,13 @@ impl Transforms {
     ///
     /// # Shapes
     /// images [N, 1 or 3, H, W] in about [-1, 1], of any size -> the same.
-    pub fn apply(&self, images: &Tensor, p: f64, draws: &mut Draws) -> Tensor {
+    pub fn apply(&self, images: &Tensor, p: f64, order: Derivatives, draws: &mut Draws) -> Tensor {
         let mut out = images.shallow_clone();
         if p <= 0.0 {
             return out;
         }
         if self.any_geometry() {
-            out = geometry::apply(&out, self, p, draws);
+            out = geometry::apply(&out, self, p, order, draws);
         }
         if self.any_colour() {
             out = colour::apply(&out, self, p, draws);
@@ -128,7 +137,7 @@ impl Augment {
     }
 
     /// See [`Transforms::apply`].
-    pub fn apply(&mut self, images: &Tensor) -> Tensor {
-        self.transforms.apply(images, self.p, &mut self.draws)
+    pub fn apply(&mut self, images: &Tensor, order: Derivatives) -> Tensor {
+        self.transforms.apply(images, self.p, order, &mut self.draws)
     }
 }

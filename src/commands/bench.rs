@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use crate::config::{NetworkFacts, Options, RunConfig};
+use crate::config::{AugmentMode, NetworkFacts, Options, RunConfig};
 use crate::model::FreezeSettings;
 use crate::tensor::device;
 use crate::tensor::labels::{ClassDistribution, one_hot};
@@ -36,6 +36,12 @@ pub struct BenchArgs {
     /// Measured iterations, after one that is not
     #[arg(long, default_value_t = 5)]
     pub iterations: usize,
+    /// Measure with augmentation of this probability too, in turn with iterations without
+    #[arg(long, value_name = "PROB")]
+    pub augment_p: Option<f64>,
+    /// Its transforms, as for finetune
+    #[arg(long, value_name = "PIPE", default_value = "bgc")]
+    pub augpipe: String,
     /// auto (CUDA if usable), cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -44,12 +50,27 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
+/// The medians of one setting: seconds of each phase, and of the rest of an iteration.
+struct Medians {
+    phases: [f64; SHARES.len()],
+    rest: f64,
+}
+
+impl Medians {
+    /// Seconds per iteration with the published intervals.
+    fn weighted(&self) -> f64 {
+        SHARES.iter().zip(self.phases).map(|((_, share), seconds)| share * seconds).sum::<f64>() + self.rest
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// A pair that cannot be loaded or trained.
 pub fn run(args: BenchArgs) -> Result<()> {
     ensure!(args.iterations > 0, "cannot measure 0 iterations; pass --iterations 1 or more");
+    let p = args.augment_p.unwrap_or(0.0);
+    ensure!((0.0..=1.0).contains(&p), "--augment-p must be from 0 to 1, not {p}");
     let device = device::parse(&args.device)?;
     let (generator, discriminator) = (args.generator.clone(), args.discriminator.clone());
     let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
@@ -61,30 +82,41 @@ pub fn run(args: BenchArgs) -> Result<()> {
     // The values of labels do not matter to the time.
     let classes = ClassDistribution::new(&vec![1; c_dim as usize]);
     let c = classes.is_some().then(|| one_hot(&vec![0; args.batch as usize], c_dim, device));
-    let reals = Reals { images, c };
     let mut trainer = Trainer::new(networks, config(&args, facts)?, classes);
-    let mut samples = vec![Vec::new(); SHARES.len() + 1];
-    let bar = Bar::new(args.iterations as u64 + 1, "measuring");
+    let plain = measure(&args, &mut trainer, &Reals { images, c }, args.augment_p)?;
+    show(&args, &device::name(device), side, &plain);
+    Ok(())
+}
+
+/// Iterations without augmentation and, where asked for, with it in turn, so that both see the same machine.
+fn measure(args: &BenchArgs, trainer: &mut Trainer, reals: &Reals, p: Option<f64>) -> Result<Vec<Medians>> {
+    let settings: Vec<f64> = std::iter::once(0.0).chain(p).collect();
+    let mut samples = vec![vec![Vec::new(); SHARES.len() + 1]; settings.len()];
+    let bar = Bar::new((args.iterations as u64 + 1) * settings.len() as u64, "measuring");
     for iteration in 0..=args.iterations {
-        let mut stats = Statistics::default();
-        let begun = Instant::now();
-        trainer.iterate(&reals, &mut stats)?;
-        let whole = begun.elapsed().as_secs_f64();
-        let times = stats.take();
-        let of = |name: &str| times.get(&format!("Timing/{name}")).map_or(0.0, |time| time.mean);
-        let phases: Vec<f64> = SHARES.iter().map(|(name, _)| of(name)).collect();
-        if iteration > 0 {
+        for (&p, samples) in settings.iter().zip(&mut samples) {
+            trainer.fix_augment_p(p);
+            let mut stats = Statistics::default();
+            let begun = Instant::now();
+            trainer.iterate(reals, &mut stats)?;
+            let whole = begun.elapsed().as_secs_f64();
+            let times = stats.take();
+            let of = |name: &str| times.get(&format!("Timing/{name}")).map_or(0.0, |time| time.mean);
+            let phases: Vec<f64> = SHARES.iter().map(|(name, _)| of(name)).collect();
             let rest = whole - phases.iter().sum::<f64>();
-            for (list, value) in samples.iter_mut().zip(phases.into_iter().chain([rest])) {
-                list.push(value);
+            // The first iteration of each setting warms up.
+            if iteration > 0 {
+                samples.iter_mut().zip(phases.into_iter().chain([rest])).for_each(|(list, value)| list.push(value));
             }
+            bar.inc(1);
         }
-        bar.inc(1);
     }
     bar.finish();
-    let medians: Vec<f64> = samples.iter_mut().map(|list| median(list)).collect::<Option<_>>().context("no samples")?;
-    show(&args, &device::name(device), side, &medians);
-    Ok(())
+    let medians = |samples: &mut Vec<Vec<f64>>| {
+        let all: Vec<f64> = samples.iter_mut().map(|list| median(list)).collect::<Option<_>>()?;
+        Some(Medians { phases: all[..SHARES.len()].try_into().ok()?, rest: all[SHARES.len()] })
+    };
+    samples.iter_mut().map(medians).collect::<Option<_>>().context("no samples")
 }
 
 /// Every phase in every iteration.
@@ -97,24 +129,30 @@ fn config(args: &BenchArgs, facts: NetworkFacts) -> Result<RunConfig> {
         batch: Some(args.batch),
         r1_interval: Some(1),
         pl_interval: Some(1),
+        aug: Some(AugmentMode::Fixed),
+        augpipe: Some(args.augpipe.clone()),
+        p: Some(0.0),
         ..Options::default()
     };
     RunConfig::resolve(&options, facts)
 }
 
-fn show(args: &BenchArgs, device: &str, side: i64, medians: &[f64]) {
-    let rest = medians[SHARES.len()];
-    let weighted = SHARES.iter().zip(medians).map(|((_, share), seconds)| share * seconds).sum::<f64>() + rest;
-    let per_image = weighted / args.batch as f64;
+fn show(args: &BenchArgs, device: &str, side: i64, medians: &[Medians]) {
+    let per_image = medians[0].weighted() / args.batch as f64;
+    let augmented = medians.get(1);
     let peak = resident_bytes().1 as f64 / f64::from(1 << 20);
+    let seconds_of = |medians: &Medians| {
+        let phases = SHARES.iter().zip(medians.phases).map(|((name, _), seconds)| ((*name).to_owned(), json!(seconds)));
+        phases.chain([("rest".to_owned(), json!(medians.rest))]).collect::<serde_json::Map<_, _>>()
+    };
     if args.json {
-        let mut phases: serde_json::Map<_, _> =
-            SHARES.iter().zip(medians).map(|((name, _), seconds)| ((*name).to_owned(), json!(seconds))).collect();
-        phases.insert("rest".to_owned(), json!(rest));
         let report = json!({
             "device": device, "threads": tch::get_num_threads(), "resolution": side, "batch": args.batch,
-            "iterations": args.iterations, "phase_seconds": phases, "seconds_per_image": per_image,
-            "images_per_second": 1.0 / per_image, "peak_host_memory_mib": peak,
+            "iterations": args.iterations, "phase_seconds": seconds_of(&medians[0]), "seconds_per_image": per_image,
+            "images_per_second": 1.0 / per_image, "augment_p": args.augment_p,
+            "augmented_phase_seconds": augmented.map(seconds_of),
+            "augmented_seconds_per_image": augmented.map(|medians| medians.weighted() / args.batch as f64),
+            "peak_host_memory_mib": peak,
         });
         println!("{report}");
         return;
@@ -125,11 +163,21 @@ fn show(args: &BenchArgs, device: &str, side: i64, medians: &[f64]) {
         tch::get_num_threads(),
         args.iterations
     );
-    for ((name, share), seconds) in SHARES.iter().zip(medians) {
-        println!("  {name:<6} {seconds:>8.3} s, every {} iterations", 1.0 / share);
+    for (index, (name, share)) in SHARES.iter().enumerate() {
+        let second = augmented.map_or_else(String::new, |m| format!(", augmented {:.3} s", m.phases[index]));
+        println!("  {name:<6} {:>8.3} s{second}, every {} iterations", medians[0].phases[index], 1.0 / share);
     }
-    println!("  rest   {rest:>8.3} s (averaged generator)");
+    println!("  rest   {:>8.3} s (averaged generator)", medians[0].rest);
     println!("seconds per image: {per_image:.4} ({:.1} s per kimg)", per_image * 1000.0);
+    if let Some(augmented) = augmented {
+        let per_kimg = augmented.weighted() / args.batch as f64 * 1000.0;
+        let more = (augmented.weighted() / medians[0].weighted() - 1.0) * 100.0;
+        println!(
+            "with {} at p {}: {per_kimg:.1} s per kimg, {more:+.1} %",
+            args.augpipe,
+            args.augment_p.unwrap_or(0.0)
+        );
+    }
     println!("peak host memory: {peak:.0} MiB");
 }
 

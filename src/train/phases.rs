@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tch::{Kind, Tensor, no_grad};
 
 use super::draw::Draw;
-use crate::augment::Augment;
+use crate::augment::{Augment, Derivatives};
 use crate::loss::AdversarialLoss;
 use crate::model::{Discriminator, Generator, Truncation};
 use crate::regularize::{MeanPathLength, path_lengths, squared_gradient_norms};
@@ -55,7 +55,7 @@ pub fn generator_main(
     augment: &mut Augment,
 ) -> Result<Adversarial> {
     let (images, _) = generate(g, draw, true)?;
-    let logits = d.logits(&augment.apply(&images), draw.c.as_ref())?.flatten(0, -1);
+    let logits = d.logits(&augment.apply(&images, Derivatives::First), draw.c.as_ref())?.flatten(0, -1);
     Ok(Adversarial { losses: loss.of(&logits), logits })
 }
 
@@ -88,7 +88,7 @@ pub fn discriminator_fake(
     draw: &Draw,
     augment: &mut Augment,
 ) -> Result<Adversarial> {
-    let images = no_grad(|| generate(g, draw, true).map(|(images, _)| augment.apply(&images)))?;
+    let images = no_grad(|| generate(g, draw, true).map(|(images, _)| augment.apply(&images, Derivatives::First)))?;
     let logits = d.logits(&images, draw.c.as_ref())?.flatten(0, -1);
     Ok(Adversarial { losses: loss.of(&-&logits), logits })
 }
@@ -107,7 +107,7 @@ pub fn discriminator_real(
     c: Option<&Tensor>,
     augment: &mut Augment,
 ) -> Result<Adversarial> {
-    let logits = d.logits(&augment.apply(reals), c)?.flatten(0, -1);
+    let logits = d.logits(&augment.apply(reals, Derivatives::First), c)?.flatten(0, -1);
     Ok(Adversarial { losses: loss.of(&logits), logits })
 }
 
@@ -125,7 +125,7 @@ pub fn discriminator_reg(
     augment: &mut Augment,
 ) -> Result<Tensor> {
     let images = reals.detach().set_requires_grad(true);
-    let logits = d.logits(&augment.apply(&images), c)?;
+    let logits = d.logits(&augment.apply(&images, Derivatives::Second), c)?;
     squared_gradient_norms(&logits, &images)
 }
 

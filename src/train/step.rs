@@ -90,6 +90,12 @@ impl Trainer {
         self.ada.controller.as_ref().map_or(self.config.augment.p, AdaController::p)
     }
 
+    /// Sets that probability, where it is fixed; 0 turns the augmentation off.
+    pub fn fix_augment_p(&mut self, p: f64) {
+        self.ada.controller = None;
+        self.config.augment.p = p.clamp(0.0, 1.0);
+    }
+
     /// The settings of the run.
     pub fn config(&self) -> &RunConfig {
         &self.config
