@@ -13,7 +13,8 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .layers import EqualizedConv, FullyConnected, check_labels, fir, normalize_second_moment, resample_filter
+from .layers import (EqualizedConv, FullyConnected, check_labels, enter_block, fir, normalize_second_moment, precision,
+                     resample_filter)
 
 
 class LabelMapping(nn.Module):
@@ -25,7 +26,8 @@ class LabelMapping(nn.Module):
         for i in range(layers):
             setattr(self, f"fc{i}", FullyConnected(cmap_dim, cmap_dim, lrelu=True, lr_mul=0.01))
 
-    def forward(self, c: Tensor, img: Tensor, cmap: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, c: Tensor, img: Tensor, cmap: Optional[Tensor],
+                dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         x = c.to(torch.float32)
         for name, layer in self.named_children():
             x = layer(x)
@@ -53,9 +55,11 @@ class DownBlock(nn.Module):
         self.first = first
         self.halves_img = architecture == "skip"
 
-    def forward(self, x: Tensor, img: Tensor, cmap: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, img: Tensor, cmap: Optional[Tensor],
+                dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        x = enter_block(x, dtype)
         if self.fromrgb is not None:
-            rgb = self.fromrgb(img)
+            rgb = self.fromrgb(enter_block(img, dtype))
             x = rgb if self.first else x + rgb
         if self.halves_img:
             img = fir(img, self.resample_filter, 1, 2, 1.0)
@@ -71,11 +75,11 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     if n % group != 0:
         raise ValueError(f"batch of {n} images cannot be split into minibatch-stddev groups of {group}; pass at most "
                          f"{group} images or a multiple of {group}")
-    y = x.to(torch.float32).reshape(group, n // group, x.shape[1], h, w)
+    y = x.reshape(group, n // group, x.shape[1], h, w)
     y = y - y.mean(dim=0, keepdim=True)
     y = (y.square().mean(dim=0) + 1e-8).sqrt().mean(dim=[1, 2, 3])
     y = y.reshape(1, n // group).repeat(group, 1).reshape(n, 1, 1, 1)
-    return torch.cat([x, y.to(x.dtype).expand(n, 1, h, w)], dim=1)
+    return torch.cat([x, y.expand(n, 1, h, w)], dim=1)
 
 
 class Epilogue(nn.Module):
@@ -94,10 +98,12 @@ class Epilogue(nn.Module):
         self.group_size = group_size
         self.cmap_dim = cmap_dim
 
-    def forward(self, x: Tensor, img: Tensor, cmap: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, img: Tensor, cmap: Optional[Tensor],
+                dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        x = enter_block(x, torch.float32)
         if self.fromrgb is not None:
             x = x + self.fromrgb(img)
-        x = self.conv(minibatch_stddev(x, self.group_size)).to(torch.float32)
+        x = self.conv(minibatch_stddev(x, self.group_size))
         x = self.out(self.fc(x.flatten(1)))
         if cmap is not None:
             x = (x * cmap).sum(dim=1, keepdim=True) / float(self.cmap_dim) ** 0.5
@@ -114,6 +120,8 @@ class Discriminator(nn.Module):
         self.c_dim = c_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels
+        # The type of the highest resolutions, and the lowest one of them: set by set_precision.
+        self.dtype, self.lowest = precision("fp32", 0, img_resolution)
 
         def channels(resolution: int) -> int:
             return min(channel_base // resolution, channel_max)
@@ -149,8 +157,12 @@ class Discriminator(nn.Module):
                 assert c is not None  # checked above; tells TorchScript
                 cmap, _ = block(c, img, None)
             else:
-                x, img = block(x, img, cmap)
+                x, img = block(x, img, cmap, self.dtype if x.shape[2] >= self.lowest else torch.float32)
         return x
+
+    @torch.jit.export
+    def set_precision(self, kind: str, num_res: int) -> None:
+        self.dtype, self.lowest = precision(kind, num_res, self.img_resolution)
 
     @torch.jit.export
     def describe(self) -> str:

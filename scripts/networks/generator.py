@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import (FullyConnected, bias_lrelu, check_labels, demodulation, fir, frozen, normalize_second_moment,
-                     resample_filter, upsample_image)
+from .layers import (FullyConnected, bias_lrelu, check_labels, clamp_in, demodulation, enter_block, fir, frozen, inf_norm,
+                     normalize_second_moment, precision, resample_filter, scale_channels, upsample_image)
 
 
 class Mapping(nn.Module):
@@ -92,14 +92,20 @@ class SynthesisConv(nn.Module):
     def forward(self, x: Tensor, w: Tensor, noise: Optional[Tensor]) -> Tensor:
         styles = self.affine(w)
         demod = demodulation(self.weight, styles)
-        weight = self.weight.to(x.dtype)
-        x = x * styles.to(x.dtype).unsqueeze(-1).unsqueeze(-1)
+        weight = self.weight
+        if x.dtype == torch.float16:
+            # What demodulation divides out again, so that the sums in between stay far from the type's end.
+            w_norm = inf_norm(weight, [1, 2, 3]) * sqrt(9 * weight.shape[1])
+            s_norm = inf_norm(styles, [1])
+            weight, styles, demod = weight / w_norm, styles / s_norm, demod * s_norm * w_norm.flatten()
+        weight = weight.to(x.dtype)
+        x = scale_channels(x, styles)
         if self.up == 2:
             x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=[2, 2])
             x = fir(x, self.resample_filter, 1, 1, 4.0)
         else:
             x = F.conv2d(x, weight, padding=[1, 1])
-        x = x * demod.to(x.dtype).unsqueeze(-1).unsqueeze(-1)
+        x = scale_channels(x, demod)
         if noise is not None:
             x = x + (noise * self.noise_strength).to(x.dtype)
         return bias_lrelu(x, self.bias, self.gain, self.clamp)
@@ -121,12 +127,17 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         styles = self.affine(w) * self.weight_gain
-        x = F.conv2d(x * styles.to(x.dtype).unsqueeze(-1).unsqueeze(-1), self.weight.to(x.dtype))
-        x = x + self.bias.to(x.dtype).view(1, -1, 1, 1)
-        limit = self.clamp
+        limit = clamp_in(x.dtype, self.clamp)
+        weight = self.weight.to(x.dtype)
+        if x.dtype == torch.float16:
+            s_norm = inf_norm(styles, [1])
+            x = scale_channels(F.conv2d(scale_channels(x, styles / s_norm), weight).to(torch.float32), s_norm)
+        else:
+            x = F.conv2d(scale_channels(x, styles), weight).to(torch.float32)
+        x = x + self.bias.view(1, -1, 1, 1)
         if limit is not None:
             x = x.clamp(-limit, limit)
-        return x.to(torch.float32)
+        return x
 
 
 class LinearUp(nn.Module):
@@ -157,7 +168,7 @@ class ConstBlock(nn.Module):
         self.num_conv = 1
 
     def forward(self, x: Tensor, img: Tensor, ws: Tensor, first: int, mode: str, noise: Optional[Tensor],
-                taken: int) -> tuple[Tensor, Tensor]:
+                taken: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         x = self.const.unsqueeze(0).repeat(ws.shape[0], 1, 1, 1)
         x = self.conv1(x, ws[:, first], layer_noise(self.conv1.noise_const, ws.shape[0], mode, noise, taken))
         if self.torgb is not None:
@@ -184,7 +195,8 @@ class UpBlock(nn.Module):
         self.num_conv = 2
 
     def forward(self, x: Tensor, img: Tensor, ws: Tensor, first: int, mode: str, noise: Optional[Tensor],
-                taken: int) -> tuple[Tensor, Tensor]:
+                taken: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        x = enter_block(x, dtype)
         n, before = ws.shape[0], x
         x = self.conv0(x, ws[:, first], layer_noise(self.conv0.noise_const, n, mode, noise, taken))
         taken += self.conv0.noise_const.numel()
@@ -219,6 +231,9 @@ class Synthesis(nn.Module):
                  clamp: Optional[float], architecture: str = "skip"):
         super().__init__()
         self.w_dim = w_dim
+        self.img_resolution = img_resolution
+        # The type of the highest resolutions, and the lowest one of them: set by set_precision.
+        self.dtype, self.lowest = precision("fp32", 0, img_resolution)
         self.num_ws = 2 * int(log2(img_resolution)) - 2
         width = min(channel_base // 4, channel_max)
         self.b4 = ConstBlock(width, w_dim, img_channels, clamp, architecture)
@@ -242,10 +257,14 @@ class Synthesis(nn.Module):
         x, img = ws, ws
         first, taken = 0, 0
         for block in self.children():
-            x, img = block(x, img, ws, first, noise_mode, noise, taken)
+            dtype = self.dtype if block.conv1.resolution >= self.lowest else torch.float32
+            x, img = block(x, img, ws, first, noise_mode, noise, taken, dtype)
             first += block.num_conv
             taken += block.num_conv * block.conv1.noise_const.numel()
-        return img
+        return img.contiguous()
+
+    def set_precision(self, kind: str, num_res: int) -> None:
+        self.dtype, self.lowest = precision(kind, num_res, self.img_resolution)
 
 
 class Generator(nn.Module):
@@ -283,6 +302,10 @@ class Generator(nn.Module):
     @torch.jit.export
     def run_synthesis(self, ws: Tensor, noise_mode: str, noise: Optional[Tensor]) -> Tensor:
         return self.synthesis(ws, noise_mode, noise)
+
+    @torch.jit.export
+    def set_precision(self, kind: str, num_res: int) -> None:
+        self.synthesis.set_precision(kind, num_res)
 
     @torch.jit.export
     def describe(self) -> str:

@@ -24,10 +24,61 @@ def resample_filter() -> nn.Parameter:
     return frozen(torch.outer(taps, taps) / 64)
 
 
+def precision(kind: str, num_res: int, img_resolution: int) -> tuple[torch.dtype, int]:
+    """The type `kind` (fp32, bf16 or fp16) and the lowest resolution computed in it: that of the `num_res` highest ones,
+    never below 8; beyond the image's own in fp32 and for num_res 0."""
+    dtype = torch.float32
+    if kind == "bf16":
+        dtype = torch.bfloat16
+    elif kind == "fp16":
+        dtype = torch.float16
+    elif kind != "fp32":
+        raise ValueError(f"kind is '{kind}', expected fp32, bf16 or fp16")
+    if num_res < 0:
+        raise ValueError(f"num_res is {num_res}, expected 0 or more resolutions")
+    lowest = 2 * img_resolution
+    if kind != "fp32":
+        while num_res > 0 and lowest > 8:
+            lowest = lowest // 2
+            num_res -= 1
+    return dtype, lowest
+
+
+def enter_block(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x [N, C, H, W] in the type that a block computes in, and in the order of memory that is faster in it: channels-last
+    in 16-bit types."""
+    if x.dtype == dtype:
+        return x
+    if dtype == torch.float32:
+        return x.to(dtype, memory_format=torch.contiguous_format)
+    return x.to(dtype, memory_format=torch.channels_last)
+
+
+def scale_channels(x: Tensor, factors: Tensor) -> Tensor:
+    """x [N, C, H, W] times factors [N, C], in the type of x."""
+    return x * factors.to(x.dtype).unsqueeze(-1).unsqueeze(-1)
+
+
+def clamp_in(dtype: torch.dtype, clamp: Optional[float]) -> Optional[float]:
+    """The bound on convolution outputs: the network's own, else none in fp32 and 256 in 16-bit types."""
+    if clamp is None and dtype != torch.float32:
+        return 256.0
+    return clamp
+
+
+def inf_norm(x: Tensor, dim: list[int]) -> Tensor:
+    """max |x| over `dim`, kept as axes of length one. No gradient: who divides by it multiplies by it later, so that the
+    function, and with it the derivative, does not depend on it."""
+    return x.detach().abs().amax(dim=dim, keepdim=True).clamp_min(1e-20)
+
+
 def fir(x: Tensor, kernel: Tensor, padding: int, stride: int, gain: float) -> Tensor:
     """Filters every channel with the 4x4 `kernel`; only the kept samples are computed when `stride` is 2."""
     channels = x.shape[1]
     weight = (kernel * gain).to(x.dtype).expand(channels, 1, 4, 4)
+    if stride == 2 and x.dtype != torch.float32 and not x.is_cuda:
+        # All samples, half of them thrown away: 5 to 14 times faster than the strided filter's derivative on the CPU.
+        return F.conv2d(x, weight, padding=[padding, padding], groups=channels)[:, :, ::2, ::2]
     return F.conv2d(x, weight, stride=[stride, stride], padding=[padding, padding], groups=channels)
 
 
@@ -41,8 +92,9 @@ def upsample_image(img: Tensor, kernel: Tensor) -> Tensor:
 def bias_lrelu(x: Tensor, bias: Tensor, gain: float, clamp: Optional[float]) -> Tensor:
     """bias -> leaky ReLU (0.2) -> * sqrt(2) * gain -> clamp to +-clamp * gain."""
     x = F.leaky_relu(x + bias.to(x.dtype).view(1, -1, 1, 1), 0.2) * (1.4142135623730951 * gain)
-    if clamp is not None:
-        limit = clamp * gain
+    bound = clamp_in(x.dtype, clamp)
+    if bound is not None:
+        limit = bound * gain
         x = x.clamp(-limit, limit)
     return x
 
