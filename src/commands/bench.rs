@@ -8,7 +8,7 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 
 use crate::config::{AugmentMode, NetworkFacts, Options, RunConfig};
-use crate::model::FreezeSettings;
+use crate::model::{FreezeSettings, PrecisionKind};
 use crate::tensor::device;
 use crate::tensor::labels::{ClassDistribution, one_hot};
 use crate::tensor::memory::resident_bytes;
@@ -42,6 +42,9 @@ pub struct BenchArgs {
     /// Its transforms, as for finetune
     #[arg(long, value_name = "PIPE", default_value = "bgc")]
     pub augpipe: String,
+    /// What the networks compute in [default: fp32, on CUDA fp16 where the networks can]
+    #[arg(long)]
+    pub precision: Option<PrecisionKind>,
     /// auto (CUDA if usable), cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -74,7 +77,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let device = device::parse(&args.device)?;
     let (generator, discriminator) = (args.generator.clone(), args.discriminator.clone());
     let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
-    let networks = Networks::load(&files, FreezeSettings::default(), device)?;
+    let mut networks = Networks::load(&files, FreezeSettings::default(), device)?;
     let (side, channels) = (networks.g.img_resolution(), networks.g.img_channels());
     let facts = NetworkFacts::of(&networks.g, &networks.d);
     let c_dim = networks.g.c_dim();
@@ -82,9 +85,12 @@ pub fn run(args: BenchArgs) -> Result<()> {
     // The values of labels do not matter to the time.
     let classes = ClassDistribution::new(&vec![1; c_dim as usize]);
     let c = classes.is_some().then(|| one_hot(&vec![0; args.batch as usize], c_dim, device));
-    let mut trainer = Trainer::new(networks, config(&args, facts)?, classes);
+    let config = config(&args, facts)?;
+    networks.set_precision(config.precision)?;
+    let precision = config.precision.kind.name();
+    let mut trainer = Trainer::new(networks, config, classes);
     let plain = measure(&args, &mut trainer, &Reals { images, c }, args.augment_p)?;
-    show(&args, &device::name(device), side, &plain);
+    show(&args, &format!("{} in {precision}", device::name(device)), side, &plain);
     Ok(())
 }
 
@@ -129,6 +135,7 @@ fn config(args: &BenchArgs, facts: NetworkFacts) -> Result<RunConfig> {
         batch: Some(args.batch),
         r1_interval: Some(1),
         pl_interval: Some(1),
+        precision: args.precision,
         aug: Some(AugmentMode::Fixed),
         augpipe: Some(args.augpipe.clone()),
         p: Some(0.0),

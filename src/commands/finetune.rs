@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::config::{NetworkFacts, Options, RunConfig, freeze_settings};
 use crate::data::{Dataset, DatasetOptions};
+use crate::model::PrecisionKind;
 use crate::tensor::device;
 use crate::train::networks::{NetworkFiles, Networks};
 use crate::train::{Finetune, finetune, run_dir};
@@ -60,6 +61,9 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
     )?;
     let mut remarks = vec![format!("device: {}", device::name(device)), in_short(&config, facts)];
     remarks.extend(report.summary());
+    if config.precision.kind == PrecisionKind::Fp16 && !facts.on_cuda {
+        remarks.push("fp16 is many times slower than fp32 on a CPU; bf16 is the 16-bit type for CPUs".to_owned());
+    }
     if !facts.has_ws {
         let path = generator.display();
         remarks.push(format!("'{path}' only takes z: path-length regularisation and style mixing are off"));
@@ -81,7 +85,7 @@ fn in_short(config: &RunConfig, facts: NetworkFacts) -> String {
     let ada = o.ada_kimg.map_or_else(String::new, |kimg| format!(", ada_kimg {kimg}"));
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     format!(
-        "cfg {}, {} at {size}x{size}: batch {}, g_lr {}, d_lr {}, r1_gamma {}, pl_weight {}, style_mixing {}, ema_kimg {}{ada}",
+        "cfg {}, {} at {size}x{size}: batch {}, g_lr {}, d_lr {}, r1_gamma {}, pl_weight {}, style_mixing {}, ema_kimg {}{ada}, {}",
         o.cfg.as_deref().unwrap_or("auto"),
         if facts.is_random { "training from scratch" } else { "a transfer" },
         config.batch,
@@ -91,6 +95,7 @@ fn in_short(config: &RunConfig, facts: NetworkFacts) -> String {
         number(o.pl_weight),
         number(o.style_mixing),
         number(o.ema_kimg),
+        config.precision.kind.name(),
         size = facts.resolution,
     )
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tch::{Device, IValue};
+use tch::Device;
 
 /// What `rootgan inspect` takes.
 #[derive(Debug, clap::Args)]
@@ -56,19 +56,21 @@ struct Method {
 }
 
 /// Methods of the contract, and what stands or falls with each.
-const GENERATOR_METHODS: [(&str, &str); 6] = [
+const GENERATOR_METHODS: [(&str, &str); 7] = [
     ("forward", "everything: a generator is called through it"),
     ("run_mapping", "path length, style mixing, truncation, w_avg and labels"),
     ("run_synthesis", "path length, style mixing and the choice of noise"),
     ("describe", "stored sizes (z is found by trial, or --z-dim) and everything of run_mapping and run_synthesis"),
     ("get_provenance", "the record of where the weights come from"),
     ("set_provenance", "writing that record into finetuned weights"),
+    ("set_precision", "--precision bf16 and fp16"),
 ];
-const DISCRIMINATOR_METHODS: [(&str, &str); 4] = [
+const DISCRIMINATOR_METHODS: [(&str, &str); 5] = [
     ("forward", "everything: a discriminator is called through it"),
     ("describe", "labels, and the check of sizes and minibatch-stddev group against the generator and batch"),
     ("get_provenance", "the record of where the weights come from"),
     ("set_provenance", "writing that record into finetuned weights"),
+    ("set_precision", "--precision bf16 and fp16"),
 ];
 
 /// Runs the subcommand.
@@ -162,23 +164,13 @@ fn methods_of(script: &ScriptModule, names: &[(&'static str, &str)]) -> (Vec<Met
     let mut methods = Vec::with_capacity(names.len());
     let mut switched_off = Vec::new();
     for &(name, purpose) in names {
-        let present = has_method(script, name);
+        let present = script.has_method(name);
         if !present {
             switched_off.push(format!("{purpose} (no method {name})"));
         }
         methods.push(Method { name, present });
     }
     (methods, switched_off)
-}
-
-/// libtorch's C interface cannot list methods. A call with more arguments than any method takes is
-/// refused before anything runs, and for a missing method with its own words.
-fn has_method(script: &ScriptModule, name: &str) -> bool {
-    let too_many: Vec<IValue> = std::iter::repeat_with(|| IValue::None).take(64).collect();
-    match script.tensor_method(name, &too_many) {
-        Ok(_) => true,
-        Err(error) => !error.to_string().contains(&format!("Method '{name}' is not defined")),
-    }
 }
 
 fn report_on_safetensors(path: &Path) -> Result<Report> {

@@ -2,6 +2,7 @@
 
 use super::run::{NetworkFacts, count, number};
 use super::{AugmentMode, LossKind, Options};
+use crate::model::PrecisionKind;
 
 /// More images in one iteration are a typing error.
 const MAX_BATCH: u64 = 1 << 16;
@@ -43,6 +44,18 @@ pub(super) fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Prob
     {
         problems.check(count(value) > 0, || format!("--{flag} must be at least 1"));
     }
+    let reduced = o.precision.unwrap_or_default() != PrecisionKind::Fp32;
+    problems.check(!reduced || facts.has_precision, || {
+        "--precision: these networks compute in float32 only, having no method set_precision; import or make them again \
+         with this version (weights/README.md)"
+            .to_owned()
+    });
+    problems.check(!reduced || count(o.precision_resolutions) > 0, || {
+        "--precision-resolutions must be at least 1; for none pass --precision fp32".to_owned()
+    });
+    problems.check(reduced || count(o.precision_resolutions) == 0, || {
+        "--precision-resolutions belongs to --precision bf16 or fp16".to_owned()
+    });
     problems.check(o.subset_seed.is_none() || o.subset.is_some(), || "--subset-seed belongs to --subset".to_owned());
     let cells = o.grid.map_or(0, |grid| (grid.columns * grid.rows) as u64);
     problems.check(cells * facts.resolution * facts.resolution <= MAX_GRID_PIXELS, || {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::model::PrecisionKind;
+
 /// The adversarial loss by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -152,6 +154,12 @@ options! {
     /// Images computed at once, gradients being accumulated; lower it when memory is short [default: batch]
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
     micro_batch: u64,
+    /// What the networks compute in; parameters stay float32 [default: fp32, on CUDA fp16 where the networks can]
+    #[arg(long, help_heading = "Training")]
+    precision: PrecisionKind,
+    /// Resolutions that compute in it, from the highest down [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
+    precision_resolutions: u64,
     /// Learning rate of the generator [default: 0.0025, from 1024 pixels on 0.002]
     #[arg(long, value_name = "LR", help_heading = "Training", allow_negative_numbers = true)]
     g_lr: f64,
@@ -206,6 +214,12 @@ impl Options {
         }
         if self.batch.is_some() {
             file.micro_batch = None;
+        }
+        if self.precision.is_some() {
+            file.precision_resolutions = None;
+        }
+        if self.aug.is_some() {
+            file.p = None;
         }
         if self.loss == Some(LossKind::Logistic) {
             (file.root_k, file.root_slope_cap) = (None, None);

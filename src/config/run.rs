@@ -12,7 +12,7 @@ use crate::data::Subset;
 use crate::ema::EmaSettings;
 use crate::io::grid::Grid;
 use crate::loss::{AdversarialLoss, Rooted};
-use crate::model::{Discriminator, FreezeSettings, Generator};
+use crate::model::{Discriminator, FreezeSettings, Generator, Precision, PrecisionKind};
 use crate::optimizer::AdamSettings;
 use crate::regularize::{PathLengthSettings, R1Settings};
 
@@ -28,6 +28,10 @@ pub struct NetworkFacts {
     pub has_ws: bool,
     /// Whether the pair is as `make_pair.py` drew it: training from scratch, not a transfer.
     pub is_random: bool,
+    /// Whether both networks can compute in 16 bits.
+    pub has_precision: bool,
+    /// Whether they are on a GPU.
+    pub on_cuda: bool,
 }
 
 impl NetworkFacts {
@@ -38,6 +42,8 @@ impl NetworkFacts {
             mbstd_group_size: d.mbstd_group_size() as u64,
             has_ws: g.spec().is_some(),
             is_random: g.script.provenance()["source"] == "random initialisation",
+            has_precision: g.script.has_method("set_precision") && d.script.has_method("set_precision"),
+            on_cuda: g.script.device.is_cuda(),
         }
     }
 }
@@ -89,6 +95,8 @@ pub struct RunConfig {
     pub batch: u64,
     /// Images computed at once.
     pub micro_batch: u64,
+    /// What the networks compute in.
+    pub precision: Precision,
     /// The generator's optimiser.
     pub g_adam: AdamSettings,
     /// The discriminator's optimiser.
@@ -169,6 +177,7 @@ impl RunConfig {
             total_images: images(o.kimg),
             batch: count(o.batch),
             micro_batch: count(o.micro_batch),
+            precision: Precision { kind: o.precision.unwrap_or_default(), resolutions: count(o.precision_resolutions) },
             g_adam: AdamSettings::lazy(number(o.g_lr), pl_interval),
             d_adam: AdamSettings::lazy(number(o.d_lr), r1_interval),
             lr_warmup_images: (number(o.lr_warmup_kimg) * 1000.0).round() as u64,
@@ -250,6 +259,8 @@ fn with_defaults(options: Options, facts: NetworkFacts) -> Options {
     let name = if rooted { format!("rooted{root_k}") } else { "logistic".to_owned() };
     let aug = options.aug.unwrap_or_default();
     let (augmented, adaptive) = (aug != AugmentMode::Noaug, aug == AugmentMode::Ada);
+    let fast = if facts.on_cuda && facts.has_precision { PrecisionKind::Fp16 } else { PrecisionKind::Fp32 };
+    let precision = options.precision.unwrap_or(fast);
     let defaults = Options {
         desc: Some(if cfg == "auto" { format!("{name}-batch{batch}") } else { format!("{cfg}-{name}-batch{batch}") }),
         subset_seed: options.subset.map(|_| 0),
@@ -271,6 +282,8 @@ fn with_defaults(options: Options, facts: NetworkFacts) -> Options {
         kimg: Some(1000.0),
         batch: Some(batch),
         micro_batch: Some(batch),
+        precision: Some(precision),
+        precision_resolutions: Some(if precision == PrecisionKind::Fp32 { 0 } else { 4 }),
         g_lr: Some(g_lr),
         d_lr: Some(g_lr),
         lr_warmup_kimg: Some(0.0),
@@ -311,7 +324,14 @@ fn images(kimg: Option<f64>) -> u64 {
 mod tests {
     use super::*;
 
-    const FACTS: NetworkFacts = NetworkFacts { resolution: 64, mbstd_group_size: 4, has_ws: true, is_random: false };
+    const FACTS: NetworkFacts = NetworkFacts {
+        resolution: 64,
+        mbstd_group_size: 4,
+        has_ws: true,
+        is_random: false,
+        has_precision: true,
+        on_cuda: false,
+    };
 
     fn complete() -> Options {
         let path = |name: &str| Some(PathBuf::from(name));
@@ -349,6 +369,21 @@ mod tests {
         let (transfer, scratch) = (of(false), of(true));
         assert_eq!((transfer.ema.rampup, ada_kimg(&transfer)), (None, 100.0));
         assert_eq!((scratch.ema.rampup, ada_kimg(&scratch)), (Some(0.05), 500.0));
+    }
+
+    #[test]
+    fn half_precision_is_the_default_on_cuda_where_the_networks_can() {
+        let of = |options: &Options, on_cuda, has_precision| {
+            RunConfig::resolve(options, NetworkFacts { on_cuda, has_precision, ..FACTS }).map(|config| config.precision)
+        };
+        let half = Precision { kind: PrecisionKind::Fp16, resolutions: 4 };
+        assert_eq!(of(&complete(), true, true).unwrap(), half);
+        assert_eq!(of(&complete(), true, false).unwrap(), Precision::default());
+        assert_eq!(of(&complete(), false, true).unwrap(), Precision::default());
+        let asked = Options { precision: Some(PrecisionKind::Bf16), ..complete() };
+        assert_eq!(of(&asked, false, true).unwrap().kind, PrecisionKind::Bf16);
+        let message = of(&asked, false, false).unwrap_err().to_string();
+        assert!(message.contains("set_precision"), "{message}");
     }
 
     #[test]

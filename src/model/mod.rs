@@ -8,6 +8,7 @@ mod flat;
 mod freeze;
 mod generator;
 mod pair;
+mod precision;
 mod script;
 pub mod weights;
 
@@ -18,4 +19,5 @@ pub use flat::{FlatParameters, all_finite};
 pub use freeze::{FreezeSettings, freeze_discriminator, freeze_generator};
 pub use generator::{Generator, NoiseMode, Truncation, ZOnlySpec};
 pub use pair::check_pair;
+pub use precision::{Precision, PrecisionKind};
 pub use script::{Parameter, ScriptModule};

@@ -1,6 +1,6 @@
 //! One TorchScript file: loading, its parameters, calling its methods, saving it again.
 
-use super::FileKind;
+use super::{FileKind, Precision};
 use crate::io::atomic::replace_atomically;
 use crate::tensor::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -88,6 +88,27 @@ impl ScriptModule {
             Ok(IValue::String(text)) => Some(text),
             _ => None,
         }
+    }
+
+    /// Whether there is a method of this name. libtorch's C interface cannot list methods: a call with more arguments
+    /// than any method takes is refused before anything runs, and for a missing method with its own words.
+    pub fn has_method(&self, name: &str) -> bool {
+        let too_many: Vec<IValue> = std::iter::repeat_with(|| IValue::None).take(64).collect();
+        match self.tensor_method(name, &too_many) {
+            Ok(_) => true,
+            Err(error) => !error.to_string().contains(&format!("Method '{name}' is not defined")),
+        }
+    }
+
+    /// Makes the highest resolutions compute in another type from the next call on.
+    ///
+    /// # Errors
+    /// A module that cannot.
+    pub fn set_precision(&self, precision: Precision) -> Result<()> {
+        let arguments = [IValue::String(precision.kind.name().to_owned()), IValue::Int(precision.resolutions as i64)];
+        self.module.method_is::<IValue>("set_precision", &arguments).map(|_| ()).map_err(|error| {
+            anyhow!("'{}' cannot compute in {}: {}", self.path.display(), precision.kind.name(), one_line(&error))
+        })
     }
 
     /// The provenance record stored in the module, `{}` where there is none.

@@ -8,8 +8,8 @@ use tch::{Device, Tensor, no_grad};
 use crate::ema;
 use crate::io::snapshot::SnapshotFiles;
 use crate::model::{
-    Discriminator, FlatParameters, FreezeSettings, Generator, ScriptModule, check_pair, freeze_discriminator,
-    freeze_generator,
+    Discriminator, FlatParameters, FreezeSettings, Generator, Precision, ScriptModule, check_pair,
+    freeze_discriminator, freeze_generator,
 };
 
 /// The files that a run starts from.
@@ -40,6 +40,7 @@ pub struct Networks {
     ema_flat: FlatParameters,
     /// `w_avg`, `noise_const` and whatever else is kept with the weights: (of g, of g_ema).
     untrained: Vec<(Tensor, Tensor)>,
+    precision: Precision,
 }
 
 impl Networks {
@@ -66,7 +67,21 @@ impl Networks {
             .filter(|(of_g, _)| !of_g.trainable)
             .map(|(of_g, of_ema)| (of_g.tensor.shallow_clone(), of_ema.tensor.shallow_clone()))
             .collect();
-        Ok(Self { g, d, g_ema, g_flat, d_flat, ema_flat, untrained })
+        Ok(Self { g, d, g_ema, g_flat, d_flat, ema_flat, untrained, precision: Precision::default() })
+    }
+
+    /// What the trained networks compute in from now on; the averaged generator, which only draws pictures, stays in
+    /// float32.
+    ///
+    /// # Errors
+    /// Networks that have float32 only.
+    pub fn set_precision(&mut self, precision: Precision) -> Result<()> {
+        if precision.kind != self.precision.kind || precision.resolutions != self.precision.resolutions {
+            self.g.script.set_precision(precision)?;
+            self.d.script.set_precision(precision)?;
+            self.precision = precision;
+        }
+        Ok(())
     }
 
     /// Moves the averaged generator: trained parameters by `beta`, everything else copied.
@@ -84,6 +99,14 @@ impl Networks {
     /// # Errors
     /// A file that cannot be written; files that were there before are then still whole.
     pub fn save(&mut self, files: &SnapshotFiles, provenance: &serde_json::Value) -> Result<()> {
+        // A file always begins in float32.
+        let precision = self.precision;
+        self.set_precision(Precision::default())?;
+        let saved = self.save_as_they_are(files, provenance);
+        self.set_precision(precision).and(saved)
+    }
+
+    fn save_as_they_are(&mut self, files: &SnapshotFiles, provenance: &serde_json::Value) -> Result<()> {
         let scripts =
             [(&mut self.g_ema.script, &files.g_ema), (&mut self.g.script, &files.g), (&mut self.d.script, &files.d)];
         for (script, path) in scripts {

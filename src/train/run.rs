@@ -90,7 +90,8 @@ struct Run {
 impl Run {
     fn begin(start: Finetune) -> Result<Self> {
         let begun = Instant::now();
-        let Finetune { config, networks, dataset, remarks } = start;
+        let Finetune { config, mut networks, dataset, remarks } = start;
+        networks.set_precision(config.precision)?;
         let folder = run_dir::create(&config.outdir, dataset.name(), &config.desc)?;
         let mut journal = Journal::create(&folder)?;
         for remark in &remarks {

@@ -1,0 +1,36 @@
+//! The types that networks compute in.
+
+use serde::{Deserialize, Serialize};
+
+/// A type of activations and convolutions. Parameters and gradients are float32 with each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionKind {
+    /// float32 everywhere
+    #[default]
+    Fp32,
+    /// bfloat16: range of float32, 8 bits of precision; fast on CPUs with AVX512-BF16 or AMX, and on GPUs
+    Bf16,
+    /// float16: 11 bits of precision; for GPUs
+    Fp16,
+}
+
+impl PrecisionKind {
+    /// The word that the contract uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            PrecisionKind::Fp32 => "fp32",
+            PrecisionKind::Bf16 => "bf16",
+            PrecisionKind::Fp16 => "fp16",
+        }
+    }
+}
+
+/// What a network computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Precision {
+    /// The type.
+    pub kind: PrecisionKind,
+    /// How many resolutions use it, from the highest down; 4x4 never does.
+    pub resolutions: u64,
+}
