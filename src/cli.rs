@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, devices, dump, export, finetune, generate, inspect};
+use crate::commands::{bench, dataset, devices, dump, export, finetune, generate, inspect};
 
 /// Finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
 #[derive(Debug, Parser)]
@@ -20,6 +20,8 @@ pub struct Cli {
 pub enum Command {
     /// Train a generator and discriminator on a folder of pictures
     Finetune(Box<finetune::FinetuneArgs>),
+    /// Check a folder or zip of pictures, and make a clean one of it
+    Dataset(dataset::DatasetArgs),
     /// Make pictures or a grid from seeds
     Generate(generate::GenerateArgs),
     /// Make many pictures for tools that compute FID

@@ -34,6 +34,7 @@ pub fn run(cli: Cli) -> Result<()> {
     tensor::device::configure_runtime();
     let work = || match cli.command {
         Command::Finetune(args) => commands::finetune::run(*args),
+        Command::Dataset(args) => commands::dataset::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Dump(args) => commands::dump::run(args),
         Command::Export(args) => commands::export::run(args),

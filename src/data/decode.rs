@@ -11,13 +11,16 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::codecs::gif::GifDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use crate::io::pixels::{grey_to_rgb, luma, to_planar};
 
 /// The longest side, in pixels, that is decoded.
-const MAX_SIDE: u32 = 20_000;
+pub const MAX_SIDE: u32 = 20_000;
 /// The most memory one picture may take while it is decoded, and its file may have, in bytes.
 pub(super) const MAX_BYTES: u64 = 512 << 20;
 
@@ -61,11 +64,14 @@ pub fn decode_picture(path: &Path, resolution: u32, channels: u32) -> Result<(Ve
 pub(super) fn decode_bytes(bytes: &[u8], resolution: u32, channels: u32) -> Result<(Vec<u8>, PictureNotes)> {
     assert!(matches!(channels, 1 | 3) && resolution > 0, "{channels} x {resolution} x {resolution}");
     ensure!(!bytes.is_empty(), "the file is empty");
-    // Decoders for hostile formats have panicked before; one bad file must not end a run.
-    let decode = || {
+    guarded(|| {
         let (image, notes) = upright_image(bytes)?;
         square_planes(image, notes, resolution, channels)
-    };
+    })
+}
+
+/// Runs a decoder. Those for hostile formats have panicked before; one bad file must not end a run.
+pub(super) fn guarded<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|panic| Err(anyhow!("its decoder panicked: {}", panic_text(&*panic))))
 }
@@ -84,18 +90,54 @@ pub(super) fn read_bounded(source: impl Read, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn upright_image(bytes: &[u8]) -> Result<(DynamicImage, PictureNotes)> {
-    let format = image::guess_format(bytes).ok().context("its content is not png, jpeg, webp, bmp, tiff or gif")?;
-    // The decoder fills the missing part of a jpeg with grey and does not complain.
-    ensure!(format != ImageFormat::Jpeg || jpeg_has_end(bytes), "it is cut short: a jpeg without its end marker");
+/// What the content is, whatever the name says.
+pub(super) fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
+    image::guess_format(bytes).ok().context("its content is not png, jpeg, webp, bmp, tiff or gif")
+}
+
+/// Width and height as stored, from the header alone.
+pub(super) fn stored_size(bytes: &[u8]) -> Result<(u32, u32)> {
+    guarded(|| Ok(decoder_of(bytes)?.dimensions()))
+}
+
+/// Whether there are frames after the first, which is the one that is taken.
+pub(super) fn is_animated(bytes: &[u8]) -> Result<bool> {
+    let content = Cursor::new(bytes);
+    guarded(|| match format_of(bytes)? {
+        ImageFormat::Png => Ok(PngDecoder::with_limits(content, limits())?.is_apng()?),
+        ImageFormat::WebP => Ok(WebPDecoder::new(content)?.has_animation()),
+        ImageFormat::Gif => {
+            let mut decoder = GifDecoder::new(content)?;
+            decoder.set_limits(limits())?;
+            Ok(decoder.into_frames().take(2).filter(Result::is_ok).count() > 1)
+        }
+        _ => Ok(false),
+    })
+}
+
+fn limits() -> Limits {
     let mut limits = Limits::no_limits();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_BYTES);
+    limits
+}
+
+/// A decoder that has read the header, of a picture within the limits.
+fn decoder_of(bytes: &[u8]) -> Result<impl ImageDecoder + '_> {
+    let format = format_of(bytes)?;
+    // The decoder fills the missing part of a jpeg with grey and does not complain.
+    ensure!(format != ImageFormat::Jpeg || jpeg_has_end(bytes), "it is cut short: a jpeg without its end marker");
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder()?;
-    limits.reserve(decoder.total_bytes())?;
+    reader.limits(limits());
+    let decoder = reader.into_decoder()?;
+    limits().reserve(decoder.total_bytes())?;
+    Ok(decoder)
+}
+
+/// The whole picture as it is meant to be seen.
+pub(super) fn upright_image(bytes: &[u8]) -> Result<(DynamicImage, PictureNotes)> {
+    let mut decoder = decoder_of(bytes)?;
     // A broken tag is no reason to lose the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder)?;
@@ -143,12 +185,8 @@ fn square_planes(
     notes.was_upscaled = side < resolution;
     let image =
         if width == height { image } else { image.crop_imm((width - side) / 2, (height - side) / 2, side, side) };
-    let (mut pixels, mut depth) = opaque_pixels(image, &mut notes);
-    if depth == 3 && channels == 1 {
-        pixels = pixels.chunks_exact(3).map(|rgb| luma(rgb[0], rgb[1], rgb[2])).collect();
-        depth = 1;
-    }
-    let resized = resize_square(pixels, side, resolution, depth)?;
+    let (pixels, depth) = opaque_pixels(image, &mut notes);
+    let (resized, depth) = resized_square(pixels, depth, side, resolution, channels, FilterType::Lanczos3)?;
     let planes = match (depth, channels) {
         (1, 3) => grey_to_rgb(&resized),
         (1, _) => resized,
@@ -157,8 +195,25 @@ fn square_planes(
     Ok((planes, notes))
 }
 
+/// Interleaved bytes of a square of `side` pixels at the resolution, and their number of channels: no more than
+/// `depth`, and 1 if `channels` is.
+pub(super) fn resized_square(
+    mut pixels: Vec<u8>,
+    mut depth: usize,
+    side: u32,
+    resolution: u32,
+    channels: u32,
+    filter: FilterType,
+) -> Result<(Vec<u8>, usize)> {
+    if depth == 3 && channels == 1 {
+        pixels = pixels.chunks_exact(3).map(|rgb| luma(rgb[0], rgb[1], rgb[2])).collect();
+        depth = 1;
+    }
+    Ok((resize_square(pixels, side, resolution, depth, filter)?, depth))
+}
+
 /// Interleaved bytes and their number of channels, 1 or 3.
-fn opaque_pixels(image: DynamicImage, notes: &mut PictureNotes) -> (Vec<u8>, usize) {
+pub(super) fn opaque_pixels(image: DynamicImage, notes: &mut PictureNotes) -> (Vec<u8>, usize) {
     if !image.color().has_alpha() {
         return match notes.was_grey {
             true => (image.into_luma8().into_raw(), 1),
@@ -176,14 +231,15 @@ fn opaque_pixels(image: DynamicImage, notes: &mut PictureNotes) -> (Vec<u8>, usi
     (opaque, 3)
 }
 
-fn resize_square(pixels: Vec<u8>, from: u32, to: u32, depth: usize) -> Result<Vec<u8>> {
+fn resize_square(pixels: Vec<u8>, from: u32, to: u32, depth: usize, filter: FilterType) -> Result<Vec<u8>> {
     if from == to {
         return Ok(pixels);
     }
     let kind = if depth == 1 { PixelType::U8 } else { PixelType::U8x3 };
     let source = Image::from_vec_u8(from, from, pixels, kind)?;
     let mut resized = Image::new(to, to, kind);
-    let lanczos = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
-    Resizer::new().resize(&source, &mut resized, &lanczos)?;
+    // A convolution widens its filter when it makes smaller: no aliasing.
+    let convolution = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+    Resizer::new().resize(&source, &mut resized, &convolution)?;
     Ok(resized.into_vec())
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::pictures::Pictures;
@@ -12,6 +12,23 @@ use super::pictures::Pictures;
 pub const LABEL_FILE: &str = "dataset.json";
 /// How many classes a summary names.
 const NAMED: usize = 10;
+
+/// The most classes that [`Labels::chosen`] believes in: each takes a counter.
+const MOST_CLASSES: u32 = 1 << 20;
+
+/// Which labels to read where no networks say whether there are any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LabelChoice {
+    /// Those of dataset.json, if every picture has one there
+    #[default]
+    Auto,
+    /// Those of dataset.json, which has to name every picture
+    Json,
+    /// The sub-folders, in one of which every picture has to be
+    Folders,
+    /// No labels
+    None,
+}
 
 /// One class per picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +65,8 @@ impl Labels {
     /// networks have.
     pub fn of(pictures: &Pictures, class_count: u32) -> Result<Self> {
         let root = pictures.root().display();
-        let (classes, origin) = match from_file(pictures)? {
-            Some(classes) => (classes, Origin::File),
+        let (classes, origin) = match in_file(pictures)? {
+            Some(named) => (all_named(pictures, named)?, Origin::File),
             None => from_folders(pictures)?,
         };
         let highest = classes.iter().copied().max().unwrap_or(0);
@@ -60,6 +77,44 @@ impl Labels {
             class_count.saturating_sub(1)
         );
         Ok(Self { classes, class_count, origin })
+    }
+
+    /// The classes of all pictures, as many as their numbers need; or None, and where labels had to be left out, why.
+    ///
+    /// # Errors
+    /// A broken file, or a picture without a label where labels are asked for.
+    pub fn chosen(pictures: &Pictures, choice: LabelChoice) -> Result<(Option<Self>, Option<String>)> {
+        let path = pictures.root().join(LABEL_FILE);
+        let read = || in_file(pictures).context("no labels could be read; pass --labels none to do without");
+        let (classes, origin) = match choice {
+            LabelChoice::None => return Ok((None, None)),
+            LabelChoice::Folders => from_folders(pictures)?,
+            LabelChoice::Json => {
+                let remedy = "pass --labels folders or none";
+                let named =
+                    read()?.with_context(|| format!("there are no labels in '{}'; {remedy}", path.display()))?;
+                (all_named(pictures, named)?, Origin::File)
+            }
+            LabelChoice::Auto => {
+                let Some(named) = read()? else {
+                    return Ok((None, None));
+                };
+                match named.iter().filter(|class| class.is_none()).count() {
+                    0 => (named.into_iter().flatten().collect(), Origin::File),
+                    missing => {
+                        let total = pictures.len();
+                        return Ok((None, Some(format!("{missing} of {total} pictures are not in {LABEL_FILE}"))));
+                    }
+                }
+            }
+        };
+        let highest = classes.iter().copied().max().unwrap_or(0);
+        ensure!(
+            highest < MOST_CLASSES,
+            "cannot use the labels of '{}': they go up to class {highest}; number the classes from 0, or pass --labels none",
+            pictures.root().display()
+        );
+        Ok((Some(Self { classes, class_count: highest + 1, origin }), None))
     }
 
     /// How many pictures each class has, `class_count` numbers.
@@ -90,8 +145,8 @@ impl Labels {
     }
 }
 
-/// None where there is no file, or no labels in it.
-fn from_file(pictures: &Pictures) -> Result<Option<Vec<u32>>> {
+/// What `dataset.json` says of each picture; None where there is no file, or no labels in it.
+fn in_file(pictures: &Pictures) -> Result<Option<Vec<Option<u32>>>> {
     let Some(bytes) = pictures.side_file(LABEL_FILE)? else {
         return Ok(None);
     };
@@ -105,18 +160,22 @@ fn from_file(pictures: &Pictures) -> Result<Option<Vec<u32>>> {
     };
     let by_name: HashMap<&str, u32> = labels.iter().map(|(name, class)| (name.as_str(), *class)).collect();
     let class_of = |name: &PathBuf| name.to_str().and_then(|name| by_name.get(name).copied());
-    let classes: Vec<_> = pictures.names().iter().map(class_of).collect();
+    Ok(Some(pictures.names().iter().map(class_of).collect()))
+}
+
+/// The classes, if the file names every picture.
+fn all_named(pictures: &Pictures, classes: Vec<Option<u32>>) -> Result<Vec<u32>> {
     let missing = classes.iter().filter(|class| class.is_none()).count();
-    if let Some(first) = classes.iter().position(Option::is_none) {
-        bail!(
-            "cannot use the labels '{}': {missing} of {} pictures are not in it, the first is '{}'; add them or remove \
-             the pictures",
-            path.display(),
-            pictures.len(),
-            pictures.names()[first].display()
-        );
-    }
-    Ok(Some(classes.into_iter().flatten().collect()))
+    let first = classes.iter().position(Option::is_none).map(|first| pictures.names()[first].display());
+    ensure!(
+        missing == 0,
+        "cannot use the labels '{}': {missing} of {} pictures are not in it, the first is '{}'; add them or remove the \
+         pictures",
+        pictures.root().join(LABEL_FILE).display(),
+        pictures.len(),
+        first.map(|name| name.to_string()).unwrap_or_default()
+    );
+    Ok(classes.into_iter().flatten().collect())
 }
 
 fn from_folders(pictures: &Pictures) -> Result<(Vec<u32>, Origin)> {
@@ -124,8 +183,8 @@ fn from_folders(pictures: &Pictures) -> Result<(Vec<u32>, Origin)> {
     let loose = folders.iter().filter(|folder| folder.is_none()).count();
     ensure!(
         loose == 0,
-        "the networks have classes, but {loose} of {} pictures in '{}' have no label: put those of each class into a \
-         folder of their own, or name the classes in {LABEL_FILE}",
+        "cannot tell the classes: {loose} of {} pictures in '{}' have no label; put those of each class into a folder \
+         of their own, or name the classes in {LABEL_FILE}",
         pictures.len(),
         pictures.root().display()
     );

@@ -1,19 +1,25 @@
 //! Folders and zips of pictures, their classes, and the batches drawn from them. Bytes only; the caller makes tensors.
 
 mod archive;
+pub mod convert;
 pub mod dataset;
 pub mod decode;
+pub mod findings;
 pub mod folder;
 pub mod labels;
 pub mod loader;
 pub mod pictures;
+mod prepare;
 pub mod sampler;
+mod target;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use convert::{ConvertOptions, convert};
 pub use dataset::{Dataset, DatasetOptions, ScanReport, Subset};
-pub use labels::Labels;
+pub use findings::Findings;
+pub use labels::{LabelChoice, Labels};
 pub use loader::{Batch, Loader};
 pub use pictures::Pictures;
 pub use sampler::Sampler;

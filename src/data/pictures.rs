@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -16,6 +16,8 @@ pub struct Pictures {
     zip: Option<Archive>,
     /// Below the root, sorted by their bytes.
     names: Vec<PathBuf>,
+    /// Pictures of a zip whose names point out of it, sorted.
+    escaping: Vec<PathBuf>,
 }
 
 impl Pictures {
@@ -27,7 +29,7 @@ impl Pictures {
         let metadata = fs::metadata(root)
             .with_context(|| format!("cannot open the pictures '{}'; check the path", root.display()))?;
         if metadata.is_dir() {
-            return Ok(Self { root: root.to_owned(), zip: None, names: list_images(root)? });
+            return Ok(Self { root: root.to_owned(), zip: None, names: list_images(root)?, escaping: Vec::new() });
         }
         let remedy = match extension_of(root).as_str() {
             "tar" | "gz" | "tgz" | "bz2" | "xz" | "zst" | "7z" | "rar" => "unpack it first and pass the folder",
@@ -39,8 +41,8 @@ impl Pictures {
             root.display()
         );
         let zip = Archive::open(root)?;
-        let names = names_in(root, &zip)?;
-        Ok(Self { root: root.to_owned(), zip: Some(zip), names })
+        let (names, escaping) = names_in(root, &zip)?;
+        Ok(Self { root: root.to_owned(), zip: Some(zip), names, escaping })
     }
 
     /// How many there are, at least 1.
@@ -57,6 +59,11 @@ impl Pictures {
     /// The names below the root.
     pub fn names(&self) -> &[PathBuf] {
         &self.names
+    }
+
+    /// Names in a zip that point out of it, as `../../picture.png`: passed over.
+    pub fn escaping(&self) -> &[PathBuf] {
+        &self.escaping
     }
 
     /// Where picture `index` lies, for messages.
@@ -110,15 +117,18 @@ fn is_zip(path: &Path) -> bool {
     read.is_ok() && (start == *b"PK\x03\x04" || start == *b"PK\x05\x06")
 }
 
-fn names_in(root: &Path, zip: &Archive) -> Result<Vec<PathBuf>> {
-    let (mut pictures, mut others) = (Vec::new(), BTreeMap::<String, usize>::new());
+/// The pictures, and those whose names point out of the archive.
+fn names_in(root: &Path, zip: &Archive) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut pictures, mut escaping, mut others) = (Vec::new(), Vec::new(), BTreeMap::<String, usize>::new());
     for name in zip.file_names() {
         let path = Path::new(name);
-        if path.iter().any(is_hidden) {
+        if path.components().any(|part| matches!(part, Component::Normal(name) if is_hidden(name))) {
             continue;
         }
+        let escapes = path.components().any(|part| part == Component::ParentDir);
         let extension = extension_of(path);
         match EXTENSIONS.contains(&extension.as_str()) {
+            true if escapes => escaping.push(path.to_owned()),
             true => pictures.push(path.to_owned()),
             false => *others.entry(extension).or_default() += 1,
         }
@@ -131,6 +141,8 @@ fn names_in(root: &Path, zip: &Archive) -> Result<Vec<PathBuf>> {
             describe(&others)
         );
     }
-    pictures.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
-    Ok(pictures)
+    for names in [&mut pictures, &mut escaping] {
+        names.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+    }
+    Ok((pictures, escaping))
 }

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all: written beside their place, flushed to disk, then renamed.
+//! Files and folders that appear whole or not at all: written beside their place, flushed to disk, then renamed.
 //!
 //! A run that is killed in the middle leaves the old file, and at worst a hidden `.name.*` beside it.
 
@@ -58,6 +58,27 @@ pub fn replace_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) 
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
 }
 
+/// The same for a folder of many files: `fill` gets an empty folder beside `path`.
+///
+/// An empty folder may be at `path` already, and is replaced.
+///
+/// # Errors
+/// Something else is at `path`, its folder is missing or cannot be written, the disk is full, or `fill` failed;
+/// nothing new is left then.
+pub fn fill_folder_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let attempt = || -> Result<()> {
+        let (prefix, folder) = (hidden_prefix(path)?, folder_of(path));
+        let place = tempfile::Builder::new().prefix(&prefix).tempdir_in(folder).with_context(|| no_place_in(folder))?;
+        fill(place.path())?;
+        sync_file_system(place.path())?;
+        // The system refuses to replace a folder that is not empty.
+        std::fs::rename(place.path(), path)?;
+        let _ = place.keep();
+        sync_folder(path)
+    };
+    attempt().with_context(|| format!("cannot write '{}'", path.display()))
+}
+
 /// A temporary file in the folder of `path` with everything that `write` writes.
 fn written(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<NamedTempFile> {
     let mut buffered = BufWriter::new(beside(path)?);
@@ -67,12 +88,9 @@ fn written(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
 
 /// An empty temporary file in the folder of `path`, removed when dropped.
 fn beside(path: &Path) -> Result<NamedTempFile> {
-    let name = path.file_name().context("the path names no file")?;
+    let prefix = hidden_prefix(path)?;
     ensure!(!path.is_dir(), "a folder of that name is in the way; remove it or pass another name");
     let folder = folder_of(path);
-    let mut prefix = OsString::from(".");
-    prefix.push(name);
-    prefix.push(".");
     let mut suffix = OsString::new();
     if let Some(extension) = path.extension() {
         suffix.push(".");
@@ -83,12 +101,29 @@ fn beside(path: &Path) -> Result<NamedTempFile> {
     // tempfile's own files are private (0600); the system takes the umask off this.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder).with_context(|| {
-        format!(
-            "no file can be made in the folder '{}'; check that it exists, is writable and has room",
-            folder.display()
-        )
-    })
+    builder.tempfile_in(folder).with_context(|| no_place_in(folder))
+}
+
+/// `.name.`, which random letters follow.
+fn hidden_prefix(path: &Path) -> Result<OsString> {
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().context("the path names no file")?);
+    prefix.push(".");
+    Ok(prefix)
+}
+
+fn no_place_in(folder: &Path) -> String {
+    format!("no file can be made in the folder '{}'; check that it exists, is writable and has room", folder.display())
+}
+
+/// Flushes everything on the disk of `folder`: one call for files by the million.
+fn sync_file_system(folder: &Path) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let folder = File::open(folder)?;
+    // SAFETY: the descriptor is open as long as `folder` is.
+    let status = unsafe { libc::syncfs(folder.as_raw_fd()) };
+    ensure!(status == 0, std::io::Error::last_os_error());
+    Ok(())
 }
 
 /// Makes the rename itself survive a power cut.

@@ -96,6 +96,17 @@ pub fn encode_png_unsynced(
     write_unsynced(path, |file| write_png(file, interleaved, width, height, colour))
 }
 
+/// `H x W x C` bytes as the content of a PNG.
+///
+/// # Errors
+/// `channels` is neither 1 nor 3, or the length is not `height * width * channels`.
+pub fn png_bytes(interleaved: &[u8], width: usize, height: usize, channels: usize) -> Result<Vec<u8>> {
+    let colour = png_colour(Path::new("a png"), interleaved, width, height, channels)?;
+    let mut bytes = Vec::new();
+    write_png(&mut bytes, interleaved, width, height, colour)?;
+    Ok(bytes)
+}
+
 /// Whether the file begins and ends as a PNG does, which an empty, cut or unreadable one does not.
 /// Cheap, and weak for damage in the middle.
 pub fn png_is_whole(path: &Path) -> bool {
