@@ -52,26 +52,19 @@ pub fn run(cli: Cli) -> Result<()> {
 
 /// Adds the advice that fits wherever memory runs out.
 fn with_remedy(error: anyhow::Error) -> anyhow::Error {
-    match lacks_memory(&format!("{error:#}")) {
+    match tensor::memory::lacks_memory(&format!("{error:#}")) {
         true => error.context("out of memory; pass a smaller --micro-batch or --batch"),
         false => error,
     }
 }
 
-fn lacks_memory(text: &str) -> bool {
-    text.contains("out of memory") || text.contains("can't allocate memory")
-}
-
 fn explain_panic(panic: &(dyn std::any::Any + Send)) -> Result<()> {
-    let fixed = panic.downcast_ref::<&str>().copied();
-    let text = fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    let text = text.split("Exception raised from").next().unwrap_or_default().replace("\\n", " ");
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = tensor::panic_line(panic);
     // Whoever closed the pipe has seen enough, as in `rootgan inspect FILE | head`.
     if text.contains("failed printing to stdout") {
         return if text.contains("Broken pipe") { Ok(()) } else { Err(anyhow!("{text}; is the disk full?")) };
     }
-    if lacks_memory(&text) {
+    if tensor::memory::lacks_memory(&text) {
         return Err(with_remedy(anyhow!("{text}")));
     }
     Err(anyhow!("an operation failed that should not: {text}; please report it with the command"))

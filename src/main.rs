@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rootgan::cli::{Cli, usage_error};
+use rootgan::train::signals::Stopped;
 
 fn main() -> ExitCode {
     let outcome = match Cli::try_parse() {
@@ -12,6 +13,10 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Stopped>() => {
+            rootgan::ui::say(&error);
+            error.downcast_ref::<Stopped>().map_or(ExitCode::FAILURE, |stopped| stopped.signal.exit_code().into())
+        }
         Err(error) => {
             rootgan::ui::say(format!("error: {error:#}"));
             ExitCode::FAILURE

@@ -1,5 +1,6 @@
 //! Adam over one flat parameter buffer, with the correction for lazy regularisation.
 
+use anyhow::{Result, ensure};
 use tch::{Tensor, no_grad};
 
 /// Adam's settings.
@@ -27,6 +28,17 @@ impl AdamSettings {
     }
 }
 
+/// What an optimiser has learnt.
+#[derive(Debug)]
+pub struct AdamState {
+    /// Mean of the gradient, [total]; None where beta1 is 0.
+    pub mean: Option<Tensor>,
+    /// Mean of its square, [total].
+    pub square: Tensor,
+    /// Steps taken.
+    pub steps: i32,
+}
+
 /// The optimiser of one network.
 pub struct Adam {
     settings: AdamSettings,
@@ -44,14 +56,37 @@ impl Adam {
         Self { settings, mean, square: values.zeros_like(), steps: 0 }
     }
 
-    /// One step: `values -= lr m^ / (sqrt(v^) + eps)`, with m^ and v^ corrected for their start at 0. `warmup` scales
-    /// lr, 1 for none.
+    /// Views of what it has learnt.
+    pub fn state(&self) -> AdamState {
+        let mean = self.mean.as_ref().map(Tensor::shallow_clone);
+        AdamState { mean, square: self.square.shallow_clone(), steps: self.steps }
+    }
+
+    /// Goes on from `state`, which is copied.
+    ///
+    /// # Errors
+    /// A state of other parameters.
+    pub fn restore(&mut self, state: &AdamState) -> Result<()> {
+        let fits = state.square.size() == self.square.size() && state.mean.is_some() == self.mean.is_some();
+        ensure!(fits, "the optimiser's state is of {} values, not {}", state.square.numel(), self.square.numel());
+        self.steps = state.steps;
+        no_grad(|| {
+            self.square.f_copy_(&state.square)?;
+            if let (Some(mean), Some(stored)) = (&mut self.mean, &state.mean) {
+                mean.f_copy_(stored)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// One step: `values -= lr m^ / (sqrt(v^) + eps)`, with m^ and v^ corrected for their start at 0. `lr_factor` scales
+    /// lr.
     ///
     /// # Shapes
     /// `values` and `gradient`: [total], as in [`Adam::new`].
-    pub fn step(&mut self, values: &Tensor, gradient: &Tensor, warmup: f64) {
+    pub fn step(&mut self, values: &Tensor, gradient: &Tensor, lr_factor: f64) {
         let AdamSettings { beta1, beta2, eps, .. } = self.settings;
-        let lr = self.settings.lr * warmup;
+        let lr = self.settings.lr * lr_factor;
         self.steps += 1;
         let (correction1, correction2) = (1.0 - beta1.powi(self.steps), 1.0 - beta2.powi(self.steps));
         no_grad(|| {

@@ -29,6 +29,11 @@ impl AdaController {
         self.p
     }
 
+    /// Goes on from this p.
+    pub fn set_p(&mut self, p: f64) {
+        self.p = p.clamp(0.0, 1.0);
+    }
+
     /// Whether p is adjusted after this many iterations.
     pub fn is_due(&self, iterations: u64) -> bool {
         iterations.is_multiple_of(self.settings.interval)

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::config::{NetworkFacts, Options, RunConfig, freeze_settings};
 use crate::data::{Dataset, DatasetOptions};
 use crate::model::PrecisionKind;
 use crate::tensor::device;
 use crate::train::networks::{NetworkFiles, Networks};
+use crate::train::resume::Resumed;
 use crate::train::{Finetune, finetune, run_dir};
 use crate::ui::say;
 
@@ -18,6 +19,12 @@ pub struct FinetuneArgs {
     /// Take options from a JSON file whose keys are the flags below; flags given here win
     #[arg(long, value_name = "FILE.json")]
     pub config: Option<PathBuf>,
+    /// Go on with a run from its last checkpoint: the same folder, options and result
+    #[arg(long, value_name = "RUN", conflicts_with = "outdir")]
+    pub resume: Option<PathBuf>,
+    /// With --resume: let the options given here change those of the run
+    #[arg(long = "override", requires = "resume")]
+    pub allow_changes: bool,
     /// Check everything, print the options in effect, and stop
     #[arg(long)]
     pub dry_run: bool,
@@ -31,20 +38,24 @@ pub struct FinetuneArgs {
 /// # Errors
 /// Anything wrong with options, networks, pictures or the output, on one line.
 pub fn run(args: FinetuneArgs) -> Result<()> {
-    let options = match &args.config {
+    let given = match &args.config {
         Some(path) => args.options.over_file(Options::from_file(path)?),
         None => args.options,
     };
-    let (Some(generator), Some(discriminator)) = (&options.generator, &options.discriminator) else {
-        bail!("cannot start: pass the pair to start from as --generator G.pt and --discriminator D.pt");
+    let mut remarks = Vec::new();
+    let (options, files, resume) = match &args.resume {
+        Some(folder) => {
+            let (resumed, damaged) = Resumed::open(folder)?;
+            let (options, changes) = resumed.options(given, args.allow_changes)?;
+            remarks.extend(damaged.into_iter().chain(changes));
+            (options, resumed.files(), Some(resumed))
+        }
+        None => {
+            let files = files_of(&given)?;
+            (given, files, None)
+        }
     };
     let device = device::parse(options.device.as_deref().unwrap_or("auto"))?;
-    let files = NetworkFiles {
-        generator: generator.clone(),
-        generator_raw: options.generator_raw.clone(),
-        discriminator: discriminator.clone(),
-        z_dim: options.z_dim,
-    };
     let networks = Networks::load(&files, freeze_settings(&options), device)?;
     let facts = NetworkFacts::of(&networks.g, &networks.d);
     let config = RunConfig::resolve(&options, facts)?;
@@ -59,14 +70,18 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
             class_count: networks.g.c_dim() as u32,
         },
     )?;
-    let mut remarks = vec![format!("device: {}", device::name(device)), in_short(&config, facts)];
+    remarks.extend([format!("device: {}", device::name(device)), in_short(&config, facts)]);
     remarks.extend(report.summary());
-    if config.precision.kind == PrecisionKind::Fp16 && !facts.on_cuda {
-        remarks.push("fp16 is many times slower than fp32 on a CPU; bf16 is the 16-bit type for CPUs".to_owned());
-    }
-    if !facts.has_ws {
-        let path = generator.display();
-        remarks.push(format!("'{path}' only takes z: path-length regularisation and style mixing are off"));
+    remarks.extend(notes(&config, facts));
+    if let Some(resumed) = &resume {
+        resumed.record.check_pictures(&dataset.fingerprint(), &config.data)?;
+        remarks.extend(resumed.record.differences(&device::name(device), tch::get_num_threads()));
+        ensure!(
+            resumed.record.seen_images() < config.total_images,
+            "the run in '{}' is complete with {} images; to train it longer, pass --override --kimg with more",
+            resumed.folder.display(),
+            resumed.record.seen_images()
+        );
     }
     let effective = serde_json::to_string_pretty(config.effective()).context("cannot show the options")?;
     if args.dry_run {
@@ -74,9 +89,34 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
         println!("{effective}");
         return Ok(());
     }
-    let folder = finetune(Finetune { config, networks, dataset, remarks })?;
+    let folder = finetune(Finetune { config, networks, dataset, remarks, resume })?;
     println!("run directory: {}", folder.display());
     Ok(())
+}
+
+fn files_of(options: &Options) -> Result<NetworkFiles> {
+    let (Some(generator), Some(discriminator)) = (&options.generator, &options.discriminator) else {
+        bail!("cannot start: pass the pair to start from as --generator G.pt and --discriminator D.pt");
+    };
+    Ok(NetworkFiles {
+        generator: generator.clone(),
+        generator_raw: options.generator_raw.clone(),
+        discriminator: discriminator.clone(),
+        z_dim: options.z_dim,
+    })
+}
+
+/// What the user may not expect.
+fn notes(config: &RunConfig, facts: NetworkFacts) -> Vec<String> {
+    let mut notes = Vec::new();
+    if config.precision.kind == PrecisionKind::Fp16 && !facts.on_cuda {
+        notes.push("fp16 is many times slower than fp32 on a CPU; bf16 is the 16-bit type for CPUs".to_owned());
+    }
+    if !facts.has_ws {
+        let path = config.generator.display();
+        notes.push(format!("'{path}' only takes z: path-length regularisation and style mixing are off"));
+    }
+    notes
 }
 
 /// What the preset came to.

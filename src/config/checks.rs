@@ -35,13 +35,17 @@ pub(super) fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Prob
         (o.ema_kimg, "ema-kimg"),
         (o.ema_rampup, "ema-rampup"),
         (o.lr_warmup_kimg, "lr-warmup-kimg"),
+        (o.checkpoint_minutes, "checkpoint-minutes"),
     ] {
         let value = number(value);
         problems.check(value.is_finite() && value >= 0.0, || format!("--{flag} must be 0 or more, not {value}"));
     }
-    for (value, flag) in
-        [(o.r1_interval, "r1-interval"), (o.pl_interval, "pl-interval"), (o.max_bad_steps, "max-bad-steps")]
-    {
+    for (value, flag) in [
+        (o.r1_interval, "r1-interval"),
+        (o.pl_interval, "pl-interval"),
+        (o.max_bad_steps, "max-bad-steps"),
+        (o.keep_checkpoints, "keep-checkpoints"),
+    ] {
         problems.check(count(value) > 0, || format!("--{flag} must be at least 1"));
     }
     let reduced = o.precision.unwrap_or_default() != PrecisionKind::Fp32;

@@ -7,5 +7,5 @@ mod presets;
 mod run;
 
 pub use grid_size::GridSize;
-pub use options::{AugmentMode, LossKind, Options};
+pub use options::{AugmentMode, LossKind, OnDivergence, Options};
 pub use run::{AugmentConfig, NetworkFacts, RunConfig, freeze_settings};

@@ -34,6 +34,17 @@ pub enum AugmentMode {
     Noaug,
 }
 
+/// What a run does that has diverged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDivergence {
+    /// It ends, naming the last good checkpoint
+    #[default]
+    Stop,
+    /// It goes back to that checkpoint with half the learning rates
+    Rollback,
+}
+
 /// Declares [`Options`] with `or`, so that no option can be forgotten when flags and file are merged.
 macro_rules! options {
     ($($(#[$attribute:meta])* $name:ident: $kind:ty,)*) => {
@@ -187,10 +198,25 @@ options! {
     /// Leave the generator's mapping network as it is [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Transfer")]
     freeze_mapping: bool,
-    /// Stop after this many iterations in a row without a finite gradient [default: 20]
-    #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
+    /// Diverged means this many iterations in a row without a finite gradient [default: 20]
+    #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true)]
     max_bad_steps: u64,
+    /// What to do then [default: stop]
+    #[arg(long, value_name = "WHAT", help_heading = "Faults")]
+    on_divergence: OnDivergence,
+    /// How often a run may go back [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true)]
+    max_rollbacks: u64,
+    /// Halve the micro-batch when memory runs out, instead of stopping [default: false]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Faults")]
+    shrink_micro_batch: bool,
 
+    /// Minutes between two checkpoints, which --resume goes on from; 0 for one after every iteration [default: 10]
+    #[arg(long, value_name = "MINUTES", help_heading = "Output", allow_negative_numbers = true)]
+    checkpoint_minutes: f64,
+    /// Checkpoints that are kept [default: 2]
+    #[arg(long, value_name = "N", help_heading = "Output", allow_negative_numbers = true)]
+    keep_checkpoints: u64,
     /// Thousands of images from one line of statistics to the next [default: 4]
     #[arg(long, value_name = "KIMG", help_heading = "Output", allow_negative_numbers = true)]
     tick_kimg: f64,
@@ -225,6 +251,20 @@ impl Options {
             (file.root_k, file.root_slope_cap) = (None, None);
         }
         self.or(file)
+    }
+
+    /// What these options would change in `recorded`: key, recorded value and value now.
+    pub fn changes(&self, recorded: &Self) -> Vec<(String, serde_json::Value, serde_json::Value)> {
+        let object = |options: &Self| match serde_json::to_value(options) {
+            Ok(serde_json::Value::Object(object)) => object,
+            _ => serde_json::Map::new(),
+        };
+        let recorded = object(recorded);
+        let differs = |(key, now): (String, serde_json::Value)| {
+            let before = recorded.get(&key).cloned().unwrap_or_default();
+            (!now.is_null() && now != before).then_some((key, before, now))
+        };
+        object(self).into_iter().filter_map(differs).collect()
     }
 
     /// Reads a JSON file whose keys are the flags with underscores; an unknown key is an error.

@@ -1,12 +1,13 @@
 //! The settings of a run, all filled in and checked: what [`Options`] mean for a given pair.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use super::checks::{Problems, check_ranges};
 use super::presets::preset;
-use super::{AugmentMode, GridSize, LossKind, Options};
+use super::{AugmentMode, GridSize, LossKind, OnDivergence, Options};
 use crate::augment::{AdaSettings, PIPES, Transforms};
 use crate::data::Subset;
 use crate::ema::EmaSettings;
@@ -111,6 +112,16 @@ pub struct RunConfig {
     pub xflip: bool,
     /// Iterations in a row without a finite gradient after which a run stops.
     pub max_bad_steps: u64,
+    /// What happens then.
+    pub on_divergence: OnDivergence,
+    /// How often a run may go back.
+    pub max_rollbacks: u64,
+    /// Whether the micro-batch is halved when memory runs out.
+    pub shrink_micro_batch: bool,
+    /// Time between two checkpoints.
+    pub checkpoint_interval: Duration,
+    /// Checkpoints that are kept.
+    pub keep_checkpoints: usize,
     /// Images from one tick to the next.
     pub tick_images: u64,
     /// Ticks between snapshots; 0: only the last.
@@ -185,6 +196,11 @@ impl RunConfig {
             ema: EmaSettings { halflife_kimg: number(o.ema_kimg), rampup: o.ema_rampup.filter(|&share| share != 0.0) },
             xflip: o.xflip.unwrap_or_default(),
             max_bad_steps: count(o.max_bad_steps),
+            on_divergence: o.on_divergence.unwrap_or_default(),
+            max_rollbacks: count(o.max_rollbacks),
+            shrink_micro_batch: o.shrink_micro_batch.unwrap_or_default(),
+            checkpoint_interval: minutes(o.checkpoint_minutes),
+            keep_checkpoints: count(o.keep_checkpoints) as usize,
             tick_images: images(o.tick_kimg),
             snapshot_ticks: count(o.snapshot_ticks),
             image_ticks: count(o.image_ticks),
@@ -294,6 +310,11 @@ fn with_defaults(options: Options, facts: NetworkFacts) -> Options {
         ema_rampup: Some(if facts.is_random { 0.05 } else { 0.0 }),
         xflip: Some(false),
         max_bad_steps: Some(20),
+        on_divergence: Some(OnDivergence::Stop),
+        max_rollbacks: Some(3),
+        shrink_micro_batch: Some(false),
+        checkpoint_minutes: Some(10.0),
+        keep_checkpoints: Some(2),
         tick_kimg: Some(4.0),
         snapshot_ticks: Some(50),
         image_ticks: Some(50),
@@ -313,6 +334,11 @@ pub(super) fn number(value: Option<f64>) -> f64 {
 
 pub(super) fn count(value: Option<u64>) -> u64 {
     value.unwrap_or(0)
+}
+
+/// Out of range is reported by the checks.
+fn minutes(value: Option<f64>) -> Duration {
+    Duration::try_from_secs_f64(number(value) * 60.0).unwrap_or_default()
 }
 
 /// Thousands of images to images, at least 1.

@@ -8,6 +8,7 @@ use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use crate::data::available_memory;
 use crate::data::decode::{PictureNotes, decode_bytes};
@@ -236,6 +237,17 @@ impl Dataset {
     /// If `index` is not below [`len`](Self::len).
     pub fn place(&self, index: usize) -> PathBuf {
         self.pictures.place(index)
+    }
+
+    /// A checksum over names and classes in order: the same pictures, as far as that can be known without reading them.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = Sha256::new();
+        for (index, name) in self.pictures.names().iter().enumerate() {
+            hasher.update(name.as_os_str().as_encoded_bytes());
+            hasher.update([0]);
+            hasher.update(self.labels.as_ref().map_or(0, |labels| labels.classes[index] + 1).to_le_bytes());
+        }
+        format!("{:x}", hasher.finalize())
     }
 
     /// The classes, where labels were asked for.

@@ -21,3 +21,8 @@ pub fn resident_bytes() -> (u64, u64) {
     };
     (field("VmRSS:").unwrap_or(0) * 1024, field("VmHWM:").unwrap_or(0) * 1024)
 }
+
+/// Whether an error's text says that memory has run out, on the CPU or a GPU.
+pub fn lacks_memory(text: &str) -> bool {
+    text.contains("out of memory") || text.contains("can't allocate memory") || text.contains("not enough memory")
+}

@@ -8,6 +8,10 @@ pub mod latents;
 pub mod memory;
 pub mod seed;
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use anyhow::{Result, anyhow};
 use tch::TchError;
 
 /// A libtorch error as one line: the C++ backtrace and the TorchScript listing are cut away.
@@ -22,6 +26,23 @@ pub fn one_line(error: &TchError) -> String {
         None => text,
     };
     let text = SCRIPT_EXCEPTIONS.iter().find_map(|name| text.trim().strip_prefix(name)).unwrap_or(text);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Runs `work`; a panic becomes an error. Plain tensor operators panic where libtorch refuses, for lack of memory above
+/// all.
+///
+/// # Errors
+/// Those of `work`, or what the panic said.
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(anyhow!("{}", panic_line(&*panic))))
+}
+
+/// What a panic said, on one line, without libtorch's backtrace.
+pub fn panic_line(panic: &(dyn Any + Send)) -> String {
+    let fixed = panic.downcast_ref::<&str>().copied();
+    let text = fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    let text = text.split("Exception raised from").next().unwrap_or_default().replace("\\n", " ");
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

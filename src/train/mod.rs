@@ -5,8 +5,13 @@ pub mod journal;
 pub mod networks;
 pub mod phases;
 pub mod preview;
+mod provenance;
+pub mod resume;
 pub mod run;
 pub mod run_dir;
+pub mod signals;
+pub mod state;
 pub mod step;
+mod tick;
 
 pub use run::{Finetune, finetune};

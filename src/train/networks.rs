@@ -94,6 +94,15 @@ impl Networks {
         });
     }
 
+    /// Writes the modules, as they are, for a run to be resumed with.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save_modules(&mut self, folder: &std::path::Path) -> Result<()> {
+        self.g.script.save(&folder.join("G.pt"))?;
+        self.d.script.save(&folder.join("D.pt"))
+    }
+
     /// Writes the three networks as TorchScript, each with `provenance`.
     ///
     /// # Errors

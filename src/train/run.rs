@@ -1,29 +1,32 @@
-//! The loop of a run: batches in, ticks, grids and snapshots out.
+//! The loop of a run: batches in, ticks, grids, snapshots and checkpoints out; from the beginning or from a checkpoint.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
-use tch::Device;
 
 use super::draw::Reals;
 use super::journal::Journal;
-use super::journal::stats::{Statistics, Summary};
+use super::journal::stats::Statistics;
 use super::networks::Networks;
 use super::preview::Preview;
-use super::run_dir;
-use super::step::Trainer;
-use crate::config::RunConfig;
-use crate::data::{Batch, Dataset, Labels, Loader, Sampler};
+use super::resume::{Resumed, RunRecord};
+use super::signals::{Signal, StopRequest, Stopped};
+use super::state;
+use super::step::{Diverged, Trainer};
+use super::tick::{Clock, Report, Tick, losses_text};
+use super::{provenance, run_dir};
+use crate::config::{OnDivergence, RunConfig};
+use crate::data::{Batch, Dataset, Loader, Sampler};
 use crate::io::atomic::write_atomically;
+use crate::io::checkpoint::{Checkpoint, Checkpoints};
 use crate::io::snapshot::SnapshotFiles;
+use crate::tensor::device;
 use crate::tensor::images::from_bytes;
 use crate::tensor::labels::{ClassDistribution, one_hot};
-use crate::tensor::memory::resident_bytes;
 use crate::tensor::seed::{Stream, derive};
 use crate::ui::{Bar, duration_text};
 
@@ -31,7 +34,6 @@ use crate::ui::{Bar, duration_text};
 const PREFETCH: usize = 3;
 /// Where no terminal is, the time between two lines of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
-
 /// Above it, transforms leak into the generator's pictures.
 const HIGH_P: f64 = 0.85;
 
@@ -45,163 +47,240 @@ pub struct Finetune {
     pub dataset: Dataset,
     /// What was found out on the way here, for the log.
     pub remarks: Vec<String>,
+    /// The run that goes on, if none begins.
+    pub resume: Option<Resumed>,
 }
 
-/// Trains from beginning to end; returns the run's folder.
+/// Trains to the end; returns the run's folder.
 ///
 /// # Errors
-/// A file that cannot be written, a picture that has gone, a network that fails, or divergence.
+/// A file that cannot be written, a picture that has gone, a network that fails, or divergence; [`Stopped`] where a
+/// signal asked for it.
 pub fn finetune(start: Finetune) -> Result<PathBuf> {
-    let mut run = Run::begin(start)?;
-    let outcome = run.train();
+    let stop = StopRequest::listen()?;
+    let mut run = match start.resume {
+        Some(_) => Run::resume(start)?,
+        None => Run::begin(start)?,
+    };
+    let outcome = run.train(&stop);
     if let Err(error) = &outcome {
-        // The error is shown by the caller; whoever reads the log later wants it too.
-        run.journal.note(&format!("error: {error:#}"));
+        let prefix = if error.is::<Stopped>() { "" } else { "error: " };
+        // It is shown by the caller; whoever reads the log later wants it too.
+        run.journal.note(&format!("{prefix}{error:#}"));
     }
     outcome.map(|()| run.folder)
 }
 
-/// Tick 0 is no occasion: what there is to see is in the grids before training.
-fn due(interval: u64, tick: u64) -> bool {
-    interval > 0 && tick > 0 && tick.is_multiple_of(interval)
-}
-
-struct Tick {
-    number: u64,
-    begun: Instant,
-    seen_images: u64,
-    /// What the grids and snapshots before it took.
-    maintenance: Duration,
-}
-
 struct Run {
-    begun: Instant,
+    clock: Clock,
     folder: PathBuf,
     journal: Journal,
     trainer: Trainer,
     statistics: Statistics,
+    tick: Tick,
     preview: Preview,
+    dataset: Arc<Dataset>,
     loader: Loader,
-    batch_shape: [i64; 4],
-    device: Device,
+    checkpoints: Checkpoints,
+    last_checkpoint: Instant,
+    rollbacks: u64,
     provenance: Value,
+    /// Keeps other processes away from the folder.
+    _lock: run_dir::Lock,
 }
 
 impl Run {
     fn begin(start: Finetune) -> Result<Self> {
-        let begun = Instant::now();
-        let Finetune { config, mut networks, dataset, remarks } = start;
-        networks.set_precision(config.precision)?;
+        let clock = Clock::starting_from(Duration::ZERO);
+        let Finetune { config, mut networks, dataset, remarks, .. } = start;
         let folder = run_dir::create(&config.outdir, dataset.name(), &config.desc)?;
+        let lock = run_dir::lock(&folder)?;
         let mut journal = Journal::create(&folder)?;
         for remark in &remarks {
             journal.say(None, remark)?;
         }
         journal.say(None, &format!("run directory: {}", folder.display()))?;
         save_json(&folder.join("training_options.json"), &serde_json::to_value(config.effective())?)?;
-        let classes = dataset.labels().and_then(|labels| ClassDistribution::new(&labels.counts()));
-        let preview = Preview::new(config.grid, &networks.g, classes.as_ref(), config.seed, config.micro_batch);
+        let checkpoints = Checkpoints::of(&folder, config.keep_checkpoints);
+        checkpoints.create()?;
+        networks.save_modules(&checkpoints.networks())?;
+        let preview = preview(&config, &networks, &dataset);
         preview.save_reals(&folder.join("reals.png"), &dataset, config.seed)?;
         preview.save_fakes(&folder.join("fakes_init.png"), &networks.g_ema)?;
-        let side = i64::from(dataset.resolution());
-        let batch_shape = [config.batch as i64, i64::from(dataset.channels()), side, side];
-        let provenance = provenance(&config, &networks, &dataset);
-        let order = Sampler::new(dataset.len(), config.xflip, derive(config.seed, 0, Stream::Sampler, 0));
-        let loader = Loader::new(Arc::new(dataset), order, config.batch as usize, 0, PREFETCH)?;
-        let device = networks.g.script.device;
+        let tick = Tick::first(clock.elapsed());
+        let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, lock)?;
+        run.save_checkpoint()?;
+        Ok(run)
+    }
+
+    fn resume(start: Finetune) -> Result<Self> {
+        let Finetune { config, networks, dataset, remarks, resume } = start;
+        let Resumed { folder, checkpoint, record, lock } = resume.context("a run that goes on has a checkpoint")?;
+        run_dir::remove_leftovers(&folder)?;
+        Checkpoints::of(&folder, config.keep_checkpoints).remove_leftovers()?;
+        let mut journal = Journal::reopen(&folder, &record.journal)?;
+        for remark in &remarks {
+            journal.say(None, remark)?;
+        }
+        save_json(&folder.join("training_options.json"), &serde_json::to_value(config.effective())?)?;
+        let preview = preview(&config, &networks, &dataset);
+        let clock = Clock::starting_from(record.total());
+        let tick = Tick::resumed(&record.tick);
+        let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, lock)?;
+        run.go_back_to(&checkpoint)?;
+        run.journal.say(None, &format!("resumed at {} in '{}'", run.kimg_text(), run.folder.display()))?;
+        Ok(run)
+    }
+
+    #[allow(clippy::too_many_arguments)] // The parts of a run; each is made differently by the two callers.
+    fn assemble(
+        config: RunConfig,
+        mut networks: Networks,
+        dataset: Dataset,
+        folder: PathBuf,
+        journal: Journal,
+        preview: Preview,
+        clock: Clock,
+        tick: Tick,
+        lock: run_dir::Lock,
+    ) -> Result<Self> {
+        networks.set_precision(config.precision)?;
+        let provenance = provenance::of_run(&config, &networks, &dataset);
+        let checkpoints = Checkpoints::of(&folder, config.keep_checkpoints);
+        let classes = dataset.labels().and_then(|labels| ClassDistribution::new(&labels.counts()));
+        let dataset = Arc::new(dataset);
+        let loader = loader(&config, &dataset, 0)?;
         let trainer = Trainer::new(networks, config, classes);
-        let statistics = Statistics::default();
-        Ok(Self { begun, folder, journal, trainer, statistics, preview, loader, batch_shape, device, provenance })
+        Ok(Self {
+            clock,
+            folder,
+            journal,
+            trainer,
+            statistics: Statistics::default(),
+            tick,
+            preview,
+            dataset,
+            loader,
+            checkpoints,
+            last_checkpoint: Instant::now(),
+            rollbacks: 0,
+            provenance,
+            _lock: lock,
+        })
     }
 
     /// The loop.
-    fn train(&mut self) -> Result<()> {
-        let bar = Bar::with_interval(self.trainer.config().total_images, "finetuning", PROGRESS_INTERVAL);
-        let mut tick = Tick { number: 0, begun: Instant::now(), seen_images: 0, maintenance: self.begun.elapsed() };
-        loop {
-            self.iterate(&bar)?;
-            let config = self.trainer.config();
-            let seen = self.trainer.seen_images;
-            let done = seen >= config.total_images;
-            // Tick 0 comes right after the first iteration, to show soon that all is well.
-            if !done && tick.number > 0 && seen < tick.seen_images + config.tick_images {
+    fn train(&mut self, stop: &StopRequest) -> Result<()> {
+        let bar = Bar::with_interval(self.config().total_images, "finetuning", PROGRESS_INTERVAL);
+        bar.inc(self.trainer.seen_images);
+        while self.trainer.seen_images < self.config().total_images {
+            if let Err(error) = self.iterate(&bar) {
+                self.after_failure(error, &bar)?;
                 continue;
             }
-            let (grid_due, snapshot_due) =
-                (due(config.image_ticks, tick.number) || done, due(config.snapshot_ticks, tick.number) || done);
-            self.report(&bar, &tick)?;
-            let maintenance = Instant::now();
-            if grid_due {
-                self.save_grid()?;
+            let seen = self.trainer.seen_images;
+            let done = seen >= self.config().total_images;
+            if done || self.tick.is_over(seen, self.config().tick_images) {
+                self.end_tick(&bar, done)?;
             }
-            if snapshot_due {
-                self.save_snapshot()?;
+            let signal = stop.received().filter(|_| !done);
+            if done || signal.is_some() || self.last_checkpoint.elapsed() >= self.config().checkpoint_interval {
+                self.save_checkpoint()?;
             }
-            if done {
-                break;
+            if let Some(signal) = signal {
+                return Err(self.stopped(signal).into());
             }
-            let maintenance = maintenance.elapsed();
-            tick = Tick { number: tick.number + 1, begun: Instant::now(), seen_images: seen, maintenance };
         }
         bar.finish();
-        let line = format!("done: {} in {}", self.kimg_text(), duration_text(self.begun.elapsed()));
+        let line = format!("done: {} in {}", self.kimg_text(), duration_text(self.clock.elapsed()));
         self.journal.say(None, &line)
     }
 
     fn iterate(&mut self, bar: &Bar) -> Result<()> {
         let Batch { pixels, classes } = self.loader.next()?;
-        let c_dim = self.trainer.networks.g.c_dim();
-        let c = classes.map(|classes| one_hot(&classes, c_dim, self.device));
-        let reals = Reals { images: from_bytes(&pixels, self.batch_shape, self.device), c };
+        let (g, side) = (&self.trainer.networks.g, i64::from(self.dataset.resolution()));
+        let (c_dim, device) = (g.c_dim(), g.script.device);
+        let shape = [self.config().batch as i64, i64::from(self.dataset.channels()), side, side];
+        let c = classes.map(|classes| one_hot(&classes, c_dim, device));
+        let reals = Reals { images: from_bytes(&pixels, shape, device), c };
         let outcome = self.trainer.iterate(&reals, &mut self.statistics);
         for notice in self.trainer.take_notices() {
             self.journal.say(Some(bar), &notice)?;
         }
-        outcome.with_context(|| format!("the run in '{}' stopped at {}", self.folder.display(), self.kimg_text()))?;
-        bar.inc(self.trainer.config().batch);
+        outcome?;
+        bar.inc(self.config().batch);
         Ok(())
     }
 
-    /// The tick's line, statistics and scalars.
-    fn report(&mut self, bar: &Bar, tick: &Tick) -> Result<()> {
-        let (kimg, p) = (self.kimg(), self.trainer.augment_p());
-        let (seconds, total) = (tick.begun.elapsed(), self.begun.elapsed());
-        let images = self.trainer.seen_images - tick.seen_images;
-        let per_kimg = seconds.as_secs_f64() / (images as f64 / 1000.0);
-        let memory = resident_bytes().0 as f64 / f64::from(1 << 30);
-        for (name, value) in [
-            ("Progress/tick", tick.number as f64),
-            ("Progress/kimg", kimg),
-            ("Progress/augment", p),
-            ("Timing/total_sec", total.as_secs_f64()),
-            ("Timing/sec_per_tick", seconds.as_secs_f64()),
-            ("Timing/sec_per_kimg", per_kimg),
-            ("Timing/maintenance_sec", tick.maintenance.as_secs_f64()),
-            ("Resources/cpu_mem_gb", memory),
-        ] {
-            self.statistics.report_number(name, value);
+    /// Goes back to the last good checkpoint with half the learning rates, if that is wanted and may help.
+    fn after_failure(&mut self, error: anyhow::Error, bar: &Bar) -> Result<()> {
+        let where_to = self.checkpoints.list()?.pop();
+        let diverged = error.is::<Diverged>();
+        let context = format!("the run in '{}' stopped at {}", self.folder.display(), self.kimg_text());
+        let (Some(checkpoint), true) = (where_to, diverged) else {
+            return Err(error).context(context);
+        };
+        let place = format!("the last good checkpoint is '{}'", checkpoint.folder().display());
+        let config = self.config();
+        if config.on_divergence == OnDivergence::Stop || self.rollbacks >= config.max_rollbacks {
+            let resume = format!("{} --override with a lower --g-lr and --d-lr", self.resume_command());
+            return Err(anyhow!("{error:#}; {place}: {resume}, or --on-divergence rollback")).context(context);
         }
-        // libtorch's count of device memory is not within reach; on the CPU it is zero.
-        let gpu_memory = if self.device.is_cuda() { "-" } else { "0.00" };
-        if !self.device.is_cuda() {
-            self.statistics.report_number("Resources/peak_gpu_mem_gb", 0.0);
-        }
-        let summaries = self.statistics.take();
-        self.journal.tick(kimg, &summaries)?;
+        let (seen, scale) = (self.trainer.seen_images, self.trainer.lr_scale / 2.0);
+        self.rollbacks += 1;
+        self.go_back_to(&checkpoint)?;
+        self.trainer.lr_scale = scale;
         let line = format!(
-            "tick {:<5} kimg {kimg:<8.1} time {:<12} sec/tick {:<7.1} sec/kimg {per_kimg:<7.2} maintenance {:<6.1} \
-             cpumem {memory:<6.2} gpumem {gpu_memory:<6} augment {p:.3}",
-            tick.number,
-            duration_text(total),
-            seconds.as_secs_f64(),
-            tick.maintenance.as_secs_f64(),
+            "diverged at {:.1} kimg ({error:#}); back to {} with the learning rates times {scale} (rollback {} of {})",
+            seen as f64 / 1000.0,
+            self.kimg_text(),
+            self.rollbacks,
+            self.config().max_rollbacks,
         );
+        self.journal.say(Some(bar), &line)
+    }
+
+    /// Puts everything into the state of a checkpoint, the files in the folder too.
+    fn go_back_to(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let (record, path): (RunRecord, PathBuf) = checkpoint.read()?;
+        state::restore(&mut self.trainer, &mut self.statistics, &record.trainer, state::read(&path)?)
+            .with_context(|| format!("cannot go on from '{}'", checkpoint.folder().display()))?;
+        self.journal = Journal::reopen(&self.folder, &record.journal)?;
+        self.tick = Tick::resumed(&record.tick);
+        self.rollbacks = self.rollbacks.max(record.rollbacks);
+        self.checkpoints.forget_after(checkpoint.seen_images)?;
+        self.loader = loader(self.config(), &self.dataset, self.trainer.seen_images)?;
+        self.last_checkpoint = Instant::now();
+        Ok(())
+    }
+
+    /// The tick's line, statistics and scalars; grid and snapshot where they are due.
+    fn end_tick(&mut self, bar: &Bar, done: bool) -> Result<()> {
+        let report = Report {
+            seen_images: self.trainer.seen_images,
+            total: self.clock.elapsed(),
+            augment_p: self.trainer.augment_p(),
+            lr_scale: self.trainer.lr_scale,
+            device: self.trainer.networks.g.script.device,
+        };
+        let line = report.tell(&self.tick, &mut self.statistics);
+        let summaries = self.statistics.take();
+        self.journal.tick(report.kimg(), &summaries)?;
         self.journal.say(Some(bar), &line)?;
-        if p > HIGH_P {
+        if report.augment_p > HIGH_P {
             let warning = "augmentation is near its limit: the generator may show it; more pictures would help, or a higher --target";
+            let p = report.augment_p;
             self.journal.say(Some(bar), &format!("warning: augment p is {p:.3}: {warning}"))?;
         }
         bar.set_message(losses_text(&summaries));
+        let maintenance = Instant::now();
+        if done || self.tick.is_occasion(self.config().image_ticks) {
+            self.save_grid()?;
+        }
+        if done || self.tick.is_occasion(self.config().snapshot_ticks) {
+            self.save_snapshot()?;
+        }
+        self.tick = self.tick.next(report.seen_images, maintenance.elapsed());
         Ok(())
     }
 
@@ -227,40 +306,52 @@ impl Run {
         files.write_manifest(seen_images, provenance)
     }
 
-    fn kimg(&self) -> f64 {
-        self.trainer.seen_images as f64 / 1000.0
+    /// Everything that it takes to go on, unless the state is none to go back to.
+    fn save_checkpoint(&mut self) -> Result<()> {
+        if state::is_sound(&self.trainer) {
+            let (trainer, tensors) = state::collect(&self.trainer, &self.statistics);
+            let record = RunRecord {
+                trainer,
+                tick: self.tick.record(),
+                journal: self.journal.place()?,
+                rollbacks: self.rollbacks,
+                total_seconds: self.clock.elapsed().as_secs_f64(),
+                pictures: self.dataset.fingerprint(),
+                device: device::name(self.trainer.networks.g.script.device),
+                threads: tch::get_num_threads(),
+            };
+            self.checkpoints.write(self.trainer.seen_images, &record, |path| state::write(path, &tensors))?;
+        }
+        self.last_checkpoint = Instant::now();
+        Ok(())
+    }
+
+    fn stopped(&self, signal: Signal) -> Stopped {
+        let (kimg, resume) = (self.kimg_text(), self.resume_command());
+        Stopped { signal, message: format!("stopped by {signal} at {kimg}; to go on: {resume}") }
+    }
+
+    fn resume_command(&self) -> String {
+        format!("rootgan finetune --resume '{}'", self.folder.display())
+    }
+
+    fn config(&self) -> &RunConfig {
+        self.trainer.config()
     }
 
     fn kimg_text(&self) -> String {
-        format!("{:.1} kimg", self.kimg())
+        format!("{:.1} kimg", self.trainer.seen_images as f64 / 1000.0)
     }
 }
 
-/// Where weights of this run come from: their parents' record and what was done to them.
-fn provenance(config: &RunConfig, networks: &Networks, dataset: &Dataset) -> Value {
-    // Paths say where somebody keeps files, which is nobody's business.
-    let mut options = serde_json::to_value(config.effective()).unwrap_or_default();
-    if let Value::Object(options) = &mut options {
-        options.retain(|key, value| {
-            !value.is_null()
-                && !["generator", "generator_raw", "discriminator", "data", "outdir"].contains(&key.as_str())
-        });
-    }
-    json!({
-        "source": format!("finetuned by rootgan {}", env!("CARGO_PKG_VERSION")),
-        "dataset": dataset.name(),
-        "class_counts": dataset.labels().map(Labels::counts),
-        "options": options,
-        "parents": {
-            "generator": networks.g.script.provenance(),
-            "discriminator": networks.d.script.provenance(),
-        },
-    })
+fn preview(config: &RunConfig, networks: &Networks, dataset: &Dataset) -> Preview {
+    let classes = dataset.labels().and_then(|labels| ClassDistribution::new(&labels.counts()));
+    Preview::new(config.grid, &networks.g, classes.as_ref(), config.seed, config.micro_batch)
 }
 
-fn losses_text(summaries: &BTreeMap<String, Summary>) -> String {
-    let mean = |name: &str| summaries.get(name).map_or(f64::NAN, |summary| summary.mean);
-    format!("G {:.3} D {:.3}", mean("Loss/G/loss"), mean("Loss/D/loss"))
+fn loader(config: &RunConfig, dataset: &Arc<Dataset>, seen_images: u64) -> Result<Loader> {
+    let order = Sampler::new(dataset.len(), config.xflip, derive(config.seed, 0, Stream::Sampler, 0));
+    Loader::new(Arc::clone(dataset), order, config.batch as usize, seen_images, PREFETCH)
 }
 
 fn save_json(path: &Path, value: &Value) -> Result<()> {

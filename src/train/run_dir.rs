@@ -1,7 +1,8 @@
 //! The folder of one run: `<outdir>/<next 5-digit number>-<data set>-<what>/`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -43,6 +44,40 @@ pub fn check(outdir: &Path, data: &Path) -> Result<()> {
             outdir.display(),
             data.display()
         );
+    }
+    Ok(())
+}
+
+/// Holds a run's folder for this process until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code)] File);
+
+/// Locks a run's folder.
+///
+/// # Errors
+/// Another process has it, or the folder cannot be written.
+pub fn lock(folder: &Path) -> Result<Lock> {
+    let path = folder.join(".lock");
+    let file = File::create(&path).with_context(|| format!("cannot write '{}'", path.display()))?;
+    // SAFETY: the descriptor is open as long as `file` is.
+    let status = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    ensure!(status == 0, "another process works on the run '{}'; wait for it or stop it", folder.display());
+    Ok(Lock(file))
+}
+
+/// Removes the halves of files that a killed process was writing, `.fakes000012.png.a1b2c3` and the like.
+///
+/// # Errors
+/// One cannot be removed.
+pub fn remove_leftovers(folder: &Path) -> Result<()> {
+    let context = || format!("cannot clean up in '{}'", folder.display());
+    for entry in fs::read_dir(folder).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        let name = entry.file_name();
+        let ours = [".network-snapshot-", ".fakes", ".reals", ".training_options"];
+        if ours.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            fs::remove_file(entry.path()).with_context(context)?;
+        }
     }
     Ok(())
 }

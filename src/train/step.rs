@@ -1,8 +1,9 @@
 //! One training iteration: the four phases in order, each with its optimiser step, then the average.
 
+use std::fmt;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
@@ -15,8 +16,10 @@ use crate::config::RunConfig;
 use crate::model::{FlatParameters, all_finite};
 use crate::optimizer::Adam;
 use crate::regularize::MeanPathLength;
+use crate::tensor::caught;
 use crate::tensor::device::synchronize;
 use crate::tensor::labels::ClassDistribution;
+use crate::tensor::memory::lacks_memory;
 use crate::tensor::seed::{Stream, host_rng, seed_torch};
 
 /// Everything that changes from one iteration to the next.
@@ -27,28 +30,30 @@ pub struct Trainer {
     pub iteration: u64,
     /// Real images seen.
     pub seen_images: u64,
-    config: RunConfig,
+    pub(super) config: RunConfig,
     classes: Option<ClassDistribution>,
-    g_adam: Adam,
-    d_adam: Adam,
-    pl_mean: MeanPathLength,
-    ada: Ada,
-    bad_steps: BadSteps,
+    pub(super) g_adam: Adam,
+    pub(super) d_adam: Adam,
+    pub(super) pl_mean: MeanPathLength,
+    pub(super) ada: Ada,
+    pub(super) bad_steps: BadSteps,
+    /// What the learning rates were multiplied by after divergence, 1 at first.
+    pub lr_scale: f64,
 }
 
 /// What the augmentation's probability is adapted by.
-struct Ada {
+pub(super) struct Ada {
     /// None: p stays that of the settings.
-    controller: Option<AdaController>,
+    pub(super) controller: Option<AdaController>,
     /// Signs of D(real) since the last adjustment, still on the device.
-    signs: Vec<Tensor>,
+    pub(super) signs: Vec<Tensor>,
 }
 
 /// Steps left out because a gradient was not finite.
 #[derive(Default)]
-struct BadSteps {
+pub(super) struct BadSteps {
     /// By phase: the discriminator's good steps say nothing of the generator.
-    in_a_row: [u64; 4],
+    pub(super) in_a_row: [u64; 4],
     /// What to tell the user, collected by the loop.
     notices: Vec<String>,
 }
@@ -82,7 +87,19 @@ impl Trainer {
         let bad_steps = BadSteps::default();
         let controller = config.augment.ada.map(|settings| AdaController::new(settings, config.augment.p));
         let ada = Ada { controller, signs: Vec::new() };
-        Self { networks, iteration: 0, seen_images: 0, config, classes, g_adam, d_adam, pl_mean, ada, bad_steps }
+        Self {
+            networks,
+            iteration: 0,
+            seen_images: 0,
+            config,
+            classes,
+            g_adam,
+            d_adam,
+            pl_mean,
+            ada,
+            bad_steps,
+            lr_scale: 1.0,
+        }
     }
 
     /// The augmentation's probability now, 0 to 1.
@@ -133,10 +150,21 @@ impl Trainer {
         &mut self,
         phase: Phase,
         stats: &mut Statistics,
-        work: impl FnOnce(&mut Self, &mut Statistics) -> Result<()>,
+        work: impl Fn(&mut Self, &mut Statistics) -> Result<()>,
     ) -> Result<()> {
         let begun = Instant::now();
-        work(self, stats).with_context(|| format!("phase {phase:?} of iteration {}", self.iteration))?;
+        while let Err(error) = caught(|| work(self, stats)) {
+            let smaller = self.smaller_micro_batch().filter(|_| lacks_memory(&format!("{error:#}")));
+            let Some(smaller) = smaller else {
+                return Err(error).with_context(|| format!("phase {phase:?} of iteration {}", self.iteration));
+            };
+            // The phase takes its step only at its end, so it can be done again.
+            self.bad_steps.notices.push(format!(
+                "iteration {}: out of memory in {phase:?}; going on with --micro-batch {smaller} instead of {}",
+                self.iteration, self.config.micro_batch
+            ));
+            self.config.micro_batch = smaller;
+        }
         synchronize(self.networks.g.script.device);
         stats.report_number(&format!("Timing/{phase:?}"), begun.elapsed().as_secs_f64());
         Ok(())
@@ -240,13 +268,22 @@ impl Trainer {
         host_rng(self.config.seed, self.iteration, phase.stream(), 0)
     }
 
-    /// What the learning rates are multiplied by: from nearly 0 to 1 over the warm-up.
-    fn warmup(&self) -> f64 {
+    /// What the learning rates are multiplied by: from nearly 0 to 1 over the warm-up, and less after divergence.
+    fn lr_factor(&self) -> f64 {
         let images = (self.seen_images + self.config.batch) as f64;
-        match self.config.lr_warmup_images {
+        let warmup = match self.config.lr_warmup_images {
             0 => 1.0,
             whole => (images / whole as f64).min(1.0),
-        }
+        };
+        warmup * self.lr_scale
+    }
+
+    /// Half the micro-batch, where that is wanted and the batch and the discriminator's groups allow it.
+    fn smaller_micro_batch(&self) -> Option<u64> {
+        let half = self.config.micro_batch / 2;
+        let group = (self.networks.d.mbstd_group_size() as u64).clamp(1, half.max(1));
+        let fits = half > 0 && self.config.batch.is_multiple_of(half) && half.is_multiple_of(group);
+        (self.config.shrink_micro_batch && fits).then_some(half)
     }
 
     fn rounds(&self) -> u64 {
@@ -259,14 +296,14 @@ impl Trainer {
     }
 
     fn generator_step(&mut self, phase: Phase, gradient: &Tensor, stats: &mut Statistics) -> Result<()> {
-        let warmup = self.warmup();
-        let applied = apply(&mut self.g_adam, &self.networks.g_flat, gradient, warmup);
+        let lr_factor = self.lr_factor();
+        let applied = apply(&mut self.g_adam, &self.networks.g_flat, gradient, lr_factor);
         self.note(phase, applied, stats)
     }
 
     fn discriminator_step(&mut self, phase: Phase, gradient: &Tensor, stats: &mut Statistics) -> Result<()> {
-        let warmup = self.warmup();
-        let applied = apply(&mut self.d_adam, &self.networks.d_flat, gradient, warmup);
+        let lr_factor = self.lr_factor();
+        let applied = apply(&mut self.d_adam, &self.networks.d_flat, gradient, lr_factor);
         self.note(phase, applied, stats)
     }
 
@@ -280,10 +317,8 @@ impl Trainer {
         let (iteration, in_a_row) = (self.iteration, self.bad_steps.in_a_row[phase as usize]);
         let what = format!("the gradient of {phase:?} or its square is not finite, first in '{parameter}'");
         if in_a_row >= self.config.max_bad_steps {
-            bail!(
-                "{what}; {in_a_row} steps in a row were left out; start again (from a snapshot of this run, if it has \
-                 one) with a lower --g-lr and --d-lr, a higher --r1-gamma or a --root-slope-cap"
-            );
+            let remedy = "lower --g-lr and --d-lr, a higher --r1-gamma or a --root-slope-cap help";
+            return Err(Diverged(format!("{what}; {in_a_row} steps in a row were left out; {remedy}")).into());
         }
         self.bad_steps.notices.push(format!("iteration {iteration}: {what}; step left out ({in_a_row} in a row)"));
         Ok(())
@@ -300,6 +335,18 @@ impl Ada {
     }
 }
 
+/// No finite gradient for too many steps in a row.
+#[derive(Debug)]
+pub struct Diverged(String);
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Diverged {}
+
 /// What became of a gradient.
 enum Applied {
     Step,
@@ -308,10 +355,10 @@ enum Applied {
 
 /// Takes the step, unless the square of a value of the gradient is not finite: Adam keeps squares, and one that
 /// overflows would make the weights NaN one step later.
-fn apply(adam: &mut Adam, flat: &FlatParameters, gradient: &Tensor, warmup: f64) -> Applied {
+fn apply(adam: &mut Adam, flat: &FlatParameters, gradient: &Tensor, lr_factor: f64) -> Applied {
     let square = gradient.square();
     if all_finite(&square) {
-        adam.step(&flat.values, gradient, warmup);
+        adam.step(&flat.values, gradient, lr_factor);
         return Applied::Step;
     }
     Applied::LeftOut { parameter: flat.first_non_finite(&square).unwrap_or_default().to_owned() }

@@ -10,11 +10,20 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use self::stats::Summary;
 use self::tensorboard::EventFile;
 use crate::ui::{Bar, say};
+
+/// How far the files of a run had come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalPlace {
+    stats_bytes: u64,
+    events: String,
+    events_bytes: u64,
+}
 
 /// The open files of a run.
 pub struct Journal {
@@ -34,6 +43,35 @@ impl Journal {
             File::create(&path).with_context(|| format!("cannot write '{}'", path.display()))
         };
         Ok(Self { log: create("log.txt")?, stats: create("stats.jsonl")?, events: EventFile::create(folder)? })
+    }
+
+    /// Goes on with the files of a run as they were at `place`: what was written after it is cut off, except in the log.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be written.
+    pub fn reopen(folder: &Path, place: &JournalPlace) -> Result<Self> {
+        let append = |name: &str, length: Option<u64>| -> Result<File> {
+            let path = folder.join(name);
+            let attempt = || -> std::io::Result<File> {
+                let file = File::options().append(true).open(&path)?;
+                if let Some(length) = length.filter(|&length| file.metadata().is_ok_and(|file| file.len() > length)) {
+                    file.set_len(length)?;
+                }
+                Ok(file)
+            };
+            attempt().with_context(|| format!("cannot go on with '{}'", path.display()))
+        };
+        let events = EventFile::from_open(append(&place.events, Some(place.events_bytes))?, place.events.clone());
+        Ok(Self { log: append("log.txt", None)?, stats: append("stats.jsonl", Some(place.stats_bytes))?, events })
+    }
+
+    /// How far the files have come.
+    ///
+    /// # Errors
+    /// A file can no longer be asked.
+    pub fn place(&self) -> Result<JournalPlace> {
+        let (events, events_bytes) = self.events.place()?;
+        Ok(JournalPlace { stats_bytes: self.stats.metadata()?.len(), events, events_bytes })
     }
 
     /// Shows a line (above the bar, where there is one) and keeps it in the log.

@@ -37,11 +37,34 @@ impl Statistics {
         self.numbers.entry(name.to_owned()).or_default().push(value);
     }
 
+    /// Everything since the last `take`, by name, in float64 on the CPU; it stays pending.
+    pub fn pending(&self) -> BTreeMap<String, Tensor> {
+        let mut all: BTreeMap<String, Tensor> = BTreeMap::new();
+        for (name, numbers) in &self.numbers {
+            all.insert(name.clone(), Tensor::from_slice(numbers));
+        }
+        for (name, tensors) in &self.tensors {
+            let tensors: Vec<_> = tensors.iter().map(|t| t.to_device(Device::Cpu).to_kind(Kind::Double)).collect();
+            let values = Tensor::cat(&tensors, 0);
+            let values =
+                all.get(name).map_or_else(|| values.shallow_clone(), |first| Tensor::cat(&[first, &values], 0));
+            all.insert(name.clone(), values);
+        }
+        all
+    }
+
+    /// Goes on from what was pending elsewhere.
+    pub fn restore(&mut self, pending: BTreeMap<String, Tensor>) {
+        self.numbers.clear();
+        self.tensors = pending.into_iter().map(|(name, values)| (name, vec![values])).collect();
+    }
+
     /// Everything since the last call, by name.
     pub fn take(&mut self) -> BTreeMap<String, Summary> {
         let mut numbers = std::mem::take(&mut self.numbers);
         for (name, tensors) in std::mem::take(&mut self.tensors) {
-            let all = Tensor::cat(&tensors, 0).to_device(Device::Cpu).to_kind(Kind::Double);
+            let tensors: Vec<_> = tensors.iter().map(|t| t.to_device(Device::Cpu).to_kind(Kind::Double)).collect();
+            let all = Tensor::cat(&tensors, 0);
             let mut values = vec![0f64; all.numel()];
             let count = values.len();
             all.copy_data(&mut values, count);
@@ -62,6 +85,20 @@ fn summarise(values: &[f64]) -> Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_pending_can_go_on_elsewhere() {
+        let mut stats = Statistics::default();
+        stats.report("x", &Tensor::from_slice(&[1f32, 2.0]));
+        stats.report_number("y", 5.0);
+        let mut other = Statistics::default();
+        other.restore(stats.pending());
+        for stats in [&mut stats, &mut other] {
+            stats.report("x", &Tensor::from_slice(&[6f32]));
+            stats.report_number("y", 7.0);
+        }
+        assert_eq!(stats.take(), other.take());
+    }
 
     #[test]
     fn tensors_and_numbers_of_a_name_are_pooled() {

@@ -14,6 +14,7 @@ use prost::Message;
 /// An open event file.
 pub struct EventFile {
     file: File,
+    name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -48,11 +49,25 @@ impl EventFile {
     /// # Errors
     /// The file cannot be written.
     pub fn create(folder: &Path) -> Result<Self> {
-        let path = folder.join(format!("events.out.tfevents.{:010}.rootgan", now() as u64));
+        let name = format!("events.out.tfevents.{:010}.rootgan", now() as u64);
+        let path = folder.join(&name);
         let file = File::create(&path).with_context(|| format!("cannot write '{}'", path.display()))?;
-        let mut events = Self { file };
+        let mut events = Self { file, name };
         events.write(Event { wall_time: now(), file_version: Some("brain.Event:2".to_owned()), ..Event::default() })?;
         Ok(events)
+    }
+
+    /// Goes on with a file that is open at its end.
+    pub fn from_open(file: File, name: String) -> Self {
+        Self { file, name }
+    }
+
+    /// Its name, and how long it is.
+    ///
+    /// # Errors
+    /// The file can no longer be asked.
+    pub fn place(&self) -> Result<(String, u64)> {
+        Ok((self.name.clone(), self.file.metadata()?.len()))
     }
 
     /// Adds scalars at `step`.

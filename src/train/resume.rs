@@ -1,0 +1,135 @@
+//! Finding what a run can go on from, and whether it is still the same run.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::journal::JournalPlace;
+use super::networks::NetworkFiles;
+use super::run_dir::{self, Lock};
+use super::state::TrainerRecord;
+use super::tick::TickRecord;
+use crate::config::Options;
+use crate::io::checkpoint::{Checkpoint, Checkpoints};
+
+/// What the manifest of a checkpoint says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub(super) trainer: TrainerRecord,
+    pub(super) tick: TickRecord,
+    pub(super) journal: JournalPlace,
+    pub(super) rollbacks: u64,
+    pub(super) total_seconds: f64,
+    pub(super) pictures: String,
+    pub(super) device: String,
+    pub(super) threads: i32,
+}
+
+impl RunRecord {
+    /// How long the run has taken.
+    pub(super) fn total(&self) -> Duration {
+        Duration::try_from_secs_f64(self.total_seconds).unwrap_or_default()
+    }
+
+    /// Images seen until then.
+    pub fn seen_images(&self) -> u64 {
+        self.trainer.seen_images
+    }
+
+    /// What keeps the result from being that of an uninterrupted run, on a device and with threads as given.
+    pub fn differences(&self, device: &str, threads: i32) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.device != device {
+            lines.push(format!("the run was on {} and goes on on {device}: not bit for bit the same", self.device));
+        }
+        if self.threads != threads {
+            lines.push(format!(
+                "the run had {} threads and goes on with {threads}: not bit for bit the same (OMP_NUM_THREADS)",
+                self.threads
+            ));
+        }
+        lines
+    }
+
+    /// Whether the pictures are those that the run began with.
+    ///
+    /// # Errors
+    /// They are not.
+    pub fn check_pictures(&self, fingerprint: &str, data: &Path) -> Result<()> {
+        ensure!(
+            self.pictures == fingerprint,
+            "cannot go on: the pictures in '{}' are not those that the run began with (other names, labels or numbers); \
+             bring them back, or begin a new run from a snapshot of this one",
+            data.display()
+        );
+        Ok(())
+    }
+}
+
+/// A run that goes on.
+pub struct Resumed {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Where it goes on.
+    pub checkpoint: Checkpoint,
+    /// What that checkpoint says.
+    pub record: RunRecord,
+    /// Keeps other processes away.
+    pub lock: Lock,
+}
+
+impl Resumed {
+    /// Locks the folder and finds the newest whole checkpoint; a damaged one is passed over and reported.
+    ///
+    /// # Errors
+    /// No run, a run that another process works on, or no whole checkpoint.
+    pub fn open(folder: &Path) -> Result<(Self, Vec<String>)> {
+        ensure!(folder.is_dir(), "cannot resume '{}': no such run directory", folder.display());
+        let all = Checkpoints::of(folder, 1).list()?;
+        ensure!(
+            !all.is_empty(),
+            "cannot resume '{}': there are no checkpoints in it; pass the folder of a run, such as runs/00000-...",
+            folder.display()
+        );
+        let lock = run_dir::lock(folder)?;
+        let mut remarks = Vec::new();
+        for checkpoint in all.into_iter().rev() {
+            match checkpoint.read::<RunRecord>() {
+                Ok((record, _)) => return Ok((Self { folder: folder.to_owned(), checkpoint, record, lock }, remarks)),
+                Err(error) => remarks.push(format!("passed over: {error:#}")),
+            }
+        }
+        bail!("cannot resume '{}': no checkpoint in it is whole ({})", folder.display(), remarks.join("; "));
+    }
+
+    /// The modules that the state is put into.
+    pub fn files(&self) -> NetworkFiles {
+        let networks = Checkpoints::of(&self.folder, 1).networks();
+        NetworkFiles {
+            generator: networks.join("G.pt"),
+            generator_raw: None,
+            discriminator: networks.join("D.pt"),
+            z_dim: None,
+        }
+    }
+
+    /// The run's options with `given` on top. What is said about each change.
+    ///
+    /// # Errors
+    /// A change that was not allowed by `--override`, or no options.
+    pub fn options(&self, given: Options, allowed: bool) -> Result<(Options, Vec<String>)> {
+        let path = self.folder.join("training_options.json");
+        let recorded = Options::from_file(&path).context("the run has lost its options")?;
+        let changes = given.changes(&recorded);
+        let texts: Vec<String> = changes.iter().map(|(key, before, now)| format!("{key} {before} -> {now}")).collect();
+        ensure!(
+            allowed || texts.is_empty(),
+            "cannot resume with other options than the run has: {}; leave them out, or pass --override to change them",
+            texts.join(", ")
+        );
+        let lines = texts.iter().map(|text| format!("overridden: {text}")).collect();
+        Ok((given.over_file(recorded), lines))
+    }
+}

@@ -1,0 +1,91 @@
+//! SIGINT and SIGTERM: the first one asks the loop to stop at the next good place, the second ends the program at once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// What has been asked for.
+#[derive(Clone, Debug, Default)]
+pub struct StopRequest {
+    signal: Arc<AtomicUsize>,
+}
+
+impl StopRequest {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn listen() -> Result<Self> {
+        let request = Self::default();
+        for signal in [SIGINT, SIGTERM] {
+            let again = Arc::new(AtomicBool::new(false));
+            // The order matters: the first signal finds `again` unset and sets it.
+            let listen = || -> std::io::Result<()> {
+                flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
+                flag::register(signal, again)?;
+                flag::register_usize(signal, Arc::clone(&request.signal), signal as usize)?;
+                Ok(())
+            };
+            listen().context("cannot listen for SIGINT and SIGTERM")?;
+        }
+        Ok(request)
+    }
+
+    /// The signal that came, if one did.
+    pub fn received(&self) -> Option<Signal> {
+        match self.signal.load(Ordering::Relaxed) as i32 {
+            SIGINT => Some(Signal::Interrupt),
+            SIGTERM => Some(Signal::Terminate),
+            _ => None,
+        }
+    }
+}
+
+/// A signal that asks a program to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Ctrl-C.
+    Interrupt,
+    /// What `kill` and batch systems send.
+    Terminate,
+}
+
+impl Signal {
+    /// The exit code that shells expect after it: 130 or 143.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
+    }
+}
+
+/// The end of a run that was asked to stop and can go on later. No failure, so it is shown without `error:`.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// Why.
+    pub signal: Signal,
+    /// What to tell the user.
+    pub message: String,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Stopped {}

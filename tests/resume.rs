@@ -1,0 +1,390 @@
+//! Runs that are interrupted, killed or stopped, and go on: to the same weights and statistics, bit for bit.
+// Helpers of tests are tests: clippy's exception covers only the functions marked so.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::contains;
+use rootgan::io::checkpoint::Checkpoints;
+use serde_json::Value;
+
+/// 24 iterations of 8 images in three ticks, with everything that has a state: ADA, path length, R1, mixing.
+const OPTIONS: [&str; 22] = [
+    "--device",
+    "cpu",
+    "--batch",
+    "8",
+    "--grid",
+    "2x2",
+    "--kimg",
+    "0.192",
+    "--tick-kimg",
+    "0.064",
+    "--snapshot-ticks",
+    "0",
+    "--image-ticks",
+    "0",
+    "--ada-kimg",
+    "0.5",
+    "--target",
+    "-0.5",
+    "--checkpoint-minutes",
+    "0",
+    "--mirror",
+    "--seed=3",
+];
+
+struct Stage {
+    place: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let stage = Self { place: tempfile::tempdir().unwrap() };
+        common::picture_folder(&stage.data(), 10, 16);
+        stage
+    }
+
+    fn data(&self) -> PathBuf {
+        self.place.path().join("discs")
+    }
+
+    /// The only run in its folder of runs.
+    fn run(&self, outdir: &str) -> PathBuf {
+        let mut runs: Vec<_> =
+            fs::read_dir(self.place.path().join(outdir)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(runs.len(), 1, "{runs:?}");
+        runs.remove(0)
+    }
+
+    fn begin(&self, outdir: &str, more: &[&str]) -> Command {
+        let (generator, discriminator) = common::pair16();
+        let mut command = rootgan();
+        command
+            .args(["finetune", "--generator"])
+            .arg(generator)
+            .arg("--discriminator")
+            .arg(discriminator)
+            .arg("--data")
+            .arg(self.data())
+            .arg("--outdir")
+            .arg(self.place.path().join(outdir))
+            .args(OPTIONS)
+            .args(more);
+        command
+    }
+}
+
+fn rootgan() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rootgan"));
+    command.env("OMP_NUM_THREADS", "1").stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn resume(run: &Path) -> Command {
+    let mut command = rootgan();
+    command.args(["finetune", "--resume"]).arg(run);
+    command
+}
+
+fn checkpoints(run: &Path) -> Vec<u64> {
+    let there = Checkpoints::of(run, 1).list().unwrap_or_default();
+    there.iter().map(|checkpoint| checkpoint.seen_images).collect()
+}
+
+/// Waits for a run to have a checkpoint at or behind `seen_images`.
+fn wait_for(child: &mut Child, seen_images: u64, find_run: impl Fn() -> Option<PathBuf>) {
+    let begun = Instant::now();
+    loop {
+        let newest = find_run().and_then(|run| checkpoints(&run).last().copied());
+        if newest.is_some_and(|newest| newest >= seen_images) {
+            return;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before {seen_images} images");
+        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint at {seen_images} images");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn signal(child: &Child, signal: i32) {
+    // SAFETY: the child has not been waited for, so its number is its own.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
+fn kill(mut child: Child) -> ExitStatus {
+    child.kill().unwrap();
+    child.wait().unwrap()
+}
+
+fn finish(mut command: Command) {
+    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The state at the end: every tensor by name.
+fn last_state(run: &Path) -> Vec<u8> {
+    let last = Checkpoints::of(run, 1).list().unwrap().pop().unwrap();
+    assert_eq!(last.seen_images, 192);
+    fs::read(last.folder().join("state.safetensors")).unwrap()
+}
+
+/// The lines of statistics without what differs from one second or machine to the next.
+fn statistics(run: &Path) -> Vec<BTreeMap<String, Value>> {
+    let text = fs::read_to_string(run.join("stats.jsonl")).unwrap();
+    let is_result = |name: &str| !name.starts_with("Timing/") && !name.starts_with("Resources/") && name != "timestamp";
+    let line = |line: &str| {
+        let all: BTreeMap<String, Value> = serde_json::from_str(line).unwrap();
+        all.into_iter().filter(|(name, _)| is_result(name)).collect()
+    };
+    text.lines().map(line).collect()
+}
+
+fn event_bytes(run: &Path) -> u64 {
+    let names = fs::read_dir(run).unwrap().map(|entry| entry.unwrap());
+    let events: Vec<_> = names.filter(|entry| entry.file_name().to_string_lossy().contains("tfevents")).collect();
+    assert_eq!(events.len(), 1);
+    events[0].metadata().unwrap().len()
+}
+
+fn network_bytes(run: &Path, network: &str) -> Vec<(String, Vec<u8>)> {
+    common::configure_torch();
+    let path = run.join(format!("network-snapshot-000000.{network}.pt"));
+    let script = rootgan::model::ScriptModule::load(&path, tch::Device::Cpu).unwrap();
+    let bytes = |tensor: &tch::Tensor| {
+        let mut values = vec![0f32; tensor.numel()];
+        let count = values.len();
+        tensor.detach().contiguous().copy_data(&mut values, count);
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    };
+    script.parameters.iter().map(|p| (p.name.clone(), bytes(&p.tensor))).collect()
+}
+
+#[test]
+fn a_run_killed_at_several_places_ends_with_the_weights_and_statistics_of_an_uninterrupted_one() {
+    let stage = Stage::new();
+    finish(stage.begin("whole", &[]));
+    let whole = stage.run("whole");
+    let mut child = stage.begin("killed", &[]).spawn().unwrap();
+    let find = || {
+        let runs = fs::read_dir(stage.place.path().join("killed")).ok()?;
+        runs.flatten().map(|entry| entry.path()).next()
+    };
+    // At the very beginning, in the middle of a tick, right behind one, and near the end.
+    for seen_images in [0, 40, 72, 128, 176] {
+        wait_for(&mut child, seen_images, find);
+        kill(child);
+        child = resume(&stage.run("killed")).spawn().unwrap();
+    }
+    assert!(child.wait().unwrap().success());
+    let killed = stage.run("killed");
+    assert_eq!(last_state(&killed), last_state(&whole));
+    let names = fs::read_dir(killed.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with('.')), "no half checkpoints are left");
+    assert_eq!(statistics(&killed), statistics(&whole));
+    assert_eq!(statistics(&whole).len(), 4);
+    assert_eq!(event_bytes(&killed), event_bytes(&whole));
+    for network in ["G", "G_ema", "D"] {
+        assert_eq!(network_bytes(&killed, network), network_bytes(&whole, network), "{network}");
+    }
+    let log = fs::read_to_string(killed.join("log.txt")).unwrap();
+    assert_eq!(log.matches("resumed at ").count(), 5, "{log}");
+    // What there was to interrupt: p has moved, and all four phases have run.
+    let last = statistics(&whole).pop().unwrap();
+    assert!(last["Progress/augment"]["mean"].as_f64().unwrap() > 0.0, "{last:?}");
+}
+
+#[test]
+fn sigint_and_sigterm_leave_a_checkpoint_and_say_how_to_go_on() {
+    let stage = Stage::new();
+    for (number, code, name) in [(libc::SIGINT, 130, "SIGINT"), (libc::SIGTERM, 143, "SIGTERM")] {
+        // No checkpoint by itself; more images than this test will see.
+        let more = ["--kimg", "100", "--checkpoint-minutes", "60"];
+        let mut child = stage.begin(name, &more).stderr(Stdio::piped()).spawn().unwrap();
+        let find = || fs::read_dir(stage.place.path().join(name)).ok()?.flatten().map(|entry| entry.path()).next();
+        wait_for(&mut child, 0, find);
+        std::thread::sleep(Duration::from_millis(500));
+        let begun = Instant::now();
+        signal(&child, number);
+        let output = child.wait_with_output().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        assert_eq!(output.status.code(), Some(code));
+        let (stderr, run) = (String::from_utf8_lossy(&output.stderr), stage.run(name));
+        let last = stderr.lines().last().unwrap();
+        assert!(last.starts_with(&format!("stopped by {name} at ")), "{stderr}");
+        assert!(last.ends_with(&format!("rootgan finetune --resume '{}'", run.display())), "{stderr}");
+        assert!(checkpoints(&run).last().copied() > Some(0));
+    }
+}
+
+#[test]
+fn a_second_sigint_ends_the_program_at_once_and_the_last_checkpoint_is_whole() {
+    let stage = Stage::new();
+    let mut child = stage.begin("runs", &["--kimg", "100"]).spawn().unwrap();
+    let find = || fs::read_dir(stage.place.path().join("runs")).ok()?.flatten().map(|entry| entry.path()).next();
+    wait_for(&mut child, 16, find);
+    // Stopped by the debugger's signal, it cannot act on the first before the second is there.
+    signal(&child, libc::SIGSTOP);
+    signal(&child, libc::SIGINT);
+    signal(&child, libc::SIGCONT);
+    let _ = signal_if_alive(&mut child, libc::SIGINT);
+    let status = child.wait().unwrap();
+    assert!(status.code() == Some(130) && status.signal().is_none(), "{status}");
+    let run = stage.run("runs");
+    let seen = *checkpoints(&run).last().unwrap();
+    let more = ((seen + 8) as f64 / 1000.0).to_string();
+    let mut command = resume(&run);
+    command.args(["--override", "--kimg", &more]);
+    finish(command);
+}
+
+/// The process may have ended already: then there is nothing to send.
+fn signal_if_alive(child: &mut Child, number: i32) -> bool {
+    let alive = child.try_wait().unwrap().is_none();
+    if alive {
+        signal(child, number);
+    }
+    alive
+}
+
+#[test]
+fn what_would_change_the_run_is_refused_and_with_override_logged() {
+    let stage = Stage::new();
+    finish(stage.begin("runs", &["--kimg", "0.016"]));
+    let run = stage.run("runs");
+    let again = |flags: &[&str]| {
+        let mut command = common::rootgan();
+        command.args(["finetune", "--resume"]).arg(&run).args(flags);
+        command.assert()
+    };
+    again(&[]).code(1).stderr(contains("is complete with 16 images").and(contains("--override --kimg")));
+    // The same value is no change.
+    again(&["--batch", "8"]).code(1).stderr(contains("is complete"));
+    let refused = contains("kimg 0.016 -> 0.032").and(contains("g_lr")).and(contains("--override"));
+    again(&["--kimg", "0.032", "--g-lr", "0.001"]).code(1).stderr(refused);
+    again(&["--kimg", "0.032", "--g-lr", "0.001", "--override"]).success();
+    let log = fs::read_to_string(run.join("log.txt")).unwrap();
+    assert!(log.contains("overridden: kimg 0.016 -> 0.032") && log.contains("overridden: g_lr"), "{log}");
+    let options: Value = serde_json::from_slice(&fs::read(run.join("training_options.json")).unwrap()).unwrap();
+    assert_eq!((options["kimg"].as_f64(), options["g_lr"].as_f64()), (Some(0.032), Some(0.001)));
+
+    fs::rename(stage.data().join("picture000.png"), stage.data().join("other.png")).unwrap();
+    again(&["--kimg", "1", "--override"]).code(1).stderr(contains("not those that the run began with"));
+    common::rootgan()
+        .args(["finetune", "--resume", "nowhere"])
+        .assert()
+        .code(1)
+        .stderr(contains("no such run directory"));
+    common::rootgan()
+        .args(["finetune", "--resume"])
+        .arg(stage.data())
+        .assert()
+        .code(1)
+        .stderr(contains("no checkpoints"));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
+    let stage = Stage::new();
+    finish(stage.begin("whole", &[]));
+    let mut child = stage.begin("runs", &[]).spawn().unwrap();
+    let find = || fs::read_dir(stage.place.path().join("runs")).ok()?.flatten().map(|entry| entry.path()).next();
+    wait_for(&mut child, 48, find);
+    kill(child);
+    let run = stage.run("runs");
+    let newest = Checkpoints::of(&run, 2).list().unwrap().pop().unwrap();
+    let state = newest.folder().join("state.safetensors");
+    let mut bytes = fs::read(&state).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&state, bytes).unwrap();
+    finish(resume(&run));
+    let log = fs::read_to_string(run.join("log.txt")).unwrap();
+    assert!(log.contains("passed over:") && log.contains("is damaged"), "{log}");
+    assert_eq!(last_state(&run), last_state(&stage.run("whole")));
+    assert_eq!(statistics(&run), statistics(&stage.run("whole")));
+}
+
+#[test]
+fn two_processes_cannot_work_on_one_run() {
+    let stage = Stage::new();
+    let mut child = stage.begin("runs", &["--kimg", "100"]).spawn().unwrap();
+    let find = || fs::read_dir(stage.place.path().join("runs")).ok()?.flatten().map(|entry| entry.path()).next();
+    wait_for(&mut child, 8, find);
+    let mut second = common::rootgan();
+    second.args(["finetune", "--resume"]).arg(stage.run("runs"));
+    second.assert().code(1).stderr(contains("another process works on the run"));
+    kill(child);
+}
+
+/// A limit on the size of files stands in for a full disk: both refuse a write in the middle of a file.
+#[test]
+fn a_full_disk_ends_the_run_with_a_message_and_the_earlier_checkpoint_stays() {
+    let stage = Stage::new();
+    let mut first = stage.begin("runs", &["--kimg", "100"]).spawn().unwrap();
+    let find = || fs::read_dir(stage.place.path().join("runs")).ok()?.flatten().map(|entry| entry.path()).next();
+    wait_for(&mut first, 16, find);
+    kill(first);
+    let run = stage.run("runs");
+    let before = checkpoints(&run);
+    let script = "trap '' XFSZ; ulimit -f 200; exec \"$0\" finetune --resume \"$1\"";
+    let output = Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_rootgan")])
+        .arg(&run)
+        .env("OMP_NUM_THREADS", "1")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("error: no checkpoint was written; earlier ones are intact"), "{stderr}");
+    assert_eq!(checkpoints(&run), before);
+    let leftovers = fs::read_dir(run.join("checkpoints")).unwrap().count();
+    assert_eq!(leftovers, before.len() + 1, "the folder of the modules, and nothing half");
+}
+
+/// A critic of -110: the rooted loss has a slope there whose square overflows, so every step of G is left out.
+fn far_off_pair(place: &Path) -> (PathBuf, PathBuf) {
+    let (generator, discriminator) = common::pair16();
+    let (script, far) = (place.join("far.py"), place.join("far.pt"));
+    let code = "import sys, torch\n\
+                D = torch.jit.load(sys.argv[1])\n\
+                with torch.no_grad():\n    \
+                    D.b4.out.bias.fill_(-110.0)\n\
+                D.save(sys.argv[2])\n";
+    fs::write(&script, code).unwrap();
+    common::python(&[common::text(&script), common::text(&discriminator), common::text(&far)]);
+    (generator, far)
+}
+
+#[test]
+fn a_run_that_diverges_stops_with_its_last_good_checkpoint_or_goes_back_a_bounded_number_of_times() {
+    let stage = Stage::new();
+    let (_, far) = far_off_pair(stage.place.path());
+    let far = ["--discriminator", common::text(&far), "--max-bad-steps", "3"];
+    let run = |outdir: &str, more: &[&str]| {
+        let output = stage.begin(outdir, &[&far[..], more].concat()).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (stderr.lines().last().unwrap().to_owned(), fs::read_to_string(stage.run(outdir).join("log.txt")).unwrap())
+    };
+    let (error, log) = run("stop", &[]);
+    let place = stage.run("stop").join("checkpoints/000000000000");
+    assert!(error.contains(&format!("the last good checkpoint is '{}'", place.display())), "{error}");
+    assert!(error.contains("phase Gmain of iteration 2") && error.contains("--resume"), "{error}");
+    assert!(!log.contains("rollback 1"), "{log}");
+
+    let (error, log) = run("rollback", &["--on-divergence", "rollback", "--max-rollbacks", "2"]);
+    assert!(log.contains("learning rates times 0.5 (rollback 1 of 2)"), "{log}");
+    assert!(log.contains("learning rates times 0.25 (rollback 2 of 2)") && !log.contains("times 0.125"), "{log}");
+    assert!(error.contains("the last good checkpoint is"), "{error}");
+    // The statistics went back too: tick 0 once.
+    let ticks: Vec<_> = statistics(&stage.run("rollback")).iter().map(|line| line["Progress/tick"].clone()).collect();
+    assert_eq!(ticks.len(), 1, "{ticks:?}");
+}
