@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, dataset, devices, dump, export, finetune, generate, inspect};
+use crate::commands::{bench, dataset, devices, dump, export, finetune, generate, inspect, plot};
 
 /// Finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
 #[derive(Debug, Parser)]
@@ -32,6 +32,8 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     /// Say which devices are usable, and why one is not
     Devices(devices::DevicesArgs),
+    /// Draw a statistic of runs against the images seen
+    Plot(plot::PlotArgs),
     /// Measure the time of each training phase, and memory
     Bench(bench::BenchArgs),
 }

@@ -40,6 +40,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Export(args) => commands::export::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Devices(args) => commands::devices::run(args),
+        Command::Plot(args) => commands::plot::run(args),
         Command::Bench(args) => commands::bench::run(args),
     };
     // Plain tensor operators panic where libtorch refuses, for lack of memory above all.

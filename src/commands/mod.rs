@@ -9,4 +9,5 @@ pub mod finetune;
 pub mod generate;
 pub mod inspect;
 pub mod pictures;
+pub mod plot;
 pub mod source;

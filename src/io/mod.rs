@@ -5,5 +5,6 @@ pub mod checkpoint;
 pub mod grid;
 pub mod npz;
 pub mod pixels;
+pub mod plot;
 pub mod record;
 pub mod snapshot;

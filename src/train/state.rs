@@ -155,3 +155,25 @@ fn copy_to(target: &Tensor, source: Tensor, name: &str) -> Result<()> {
     no_grad(|| target.detach().copy_(&source));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without `float_roundtrip` serde_json reads some numbers a last bit off, and p would be another after a resume.
+    #[test]
+    fn numbers_come_back_from_a_manifest_to_the_last_bit() {
+        let record = TrainerRecord {
+            iteration: 3,
+            seen_images: 24,
+            augment_p: 0.002_495_999_999_999_999,
+            adam_steps: [1, 2],
+            bad_steps: [0; 4],
+            lr_scale: 0.1 + 0.2,
+            micro_batch: 8,
+        };
+        let read: TrainerRecord = serde_json::from_slice(&serde_json::to_vec_pretty(&record).unwrap()).unwrap();
+        assert_eq!(read.augment_p.to_bits(), record.augment_p.to_bits());
+        assert_eq!(read, record);
+    }
+}
