@@ -1,7 +1,7 @@
 //! rootgan: finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
 //!
 //! The layers, each importing only from those below (tests/layering.rs keeps it so): `cli`;
-//! `commands`; `train`; `config`; `loss`, `regularize`, `ema`, `optimizer`; `model`, `data`;
+//! `commands`; `train`; `config`; `loss`, `regularize`, `augment`, `ema`, `optimizer`, `metrics`; `model`, `data`;
 //! `tensor`, `io`, `ui`.
 
 pub mod augment;
@@ -12,6 +12,7 @@ pub mod data;
 pub mod ema;
 pub mod io;
 pub mod loss;
+pub mod metrics;
 pub mod model;
 pub mod optimizer;
 pub mod regularize;
