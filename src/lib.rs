@@ -37,6 +37,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Finetune(args) => commands::finetune::run(*args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Dump(args) => commands::dump::run(args),
+        Command::Metrics(args) => commands::metrics::run(*args),
         Command::Export(args) => commands::export::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Devices(args) => commands::devices::run(args),

@@ -7,5 +7,6 @@ pub mod export;
 pub mod finetune;
 pub mod generate;
 pub mod inspect;
+pub mod metrics;
 pub mod pictures;
 pub mod source;
