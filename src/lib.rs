@@ -1,7 +1,7 @@
 //! rootgan: finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
 //!
 //! The layers, each importing only from those below (tests/layering.rs keeps it so): `cli`;
-//! `commands`; `train`; `config`; `loss`, `regularize`, `ema`, `optimizer`; `model`, `data`;
+//! `commands`; `train`; `config`; `loss`, `regularize`, `augment`, `ema`, `optimizer`, `metrics`; `model`, `data`;
 //! `tensor`, `io`, `ui`.
 
 pub mod augment;
@@ -12,6 +12,7 @@ pub mod data;
 pub mod ema;
 pub mod io;
 pub mod loss;
+pub mod metrics;
 pub mod model;
 pub mod optimizer;
 pub mod regularize;
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Dataset(args) => commands::dataset::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Dump(args) => commands::dump::run(args),
+        Command::Metrics(args) => commands::metrics::run(*args),
         Command::Export(args) => commands::export::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Devices(args) => commands::devices::run(args),

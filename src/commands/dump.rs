@@ -8,19 +8,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
-use tch::Device;
 
-use crate::commands::pictures::{Batch, ClassRule, Latents, PictureArgs, PictureSource, PngWriter, count_text};
-use crate::data::{Labels, Pictures};
+use crate::commands::pictures::{ClassRule, PictureArgs, PngWriter, class_counts, count_text};
 use crate::io::npz::{RowFile, npz_shape, write_npz};
 use crate::io::pixels::{encode_png_unsynced, grey_to_rgb, png_is_whole, to_interleaved};
 use crate::io::record;
 use crate::io::snapshot::sha256;
 use crate::model::NoiseMode;
+use crate::model::pictures::{Batch, DumpDraws, PictureSource};
 use crate::tensor::images::ToBytes;
 use crate::tensor::labels::ClassDistribution;
-use crate::tensor::latents::dump_latents;
-use crate::tensor::seed::{Stream, host_rng};
 use crate::ui::{Bar, say};
 
 /// Make many pictures for tools that compute FID.
@@ -66,41 +63,18 @@ pub fn run(args: DumpArgs) -> Result<()> {
         as_npz || !args.out.is_file(),
         "cannot dump to '{out}': it is a file; pass a folder, or a name that ends in .npz"
     );
-    let source = PictureSource::open(&args.pictures, NoiseMode::Random, ClassRule::Drawn)?;
+    let generator = args.pictures.load()?;
+    let source = args.pictures.source(&generator, NoiseMode::Random, ClassRule::Drawn)?;
     let class_counts = class_counts(&source, args.labels_of.as_deref())?;
     let request = describe(&source, args.seed, class_counts.as_deref())?;
     let classes = class_counts.and_then(|counts| ClassDistribution::new(&counts));
-    let dump = Dump { source, classes, request, seed: args.seed, count: args.count as usize, out: args.out };
+    let draws = DumpDraws { seed: args.seed, classes };
+    let dump = Dump { source, draws, request, count: args.count as usize, out: args.out };
     if as_npz { dump.to_npz() } else { dump.to_folder() }
 }
 
-/// How many pictures each class has in the data that classes are drawn like; None where they are not drawn.
-fn class_counts(source: &PictureSource, labels_of: Option<&Path>) -> Result<Option<Vec<u64>>> {
-    let (c_dim, path) = (source.generator.c_dim(), source.generator.script.path.display());
-    if c_dim == 0 {
-        ensure!(labels_of.is_none(), "cannot use --labels-of: '{path}' was trained without labels");
-        return Ok(None);
-    }
-    if source.class.is_some() {
-        return Ok(None);
-    }
-    if let Some(root) = labels_of {
-        return Ok(Some(Labels::of(&Pictures::open(root)?, c_dim as u32)?.counts()));
-    }
-    let recorded = serde_json::from_value::<Vec<u64>>(source.generator.script.provenance()["class_counts"].clone());
-    let counts = recorded.ok().filter(|counts| counts.len() as i64 == c_dim);
-    let counts = counts.with_context(|| {
-        format!(
-            "'{path}' has {c_dim} classes and no record of how often they occur; pass --labels-of with the training \
-             pictures, or --class 0 to {}",
-            c_dim - 1
-        )
-    })?;
-    Ok(Some(counts))
-}
-
 /// What fixes every pixel of a dump, for its record.
-fn describe(source: &PictureSource, seed: u32, class_counts: Option<&[u64]>) -> Result<Map<String, Value>> {
+fn describe(source: &PictureSource<'_>, seed: u32, class_counts: Option<&[u64]>) -> Result<Map<String, Value>> {
     let noise_mode = source.generator.spec().map_or("its own", |_| source.noise_mode.name());
     let fields = [
         ("generator_sha256", json!(sha256(&source.generator.script.path)?)),
@@ -117,17 +91,15 @@ fn describe(source: &PictureSource, seed: u32, class_counts: Option<&[u64]>) -> 
     Ok(fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
 }
 
-struct Dump {
-    source: PictureSource,
-    /// What classes are drawn from, where they are.
-    classes: Option<ClassDistribution>,
+struct Dump<'g> {
+    source: PictureSource<'g>,
+    draws: DumpDraws,
     request: Map<String, Value>,
-    seed: u32,
     count: usize,
     out: PathBuf,
 }
 
-impl Dump {
+impl Dump<'_> {
     fn to_folder(&self) -> Result<()> {
         make_folder(&self.out)?;
         let named = pictures_in(&self.out)?;
@@ -212,18 +184,7 @@ impl Dump {
     }
 
     fn make(&self, batches: &[Range<usize>], write: impl FnMut(Batch) -> Result<()> + Send) -> Result<()> {
-        let (z_dim, noise_numel) = (self.source.generator.z_dim(), self.source.noise_numel());
-        let draw = |range: Range<usize>| {
-            let (z, noise) = dump_latents(self.seed, range.start as u32, range.len(), z_dim, noise_numel, Device::Cpu);
-            let classes =
-                self.classes.as_ref().map(|classes| range.clone().map(|i| self.class_of(classes, i)).collect());
-            Latents { z, noise, classes, script_seed: (i64::from(self.seed) << 32) | range.start as i64 }
-        };
-        self.source.make(batches, ToBytes::Metric, draw, write)
-    }
-
-    fn class_of(&self, classes: &ClassDistribution, index: usize) -> u32 {
-        classes.sample(&mut host_rng(u64::from(self.seed), index as u64, Stream::DumpClass, 0))
+        self.source.make(batches, ToBytes::Metric, |range| self.draws.of(&self.source, range), write)
     }
 
     /// Says how much is there already; whether something is left to do.

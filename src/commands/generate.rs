@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tch::Device;
 
-use crate::commands::pictures::{Batch, ClassRule, Latents, PictureArgs, PictureSource, PngWriter, count_text};
+use crate::commands::pictures::{ClassRule, PictureArgs, PngWriter, count_text};
 use crate::io::grid::save_grid;
 use crate::io::pixels::encode_png;
 use crate::model::NoiseMode;
+use crate::model::pictures::{Batch, Latents, PictureSource};
 use crate::tensor::images::ToBytes;
 use crate::tensor::latents::latents_of_seeds;
 use crate::ui::Bar;
@@ -56,7 +57,8 @@ pub fn run(args: GenerateArgs) -> Result<()> {
         let png = grid.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
         ensure!(png, "cannot write the grid '{}': it is a png; pass a name that ends in .png", grid.display());
     }
-    let source = PictureSource::open(&args.pictures, NoiseMode::Const, ClassRule::OneForAll)?;
+    let generator = args.pictures.load()?;
+    let source = args.pictures.source(&generator, NoiseMode::Const, ClassRule::OneForAll)?;
     for folder in [outdir, args.grid.as_deref().and_then(Path::parent)].into_iter().flatten() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder '{}'; pass another place", folder.display()))?;
@@ -76,7 +78,7 @@ pub fn run(args: GenerateArgs) -> Result<()> {
 }
 
 /// Makes the pictures, writes the single ones and returns the pixels of all if they are to be kept.
-fn make(source: &PictureSource, seeds: &[u32], outdir: Option<&Path>, keep: bool) -> Result<Vec<u8>> {
+fn make(source: &PictureSource<'_>, seeds: &[u32], outdir: Option<&Path>, keep: bool) -> Result<Vec<u8>> {
     let (z_dim, noise_numel) = (source.generator.z_dim(), source.noise_numel());
     // The noise goes on in the stream that z begins.
     let draw = |range: std::ops::Range<usize>| {

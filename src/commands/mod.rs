@@ -8,6 +8,7 @@ pub mod export;
 pub mod finetune;
 pub mod generate;
 pub mod inspect;
+pub mod metrics;
 pub mod pictures;
 pub mod plot;
 pub mod source;

@@ -1,25 +1,17 @@
-//! What `generate` and `dump` share: which generator, how it is called, and pictures that travel
-//! from it to the disk while it makes the next ones.
+//! What `generate` and `dump` share: which generator, how it is called, and pictures on their way to the disk.
 
-use std::ops::Range;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
-use tch::{Tensor, no_grad};
 
 use crate::commands::source::load_generator;
+use crate::data::{Labels, Pictures};
 use crate::io::pixels::to_interleaved;
+use crate::model::pictures::{PictureSource, class_counts_of, default_batch};
 use crate::model::{Generator, NoiseMode, Truncation};
 use crate::tensor::device;
-use crate::tensor::images::{ToBytes, bytes, check_finite, to_u8};
-use crate::tensor::labels::one_hot;
 use crate::ui::say;
-
-/// How many finished batches may wait to be written: more would only take memory.
-const AHEAD: usize = 2;
 
 /// `1 picture`, `2 pictures`.
 pub fn count_text(count: usize) -> String {
@@ -58,6 +50,48 @@ pub struct PictureArgs {
     pub device: String,
 }
 
+impl PictureArgs {
+    /// Loads the generator, once everything is checked that can be known before.
+    ///
+    /// # Errors
+    /// No such generator or device, or an option out of range.
+    pub fn load(&self) -> Result<Generator> {
+        ensure!(self.psi.is_finite(), "cannot truncate with psi {}; it must be a number, mostly 0 to 1", self.psi);
+        let layers = self.truncation_cutoff.unwrap_or(0);
+        ensure!(layers >= 0, "cannot truncate {layers} layers; pass a --truncation-cutoff of 0 or more");
+        ensure!(self.batch != Some(0), "cannot make pictures 0 at a time; pass --batch 1 or more");
+        let device = device::parse(&self.device)?;
+        load_generator(self.generator.as_deref(), self.from.as_deref(), self.z_dim, device)
+    }
+
+    /// The way in which `generator` is to be called.
+    ///
+    /// # Errors
+    /// An option that this generator cannot follow.
+    pub fn source<'g>(
+        &self,
+        generator: &'g Generator,
+        default_noise: NoiseMode,
+        rule: ClassRule,
+    ) -> Result<PictureSource<'g>> {
+        if self.class.is_some() || rule == ClassRule::OneForAll {
+            generator.class_labels(self.class, 1)?;
+        }
+        let truncation = Truncation { psi: self.psi, cutoff: self.truncation_cutoff };
+        if generator.spec().is_none() {
+            let path = generator.script.path.display();
+            ensure!(truncation == Truncation::OFF, "'{path}' only takes z: it cannot truncate; leave --psi at 1");
+            ensure!(self.noise_mode.is_none(), "'{path}' only takes z: its noise is its own; leave --noise-mode away");
+            say(format!(
+                "'{path}' only takes z: the pictures are the same at any --batch only if it draws no random numbers"
+            ));
+        }
+        let batch = self.batch.unwrap_or_else(|| default_batch(generator.img_resolution()));
+        let noise_mode = self.noise_mode.map_or(default_noise, NoiseMode::from);
+        Ok(PictureSource { generator, truncation, noise_mode, class: self.class, batch })
+    }
+}
+
 /// Where the per-pixel noise comes from, as the user types it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum NoiseArg {
@@ -88,159 +122,23 @@ pub enum ClassRule {
     Drawn,
 }
 
-/// What one batch is made of. Drawn on the CPU.
-pub struct Latents {
-    /// [N, z_dim].
-    pub z: Tensor,
-    /// [N, noise_numel]; no columns where no noise is given from outside.
-    pub noise: Tensor,
-    /// The class of each, where they differ.
-    pub classes: Option<Vec<u32>>,
-    /// Seeds libtorch, for a script that draws numbers of its own.
-    pub script_seed: i64,
-}
-
-/// A finished batch.
-pub struct Batch {
-    /// The place of its first picture.
-    pub first: usize,
-    /// N x C x R x R, planar.
-    pub pixels: Vec<u8>,
-}
-
-/// A generator with the way it is called, checked against what it can do.
-pub struct PictureSource {
-    /// The generator.
-    pub generator: Generator,
-    /// As asked.
-    pub truncation: Truncation,
-    /// As asked; without effect on a generator that only takes z.
-    pub noise_mode: NoiseMode,
-    /// As asked: that of all pictures; None where each has its own.
-    pub class: Option<i64>,
-    /// Pictures at a time.
-    pub batch: usize,
-}
-
-impl PictureSource {
-    /// Loads the generator and checks everything that can be known before a picture is made.
-    ///
-    /// # Errors
-    /// No such generator or device, or an option that this generator cannot follow.
-    pub fn open(args: &PictureArgs, default_noise: NoiseMode, rule: ClassRule) -> Result<Self> {
-        ensure!(args.psi.is_finite(), "cannot truncate with psi {}; it must be a number, mostly 0 to 1", args.psi);
-        let cutoff = args.truncation_cutoff;
-        let layers = cutoff.unwrap_or(0);
-        ensure!(layers >= 0, "cannot truncate {layers} layers; pass a --truncation-cutoff of 0 or more");
-        ensure!(args.batch != Some(0), "cannot make pictures 0 at a time; pass --batch 1 or more");
-        let device = device::parse(&args.device)?;
-        let generator = load_generator(args.generator.as_deref(), args.from.as_deref(), args.z_dim, device)?;
-        if args.class.is_some() || rule == ClassRule::OneForAll {
-            generator.class_labels(args.class, 1)?;
-        }
-        let truncation = Truncation { psi: args.psi, cutoff };
-        if generator.spec().is_none() {
-            let path = generator.script.path.display();
-            ensure!(truncation == Truncation::OFF, "'{path}' only takes z: it cannot truncate; leave --psi at 1");
-            ensure!(args.noise_mode.is_none(), "'{path}' only takes z: its noise is its own; leave --noise-mode away");
-            say(format!(
-                "'{path}' only takes z: the pictures are the same at any --batch only if it draws no random numbers"
-            ));
-        }
-        let batch = args.batch.unwrap_or_else(|| default_batch(generator.img_resolution()));
-        let noise_mode = args.noise_mode.map_or(default_noise, NoiseMode::from);
-        Ok(Self { generator, truncation, noise_mode, class: args.class, batch })
+/// How many pictures each class has in the data that classes are drawn like; None where they are not drawn.
+///
+/// # Errors
+/// Pictures without labels, a generator that was trained without, or neither pictures nor a record.
+pub fn class_counts(source: &PictureSource<'_>, labels_of: Option<&Path>) -> Result<Option<Vec<u64>>> {
+    let (c_dim, path) = (source.generator.c_dim(), source.generator.script.path.display());
+    if c_dim == 0 {
+        ensure!(labels_of.is_none(), "cannot use --labels-of: '{path}' was trained without labels");
+        return Ok(None);
     }
-
-    /// How many numbers of noise are to be drawn for one picture.
-    pub fn noise_numel(&self) -> i64 {
-        if self.noise_mode == NoiseMode::Random { self.generator.noise_numel() } else { 0 }
+    if source.class.is_some() {
+        return Ok(None);
     }
-
-    /// Height and width, in pixels.
-    pub fn side(&self) -> usize {
-        self.generator.img_resolution() as usize
+    if let Some(root) = labels_of {
+        return Ok(Some(Labels::of(&Pictures::open(root)?, c_dim as u32)?.counts()));
     }
-
-    /// 3 or 1.
-    pub fn channels(&self) -> usize {
-        self.generator.img_channels() as usize
-    }
-
-    /// The length of one picture.
-    pub fn picture_bytes(&self) -> usize {
-        self.channels() * self.side() * self.side()
-    }
-
-    /// Cuts places into batches, always at the same places: what a picture is batched with can
-    /// change its last bit.
-    pub fn batches(&self, places: usize) -> impl Iterator<Item = Range<usize>> {
-        let batch = self.batch;
-        (0..places).step_by(batch).map(move |first| first..places.min(first.saturating_add(batch)))
-    }
-
-    /// Makes the pictures of `batches`. `write` gets them in order on a thread of its own, while the
-    /// next ones are made.
-    ///
-    /// # Errors
-    /// What the generator or `write` says.
-    pub fn make(
-        &self,
-        batches: &[Range<usize>],
-        how: ToBytes,
-        draw: impl Fn(Range<usize>) -> Latents,
-        write: impl FnMut(Batch) -> Result<()> + Send,
-    ) -> Result<()> {
-        std::thread::scope(|scope| {
-            let (sender, receiver) = sync_channel(AHEAD);
-            // Upon an error the receiver goes, which ends the making too.
-            let writer = scope.spawn(move || receiver.into_iter().try_for_each(write));
-            let made = self.feed(batches, how, draw, &sender);
-            drop(sender);
-            let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
-            written.and(made)
-        })
-    }
-
-    fn feed(
-        &self,
-        batches: &[Range<usize>],
-        how: ToBytes,
-        draw: impl Fn(Range<usize>) -> Latents,
-        sender: &SyncSender<Batch>,
-    ) -> Result<()> {
-        let mut batches = batches.iter().cloned().peekable();
-        let mut drawn = batches.peek().cloned().map(&draw);
-        while let (Some(range), Some(latents)) = (batches.next(), drawn.take()) {
-            let images = no_grad(|| self.images(&latents))?;
-            check_finite(&images)
-                .with_context(|| format!("cannot make pictures with '{}'", self.generator.script.path.display()))?;
-            let pixels = to_u8(&images, how);
-            // A GPU is computing now: the time to draw. Reading the pixels waits for it.
-            drawn = batches.peek().cloned().map(&draw);
-            if sender.send(Batch { first: range.start, pixels: bytes(&pixels) }).is_err() {
-                return Ok(()); // The writer has ended and says why.
-            }
-        }
-        Ok(())
-    }
-
-    fn images(&self, latents: &Latents) -> Result<Tensor> {
-        let device = self.generator.script.device;
-        let z = latents.z.to_device(device);
-        let noise = (latents.noise.size()[1] > 0).then(|| latents.noise.to_device(device));
-        let labels = match &latents.classes {
-            Some(classes) => Some(one_hot(classes, self.generator.c_dim(), device)),
-            None => self.generator.class_labels(self.class, z.size()[0])?,
-        };
-        tch::manual_seed(latents.script_seed);
-        self.generator.images(&z, labels.as_ref(), self.truncation, self.noise_mode, noise.as_ref())
-    }
-}
-
-/// As many pictures as have four million pixels together: 32 up to 256 pixels a side, 4 at 1024.
-fn default_batch(side: i64) -> usize {
-    ((1 << 22) / (side * side).max(1)).clamp(1, 32) as usize
+    class_counts_of(source.generator).map(Some)
 }
 
 /// [`encode_png`](crate::io::pixels::encode_png) or its fellow without syncing: file, interleaved
@@ -260,7 +158,7 @@ impl PngWriter {
     ///
     /// # Errors
     /// The system refuses threads.
-    pub fn new(source: &PictureSource, encode: Encode) -> Result<Self> {
+    pub fn new(source: &PictureSource<'_>, encode: Encode) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .thread_name(|index| format!("png-{index}"))
             .build()
@@ -277,15 +175,5 @@ impl PngWriter {
             (self.encode)(path, &to_interleaved(planar, self.channels), self.side, self.side, self.channels)
         };
         self.pool.install(|| pictures.par_iter().try_for_each(encode))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::default_batch;
-
-    #[test]
-    fn larger_pictures_come_in_smaller_batches() {
-        assert_eq!([16, 64, 256, 512, 1024, 4096].map(default_batch), [32, 32, 32, 16, 4, 1]);
     }
 }

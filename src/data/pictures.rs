@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use image::ImageReader;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::archive::Archive;
 use super::decode::{MAX_BYTES, read_bounded};
 use super::folder::{EXTENSIONS, describe, extension_of, is_hidden, list_images};
+use crate::ui::Bar;
 
 /// A list of picture files, in an order that is the same on every machine.
 pub struct Pictures {
@@ -95,6 +100,43 @@ impl Pictures {
         }
         let path = self.root.join(name);
         self.content(Path::new(name), MAX_BYTES).map(Some).with_context(|| format!("cannot read '{}'", path.display()))
+    }
+
+    /// The SHA-256 over the content of all pictures, in order; names and places do not matter. One that cannot be read
+    /// counts as empty.
+    pub fn content_sha256(&self) -> String {
+        let bar = Bar::new(self.len() as u64, "checking pictures");
+        let digest = |index| {
+            bar.inc(1);
+            Sha256::digest(self.read(index).unwrap_or_default())
+        };
+        let digests: Vec<_> = (0..self.len()).into_par_iter().map(digest).collect();
+        bar.finish();
+        format!("{:x}", Sha256::digest(digests.concat()))
+    }
+
+    /// Height and width that all pictures have, by their headers; those that cannot be read are passed over.
+    ///
+    /// # Errors
+    /// Pictures of different sizes, or that are not square: names one of them.
+    pub fn common_side(&self) -> Result<u32> {
+        let size = |index: usize| {
+            let reader = ImageReader::new(Cursor::new(self.read(index).ok()?)).with_guessed_format().ok()?;
+            Some((index, reader.into_dimensions().ok()?))
+        };
+        let sizes: Vec<_> = (0..self.len()).into_par_iter().filter_map(size).collect();
+        let root = self.root.display();
+        let &(_, (side, _)) =
+            sizes.first().with_context(|| format!("no picture in '{root}' can be read; check the files"))?;
+        let odd = sizes.iter().find(|(_, size)| *size != (side, side));
+        if let Some((index, (width, height))) = odd {
+            bail!(
+                "cannot take the pictures in '{root}' at their own size: '{}' has {width}x{height} pixels, {side}x{side} is \
+                 expected of all; pass --resolution to crop and resize them",
+                self.place(*index).display()
+            );
+        }
+        Ok(side)
     }
 
     /// Keeps the pictures at these places only, in order.

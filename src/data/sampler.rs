@@ -12,7 +12,8 @@ use rand_chacha::rand_core::SeedableRng;
 pub struct Sampler {
     len: usize,
     items: usize,
-    seed: u64,
+    /// None: not shuffled.
+    seed: Option<u64>,
     epoch: Option<u64>,
     order: Vec<usize>,
 }
@@ -25,7 +26,15 @@ impl Sampler {
     pub fn new(len: usize, xflip: bool, seed: u64) -> Self {
         assert!(len > 0, "no pictures to draw from");
         let items = if xflip { 2 * len } else { len };
-        Self { len, items, seed, epoch: None, order: (0..items).collect() }
+        Self { len, items, seed: Some(seed), epoch: None, order: (0..items).collect() }
+    }
+
+    /// The pictures in their own order, over and over.
+    ///
+    /// # Panics
+    /// If `len` is zero.
+    pub fn in_order(len: usize) -> Self {
+        Self { seed: None, ..Self::new(len, false, 0) }
     }
 
     /// The picture at `position` (counted in images from 0), `0..len`, and whether it is flipped.
@@ -39,11 +48,11 @@ impl Sampler {
     }
 
     fn enter(&mut self, epoch: u64) {
-        if self.epoch == Some(epoch) {
+        let Some(own_seed) = self.seed.filter(|_| self.epoch != Some(epoch)) else {
             return;
-        }
+        };
         let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed[..8].copy_from_slice(&own_seed.to_le_bytes());
         seed[8..16].copy_from_slice(&epoch.to_le_bytes());
         // Always from the sorted order: the result must not depend on epochs seen before.
         self.order.clear();

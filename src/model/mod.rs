@@ -8,6 +8,7 @@ mod flat;
 mod freeze;
 mod generator;
 mod pair;
+pub mod pictures;
 mod precision;
 mod script;
 pub mod weights;

@@ -43,6 +43,19 @@ pub fn write(path: &Path, networks: &[(&str, &ScriptModule)]) -> Result<()> {
     replace_atomically(path, |scratch| Ok(safetensors::serialize_to_file(named, Some(metadata), scratch)?))
 }
 
+/// Writes tensors of float32 or float64 as they are, with free text; the file appears whole or not at all.
+///
+/// # Errors
+/// A tensor of another type, or a file that cannot be written.
+pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: HashMap<String, String>) -> Result<()> {
+    let exact = |(name, tensor): &(String, Tensor)| {
+        let values = Values::exact(tensor).with_context(|| format!("cannot write '{name}' to '{}'", path.display()))?;
+        Ok((name.clone(), values))
+    };
+    let named = tensors.iter().map(exact).collect::<Result<Vec<_>>>()?;
+    replace_atomically(path, |scratch| Ok(safetensors::serialize_to_file(named, Some(metadata), scratch)?))
+}
+
 /// Reads a whole safetensors file; floats keep their precision.
 ///
 /// # Errors
@@ -101,9 +114,10 @@ impl Weights {
     }
 }
 
-/// A contiguous f32 tensor on the CPU that safetensors can ask for its bytes.
+/// A contiguous f32 or f64 tensor on the CPU that safetensors can ask for its bytes.
 struct Values {
     shape: Vec<usize>,
+    dtype: Dtype,
     tensor: Tensor,
 }
 
@@ -114,20 +128,33 @@ impl Values {
             matches!(kind, Kind::Float | Kind::Half | Kind::BFloat16),
             "its type is {kind:?}; only float, half and bfloat16 fit into f32"
         );
+        Self::as_kind(tensor, Kind::Float, Dtype::F32)
+    }
+
+    /// Of f32 or f64, unchanged.
+    fn exact(tensor: &Tensor) -> Result<Self> {
+        match tensor.kind() {
+            Kind::Float => Self::as_kind(tensor, Kind::Float, Dtype::F32),
+            Kind::Double => Self::as_kind(tensor, Kind::Double, Dtype::F64),
+            other => bail!("its type is {other:?}; float and double are written"),
+        }
+    }
+
+    fn as_kind(tensor: &Tensor, kind: Kind, dtype: Dtype) -> Result<Self> {
         let shape = tensor.size().iter().map(|&size| size as usize).collect();
         let tensor = tensor
             .detach()
             .f_to(Device::Cpu)
-            .and_then(|tensor| tensor.f_totype(Kind::Float))
+            .and_then(|tensor| tensor.f_totype(kind))
             .and_then(|tensor| tensor.f_contiguous())
             .map_err(|error| anyhow!("{}", one_line(&error)))?;
-        Ok(Self { shape, tensor })
+        Ok(Self { shape, dtype, tensor })
     }
 }
 
 impl View for Values {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.dtype
     }
 
     fn shape(&self) -> &[usize] {
@@ -136,12 +163,12 @@ impl View for Values {
 
     fn data(&self) -> Cow<'_, [u8]> {
         let mut bytes = vec![0u8; self.data_len()];
-        self.tensor.f_copy_data_u8(&mut bytes, self.tensor.numel()).expect("f32 takes four bytes a value");
+        self.tensor.f_copy_data_u8(&mut bytes, self.tensor.numel()).expect("the buffer fits the type");
         Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        4 * self.tensor.numel()
+        self.tensor.numel() * if self.dtype == Dtype::F64 { 8 } else { 4 }
     }
 }
 

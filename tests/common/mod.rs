@@ -50,11 +50,17 @@ pub const Z_AS_COLOUR: &str = "class G(torch.nn.Module):\n    \
 
 /// Scripts the module `net` that this Python code makes, into a file in `folder`.
 pub fn z_only_generator(folder: &Path, code: &str) -> PathBuf {
-    let (script, generator) = (folder.join("make.py"), folder.join("z.pt"));
+    let generator = folder.join("z.pt");
+    scripted(&generator, code);
+    generator
+}
+
+/// The same into this file.
+pub fn scripted(path: &Path, code: &str) {
+    let script = path.with_extension("py");
     let code = format!("import sys, torch\n{code}torch.jit.script(net).save(sys.argv[1])\n");
     std::fs::write(&script, code).expect("the folder can be written");
-    python(&[text(&script), text(&generator)]);
-    generator
+    python(&[text(&script), text(path)]);
 }
 
 /// Where the golden vectors lie: `GOLDEN_DIR`, or `tests/golden`.

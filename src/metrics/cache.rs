@@ -1,0 +1,76 @@
+//! Features of real pictures kept between calls, under a key of the pictures' content: a folder that is moved is found
+//! again, one whose pictures change is not.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
+use crate::ui::say;
+
+/// Part of every key: raise it when the same pictures would give other features.
+const RECIPE: &str = "rootgan features 1";
+
+/// A folder of feature sets.
+#[derive(Clone, Debug)]
+pub struct FeatureCache {
+    folder: PathBuf,
+}
+
+impl FeatureCache {
+    /// In this folder, which is made when something is stored.
+    pub fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// `$XDG_CACHE_HOME/rootgan/features` or `~/.cache/rootgan/features`; None where neither variable is set.
+    pub fn default_folder() -> Option<PathBuf> {
+        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let root = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+        Some(root.join("rootgan/features"))
+    }
+
+    /// Where the features of these pictures lie, if they do.
+    pub fn path(&self, content_sha256: &str, detector_sha256: &str, form: &PictureForm, order: &str) -> PathBuf {
+        let size = format!("{}x{}", form.channels, form.side);
+        let key = [RECIPE, content_sha256, detector_sha256, &size, &form.rule, order].join("\n");
+        self.folder.join(format!("{:x}.safetensors", Sha256::digest(key)))
+    }
+
+    /// What is stored at a path, seen against what is needed of a set with such a record. A damaged entry is told of and
+    /// made again.
+    pub fn find(&self, path: &Path, needs: impl Fn(&SetRecord) -> Needs) -> Found {
+        if !path.is_file() {
+            return Found::Nothing;
+        }
+        match FeatureSet::load(path) {
+            Ok(set) if set.satisfies(&needs(&set.record)) => Found::All(Box::new(set)),
+            Ok(set) => Found::Less(set.holds()),
+            Err(error) => {
+                say(format!("warning: {error:#}; computing these features again"));
+                Found::Nothing
+            }
+        }
+    }
+
+    /// Stores a set.
+    ///
+    /// # Errors
+    /// A folder that cannot be made or written.
+    pub fn store(&self, path: &Path, set: &FeatureSet) -> Result<()> {
+        let context = || format!("cannot keep features in '{}'; pass --cache DIR or --no-cache", self.folder.display());
+        std::fs::create_dir_all(&self.folder).with_context(context)?;
+        set.save(path).with_context(context)
+    }
+}
+
+/// What a cache has.
+pub enum Found {
+    /// Everything that is needed.
+    All(Box<FeatureSet>),
+    /// Something else of the same pictures: worth computing again together with what is needed.
+    Less(Needs),
+    /// Nothing.
+    Nothing,
+}

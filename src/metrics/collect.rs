@@ -1,0 +1,158 @@
+//! Pictures in, features out: of a folder while the next pictures are decoded, or of a generator.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use tch::{Kind, Tensor};
+
+use super::detector::Detector;
+use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
+use super::moments::Moments;
+use crate::data::{Dataset, Loader, Sampler};
+use crate::model::pictures::{DumpDraws, PictureSource};
+use crate::tensor::images::ToBytes;
+use crate::ui::Bar;
+
+/// Batches that wait decoded.
+const PREFETCH: usize = 3;
+
+/// Features of the first pictures that a sampler draws from a data set.
+///
+/// # Errors
+/// Fewer pictures than needed, one that cannot be read any more, or a detector that fails.
+pub fn of_dataset(
+    detector: &Detector,
+    dataset: Arc<Dataset>,
+    order: Sampler,
+    form: PictureForm,
+    batch: usize,
+    needs: &Needs,
+) -> Result<FeatureSet> {
+    let count = needs.pictures();
+    ensure!(count <= dataset.len(), "{count} pictures are needed, there are {}", dataset.len());
+    let (side, channels, total) = (dataset.resolution(), dataset.channels(), dataset.len());
+    let mut collector = Collector::new(detector, needs, count);
+    let shape = [batch as i64, i64::from(channels), i64::from(side), i64::from(side)];
+    let bar = Bar::new(count as u64, &format!("features of {}", dataset.name()));
+    let mut loader = Loader::new(dataset, order, batch, 0, PREFETCH)?;
+    while collector.count < count {
+        let pixels = loader.next()?.pixels;
+        let used = batch.min(count - collector.count);
+        let pixels = Tensor::from_data_size(&pixels, &shape, Kind::Uint8).narrow(0, 0, used as i64);
+        collector.add(&pixels.to_device(detector.device()))?;
+        bar.inc(used as u64);
+    }
+    bar.finish();
+    Ok(collector.finish(form, Some(total)))
+}
+
+/// Features of the first pictures of a dump.
+///
+/// # Errors
+/// What the generator or the detector says.
+pub fn of_generator(
+    detector: &Detector,
+    source: &PictureSource<'_>,
+    draws: &DumpDraws,
+    needs: &Needs,
+) -> Result<FeatureSet> {
+    let count = needs.pictures();
+    let form =
+        PictureForm { side: source.side() as u32, channels: source.channels() as u32, rule: "as generated".to_owned() };
+    let mut collector = Collector::new(detector, needs, count);
+    let batches: Vec<_> = source.batches(count).collect();
+    let bar = Bar::new(count as u64, "features of fakes");
+    source.each(
+        &batches,
+        ToBytes::Metric,
+        |range| draws.of(source, range),
+        |_, pixels| {
+            collector.add(&pixels.to_device(detector.device()))?;
+            bar.inc(pixels.size()[0] as u64);
+            Ok(true)
+        },
+    )?;
+    bar.finish();
+    Ok(collector.finish(form, None))
+}
+
+/// Grey pictures as the three channels that detectors want: [N, 1 or 3, H, W] -> [N, 3, H, W].
+pub fn to_rgb(images: &Tensor) -> Tensor {
+    if images.size()[1] == 1 { images.repeat([1, 3, 1, 1]) } else { images.shallow_clone() }
+}
+
+struct Collector<'a> {
+    detector: &'a Detector,
+    needs: &'a Needs,
+    expected: usize,
+    count: usize,
+    running: Option<Moments>,
+    moments: BTreeMap<usize, Moments>,
+    features: Vec<Tensor>,
+    probabilities: Vec<Tensor>,
+}
+
+impl<'a> Collector<'a> {
+    fn new(detector: &'a Detector, needs: &'a Needs, expected: usize) -> Self {
+        let (moments, features, probabilities) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { detector, needs, expected, count: 0, running: None, moments, features, probabilities }
+    }
+
+    /// Adds u8 pixels [n, C, H, W].
+    fn add(&mut self, pixels: &Tensor) -> Result<()> {
+        let pixels = to_rgb(pixels);
+        let (first, n) = (self.count, pixels.size()[0] as usize);
+        self.count += n;
+        if first < self.needs.features.max(self.needs.moments.last().copied().unwrap_or(0)) {
+            let rows = self.detector.features(&pixels).with_context(|| self.place(first))?;
+            self.add_moments(first, &rows);
+            keep(&mut self.features, &rows, first, self.needs.features);
+        }
+        if first < self.needs.probabilities {
+            let rows = self.detector.probabilities(&pixels).with_context(|| self.place(first))?;
+            keep(&mut self.probabilities, &rows, first, self.needs.probabilities);
+        }
+        Ok(())
+    }
+
+    fn place(&self, first: usize) -> String {
+        format!("cannot measure the pictures from number {first} on, of {}", self.expected)
+    }
+
+    /// Adds rows up to each number of pictures whose moments are needed, and keeps these.
+    fn add_moments(&mut self, first: usize, rows: &Tensor) {
+        let mut done = first;
+        for &stop in self.needs.moments.range(first + 1..) {
+            let running = self.running.get_or_insert_with(|| Moments::new(rows.size()[1], rows.device()));
+            let end = stop.min(self.count);
+            running.add(&rows.narrow(0, (done - first) as i64, (end - done) as i64));
+            done = end;
+            if end < stop {
+                break;
+            }
+            self.moments.insert(stop, running.copy());
+            if end == self.count {
+                break;
+            }
+        }
+    }
+
+    fn finish(self, pictures: PictureForm, out_of: Option<usize>) -> FeatureSet {
+        let joined = |parts: Vec<Tensor>| (!parts.is_empty()).then(|| Tensor::cat(&parts, 0));
+        FeatureSet {
+            record: SetRecord { detector: self.detector.id.clone(), pictures, count: self.count, out_of },
+            moments: self.moments,
+            features: joined(self.features),
+            probabilities: joined(self.probabilities),
+        }
+    }
+}
+
+/// Keeps rows below `wanted`, counted over all batches.
+fn keep(parts: &mut Vec<Tensor>, rows: &Tensor, first: usize, wanted: usize) {
+    let used = wanted.saturating_sub(first).min(rows.size()[0] as usize);
+    if used > 0 {
+        parts.push(rows.narrow(0, 0, used as i64));
+    }
+}

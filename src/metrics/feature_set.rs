@@ -1,0 +1,278 @@
+//! The features of a set of pictures, or what is needed of them, with the record of how they were made; as a file too.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::detector::DetectorId;
+use super::moments::Moments;
+use crate::model::weights;
+
+/// The key of the record in a file's metadata.
+const RECORD: &str = "rootgan_features";
+
+/// How features were made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetRecord {
+    /// Which network made them.
+    pub detector: DetectorId,
+    /// What pictures it was given.
+    pub pictures: PictureForm,
+    /// How many pictures the set is of.
+    pub count: usize,
+    /// How many there are where it comes from, if these are only some.
+    #[serde(default)]
+    pub out_of: Option<usize>,
+}
+
+impl SetRecord {
+    /// How many pictures there are, whether in the set or not.
+    pub fn total(&self) -> usize {
+        self.out_of.unwrap_or(self.count)
+    }
+}
+
+/// What pictures a detector was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PictureForm {
+    /// Height and width, in pixels.
+    pub side: u32,
+    /// 3, or 1 where grey was repeated for the detector.
+    pub channels: u32,
+    /// How they came to that size.
+    pub rule: String,
+}
+
+/// What metrics need of a set: each number counts pictures from the first on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Moments of the first n pictures, for each n.
+    pub moments: BTreeSet<usize>,
+    /// The features themselves.
+    pub features: usize,
+    /// Class probabilities.
+    pub probabilities: usize,
+}
+
+impl Needs {
+    /// How many pictures it takes.
+    pub fn pictures(&self) -> usize {
+        self.moments.last().copied().unwrap_or(0).max(self.features).max(self.probabilities)
+    }
+
+    /// What either needs.
+    pub fn union(mut self, other: &Self) -> Self {
+        self.moments.extend(&other.moments);
+        self.features = self.features.max(other.features);
+        self.probabilities = self.probabilities.max(other.probabilities);
+        self
+    }
+}
+
+/// Features of pictures, as far as they are kept.
+pub struct FeatureSet {
+    /// How they were made.
+    pub record: SetRecord,
+    /// By the number of pictures, counted from the first.
+    pub moments: BTreeMap<usize, Moments>,
+    /// [n, F] in float32.
+    pub features: Option<Tensor>,
+    /// [n, classes] in float32.
+    pub probabilities: Option<Tensor>,
+}
+
+impl FeatureSet {
+    /// What is there, as needs.
+    pub fn holds(&self) -> Needs {
+        let rows = |tensor: &Option<Tensor>| tensor.as_ref().map_or(0, |tensor| tensor.size()[0] as usize);
+        let moments = self.moments.keys().copied().collect();
+        Needs { moments, features: rows(&self.features), probabilities: rows(&self.probabilities) }
+    }
+
+    /// Whether everything is there.
+    pub fn satisfies(&self, needs: &Needs) -> bool {
+        let held = self.holds();
+        needs.features <= held.features
+            && needs.probabilities <= held.probabilities
+            && needs.moments.iter().all(|&n| held.moments.contains(&n) || n <= held.features)
+    }
+
+    /// Moments of the first `n` pictures.
+    ///
+    /// # Errors
+    /// They are not there and cannot be computed.
+    pub fn moments_of(&self, n: usize) -> Result<Moments> {
+        match self.moments.get(&n) {
+            Some(moments) => Ok(moments.copy()),
+            None => self.features_of(n).map(|features| Moments::of(&features)).with_context(|| {
+                let there: Vec<_> = self.moments.keys().map(usize::to_string).collect();
+                format!("there are no moments of {n} pictures, only of [{}]", there.join(", "))
+            }),
+        }
+    }
+
+    /// The features of the first `n` pictures: [n, F].
+    ///
+    /// # Errors
+    /// They are not there.
+    pub fn features_of(&self, n: usize) -> Result<Tensor> {
+        first_rows(self.features.as_ref(), n, "features")
+    }
+
+    /// The class probabilities of the first `n` pictures: [n, classes].
+    ///
+    /// # Errors
+    /// They are not there.
+    pub fn probabilities_of(&self, n: usize) -> Result<Tensor> {
+        first_rows(self.probabilities.as_ref(), n, "class probabilities")
+    }
+
+    /// Writes everything that is there as safetensors, the record in the metadata.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut tensors = moment_tensors(&self.moments);
+        let rows = [("features", &self.features), ("probabilities", &self.probabilities)];
+        let kept = rows.into_iter().filter_map(|(name, tensor)| Some((name, tensor.as_ref()?)));
+        tensors.extend(kept.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())));
+        self.write(path, &tensors)
+    }
+
+    /// The same of the moments alone: those of all its pictures where no other are there.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or neither moments nor features.
+    pub fn save_moments(&self, path: &Path) -> Result<()> {
+        if !self.moments.is_empty() {
+            return self.write(path, &moment_tensors(&self.moments));
+        }
+        let rows = self.holds().features;
+        ensure!(rows > 0, "cannot write '{}': there are no features to take moments of", path.display());
+        self.write(path, &moment_tensors(&BTreeMap::from([(rows, self.moments_of(rows)?)])))
+    }
+
+    fn write(&self, path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+        let metadata = HashMap::from([(RECORD.to_owned(), serde_json::to_string(&self.record)?)]);
+        weights::write_tensors(path, tensors, metadata)
+    }
+
+    /// Reads what [`save`](Self::save) wrote, or an `.npz` with one array `features` [N, F] and its record beside it in
+    /// `NAME.npz.json`.
+    ///
+    /// # Errors
+    /// A file of another kind, or features without a record: nobody could tell what they compare with.
+    pub fn load(path: &Path) -> Result<Self> {
+        let is_npz = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npz"));
+        if is_npz { load_npz(path) } else { load_safetensors(path) }
+    }
+}
+
+/// Refuses to compare features of different detectors.
+///
+/// # Errors
+/// Says which two they are.
+pub fn ensure_comparable(reals: &SetRecord, fakes: &SetRecord) -> Result<()> {
+    ensure!(
+        reals.detector.sha256 == fakes.detector.sha256,
+        "cannot compare features of different detectors: the real pictures' are of {}, the others' of {}; make both with \
+         one --detector",
+        reals.detector.in_short(),
+        fakes.detector.in_short()
+    );
+    Ok(())
+}
+
+fn moment_tensors(moments: &BTreeMap<usize, Moments>) -> Vec<(String, Tensor)> {
+    let of_one = |(n, moments): (&usize, &Moments)| {
+        [("sum", &moments.sum), ("outer", &moments.outer)]
+            .map(|(name, tensor)| (format!("moments.{n}.{name}"), tensor.shallow_clone()))
+    };
+    moments.iter().flat_map(of_one).collect()
+}
+
+fn first_rows(tensor: Option<&Tensor>, n: usize, what: &str) -> Result<Tensor> {
+    let held = tensor.map_or(0, |tensor| tensor.size()[0] as usize);
+    match tensor {
+        Some(tensor) if n <= held => Ok(tensor.narrow(0, 0, n as i64)),
+        _ => bail!("{n} rows of {what} are needed, the set has {held} of them"),
+    }
+}
+
+fn load_safetensors(path: &Path) -> Result<FeatureSet> {
+    let shown = path.display();
+    let file = weights::read(path)?;
+    let record = file.metadata.get(RECORD).with_context(|| {
+        format!(
+            "'{shown}' does not say which detector its features are of; make it with rootgan metrics --save-features"
+        )
+    })?;
+    let record: SetRecord =
+        serde_json::from_str(record).with_context(|| format!("the record in '{shown}' is damaged; make it again"))?;
+    let mut parts: HashMap<String, Tensor> = file.tensors.into_iter().collect();
+    let counts: BTreeSet<usize> =
+        parts.keys().filter_map(|name| name.strip_prefix("moments.")?.strip_suffix(".sum")?.parse().ok()).collect();
+    let mut moments = BTreeMap::new();
+    for n in counts {
+        let parts = (parts.remove(&format!("moments.{n}.sum")), parts.remove(&format!("moments.{n}.outer")));
+        if let (Some(sum), Some(outer)) = parts {
+            let width = sum.numel() as i64;
+            ensure!(
+                sum.dim() == 1 && outer.size() == [width, width] && outer.kind() == Kind::Double,
+                "the moments in '{shown}' have shapes {:?} and {:?}; the file is damaged, make it again",
+                sum.size(),
+                outer.size()
+            );
+            moments.insert(n, Moments { count: n as i64, sum, outer });
+        }
+    }
+    let mut rows = |name: &str| {
+        let tensor = parts.remove(name);
+        ensure!(
+            tensor.as_ref().is_none_or(|tensor| tensor.dim() == 2),
+            "'{name}' in '{shown}' is no table of one row per picture; make the file again"
+        );
+        Ok(tensor)
+    };
+    Ok(FeatureSet { record, moments, features: rows("features")?, probabilities: rows("probabilities")? })
+}
+
+fn load_npz(path: &Path) -> Result<FeatureSet> {
+    let shown = path.display();
+    let beside = format!("{shown}.json");
+    let record = std::fs::read(&beside).with_context(|| {
+        format!(
+            "'{shown}' does not say which detector its features are of; write '{beside}' with {{\"detector\": {{\"name\": \
+             .., \"sha256\": .., \"features\": .., \"resize\": ..}}, \"pictures\": {{\"side\": .., \"channels\": .., \
+             \"rule\": ..}}, \"count\": N}}"
+        )
+    })?;
+    let record: SetRecord =
+        serde_json::from_slice(&record).with_context(|| format!("cannot read the record '{beside}'"))?;
+    let read = || -> Result<Tensor> {
+        let mut zip = zip::ZipArchive::new(File::open(path)?)?;
+        let entry = zip.by_name("features.npy").context("it has no array 'features'")?;
+        let array = npyz::NpyFile::new(entry)?;
+        ensure!(array.order() == npyz::Order::C, "its array is in Fortran's order");
+        let shape: Vec<i64> = array.shape().iter().map(|&size| size as i64).collect();
+        ensure!(shape.len() == 2, "its array 'features' has shape {shape:?}, [N, F] is expected");
+        let values: Vec<f32> = match array.dtype().descr().trim_matches('\'') {
+            "<f4" => array.into_vec()?,
+            "<f8" => array.into_vec::<f64>()?.into_iter().map(|value| value as f32).collect(),
+            other => bail!("its array is of type {other}; float32 or float64 is expected"),
+        };
+        Tensor::f_from_slice(&values).and_then(|flat| flat.f_view(shape.as_slice())).map_err(|error| anyhow!("{error}"))
+    };
+    let features = read().with_context(|| format!("cannot read features from '{shown}'"))?;
+    ensure!(
+        features.size()[0] as usize == record.count,
+        "'{shown}' has {} features, its record '{beside}' says {}; make both again",
+        features.size()[0],
+        record.count
+    );
+    Ok(FeatureSet { record, moments: BTreeMap::new(), features: Some(features), probabilities: None })
+}

@@ -1,0 +1,111 @@
+//! The Frechet distance between two sets of features, each taken as a normal distribution. Of Inception
+//! features it is the FID.
+
+use anyhow::{Result, ensure};
+use tch::{Device, Kind, Tensor};
+
+use super::moments::Moments;
+
+/// What rounding may leave of a variance that is zero, relative to the largest one and per feature.
+const ROUNDING: f64 = 1e-15;
+/// A negative variance of this size, relative to the largest, is no rounding.
+const NEGATIVE: f64 = 1e-6;
+
+/// `|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 sqrt(S_a S_b))`, never complex: the last trace is the sum of the roots of the
+/// eigenvalues of `R S_b R^T`, a symmetric matrix, where `R^T R = S_a`.
+///
+/// Directions in which the smaller set has no variance beyond rounding are left out, as they contribute nothing.
+///
+/// # Shapes
+/// Moments of F features each -> one number.
+///
+/// # Source
+/// Dowson and Landau (1982); Heusel et al., arXiv 1706.08500, section 4.
+///
+/// # Errors
+/// Features of different widths, none at all, values that are not finite, or a covariance with negative variances.
+pub fn frechet_distance(a: &Moments, b: &Moments) -> Result<f64> {
+    ensure!(
+        a.width() == b.width(),
+        "cannot compare features of {} and {} numbers: they are of different detectors",
+        a.width(),
+        b.width()
+    );
+    ensure!(a.count > 0 && b.count > 0, "cannot compare {} pictures with {}", a.count, b.count);
+    let (few, many) = if a.count <= b.count { (a, b) } else { (b, a) };
+    let (few, many) = (few.to_device(Device::Cpu), many.to_device(Device::Cpu));
+    let (s_few, s_many) = (few.covariance(), many.covariance());
+    for covariance in [&s_few, &s_many] {
+        ensure!(
+            covariance.isfinite().all().int64_value(&[]) == 1,
+            "the features have values that are not finite: the detector or the pictures are damaged"
+        );
+    }
+    let mean_term = (few.mean() - many.mean()).square().sum(Kind::Double);
+    let root = root_of(&s_few)?;
+    let between = root.matmul(&s_many).matmul(&root.tr());
+    let eigenvalues = ((&between + between.tr()) * 0.5).linalg_eigvalsh("L");
+    let root_trace = eigenvalues.clamp_min(0.0).sqrt().sum(Kind::Double);
+    let distance = mean_term + s_few.trace() + s_many.trace() - root_trace * 2.0;
+    Ok(distance.double_value(&[]))
+}
+
+/// R [r, F] with `R^T R = S`, r being the number of directions that have variance.
+fn root_of(covariance: &Tensor) -> Result<Tensor> {
+    let (variances, directions) = covariance.linalg_eigh("L");
+    let width = covariance.size()[0];
+    let largest = variances.select(0, width - 1).double_value(&[]);
+    let smallest = variances.select(0, 0).double_value(&[]);
+    ensure!(
+        smallest >= -NEGATIVE * largest.max(0.0),
+        "a covariance has the negative variance {smallest:.3e}, its largest is {largest:.3e}: the moments are damaged"
+    );
+    // Ascending order.
+    let kept = variances.gt(largest * ROUNDING * width as f64).sum(Kind::Int64).int64_value(&[]);
+    let first = width - kept;
+    let scales = variances.narrow(0, first, kept).sqrt().unsqueeze(1);
+    Ok(directions.narrow(1, first, kept).tr() * scales)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Moments of a normal distribution with this mean and these variances along the axes.
+    fn axes(mean: &[f64], variances: &[f64], count: i64) -> Moments {
+        let n = count as f64;
+        let mean = Tensor::from_slice(mean);
+        let outer = (Tensor::from_slice(variances).diag(0) + mean.outer(&mean)) * n;
+        Moments { count, sum: mean * n, outer }
+    }
+
+    #[test]
+    fn along_axes_it_is_the_sum_of_squared_differences_of_means_and_deviations() {
+        let a = axes(&[1.0, 2.0, 0.0], &[4.0, 9.0, 1.0], 100);
+        let b = axes(&[1.5, 0.0, 0.0], &[1.0, 16.0, 1.0], 50);
+        // 0.25 + 4, and (2 - 1)^2 + (3 - 4)^2.
+        assert!((frechet_distance(&a, &b).unwrap() - 6.25).abs() < 1e-12);
+        assert!((frechet_distance(&b, &a).unwrap() - 6.25).abs() < 1e-12);
+    }
+
+    #[test]
+    fn fewer_pictures_than_features_give_a_real_distance_of_zero_to_themselves() {
+        let x = Tensor::randn([10, 40], (Kind::Double, Device::Cpu)) + 3.0;
+        let moments = Moments::of(&x);
+        assert!(frechet_distance(&moments, &moments).unwrap().abs() < 1e-9);
+        // A set without any variance: Tr(S_a) and the means are left.
+        let point = Moments::of(&Tensor::zeros([5, 40], (Kind::Double, Device::Cpu)));
+        let expected = (moments.covariance().trace() + moments.mean().square().sum(Kind::Double)).double_value(&[]);
+        assert!((frechet_distance(&moments, &point).unwrap() / expected - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn damaged_moments_are_refused_instead_of_rooted() {
+        let good = axes(&[0.0, 0.0], &[1.0, 1.0], 10);
+        let message = |bad: &Moments| frechet_distance(bad, &good).unwrap_err().to_string();
+        assert!(message(&axes(&[0.0, 0.0], &[1.0, -0.5], 5)).contains("negative variance"));
+        assert!(message(&axes(&[0.0, f64::NAN], &[1.0, 1.0], 5)).contains("not finite"));
+        assert!(message(&axes(&[0.0], &[1.0], 5)).contains("1 and 2 numbers"));
+        assert!(message(&Moments::new(2, Device::Cpu)).contains("0 pictures"));
+    }
+}

@@ -1,0 +1,86 @@
+//! What a metric came to, with everything that it must not be read without; as a line of `metric-<name>.jsonl`.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use super::detector::DetectorId;
+use super::feature_set::PictureForm;
+use crate::ui::duration_text;
+
+/// The numbers of one metric and how they were made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The name that was asked for, such as `fid50k_full`.
+    pub metric: String,
+    /// What the numbers are: `FID`, or `Frechet distance, AlexNet features`.
+    pub measure: String,
+    /// Names and numbers.
+    pub values: Vec<(String, f64)>,
+    /// Whose features.
+    pub detector: DetectorId,
+    /// What pictures the detector was given.
+    pub pictures: PictureForm,
+    /// Pictures of the generator, or pairs of them.
+    pub fakes: usize,
+    /// Real pictures, where there are any.
+    pub reals: Option<usize>,
+    /// What to be careful about.
+    pub warnings: Vec<String>,
+}
+
+impl Outcome {
+    /// Lines for the terminal.
+    pub fn lines(&self) -> Vec<String> {
+        let numbers = self.reals.map_or_else(String::new, |reals| format!(", {reals} reals"));
+        let remark = format!(
+            "{}; detector {}; pictures {}x{side} ({}); {} fakes{numbers}",
+            self.measure,
+            self.detector.in_short(),
+            self.pictures.side,
+            self.pictures.rule,
+            self.fakes,
+            side = self.pictures.side
+        );
+        self.values.iter().map(|(name, value)| format!("{name:<24} {value:<12.6} {remark}")).collect()
+    }
+
+    /// The line of `metric-<name>.jsonl`, with the keys of other StyleGAN tools first. `judged` names what was measured.
+    pub fn record(&self, judged: &str, time: Duration) -> Value {
+        let results: Map<String, Value> =
+            self.values.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
+        json!({
+            "results": results,
+            "metric": self.metric,
+            "total_time": time.as_secs_f64(),
+            "total_time_str": duration_text(time),
+            "snapshot_pkl": judged,
+            "timestamp": now,
+            "measure": self.measure,
+            "detector": self.detector,
+            "pictures": self.pictures,
+            "num_fakes": self.fakes,
+            "num_reals": self.reals,
+            "warnings": self.warnings,
+        })
+    }
+}
+
+/// Adds a line to `metric-<name>.jsonl` in a folder.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn append(folder: &Path, metric: &str, record: &Value) -> Result<()> {
+    let path = folder.join(format!("metric-{metric}.jsonl"));
+    let attempt = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+        // In one piece, so that two writers do not mix.
+        file.write_all(format!("{record}\n").as_bytes())
+    };
+    attempt().with_context(|| format!("cannot write '{}'; pass another --outdir", path.display()))
+}

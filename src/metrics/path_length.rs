@@ -1,0 +1,128 @@
+//! The perceptual path length PPL: how much pictures change along a short step in W, by a perceptual
+//! distance. Not the regulariser of that name, which is in `regularize`.
+
+use std::ops::Range;
+
+use anyhow::{Result, ensure};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::collect::to_rgb;
+use super::detector::Detector;
+use crate::model::Truncation;
+use crate::model::pictures::{DumpDraws, PictureSource};
+use crate::tensor::images::check_finite;
+use crate::tensor::labels::one_hot;
+use crate::tensor::latents::dump_latents;
+use crate::ui::Bar;
+
+/// Shares of path lengths that are left out below and above.
+const TRIMMED: (f64, f64) = (0.01, 0.99);
+
+/// The step in W, and what the distance is divided by, squared.
+const EPSILON: f64 = 1e-4;
+/// Larger pictures are averaged down to it before they are compared.
+const COMPARED_SIDE: i64 = 256;
+
+/// PPL of `pairs` pairs of latents: `d(G(w), G(w + epsilon (w' - w))) / epsilon^2`, averaged by [`trimmed_mean`]; both
+/// pictures of a pair have the same class and the same random noise. Pair i depends on the seed and i alone.
+///
+/// # Errors
+/// A generator without mapping, a detector without perceptual distance, or pictures that are not finite.
+pub fn perceptual_path_length(
+    detector: &Detector,
+    source: &PictureSource<'_>,
+    draws: &DumpDraws,
+    pairs: usize,
+) -> Result<f64> {
+    let bar = Bar::new(pairs as u64, "path lengths");
+    let mut lengths = Vec::with_capacity(pairs);
+    for range in source.batches(pairs) {
+        let count = range.len() as u64;
+        let of_batch = no_grad(|| path_lengths(detector, source, draws, range))?;
+        lengths.extend(Vec::<f64>::try_from(of_batch.to_kind(Kind::Double))?);
+        bar.inc(count);
+    }
+    bar.finish();
+    trimmed_mean(&lengths)
+}
+
+/// [n] on the CPU.
+fn path_lengths(
+    detector: &Detector,
+    source: &PictureSource<'_>,
+    draws: &DumpDraws,
+    range: Range<usize>,
+) -> Result<Tensor> {
+    let (generator, n) = (source.generator, range.len() as i64);
+    let (z_dim, device) = (generator.z_dim(), generator.script.device);
+    let (z, noise) =
+        dump_latents(draws.seed, range.start as u32, range.len(), 2 * z_dim, generator.noise_numel(), device);
+    let c = match draws.classes_of(range) {
+        Some(classes) => Some(one_hot(&classes, generator.c_dim(), device)),
+        None => generator.class_labels(source.class, n)?,
+    };
+    let map = |z: Tensor| generator.mapping(&z, c.as_ref(), Truncation::OFF, false);
+    let ws = map(z.narrow(1, 0, z_dim))?;
+    let end = map(z.narrow(1, z_dim, z_dim))?;
+    let moved = ws.lerp(&end, EPSILON);
+    let image = |ws: &Tensor| -> Result<Tensor> {
+        let images = generator.synthesis(ws, source.noise_mode, Some(&noise))?;
+        check_finite(&images)?;
+        let side = images.size()[2];
+        let smaller =
+            if side > COMPARED_SIDE { images.adaptive_avg_pool2d([COMPARED_SIDE, COMPARED_SIDE]) } else { images };
+        let pixels = (to_rgb(&smaller) + 1.0) * 127.5;
+        detector.perceptual(&pixels.to_device(detector.device()))
+    };
+    let difference = image(&ws)? - image(&moved)?;
+    let squares = difference.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+    Ok((squares / (EPSILON * EPSILON)).to_device(Device::Cpu))
+}
+
+/// The mean of path lengths, those outside of the 1st to 99th percentile left out.
+///
+/// # Shapes
+/// `lengths`: one number per pair of pictures, already divided.
+///
+/// # Source
+/// Karras et al., arXiv 1812.04948, section 4.1; at the path's beginning only ("end"), as arXiv 1912.04958.
+///
+/// # Errors
+/// No pairs, or a length that is not finite.
+pub fn trimmed_mean(lengths: &[f64]) -> Result<f64> {
+    ensure!(!lengths.is_empty(), "the path length needs at least one pair of pictures");
+    let bad = lengths.iter().filter(|length| !length.is_finite()).count();
+    ensure!(
+        bad == 0,
+        "{bad} of {} path lengths are not finite: the generator or the detector is damaged",
+        lengths.len()
+    );
+    let mut sorted = lengths.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = (sorted.len() - 1) as f64;
+    // The percentiles are lengths that occur: below and above they are kept.
+    let (low, high) = ((TRIMMED.0 * last).floor() as usize, (TRIMMED.1 * last).ceil() as usize);
+    let kept = &sorted[low..=high];
+    Ok(kept.iter().sum::<f64>() / kept.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outermost_hundredth_on_each_side_does_not_count() {
+        // 0, 1, ..., 200: places 2 to 198 are kept.
+        let mut lengths: Vec<f64> = (0..=200).map(f64::from).collect();
+        lengths[200] = 1e9;
+        lengths[0] = -1e9;
+        assert!((trimmed_mean(&lengths).unwrap() - 100.0).abs() < 1e-9);
+        assert_eq!(trimmed_mean(&[3.0]).unwrap(), 3.0);
+    }
+
+    #[test]
+    fn lengths_that_are_not_finite_are_counted() {
+        assert!(trimmed_mean(&[1.0, f64::NAN]).unwrap_err().to_string().starts_with("1 of 2"));
+        assert!(trimmed_mean(&[]).is_err());
+    }
+}
