@@ -60,6 +60,9 @@ pub(super) fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Prob
     problems.check(reduced || count(o.precision_resolutions) == 0, || {
         "--precision-resolutions belongs to --precision bf16 or fp16".to_owned()
     });
+    problems.check(o.metrics.is_none() || o.detector.is_some(), || {
+        "--metrics needs --detector (scripts/make_detector.py makes one)".to_owned()
+    });
     problems.check(o.subset_seed.is_none() || o.subset.is_some(), || "--subset-seed belongs to --subset".to_owned());
     let cells = o.grid.map_or(0, |grid| (grid.columns * grid.rows) as u64);
     problems.check(cells * facts.resolution * facts.resolution <= MAX_GRID_PIXELS, || {

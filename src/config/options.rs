@@ -226,6 +226,18 @@ options! {
     /// Ticks between two image grids, 0 for only the last [default: 50]
     #[arg(long, value_name = "TICKS", help_heading = "Output", allow_negative_numbers = true)]
     image_ticks: u64,
+    /// Snapshots that are kept besides the best one, 0 for all [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Output", allow_negative_numbers = true)]
+    keep_snapshots: u64,
+    /// Measure every snapshot, as in fid10k_full,kid10k_full; the first metric names the best one [default: none]
+    #[arg(long, value_name = "NAMES", help_heading = "Output")]
+    metrics: String,
+    /// Network of features for --metrics (TorchScript), see `rootgan metrics --help`
+    #[arg(long, value_name = "FILE.pt", help_heading = "Output")]
+    detector: PathBuf,
+    /// Another one for precision, recall, density, coverage and path length [default: that of --detector]
+    #[arg(long, value_name = "FILE.pt", help_heading = "Output")]
+    vgg_detector: PathBuf,
     /// Pictures in a grid, as COLUMNSxROWS [default: what fits 7680x4320, at most 32x32]
     #[arg(long, value_name = "CxR", help_heading = "Output")]
     grid: super::GridSize,

@@ -128,6 +128,8 @@ pub struct RunConfig {
     pub snapshot_ticks: u64,
     /// Ticks between grids; 0: only the last.
     pub image_ticks: u64,
+    /// Snapshots that are kept besides the best; 0: all.
+    pub keep_snapshots: usize,
     /// Size of the preview grids.
     pub grid: GridSize,
     effective: Options,
@@ -204,6 +206,7 @@ impl RunConfig {
             tick_images: images(o.tick_kimg),
             snapshot_ticks: count(o.snapshot_ticks),
             image_ticks: count(o.image_ticks),
+            keep_snapshots: count(o.keep_snapshots) as usize,
             grid: o.grid.unwrap_or(GridSize { columns: 1, rows: 1 }),
             effective: o,
         }
@@ -318,6 +321,7 @@ fn with_defaults(options: Options, facts: NetworkFacts) -> Options {
         tick_kimg: Some(4.0),
         snapshot_ticks: Some(50),
         image_ticks: Some(50),
+        keep_snapshots: Some(0),
         grid: Some(GridSize { columns: grid.columns, rows: grid.rows }),
         ..Options::default()
     };

@@ -67,6 +67,18 @@ impl SnapshotFiles {
         }
     }
 
+    /// Removes it, the manifest first, so that one that is half removed is none.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        for path in [&self.manifest, &self.g_ema, &self.g, &self.d] {
+            std::fs::remove_file(path)
+                .with_context(|| format!("cannot remove the old snapshot's '{}'", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// Completes the snapshot: call it after the three networks are saved. `extra` is whatever else
     /// belongs to it.
     ///
@@ -225,14 +237,22 @@ pub fn find(path: &Path) -> Result<SnapshotFiles> {
 
 /// The complete snapshot with the highest number in a folder.
 fn newest(folder: &Path) -> Result<Option<SnapshotFiles>> {
+    Ok(all(folder)?.pop())
+}
+
+/// All complete snapshots in a folder, by their numbers.
+///
+/// # Errors
+/// A folder that cannot be listed.
+pub fn all(folder: &Path) -> Result<Vec<SnapshotFiles>> {
     let context = || format!("cannot list the folder '{}'", folder.display());
-    let mut highest: Option<u64> = None;
+    let mut numbers = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(context)? {
         let name = entry.with_context(context)?.file_name();
-        let manifest = name.to_str().filter(|name| name.ends_with(".json"));
-        highest = highest.max(manifest.and_then(number_of));
+        numbers.extend(name.to_str().filter(|name| name.ends_with(".json")).and_then(number_of));
     }
-    Ok(highest.map(|number| SnapshotFiles::at(folder, number)))
+    numbers.sort_unstable();
+    Ok(numbers.into_iter().map(|number| SnapshotFiles::at(folder, number)).collect())
 }
 
 /// The number in `network-snapshot-NNNNNN.anything`.

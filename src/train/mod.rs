@@ -1,6 +1,7 @@
 //! The finetune run: networks and phases, one iteration, the loop around it, and what it writes.
 
 pub mod draw;
+pub mod evaluate;
 pub mod journal;
 pub mod networks;
 pub mod phases;

@@ -7,7 +7,8 @@ use crate::config::RunConfig;
 use crate::data::{Dataset, Labels};
 
 /// The options that say where somebody keeps files, which is nobody's business.
-const PRIVATE: [&str; 5] = ["generator", "generator_raw", "discriminator", "data", "outdir"];
+const PRIVATE: [&str; 7] =
+    ["generator", "generator_raw", "discriminator", "data", "outdir", "detector", "vgg_detector"];
 
 /// The parents' records and what is done to them.
 pub(super) fn of_run(config: &RunConfig, networks: &Networks, dataset: &Dataset) -> Value {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::evaluate::Best;
 use super::journal::JournalPlace;
 use super::networks::NetworkFiles;
 use super::run_dir::{self, Lock};
@@ -21,6 +22,7 @@ pub struct RunRecord {
     pub(super) tick: TickRecord,
     pub(super) journal: JournalPlace,
     pub(super) rollbacks: u64,
+    pub(super) best: Option<Best>,
     pub(super) total_seconds: f64,
     pub(super) pictures: String,
     pub(super) device: String,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 
 use super::draw::Reals;
+use super::evaluate::{self, Best, Judge};
 use super::journal::Journal;
 use super::journal::stats::Statistics;
 use super::networks::Networks;
@@ -23,11 +24,12 @@ use crate::config::{OnDivergence, RunConfig};
 use crate::data::{Batch, Dataset, Loader, Sampler};
 use crate::io::atomic::write_atomically;
 use crate::io::checkpoint::{Checkpoint, Checkpoints};
-use crate::io::snapshot::SnapshotFiles;
-use crate::tensor::device;
+use crate::io::snapshot::{self, SnapshotFiles};
+use crate::metrics::Outcome;
 use crate::tensor::images::from_bytes;
 use crate::tensor::labels::{ClassDistribution, one_hot};
 use crate::tensor::seed::{Stream, derive};
+use crate::tensor::{caught, device};
 use crate::ui::{Bar, duration_text};
 
 /// Batches that wait decoded.
@@ -84,6 +86,8 @@ struct Run {
     checkpoints: Checkpoints,
     last_checkpoint: Instant,
     rollbacks: u64,
+    judge: Option<Judge>,
+    best: Option<Best>,
     provenance: Value,
     /// Keeps other processes away from the folder.
     _lock: run_dir::Lock,
@@ -109,6 +113,7 @@ impl Run {
         preview.save_fakes(&folder.join("fakes_init.png"), &networks.g_ema)?;
         let tick = Tick::first(clock.elapsed());
         let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, lock)?;
+        run.measure_the_start()?;
         run.save_checkpoint()?;
         Ok(run)
     }
@@ -148,6 +153,7 @@ impl Run {
         let provenance = provenance::of_run(&config, &networks, &dataset);
         let checkpoints = Checkpoints::of(&folder, config.keep_checkpoints);
         let classes = dataset.labels().and_then(|labels| ClassDistribution::new(&labels.counts()));
+        let judge = Judge::of(&config, &dataset, &networks.g_ema)?;
         let dataset = Arc::new(dataset);
         let loader = loader(&config, &dataset, 0)?;
         let trainer = Trainer::new(networks, config, classes);
@@ -164,6 +170,8 @@ impl Run {
             checkpoints,
             last_checkpoint: Instant::now(),
             rollbacks: 0,
+            judge,
+            best: None,
             provenance,
             _lock: lock,
         })
@@ -248,6 +256,8 @@ impl Run {
         self.journal = Journal::reopen(&self.folder, &record.journal)?;
         self.tick = Tick::resumed(&record.tick);
         self.rollbacks = self.rollbacks.max(record.rollbacks);
+        self.best = record.best;
+        evaluate::forget_after(&self.folder, checkpoint.seen_images)?;
         self.checkpoints.forget_after(checkpoint.seen_images)?;
         self.loader = loader(self.config(), &self.dataset, self.trainer.seen_images)?;
         self.last_checkpoint = Instant::now();
@@ -278,7 +288,9 @@ impl Run {
             self.save_grid()?;
         }
         if done || self.tick.is_occasion(self.config().snapshot_ticks) {
-            self.save_snapshot()?;
+            let files = self.save_snapshot()?;
+            self.measure(bar, &files)?;
+            self.remove_old_snapshots()?;
         }
         self.tick = self.tick.next(report.seen_images, maintenance.elapsed());
         Ok(())
@@ -289,7 +301,7 @@ impl Run {
         self.preview.save_fakes(&path, &self.trainer.networks.g_ema)
     }
 
-    fn save_snapshot(&mut self) -> Result<()> {
+    fn save_snapshot(&mut self) -> Result<SnapshotFiles> {
         let seen_images = self.trainer.seen_images;
         let files = SnapshotFiles::at(&self.folder, seen_images / 1000);
         // Ticks below 1 kimg write to the same names: without its manifest a half-replaced snapshot does not count.
@@ -303,7 +315,63 @@ impl Run {
         provenance["seen_images"] = json!(seen_images);
         provenance["augment_p"] = json!(self.trainer.augment_p());
         self.trainer.networks.save(&files, &provenance)?;
-        files.write_manifest(seen_images, provenance)
+        files.write_manifest(seen_images, provenance)?;
+        Ok(files)
+    }
+
+    /// The metrics of what the run starts from: no snapshot, and so not the best one.
+    fn measure_the_start(&mut self) -> Result<()> {
+        self.outcomes(None, "the start").map(|_| ())
+    }
+
+    /// The metrics of a snapshot, which may be the best so far.
+    fn measure(&mut self, bar: &Bar, files: &SnapshotFiles) -> Result<()> {
+        let kimg = self.trainer.seen_images as f64 / 1000.0;
+        let name = files.manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let outcomes = self.outcomes(Some(bar), &name)?;
+        let Some(judge) = &self.judge else {
+            return Ok(());
+        };
+        let best = judge.better(self.best.take(), &outcomes, &name, kimg);
+        if let Some(best) = &best {
+            evaluate::save_best(&self.folder, best)?;
+        }
+        self.best = best;
+        Ok(())
+    }
+
+    /// All metrics of the averaged generator; none where there are none. A run does not end because one cannot be computed.
+    fn outcomes(&mut self, bar: Option<&Bar>, name: &str) -> Result<Vec<Outcome>> {
+        let kimg = self.trainer.seen_images as f64 / 1000.0;
+        let Some(judge) = &mut self.judge else {
+            return Ok(Vec::new());
+        };
+        let g_ema = &self.trainer.networks.g_ema;
+        match caught(|| judge.measure(g_ema, &self.folder, name, kimg)) {
+            Ok(outcomes) => {
+                for outcome in &outcomes {
+                    for line in outcome.warnings.iter().chain(&outcome.lines()) {
+                        self.journal.say(bar, line)?;
+                    }
+                }
+                Ok(outcomes)
+            }
+            Err(error) => {
+                self.journal.say(bar, &format!("warning: the metrics at {kimg:.1} kimg failed: {error:#}"))?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn remove_old_snapshots(&self) -> Result<()> {
+        let keep = self.config().keep_snapshots;
+        if keep == 0 {
+            return Ok(());
+        }
+        let all = snapshot::all(&self.folder)?;
+        let best = self.best.as_ref().map(|best| self.folder.join(&best.snapshot));
+        let surplus = all.len().saturating_sub(keep);
+        all[..surplus].iter().filter(|files| Some(&files.manifest) != best.as_ref()).try_for_each(SnapshotFiles::remove)
     }
 
     /// Everything that it takes to go on, unless the state is none to go back to.
@@ -315,6 +383,7 @@ impl Run {
                 tick: self.tick.record(),
                 journal: self.journal.place()?,
                 rollbacks: self.rollbacks,
+                best: self.best.clone(),
                 total_seconds: self.clock.elapsed().as_secs_f64(),
                 pictures: self.dataset.fingerprint(),
                 device: device::name(self.trainer.networks.g.script.device),

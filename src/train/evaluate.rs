@@ -1,0 +1,144 @@
+//! Metrics during a run: every snapshot is measured, and the best one is remembered.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::config::RunConfig;
+use crate::data::{Dataset, Labels};
+use crate::io::atomic::write_atomically;
+use crate::metrics::name::MetricKind;
+use crate::metrics::{
+    Detector, Detectors, EvaluateSettings, Evaluation, Fakes, FeatureCache, Outcome, Reals, outcome, parse_list,
+};
+use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
+use crate::model::{Generator, NoiseMode, Truncation};
+use crate::tensor::labels::ClassDistribution;
+
+/// The best snapshot so far, by the first metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The metric.
+    pub metric: String,
+    /// What it came to.
+    pub value: f64,
+    /// Thousands of images.
+    pub kimg: f64,
+    /// The manifest of the snapshot.
+    pub snapshot: String,
+    /// SHA-256 of the detector.
+    pub detector: String,
+}
+
+/// Measures the averaged generator.
+pub struct Judge {
+    evaluation: Evaluation,
+    classes: Option<ClassDistribution>,
+    lower_is_better: bool,
+    seed: u32,
+}
+
+impl Judge {
+    /// For the metrics of the settings; None where they name none.
+    ///
+    /// # Errors
+    /// An unknown metric, or a detector that is missing or is none.
+    pub fn of(config: &RunConfig, dataset: &Dataset, generator: &Generator) -> Result<Option<Self>> {
+        let options = config.effective();
+        let Some(names) = options.metrics.as_deref() else {
+            return Ok(None);
+        };
+        let metrics = parse_list(names)?;
+        let device = generator.script.device;
+        let load = |path: &Option<std::path::PathBuf>| path.as_deref().map(|p| Detector::load(p, device)).transpose();
+        let detectors = Detectors { main: load(&options.detector)?, vgg: load(&options.vgg_detector)? };
+        let lower_is_better = metrics
+            .first()
+            .is_some_and(|m| matches!(m.kind, MetricKind::Frechet | MetricKind::Kernel | MetricKind::PathLength));
+        let settings = EvaluateSettings { cache: FeatureCache::default_folder(), ..EvaluateSettings::default() };
+        let evaluation = Evaluation::new(metrics, detectors, Reals::Pictures(config.data.clone()), settings)?;
+        let classes = dataset.labels().and_then(|labels: &Labels| ClassDistribution::new(&labels.counts()));
+        Ok(Some(Self { evaluation, classes, lower_is_better, seed: 0 }))
+    }
+
+    /// All metrics of the averaged generator as it is; each is added to `metric-<name>.jsonl` in the run's folder.
+    ///
+    /// # Errors
+    /// Too few pictures, a detector that fails, a full disk.
+    pub fn measure(&mut self, g_ema: &Generator, folder: &Path, snapshot: &str, kimg: f64) -> Result<Vec<Outcome>> {
+        let begun = Instant::now();
+        let source = PictureSource {
+            generator: g_ema,
+            truncation: Truncation::OFF,
+            noise_mode: NoiseMode::Random,
+            class: None,
+            batch: default_batch(g_ema.img_resolution()),
+        };
+        let draws = DumpDraws { seed: self.seed, classes: self.classes.clone() };
+        let outcomes = self.evaluation.run(&Fakes::Generator(source, draws))?;
+        for outcome in &outcomes {
+            let mut record = outcome.record(snapshot, begun.elapsed());
+            record["kimg"] = json!(kimg);
+            outcome::append(folder, &outcome.metric, &record)?;
+        }
+        Ok(outcomes)
+    }
+
+    /// The better of the best so far and the first of these.
+    pub fn better(&self, best: Option<Best>, outcomes: &[Outcome], snapshot: &str, kimg: f64) -> Option<Best> {
+        let first = outcomes.first()?;
+        let &(_, value) = first.values.first()?;
+        let better = |old: &Best| if self.lower_is_better { value < old.value } else { value > old.value };
+        let replaces = value.is_finite() && best.as_ref().is_none_or(better);
+        let new = || Best {
+            metric: first.metric.clone(),
+            value,
+            kimg,
+            snapshot: snapshot.to_owned(),
+            detector: first.detector.sha256.clone(),
+        };
+        if replaces { Some(new()) } else { best }
+    }
+}
+
+/// Writes `best.json`, which names the best snapshot.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn save_best(folder: &Path, best: &Best) -> Result<()> {
+    write_atomically(&folder.join("best.json"), |file| {
+        serde_json::to_writer_pretty(&mut *file, best)?;
+        writeln!(file)?;
+        Ok(())
+    })
+}
+
+/// Takes back the lines of metrics beyond `seen_images`, as when a run goes back to that place.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub fn forget_after(folder: &Path, seen_images: u64) -> Result<()> {
+    let context = || format!("cannot go on with the metrics in '{}'", folder.display());
+    for entry in fs::read_dir(folder).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.starts_with("metric-") || !name.ends_with(".jsonl") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).with_context(context)?;
+        let stays = |line: &&str| {
+            let kimg = serde_json::from_str::<Value>(line).ok().and_then(|line| line["kimg"].as_f64());
+            // Lines that somebody else added, as by `rootgan metrics`, have no such number.
+            kimg.is_none_or(|kimg| (kimg * 1000.0).round() as u64 <= seen_images)
+        };
+        let kept: String = text.lines().filter(stays).map(|line| format!("{line}\n")).collect();
+        if kept != text {
+            write_atomically(&path, |file| Ok(file.write_all(kept.as_bytes())?))?;
+        }
+    }
+    Ok(())
+}

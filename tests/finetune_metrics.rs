@@ -1,0 +1,96 @@
+//! Metrics during a run: every snapshot measured, the best one kept, and a failure that ends nothing.
+// Helpers of tests are tests: clippy's exception covers only the functions marked so.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+/// Features: the mean colours. With `PASSES` 0 it fails on every picture that a generator makes from then on.
+const DETECTOR: &str = "\
+class Detector(torch.nn.Module):
+    def forward(self, img: torch.Tensor, return_features: bool = False):
+        x = img.to(torch.float32) / 255
+        if CONDITION:
+            raise ValueError('this detector is made to fail')
+        return torch.cat([x.mean(dim=[2, 3]), x[:, :, :8].mean(dim=[2, 3])], dim=1)
+net = Detector()
+";
+
+fn finetune(place: &Path, condition: &str, more: &[&str]) -> PathBuf {
+    let detector = place.join("detector.pt");
+    common::scripted(&detector, &DETECTOR.replace("CONDITION", condition));
+    common::picture_folder(&place.join("discs"), 12, 16);
+    let (generator, discriminator) = common::pair16();
+    let output = common::rootgan()
+        .args(["finetune", "--device", "cpu", "--batch", "8", "--grid", "2x2", "--tick-kimg", "0.016"])
+        .args(["--snapshot-ticks", "1", "--metrics", "fid20_full", "--detector", common::text(&detector)])
+        .args(["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)])
+        .args(["--data", common::text(&place.join("discs")), "--outdir", common::text(&place.join("runs"))])
+        .args(more)
+        .env("XDG_CACHE_HOME", place.join("cache"))
+        .assert()
+        .success();
+    let stdout = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    PathBuf::from(stdout.lines().last().unwrap().strip_prefix("run directory: ").unwrap())
+}
+
+fn lines(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metric-fid20_full.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn every_snapshot_is_measured_from_before_the_training_on_and_the_best_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    let run = finetune(place.path(), "False", &["--kimg", "0.064"]);
+    let lines = lines(&run);
+    let kimg: Vec<f64> = lines.iter().map(|line| line["kimg"].as_f64().unwrap()).collect();
+    assert_eq!(kimg, [0.0, 0.024, 0.04, 0.056, 0.064]);
+    let values: Vec<f64> = lines.iter().map(|line| line["results"]["fid20_full"].as_f64().unwrap()).collect();
+    let best: Value = serde_json::from_slice(&fs::read(run.join("best.json")).unwrap()).unwrap();
+    let least = values[1..].iter().copied().fold(f64::INFINITY, f64::min);
+    assert_eq!(best["value"].as_f64(), Some(least));
+    assert!(run.join(best["snapshot"].as_str().unwrap()).is_file());
+    // The last line is what `rootgan metrics` says of the last snapshot.
+    let output = common::rootgan()
+        .args(["metrics", "--device", "cpu", "--metrics", "fid20_full", "--json", "--from", common::text(&run)])
+        .args(["--detector", common::text(&place.path().join("detector.pt")), "--outdir"])
+        .arg(place.path().join("out"))
+        .args(["--data", common::text(&place.path().join("discs"))])
+        .env("XDG_CACHE_HOME", place.path().join("cache"))
+        .assert()
+        .success();
+    let again: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(again["results"]["fid20_full"].as_f64(), values.last().copied());
+}
+
+#[test]
+fn only_so_many_snapshots_are_kept_and_the_best_among_them() {
+    let place = tempfile::tempdir().unwrap();
+    // Ticks of over 1 kimg, so that snapshots have names of their own.
+    let more = ["--kimg", "4", "--batch", "16", "--tick-kimg", "1", "--keep-snapshots", "1", "--pl-weight", "0"];
+    let run = finetune(place.path(), "False", &more);
+    let best: Value = serde_json::from_slice(&fs::read(run.join("best.json")).unwrap()).unwrap();
+    let kept = rootgan::io::snapshot::all(&run).unwrap();
+    let names: Vec<_> =
+        kept.iter().map(|files| files.manifest.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    assert!(names.contains(&best["snapshot"].as_str().unwrap().to_owned()), "{names:?} {best}");
+    assert!(names.last().unwrap().contains("000004") && names.len() <= 2, "{names:?}");
+    for files in kept {
+        assert!(files.g_ema.is_file() && files.g.is_file() && files.d.is_file());
+    }
+}
+
+#[test]
+fn a_detector_that_fails_is_a_warning_and_the_run_goes_on() {
+    let place = tempfile::tempdir().unwrap();
+    let run = finetune(place.path(), "True", &["--kimg", "0.04"]);
+    let log = fs::read_to_string(run.join("log.txt")).unwrap();
+    assert!(log.contains("warning: the metrics at 0.0 kimg failed: ") && log.contains("made to fail"), "{log}");
+    assert!(log.lines().last().unwrap().starts_with("done: 0.0 kimg"), "{log}");
+    assert!(!run.join("best.json").exists());
+}
