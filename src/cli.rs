@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, dataset, devices, dump, export, finetune, generate, inspect, metrics, plot};
+use crate::commands::{bench, compare, dataset, devices, dump, export, finetune, generate, inspect, metrics, plot};
 
 /// Finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     /// Say which devices are usable, and why one is not
     Devices(devices::DevicesArgs),
+    /// Compare losses on the same pictures, weights and random draws
+    Compare(Box<compare::CompareArgs>),
     /// Draw a statistic of runs against the images seen
     Plot(plot::PlotArgs),
     /// Measure the time of each training phase, and memory

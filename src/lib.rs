@@ -42,6 +42,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Export(args) => commands::export::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Devices(args) => commands::devices::run(args),
+        Command::Compare(args) => commands::compare::run(*args),
         Command::Plot(args) => commands::plot::run(args),
         Command::Bench(args) => commands::bench::run(args),
     };

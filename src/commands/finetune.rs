@@ -42,18 +42,46 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
         Some(path) => args.options.over_file(Options::from_file(path)?),
         None => args.options,
     };
+    let place = match args.resume {
+        Some(folder) => Place::Resume { folder, allow_changes: args.allow_changes },
+        None => Place::New,
+    };
+    if let Some(folder) = train(given, place, args.dry_run)? {
+        println!("run directory: {}", folder.display());
+    }
+    Ok(())
+}
+
+/// Where a run is.
+pub enum Place {
+    /// In a folder of its own, made in `--outdir`.
+    New,
+    /// In this folder, which is made.
+    Folder(PathBuf),
+    /// In this folder, from its last checkpoint.
+    Resume {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Whether options may differ from the run's.
+        allow_changes: bool,
+    },
+}
+
+/// Trains; returns the run's folder, or None after a dry run.
+///
+/// # Errors
+/// Anything wrong with options, networks, pictures or the output.
+pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathBuf>> {
     let mut remarks = Vec::new();
-    let (options, files, resume) = match &args.resume {
-        Some(folder) => {
-            let (resumed, damaged) = Resumed::open(folder)?;
-            let (options, changes) = resumed.options(given, args.allow_changes)?;
+    let (options, files, folder, resume) = match place {
+        Place::Resume { folder, allow_changes } => {
+            let (resumed, damaged) = Resumed::open(&folder)?;
+            let (options, changes) = resumed.options(given, allow_changes)?;
             remarks.extend(damaged.into_iter().chain(changes));
-            (options, resumed.files(), Some(resumed))
+            (options, resumed.files(), None, Some(resumed))
         }
-        None => {
-            let files = files_of(&given)?;
-            (given, files, None)
-        }
+        Place::New => (given.clone(), files_of(&given)?, None, None),
+        Place::Folder(folder) => (given.clone(), files_of(&given)?, Some(folder), None),
     };
     let device = device::parse(options.device.as_deref().unwrap_or("auto"))?;
     let networks = Networks::load(&files, freeze_settings(&options), device)?;
@@ -84,14 +112,12 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
         );
     }
     let effective = serde_json::to_string_pretty(config.effective()).context("cannot show the options")?;
-    if args.dry_run {
+    if dry_run {
         remarks.iter().for_each(say);
         println!("{effective}");
-        return Ok(());
+        return Ok(None);
     }
-    let folder = finetune(Finetune { config, networks, dataset, remarks, resume })?;
-    println!("run directory: {}", folder.display());
-    Ok(())
+    finetune(Finetune { config, networks, dataset, remarks, folder, resume }).map(Some)
 }
 
 fn files_of(options: &Options) -> Result<NetworkFiles> {

@@ -1,6 +1,7 @@
 //! One file per subcommand: its flags, and what it does with the layers below.
 
 pub mod bench;
+pub mod compare;
 pub mod dataset;
 pub mod devices;
 pub mod dump;

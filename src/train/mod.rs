@@ -1,5 +1,6 @@
 //! The finetune run: networks and phases, one iteration, the loop around it, and what it writes.
 
+pub mod comparison;
 pub mod draw;
 pub mod evaluate;
 pub mod journal;

@@ -49,6 +49,8 @@ pub struct Finetune {
     pub dataset: Dataset,
     /// What was found out on the way here, for the log.
     pub remarks: Vec<String>,
+    /// The folder of a run that begins, where it is not to be a new one in `--outdir`.
+    pub folder: Option<PathBuf>,
     /// The run that goes on, if none begins.
     pub resume: Option<Resumed>,
 }
@@ -96,8 +98,11 @@ struct Run {
 impl Run {
     fn begin(start: Finetune) -> Result<Self> {
         let clock = Clock::starting_from(Duration::ZERO);
-        let Finetune { config, mut networks, dataset, remarks, .. } = start;
-        let folder = run_dir::create(&config.outdir, dataset.name(), &config.desc)?;
+        let Finetune { config, mut networks, dataset, remarks, folder, .. } = start;
+        let folder = match folder {
+            Some(folder) => run_dir::create_at(&folder)?,
+            None => run_dir::create(&config.outdir, dataset.name(), &config.desc)?,
+        };
         let lock = run_dir::lock(&folder)?;
         let mut journal = Journal::create(&folder)?;
         for remark in &remarks {
@@ -119,7 +124,7 @@ impl Run {
     }
 
     fn resume(start: Finetune) -> Result<Self> {
-        let Finetune { config, networks, dataset, remarks, resume } = start;
+        let Finetune { config, networks, dataset, remarks, resume, .. } = start;
         let Resumed { folder, checkpoint, record, lock } = resume.context("a run that goes on has a checkpoint")?;
         run_dir::remove_leftovers(&folder)?;
         Checkpoints::of(&folder, config.keep_checkpoints).remove_leftovers()?;

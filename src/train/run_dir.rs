@@ -26,6 +26,19 @@ pub fn create(outdir: &Path, dataset: &str, what: &str) -> Result<PathBuf> {
     bail!("cannot make a run folder in '{}': it holds run 99999; pass another --outdir", outdir.display())
 }
 
+/// Makes this folder, which must not be there yet.
+///
+/// # Errors
+/// It is there, or cannot be made.
+pub fn create_at(folder: &Path) -> Result<PathBuf> {
+    let refused = || format!("cannot make the run folder '{}'", folder.display());
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent).with_context(refused)?;
+    }
+    fs::create_dir(folder).with_context(refused)?;
+    Ok(folder.to_owned())
+}
+
 /// Whether runs can be made in `outdir`, without making it.
 ///
 /// # Errors

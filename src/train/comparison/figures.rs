@@ -1,0 +1,103 @@
+//! Means and spreads over seeds, and whether a difference is larger than what seeds make.
+
+/// Mean and sample standard deviation over seeds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// How many values.
+    pub n: usize,
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation, dividing by n - 1; 0 for one value.
+    pub deviation: f64,
+}
+
+impl Spread {
+    /// Of some values.
+    pub fn of(values: &[f64]) -> Self {
+        let n = values.len();
+        let mean = values.iter().sum::<f64>() / n as f64;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let deviation = if n > 1 { (squares / (n - 1) as f64).sqrt() } else { 0.0 };
+        Self { n, mean, deviation }
+    }
+
+    /// `12.3 +- 0.4`, or the mean alone where there is one value.
+    pub fn text(&self) -> String {
+        match self.n {
+            0 => "-".to_owned(),
+            1 => number(self.mean),
+            _ => format!("{} ± {}", number(self.mean), number(self.deviation)),
+        }
+    }
+}
+
+/// Three significant digits, more before the point where there are more.
+pub(super) fn number(value: f64) -> String {
+    let digits =
+        if value == 0.0 || !value.is_finite() { 2 } else { (2 - value.abs().log10().floor() as i32).clamp(0, 6) };
+    format!("{value:.*}", digits as usize)
+}
+
+/// What the seeds allow to say of a loss against the baseline; less is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Better by more than the spread.
+    Better,
+    /// Worse by more than the spread.
+    Worse,
+    /// The difference is within the spread.
+    Within,
+    /// One seed has no spread.
+    OneSeed,
+}
+
+impl Verdict {
+    /// Compares the final values of two losses over the same seeds: the difference of the means against the standard
+    /// deviation of one loss over its seeds (pooled over the two).
+    pub fn of(loss: &[f64], baseline: &[f64]) -> Self {
+        let (a, b) = (Spread::of(loss), Spread::of(baseline));
+        if a.n < 2 || b.n < 2 {
+            return Self::OneSeed;
+        }
+        let (free_a, free_b) = ((a.n - 1) as f64, (b.n - 1) as f64);
+        let pooled = ((free_a * a.deviation.powi(2) + free_b * b.deviation.powi(2)) / (free_a + free_b)).sqrt();
+        let difference = a.mean - b.mean;
+        match difference {
+            d if !d.is_finite() || d.abs() <= pooled => Self::Within,
+            d if d < 0.0 => Self::Better,
+            _ => Self::Worse,
+        }
+    }
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Better => "better than the baseline by more than the spread over seeds",
+            Self::Worse => "worse than the baseline by more than the spread over seeds",
+            Self::Within => "not told apart from the baseline: the difference is within the spread over seeds",
+            Self::OneSeed => "one seed: its spread is unknown, so the difference says nothing",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deviation_is_that_of_a_sample() {
+        let spread = Spread::of(&[1.0, 3.0]);
+        assert_eq!((spread.mean, spread.deviation), (2.0, 2f64.sqrt()));
+        assert_eq!(spread.text(), "2.00 ± 1.41");
+        assert_eq!(Spread::of(&[123.4]).text(), "123");
+    }
+
+    #[test]
+    fn a_difference_counts_when_it_is_larger_than_the_spread() {
+        assert_eq!(Verdict::of(&[1.0, 1.2], &[2.0, 2.2]), Verdict::Better);
+        assert_eq!(Verdict::of(&[2.0, 2.2], &[1.0, 1.2]), Verdict::Worse);
+        assert_eq!(Verdict::of(&[1.0, 2.0], &[1.2, 2.2]), Verdict::Within);
+        assert_eq!(Verdict::of(&[1.0], &[5.0]), Verdict::OneSeed);
+        assert_eq!(Verdict::of(&[f64::NAN, 1.0], &[5.0, 5.0]), Verdict::Within);
+    }
+}

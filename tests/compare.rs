@@ -1,0 +1,145 @@
+//! `rootgan compare` from end to end on a 16x16 pair: what it writes, and that an interruption changes nothing.
+// Helpers of tests are tests: clippy's exception covers only the functions marked so.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use predicates::str::contains;
+use serde_json::Value;
+
+const DETECTOR: &str = "\
+class Detector(torch.nn.Module):
+    def forward(self, img: torch.Tensor, return_features: bool = False):
+        x = img.to(torch.float32) / 255
+        return torch.cat([x.mean(dim=[2, 3]), x[:, :, :8].mean(dim=[2, 3])], dim=1)
+net = Detector()
+";
+
+struct Stage {
+    place: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        common::scripted(&place.path().join("detector.pt"), DETECTOR);
+        common::picture_folder(&place.path().join("discs"), 12, 16);
+        Self { place }
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    fn compare(&self, name: &str, more: &[&str]) -> Command {
+        let (generator, discriminator) = common::pair16();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rootgan"));
+        command
+            .args(["compare", "--device", "cpu", "--losses", "logistic,rooted:2", "--seeds", "2", "--batch", "8"])
+            .args(["--kimg", "0.096", "--eval-kimg", "0.032", "--metrics", "fid20_full", "--grid", "2x2"])
+            .args(["--checkpoint-minutes", "0"])
+            .arg("--generator")
+            .arg(generator)
+            .arg("--discriminator")
+            .arg(discriminator)
+            .arg("--data")
+            .arg(self.place.path().join("discs"))
+            .arg("--detector")
+            .arg(self.place.path().join("detector.pt"))
+            .arg("--out")
+            .arg(self.out(name))
+            .args(more)
+            .env("OMP_NUM_THREADS", "1")
+            .env("XDG_CACHE_HOME", self.place.path().join("cache"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+/// Loss, seed, and kimg and metric at each evaluation.
+type Curve = (String, u64, Vec<(f64, f64)>);
+
+fn curves(out: &Path) -> Vec<Curve> {
+    let results: Value = serde_json::from_slice(&fs::read(out.join("results.json")).unwrap()).unwrap();
+    let arms = results["comparison"]["arms"].as_array().unwrap().clone();
+    let point = |point: &Value| (point["kimg"].as_f64().unwrap(), point["value"].as_f64().unwrap());
+    let arm = |arm: &Value| {
+        let points = arm["points"].as_array().unwrap().iter().map(point).collect();
+        (arm["loss"].as_str().unwrap().to_owned(), arm["seed"].as_u64().unwrap(), points)
+    };
+    arms.iter().map(arm).collect()
+}
+
+fn succeed(mut command: Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn losses_and_seeds_are_run_measured_and_reported_and_an_interruption_changes_nothing() {
+    let stage = Stage::new();
+    succeed(stage.compare("whole", &[]));
+    let whole = stage.out("whole");
+    let found = curves(&whole);
+    let arms: Vec<_> = found.iter().map(|(loss, seed, _)| (loss.as_str(), *seed)).collect();
+    assert_eq!(arms, [("logistic", 0), ("logistic", 1), ("rooted, k = 2", 0), ("rooted, k = 2", 1)]);
+    for (loss, seed, points) in &found {
+        let kimg: Vec<f64> = points.iter().map(|point| point.0).collect();
+        assert_eq!(kimg, [0.0, 0.04, 0.072, 0.096], "{loss} {seed}");
+        // The same weights at the start, whatever the loss and the seed; afterwards each goes its own way.
+        assert_eq!(points[0].1, found[0].2[0].1);
+    }
+    let ends: Vec<u64> = found.iter().map(|(_, _, points)| points.last().unwrap().1.to_bits()).collect();
+    assert!((1..4).all(|i| !ends[..i].contains(&ends[i])), "four different runs");
+    let report = fs::read_to_string(whole.join("report.md")).unwrap();
+    for words in ["| rooted, k = 2 |", "Baseline: logistic", "over 2 seeds", "--kimg 0.096"] {
+        assert!(report.contains(words), "'{words}' is not in:\n{report}");
+    }
+    assert!(!report.contains(common::text(stage.place.path())), "no path of the machine is in the report");
+    for name in ["results.csv", "metric-vs-kimg.png", "metric-vs-kimg.svg", "metric-vs-time.png"] {
+        assert!(whole.join(name).is_file(), "{name}");
+    }
+
+    // Killed in the second run, then called again.
+    let mut child = stage.compare("killed", &[]).stderr(Stdio::null()).spawn().unwrap();
+    let second = stage.out("killed").join("rooted2-seed0/checkpoints/000000000040");
+    let begun = Instant::now();
+    while !second.exists() && begun.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!stage.out("killed").join("report.md").exists());
+    succeed(stage.compare("killed", &[]));
+    assert_eq!(curves(&stage.out("killed")), found);
+
+    // Complete runs are not trained again, and another comparison does not get into the folder.
+    let begun = Instant::now();
+    succeed(stage.compare("whole", &[]));
+    assert_eq!(curves(&whole), found);
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let refused = stage.compare("whole", &["--r1-gamma", "3"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("comparison with other options"));
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let stage = Stage::new();
+    for (flags, words) in [
+        (&["--losses", "hinge"][..], "'hinge' is no loss to compare"),
+        (&["--loss", "logistic"], "the losses are those of --losses"),
+        (&["--metrics", "is20"], "less has to be better"),
+        (&["--losses", "logistic,logistic"], "is there twice"),
+        (&["--seeds", "0"], "--seeds 1 or more"),
+    ] {
+        let mut command = assert_cmd::Command::from_std(stage.compare("out", flags));
+        command.assert().code(1).stderr(contains(words));
+    }
+}
