@@ -128,6 +128,21 @@ fn folders_give_every_number_with_its_detector_and_counts() {
 }
 
 #[test]
+fn a_second_detector_is_for_the_metrics_of_vgg() {
+    let place = Place::new();
+    let (reals, kept) = (place.at("reals"), place.at("kept"));
+    let other = detector(place.folder.path(), "other.pt", "0.5");
+    let options = ["--metrics", "pr30,fid40,dc30", "--fakes", text(&reals), "--data", text(&reals)];
+    let more = ["--vgg-detector", text(&other), "--save-moments", text(&kept)];
+    let records = place.records(&[&options[..], &more].concat());
+    let names: Vec<_> = records.iter().map(|record| record["detector"]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["other", "tiny", "other"]);
+    for name in ["fakes.safetensors", "fakes-vgg.safetensors", "reals.safetensors", "reals-vgg.safetensors"] {
+        assert!(kept.join(name).exists(), "{name}");
+    }
+}
+
+#[test]
 fn a_set_against_itself_is_at_distance_zero() {
     let place = Place::new();
     let reals = place.at("reals");
