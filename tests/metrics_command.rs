@@ -334,7 +334,7 @@ fn what_cannot_be_measured_is_said_with_the_remedy() {
         (&["--metrics", "fid41", "--fakes", reals, "--data", reals, "--detector", tiny], "41 pictures", "fid40_full"),
         (&["--metrics", "ppl2_wend_4", "--fakes", reals, "--detector", tiny], "needs a generator", "--generator"),
         (
-            &["--metrics", "ppl2_wend_4", "--generator", text(&generator), "--detector", tiny],
+            &["--metrics", "fid9k,ppl2_wend_4", "--data", reals, "--generator", text(&generator), "--detector", tiny],
             "no perceptual distance",
             "make_detector.py vgg16",
         ),

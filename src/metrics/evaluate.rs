@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::cache::{FeatureCache, Found};
 use super::collect::{of_dataset, of_generator};
@@ -69,7 +69,7 @@ pub struct EvaluateSettings {
     pub resolution: Option<u32>,
     /// Decoded pictures that a detector gets at a time.
     pub batch: usize,
-    /// Which subsets the kernel distance takes, and the pairs of the path length.
+    /// Which subsets the kernel distance takes.
     pub seed: u32,
     /// Where features of real pictures are kept.
     pub cache: Option<PathBuf>,
@@ -107,6 +107,7 @@ impl Evaluation {
     /// # Errors
     /// Pictures, a generator or a detector that fail; too few pictures; features of different detectors.
     pub fn run(&mut self, fakes: &Fakes) -> Result<Vec<Outcome>> {
+        self.check(fakes)?;
         let jobs = self.jobs();
         let mut outcomes = Vec::new();
         if !jobs.is_empty() {
@@ -123,6 +124,26 @@ impl Evaluation {
             }
         }
         self.in_order(outcomes, fakes)
+    }
+
+    /// Refuses what would fail after long work.
+    fn check(&self, fakes: &Fakes) -> Result<()> {
+        for metric in &self.metrics {
+            let detector = || self.detectors.need(self.detectors.slot(metric.kind));
+            let checked = match (metric.kind, fakes) {
+                (MetricKind::PathLength, Fakes::Generator(source, _)) if source.generator.spec().is_none() => {
+                    Err(anyhow!("'{}' only takes z: it has no W", source.generator.script.path.display()))
+                }
+                (MetricKind::PathLength, Fakes::Generator(..)) => detector().and_then(Detector::ensure_perceptual),
+                (MetricKind::PathLength, _) => Err(anyhow!("it needs a generator; pass --generator or --from")),
+                (MetricKind::InceptionScore, Fakes::Generator(..) | Fakes::Pictures(_)) => {
+                    detector().and_then(Detector::ensure_classes)
+                }
+                _ => Ok(()),
+            };
+            checked.with_context(|| format!("cannot compute {}", metric.name))?;
+        }
+        Ok(())
     }
 
     /// The metrics that need features, by detector.
@@ -279,7 +300,7 @@ impl Evaluation {
 
     fn path_length(&self, metric: &Metric, fakes: &Fakes) -> Result<Outcome> {
         let Fakes::Generator(source, draws) = fakes else {
-            bail!("cannot compute {}: it needs a generator; pass --generator or --from", metric.name);
+            bail!("cannot compute {}: it needs a generator", metric.name);
         };
         let detector = self.detectors.need(self.detectors.slot(metric.kind))?;
         let value = path_length::perceptual_path_length(detector, source, draws, metric.fakes)
