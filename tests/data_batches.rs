@@ -198,6 +198,13 @@ fn what_comes_at_a_position_depends_on_nothing_but_the_position() {
 }
 
 #[test]
+fn pictures_in_their_own_order_repeat_it() {
+    let mut sampler = Sampler::in_order(3);
+    let items: Vec<_> = (0..7).map(|at| sampler.item(at)).collect();
+    assert_eq!(items, [0, 1, 2, 0, 1, 2, 0].map(|index| (index, false)));
+}
+
+#[test]
 fn epochs_and_seeds_differ_in_order() {
     let epoch = |seed: u64, epoch: u64| -> Vec<_> {
         let mut sampler = Sampler::new(50, false, seed);

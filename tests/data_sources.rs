@@ -200,3 +200,31 @@ fn a_subset_is_the_same_for_the_same_seed_and_keeps_labels_with_their_pictures()
     let all = DatasetOptions { subset: Some(Subset { count: 9, seed: 0 }), ..OPTIONS };
     assert!(refusal(place.path(), &all).contains("pass a --subset of 1 to 8"));
 }
+
+#[test]
+fn the_content_of_pictures_is_known_wherever_they_lie() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, archive) = (place.path().join("a"), place.path().join("a.zip"));
+    picture_folder(&folder, 4, 12);
+    pack(&folder, &archive, CompressionMethod::Deflated);
+    let content = |root: &Path| Pictures::open(root).unwrap().content_sha256();
+    let before = content(&folder);
+    assert_eq!(content(&archive), before);
+    fs::rename(&folder, place.path().join("b")).unwrap();
+    assert_eq!(content(&place.path().join("b")), before);
+    fs::copy(place.path().join("b/picture001.png"), place.path().join("b/picture002.png")).unwrap();
+    assert_ne!(content(&place.path().join("b")), before);
+}
+
+#[test]
+fn a_picture_of_another_size_than_the_others_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    picture_folder(place.path(), 3, 12);
+    assert_eq!(Pictures::open(place.path()).unwrap().common_side().unwrap(), 12);
+    image::RgbImage::new(12, 10).save(place.path().join("aslant.png")).unwrap();
+    let message = Pictures::open(place.path()).unwrap().common_side().unwrap_err().to_string();
+    assert!(
+        message.contains("aslant.png") && message.contains("12x10") && message.contains("--resolution"),
+        "{message}"
+    );
+}

@@ -104,10 +104,10 @@ fn folders_give_every_number_with_its_detector_and_counts() {
     let place = Place::new();
     picture_folder(&place.at("fakes"), 30, 16);
     let (fakes, reals) = (place.at("fakes"), place.at("reals"));
-    let options = ["--metrics", "fid30_full,kid30,pr30k3,dc20k5,is30", "--fakes", text(&fakes), "--data", text(&reals)];
+    let options = ["--metrics", "fid30_full,kid30,pr30,dc20_k4,is30", "--fakes", text(&fakes), "--data", text(&reals)];
     let records = place.records(&options);
     let names: Vec<_> = records.iter().map(|record| record["metric"].as_str().unwrap()).collect();
-    assert_eq!(names, ["fid30_full", "kid30", "pr30k3", "dc20k5", "is30"]);
+    assert_eq!(names, ["fid30_full", "kid30", "pr30", "dc20_k4", "is30"]);
     for record in &records {
         assert_eq!(record["detector"]["name"], "tiny");
         assert_eq!(record["detector"]["sha256"].as_str().unwrap().len(), 64);
@@ -119,12 +119,27 @@ fn folders_give_every_number_with_its_detector_and_counts() {
     assert_eq!((&records[1]["num_reals"], &records[4]["num_reals"]), (&30.into(), &Value::Null));
     assert_eq!(records[0]["measure"], "Frechet distance, features of tiny");
     // The fakes are 30 of the 40 reals.
-    assert_eq!(records[2]["results"]["pr30k3_precision"].as_f64(), Some(1.0));
+    assert_eq!(records[2]["results"]["pr30_precision"].as_f64(), Some(1.0));
     // The same numbers for people, with the warnings of few pictures.
     let mut command = place.command(&options);
     let warned = contains("warning: fid30_full: 40 real pictures are fewer than 2048").and(contains("30 fakes"));
     let line = contains("fid30_full").and(contains("detector tiny (sha256")).and(contains("40 reals"));
     command.args(["--detector", text(&place.detector)]).assert().success().stderr(warned).stdout(line);
+}
+
+#[test]
+fn a_second_detector_is_for_the_metrics_of_vgg() {
+    let place = Place::new();
+    let (reals, kept) = (place.at("reals"), place.at("kept"));
+    let other = detector(place.folder.path(), "other.pt", "0.5");
+    let options = ["--metrics", "pr30,fid40,dc30", "--fakes", text(&reals), "--data", text(&reals)];
+    let more = ["--vgg-detector", text(&other), "--save-moments", text(&kept)];
+    let records = place.records(&[&options[..], &more].concat());
+    let names: Vec<_> = records.iter().map(|record| record["detector"]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["other", "tiny", "other"]);
+    for name in ["fakes.safetensors", "fakes-vgg.safetensors", "reals.safetensors", "reals-vgg.safetensors"] {
+        assert!(kept.join(name).exists(), "{name}");
+    }
 }
 
 #[test]
@@ -144,7 +159,7 @@ fn a_generator_is_measured_as_its_dump_is() {
     let mut dump = rootgan();
     dump.args(["dump", "--device", "cpu", "--generator", text(&generator), "--out", text(&dumped), "--count", "30"]);
     dump.args(seed).assert().success();
-    let names = "fid30_full,kid30,pr30k3,is30,fid20";
+    let names = "fid30_full,kid30,pr30,is30,fid20";
     let of = |what: &[&str]| {
         let options = [&["--metrics", names, "--data", text(&reals)], what, &seed].concat();
         place.records(&options).into_iter().map(|record| record["results"].clone()).collect::<Vec<_>>()
@@ -319,7 +334,7 @@ fn what_cannot_be_measured_is_said_with_the_remedy() {
         (&["--metrics", "fid41", "--fakes", reals, "--data", reals, "--detector", tiny], "41 pictures", "fid40_full"),
         (&["--metrics", "ppl2_wend_4", "--fakes", reals, "--detector", tiny], "needs a generator", "--generator"),
         (
-            &["--metrics", "ppl2_wend_4", "--generator", text(&generator), "--detector", tiny],
+            &["--metrics", "fid9k,ppl2_wend_4", "--data", reals, "--generator", text(&generator), "--detector", tiny],
             "no perceptual distance",
             "make_detector.py vgg16",
         ),

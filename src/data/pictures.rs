@@ -118,16 +118,20 @@ impl Pictures {
     /// Height and width that all pictures have, by their headers; those that cannot be read are passed over.
     ///
     /// # Errors
-    /// Pictures of different sizes, or that are not square: names one of them.
+    /// Pictures of different sizes, or that are not square: names one that is not as most are.
     pub fn common_side(&self) -> Result<u32> {
         let size = |index: usize| {
             let reader = ImageReader::new(Cursor::new(self.read(index).ok()?)).with_guessed_format().ok()?;
             Some((index, reader.into_dimensions().ok()?))
         };
         let sizes: Vec<_> = (0..self.len()).into_par_iter().filter_map(size).collect();
+        let mut frequency = BTreeMap::<u32, usize>::new();
+        sizes.iter().for_each(|&(_, (width, _))| *frequency.entry(width).or_default() += 1);
         let root = self.root.display();
-        let &(_, (side, _)) =
-            sizes.first().with_context(|| format!("no picture in '{root}' can be read; check the files"))?;
+        let (&side, _) = frequency
+            .iter()
+            .max_by_key(|&(_, &count)| count)
+            .with_context(|| format!("no picture in '{root}' can be read; check the files"))?;
         let odd = sizes.iter().find(|(_, size)| *size != (side, side));
         if let Some((index, (width, height))) = odd {
             bail!(

@@ -17,50 +17,46 @@ use crate::ui::Bar;
 /// Batches that wait decoded.
 const PREFETCH: usize = 3;
 
-/// Features of the first pictures that a sampler draws from a data set.
+/// Features of the first pictures that a sampler draws from a data set, one set per detector.
 ///
 /// # Errors
 /// Fewer pictures than needed, one that cannot be read any more, or a detector that fails.
 pub fn of_dataset(
-    detector: &Detector,
+    needs: &[(&Detector, &Needs)],
     dataset: Arc<Dataset>,
     order: Sampler,
     form: PictureForm,
     batch: usize,
-    needs: &Needs,
-) -> Result<FeatureSet> {
-    let count = needs.pictures();
-    ensure!(count <= dataset.len(), "{count} pictures are needed, there are {}", dataset.len());
-    let (side, channels, total) = (dataset.resolution(), dataset.channels(), dataset.len());
-    let mut collector = Collector::new(detector, needs, count);
-    let shape = [batch as i64, i64::from(channels), i64::from(side), i64::from(side)];
+) -> Result<Vec<FeatureSet>> {
+    let mut collectors = Collectors::new(needs);
+    let (count, total) = (collectors.expected, dataset.len());
+    ensure!(count <= total, "{count} pictures are needed, there are {total}");
+    let (side, channels) = (i64::from(dataset.resolution()), i64::from(dataset.channels()));
     let bar = Bar::new(count as u64, &format!("features of {}", dataset.name()));
     let mut loader = Loader::new(dataset, order, batch, 0, PREFETCH)?;
-    while collector.count < count {
+    for first in (0..count).step_by(batch) {
         let pixels = loader.next()?.pixels;
-        let used = batch.min(count - collector.count);
-        let pixels = Tensor::from_data_size(&pixels, &shape, Kind::Uint8).narrow(0, 0, used as i64);
-        collector.add(&pixels.to_device(detector.device()))?;
+        let used = batch.min(count - first) as i64;
+        let pixels = Tensor::from_data_size(&pixels, &[batch as i64, channels, side, side], Kind::Uint8);
+        collectors.add(&pixels.narrow(0, 0, used))?;
         bar.inc(used as u64);
     }
     bar.finish();
-    Ok(collector.finish(form, Some(total)))
+    Ok(collectors.finish(&form, Some(total)))
 }
 
-/// Features of the first pictures of a dump.
+/// Features of the first pictures of a dump, one set per detector.
 ///
 /// # Errors
 /// What the generator or the detector says.
 pub fn of_generator(
-    detector: &Detector,
+    needs: &[(&Detector, &Needs)],
     source: &PictureSource<'_>,
     draws: &DumpDraws,
-    needs: &Needs,
-) -> Result<FeatureSet> {
-    let count = needs.pictures();
-    let form =
-        PictureForm { side: source.side() as u32, channels: source.channels() as u32, rule: "as generated".to_owned() };
-    let mut collector = Collector::new(detector, needs, count);
+    form: PictureForm,
+) -> Result<Vec<FeatureSet>> {
+    let mut collectors = Collectors::new(needs);
+    let count = collectors.expected;
     let batches: Vec<_> = source.batches(count).collect();
     let bar = Bar::new(count as u64, "features of fakes");
     source.each(
@@ -68,13 +64,37 @@ pub fn of_generator(
         ToBytes::Metric,
         |range| draws.of(source, range),
         |_, pixels| {
-            collector.add(&pixels.to_device(detector.device()))?;
+            collectors.add(pixels)?;
             bar.inc(pixels.size()[0] as u64);
             Ok(true)
         },
     )?;
     bar.finish();
-    Ok(collector.finish(form, None))
+    Ok(collectors.finish(&form, None))
+}
+
+/// Several detectors that look at the same pictures.
+struct Collectors<'a> {
+    each: Vec<Collector<'a>>,
+    expected: usize,
+}
+
+impl<'a> Collectors<'a> {
+    fn new(needs: &[(&'a Detector, &'a Needs)]) -> Self {
+        let each: Vec<_> = needs.iter().map(|(detector, needs)| Collector::new(detector, needs)).collect();
+        let expected = each.iter().map(|collector| collector.expected).max().unwrap_or(0);
+        Self { each, expected }
+    }
+
+    /// Adds u8 pixels [n, C, H, W] of any device.
+    fn add(&mut self, pixels: &Tensor) -> Result<()> {
+        let pixels = to_rgb(pixels);
+        self.each.iter_mut().try_for_each(|collector| collector.add(&pixels.to_device(collector.detector.device())))
+    }
+
+    fn finish(self, form: &PictureForm, out_of: Option<usize>) -> Vec<FeatureSet> {
+        self.each.into_iter().map(|collector| collector.finish(form.clone(), out_of)).collect()
+    }
 }
 
 /// Grey pictures as the three channels that detectors want: [N, 1 or 3, H, W] -> [N, 3, H, W].
@@ -94,23 +114,23 @@ struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    fn new(detector: &'a Detector, needs: &'a Needs, expected: usize) -> Self {
+    fn new(detector: &'a Detector, needs: &'a Needs) -> Self {
+        let expected = needs.pictures();
         let (moments, features, probabilities) = (BTreeMap::new(), Vec::new(), Vec::new());
         Self { detector, needs, expected, count: 0, running: None, moments, features, probabilities }
     }
 
-    /// Adds u8 pixels [n, C, H, W].
+    /// Adds u8 pixels [n, 3, H, W] on the detector's device.
     fn add(&mut self, pixels: &Tensor) -> Result<()> {
-        let pixels = to_rgb(pixels);
         let (first, n) = (self.count, pixels.size()[0] as usize);
         self.count += n;
         if first < self.needs.features.max(self.needs.moments.last().copied().unwrap_or(0)) {
-            let rows = self.detector.features(&pixels).with_context(|| self.place(first))?;
+            let rows = self.detector.features(pixels).with_context(|| self.place(first))?;
             self.add_moments(first, &rows);
             keep(&mut self.features, &rows, first, self.needs.features);
         }
         if first < self.needs.probabilities {
-            let rows = self.detector.probabilities(&pixels).with_context(|| self.place(first))?;
+            let rows = self.detector.probabilities(pixels).with_context(|| self.place(first))?;
             keep(&mut self.probabilities, &rows, first, self.needs.probabilities);
         }
         Ok(())
@@ -141,7 +161,12 @@ impl<'a> Collector<'a> {
     fn finish(self, pictures: PictureForm, out_of: Option<usize>) -> FeatureSet {
         let joined = |parts: Vec<Tensor>| (!parts.is_empty()).then(|| Tensor::cat(&parts, 0));
         FeatureSet {
-            record: SetRecord { detector: self.detector.id.clone(), pictures, count: self.count, out_of },
+            record: SetRecord {
+                detector: self.detector.id.clone(),
+                pictures,
+                count: self.count.min(self.expected),
+                out_of,
+            },
             moments: self.moments,
             features: joined(self.features),
             probabilities: joined(self.probabilities),

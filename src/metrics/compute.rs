@@ -1,6 +1,7 @@
 //! Each metric's number from the features of both sides, with the warnings that belong to it.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use tch::Tensor;
 
 use super::feature_set::{FeatureSet, Needs};
 use super::frechet::frechet_distance;
@@ -20,13 +21,12 @@ pub fn fake_needs(metric: &Metric, needs: &mut Needs) {
     add(metric.kind, metric.fakes, needs);
 }
 
-/// What metrics need of `total` real pictures; `rows`: the features themselves in any case.
-pub fn real_needs(metrics: &[Metric], total: usize, rows: bool) -> Needs {
+/// What metrics need of `total` real pictures.
+pub fn real_needs(metrics: &[Metric], total: usize) -> Needs {
     let mut needs = Needs::default();
     for metric in metrics.iter().filter(|metric| metric.kind.needs_reals()) {
         add(metric.kind, reals_of(metric, total), &mut needs);
     }
-    needs.features = if rows { needs.pictures() } else { needs.features };
     needs
 }
 
@@ -54,11 +54,14 @@ pub fn outcome(metric: &Metric, reals: Option<&FeatureSet>, fakes: &FeatureSet, 
     let n = reals.map(|set| reals_of(metric, set.record.total()));
     let id = &fakes.record.detector;
     let mut warnings = Vec::new();
-    let attempt = || -> Result<(String, Vec<(String, f64)>)> {
+    let mut attempt = || -> Result<(String, Vec<(String, f64)>)> {
         let name = |ending: &str| format!("{}{ending}", metric.name);
-        let both = || -> Result<(tch::Tensor, tch::Tensor)> {
-            let reals = reals.context("there are no real pictures")?;
-            Ok((reals.features_of(n.unwrap_or(0))?, fakes.features_of(metric.fakes)?))
+        let both = || -> Result<(Tensor, Tensor)> {
+            let reals = reals.context("there are no real pictures")?.features_of(n.unwrap_or(0))?;
+            let fakes = fakes.features_of(metric.fakes)?;
+            // One side may come from a file.
+            let device = if fakes.device().is_cuda() { fakes.device() } else { reals.device() };
+            Ok((reals.to_device(device), fakes.to_device(device)))
         };
         Ok(match metric.kind {
             MetricKind::Frechet => {
@@ -90,10 +93,9 @@ pub fn outcome(metric: &Metric, reals: Option<&FeatureSet>, fakes: &FeatureSet, 
                 let (mean, std) = inception_score(&fakes.probabilities_of(metric.fakes)?, SPLITS)?;
                 (id.measure("inception score", "class score"), vec![(name("_mean"), mean), (name("_std"), std)])
             }
-            MetricKind::PathLength => anyhow::bail!("it needs a generator"),
+            MetricKind::PathLength => bail!("it needs a generator"),
         })
     };
-    let mut attempt = attempt;
     let (measure, values) = attempt().with_context(|| format!("cannot compute {}", metric.name))?;
     Ok(Outcome {
         metric: metric.name.clone(),

@@ -108,12 +108,7 @@ impl Detector {
     /// # Errors
     /// A detector without classes.
     pub fn probabilities(&self, pixels: &Tensor) -> Result<Tensor> {
-        if !self.has("no_output_bias") {
-            bail!(
-                "'{}' gives no class probabilities: the inception score needs the Inception file (README)",
-                self.script.path.display()
-            );
-        }
+        self.ensure_classes()?;
         self.rows("no_output_bias", &["return_features"], pixels)
     }
 
@@ -125,13 +120,34 @@ impl Detector {
     /// # Errors
     /// A detector that has no such distance.
     pub fn perceptual(&self, images: &Tensor) -> Result<Tensor> {
-        if !self.has("return_lpips") {
-            bail!(
-                "'{}' has no perceptual distance; pass one that has as --vgg-detector: scripts/make_detector.py vgg16",
-                self.script.path.display()
-            );
-        }
+        self.ensure_perceptual()?;
         self.rows("return_lpips", &["return_features", "resize_images"], images)
+    }
+
+    /// Whether it gives class probabilities.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn ensure_classes(&self) -> Result<()> {
+        ensure!(
+            self.has("no_output_bias"),
+            "'{}' gives no class probabilities: the inception score needs the Inception file (README)",
+            self.script.path.display()
+        );
+        Ok(())
+    }
+
+    /// Whether it has a perceptual distance.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn ensure_perceptual(&self) -> Result<()> {
+        ensure!(
+            self.has("return_lpips"),
+            "'{}' has no perceptual distance; pass one that has as --vgg-detector: scripts/make_detector.py vgg16",
+            self.script.path.display()
+        );
+        Ok(())
     }
 
     fn has(&self, argument: &str) -> bool {

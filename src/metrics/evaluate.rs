@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::cache::{FeatureCache, Found};
 use super::collect::{of_dataset, of_generator};
 use super::compute;
-use super::detector::{Detector, DetectorId};
+use super::detector::Detector;
+use super::detectors::{Detectors, Slot};
 use super::feature_set::{FeatureSet, Needs, PictureForm, ensure_comparable};
 use super::name::{Metric, MetricKind};
 use super::outcome::Outcome;
@@ -22,34 +23,6 @@ use crate::ui::say;
 const LANCZOS: &str = "centre crop, Lanczos";
 /// Real pictures come in this order, so that fewer of them are a random part.
 const REALS_ORDER: u64 = 0;
-
-/// The networks of features. Metrics that the field computes with VGG16 take `vgg` where it is given.
-#[derive(Default)]
-pub struct Detectors {
-    /// For Frechet and kernel distance and inception score.
-    pub main: Option<Detector>,
-    /// For precision, recall, density, coverage and path length.
-    pub vgg: Option<Detector>,
-}
-
-impl Detectors {
-    fn of(&self, slot: Slot) -> Option<&Detector> {
-        match slot {
-            Slot::Main => self.main.as_ref(),
-            Slot::Vgg => self.vgg.as_ref(),
-        }
-    }
-
-    fn slot(&self, kind: MetricKind) -> Slot {
-        if kind.of_vgg() && self.vgg.is_some() { Slot::Vgg } else { Slot::Main }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Slot {
-    Main,
-    Vgg,
-}
 
 /// The real pictures.
 pub enum Reals {
@@ -71,6 +44,13 @@ pub enum Fakes<'a> {
     Features(FeatureSet),
 }
 
+/// Metrics of one detector, and what they need of the fakes.
+struct Job {
+    slot: Slot,
+    metrics: Vec<Metric>,
+    needs: Needs,
+}
+
 /// What is to be measured and against what; may be run again and again on other fakes, the features of the real
 /// pictures being made once.
 pub struct Evaluation {
@@ -89,7 +69,7 @@ pub struct EvaluateSettings {
     pub resolution: Option<u32>,
     /// Decoded pictures that a detector gets at a time.
     pub batch: usize,
-    /// Which subsets the kernel distance takes, and the pairs of the path length.
+    /// Which subsets the kernel distance takes.
     pub seed: u32,
     /// Where features of real pictures are kept.
     pub cache: Option<PathBuf>,
@@ -127,92 +107,156 @@ impl Evaluation {
     /// # Errors
     /// Pictures, a generator or a detector that fail; too few pictures; features of different detectors.
     pub fn run(&mut self, fakes: &Fakes) -> Result<Vec<Outcome>> {
-        let mut outcomes: Vec<Option<Outcome>> = self.metrics.iter().map(|_| None).collect();
-        for slot in [Slot::Main, Slot::Vgg] {
-            let of_slot = |metric: &Metric| self.detectors.slot(metric.kind) == slot;
-            let by_features = |metric: &Metric| metric.kind != MetricKind::PathLength;
-            let places: Vec<usize> = (0..self.metrics.len())
-                .filter(|&place| of_slot(&self.metrics[place]) && by_features(&self.metrics[place]))
-                .collect();
-            if places.is_empty() {
-                continue;
+        self.check(fakes)?;
+        let jobs = self.jobs();
+        let mut outcomes = Vec::new();
+        if !jobs.is_empty() {
+            // What is wrong with the real pictures shows before fakes are made.
+            let form = self.form(fakes)?;
+            for job in &jobs {
+                self.ready_reals(job, &form)?;
             }
-            let metrics: Vec<Metric> = places.iter().map(|&place| self.metrics[place].clone()).collect();
-            for (place, outcome) in places.into_iter().zip(self.of_features(slot, &metrics, fakes)?) {
-                outcomes[place] = Some(outcome);
-            }
-        }
-        for (metric, outcome) in self.metrics.iter().zip(&mut outcomes) {
-            if outcome.is_none() {
-                *outcome = Some(self.path_length(metric, fakes)?);
+            let made = self.make_fakes(&jobs, fakes, form)?;
+            for (place, job) in jobs.iter().enumerate() {
+                let set = if let Fakes::Features(set) = fakes { set } else { &made[place] };
+                self.save(job.slot, "fakes", set)?;
+                outcomes.extend(self.compare(job, set)?);
             }
         }
-        Ok(outcomes.into_iter().flatten().collect())
+        self.in_order(outcomes, fakes)
     }
 
-    fn of_features(&mut self, slot: Slot, metrics: &[Metric], fakes: &Fakes) -> Result<Vec<Outcome>> {
-        let mut needs = Needs::default();
-        metrics.iter().for_each(|metric| compute::fake_needs(metric, &mut needs));
+    /// Refuses what would fail after long work.
+    fn check(&self, fakes: &Fakes) -> Result<()> {
+        for metric in &self.metrics {
+            let detector = || self.detectors.need(self.detectors.slot(metric.kind));
+            let checked = match (metric.kind, fakes) {
+                (MetricKind::PathLength, Fakes::Generator(source, _)) if source.generator.spec().is_none() => {
+                    Err(anyhow!("'{}' only takes z: it has no W", source.generator.script.path.display()))
+                }
+                (MetricKind::PathLength, Fakes::Generator(..)) => detector().and_then(Detector::ensure_perceptual),
+                (MetricKind::PathLength, _) => Err(anyhow!("it needs a generator; pass --generator or --from")),
+                (MetricKind::InceptionScore, Fakes::Generator(..) | Fakes::Pictures(_)) => {
+                    detector().and_then(Detector::ensure_classes)
+                }
+                _ => Ok(()),
+            };
+            checked.with_context(|| format!("cannot compute {}", metric.name))?;
+        }
+        Ok(())
+    }
+
+    /// The metrics that need features, by detector.
+    fn jobs(&self) -> Vec<Job> {
+        let of_slot = |slot: Slot| {
+            let chosen = self
+                .metrics
+                .iter()
+                .filter(|metric| metric.kind != MetricKind::PathLength && self.detectors.slot(metric.kind) == slot);
+            let metrics: Vec<Metric> = chosen.cloned().collect();
+            let mut needs = Needs::default();
+            metrics.iter().for_each(|metric| compute::fake_needs(metric, &mut needs));
+            (!metrics.is_empty()).then(|| Job { slot, metrics, needs: self.with_saved(needs) })
+        };
+        Slot::ALL.into_iter().filter_map(of_slot).collect()
+    }
+
+    /// What files are to hold, too.
+    fn with_saved(&self, mut needs: Needs) -> Needs {
+        let pictures = needs.pictures();
         if self.settings.save_features.is_some() {
-            needs.features = needs.pictures();
+            needs.features = pictures;
         }
-        let made;
-        let fakes_set = match fakes {
-            Fakes::Features(set) => {
-                ensure_detector(self.detectors.of(slot), &set.record.detector)?;
-                set
-            }
-            Fakes::Pictures(root) => {
-                made = self.make_fakes(slot, root, metrics, &needs)?;
-                &made
-            }
-            Fakes::Generator(source, draws) => {
-                made = of_generator(self.detector(slot)?, source, draws, &needs)?;
-                &made
-            }
+        if self.settings.save_moments.is_some() && pictures > 0 {
+            needs.moments.insert(pictures);
+        }
+        needs
+    }
+
+    /// The outcomes by features and those by generator alone, as they were asked for.
+    fn in_order(&self, mut outcomes: Vec<Outcome>, fakes: &Fakes) -> Result<Vec<Outcome>> {
+        let one = |metric: &Metric| match outcomes.iter().position(|outcome| outcome.metric == metric.name) {
+            Some(place) => Ok(outcomes.swap_remove(place)),
+            None => self.path_length(metric, fakes),
         };
-        ensure_enough(metrics, fakes_set.record.count, "the saved features are of")?;
-        self.save(slot, "fakes", fakes_set)?;
-        if metrics.iter().any(|metric| metric.kind.needs_reals()) && !self.known.contains_key(&slot) {
-            let form = &fakes_set.record.pictures;
-            if let Some(set) = self.make_reals(slot, metrics, form)? {
-                self.save(slot, "reals", &set)?;
-                self.known.insert(slot, set);
-            }
-        }
-        let reals_set = match &self.reals {
+        self.metrics.iter().map(one).collect()
+    }
+
+    fn compare(&self, job: &Job, fakes: &FeatureSet) -> Result<Vec<Outcome>> {
+        let reals = match &self.reals {
             Reals::Features(set) => Some(set),
-            _ => self.known.get(&slot),
+            _ => self.known.get(&job.slot),
         };
-        if let Some(reals_set) = reals_set {
-            ensure_comparable(&reals_set.record, &fakes_set.record)?;
-            let (real, fake) = (&reals_set.record.pictures, &fakes_set.record.pictures);
-            if (real.side, real.channels) != (fake.side, fake.channels) {
-                bail!(
-                    "cannot compare pictures of {}x{} with {} channels and of {}x{} with {}: a detector tells them apart \
-                     by that alone; make the features again at one size (--resolution)",
-                    real.side,
-                    real.side,
-                    real.channels,
-                    fake.side,
-                    fake.side,
-                    fake.channels
-                );
-            }
+        if let Some(reals) = reals {
+            ensure_comparable(&reals.record, &fakes.record)?;
         }
         let seed = u64::from(self.settings.seed);
-        metrics.iter().map(|metric| compute::outcome(metric, reals_set, fakes_set, seed)).collect()
+        job.metrics.iter().map(|metric| compute::outcome(metric, reals, fakes, seed)).collect()
+    }
+
+    /// What the detectors will be given.
+    fn form(&self, fakes: &Fakes) -> Result<PictureForm> {
+        Ok(match fakes {
+            Fakes::Features(set) => set.record.pictures.clone(),
+            Fakes::Generator(source, _) => generated(source),
+            Fakes::Pictures(root) => {
+                let side = match (self.settings.resolution, &self.reals) {
+                    (Some(side), _) => side,
+                    (None, Reals::Features(set)) => set.record.pictures.side,
+                    (None, Reals::Pictures(reals)) => common_side(root, reals)?,
+                    (None, Reals::None) => Pictures::open(root)?.common_side()?,
+                };
+                PictureForm { side, channels: 3, rule: LANCZOS.to_owned() }
+            }
+        })
+    }
+
+    /// Makes what is not known yet of the real pictures.
+    fn ready_reals(&mut self, job: &Job, form: &PictureForm) -> Result<()> {
+        if let Reals::Features(set) = &self.reals {
+            self.detectors.ensure_same(job.slot, &set.record.detector)?;
+        }
+        if job.metrics.iter().any(|metric| metric.kind.needs_reals()) && !self.known.contains_key(&job.slot) {
+            if let Some(set) = self.make_reals(job.slot, &job.metrics, form)? {
+                self.save(job.slot, "reals", &set)?;
+                self.known.insert(job.slot, set);
+            }
+        }
+        Ok(())
+    }
+
+    /// One set per job; none where they are given.
+    fn make_fakes(&self, jobs: &[Job], fakes: &Fakes, form: PictureForm) -> Result<Vec<FeatureSet>> {
+        let needs = || -> Result<Vec<(&Detector, &Needs)>> {
+            jobs.iter().map(|job| Ok((self.detectors.need(job.slot)?, &job.needs))).collect()
+        };
+        match fakes {
+            Fakes::Features(set) => {
+                for job in jobs {
+                    self.detectors.ensure_same(job.slot, &set.record.detector)?;
+                    ensure_enough(&job.metrics, set.record.count, "the saved features are of")?;
+                }
+                Ok(Vec::new())
+            }
+            Fakes::Pictures(root) => {
+                let needs = needs()?;
+                let dataset = self.open(root, &form)?;
+                for job in jobs {
+                    ensure_enough(&job.metrics, dataset.len(), &format!("'{}' has", root.display()))?;
+                }
+                let order = Sampler::in_order(dataset.len());
+                of_dataset(&needs, dataset, order, form, self.settings.batch)
+            }
+            Fakes::Generator(source, draws) => of_generator(&needs()?, source, draws, form),
+        }
     }
 
     /// The features of the real pictures, out of the cache or made; None where they are given.
     fn make_reals(&self, slot: Slot, metrics: &[Metric], form: &PictureForm) -> Result<Option<FeatureSet>> {
         let Reals::Pictures(root) = &self.reals else {
-            if let Reals::Features(set) = &self.reals {
-                ensure_detector(self.detectors.of(slot), &set.record.detector)?;
-            }
             return Ok(None);
         };
-        let detector = self.detector(slot)?;
+        let detector = self.detectors.need(slot)?;
         let form = PictureForm { rule: LANCZOS.to_owned(), ..form.clone() };
         let cached = self.settings.cache.as_deref().map(|folder| -> Result<_> {
             let content = Pictures::open(root)?.content_sha256();
@@ -221,7 +265,7 @@ impl Evaluation {
             Ok((cache, path))
         });
         let cached = cached.transpose()?;
-        let needs_of = |total: usize| compute::real_needs(metrics, total, self.settings.save_features.is_some());
+        let needs_of = |total: usize| self.with_saved(compute::real_needs(metrics, total));
         let mut held = Needs::default();
         if let Some((cache, path)) = &cached {
             match cache.find(path, |record| needs_of(record.total())) {
@@ -237,39 +281,12 @@ impl Evaluation {
         let total = dataset.len();
         let order = Sampler::new(total, false, REALS_ORDER);
         let needs = needs_of(total).union(&held);
-        let set = of_dataset(detector, dataset, order, form, self.settings.batch, &needs)?;
+        let sets = of_dataset(&[(detector, &needs)], dataset, order, form, self.settings.batch)?;
+        let set = sets.into_iter().next().context("there is one set per detector")?;
         if let Some((cache, path)) = cached {
             cache.store(&path, &set)?;
         }
         Ok(Some(set))
-    }
-
-    fn make_fakes(&self, slot: Slot, root: &Path, metrics: &[Metric], needs: &Needs) -> Result<FeatureSet> {
-        let detector = self.detector(slot)?;
-        let own = || -> Result<u32> {
-            let side = Pictures::open(root)?.common_side()?;
-            if let Reals::Pictures(reals) = &self.reals {
-                let of_reals = Pictures::open(reals)?.common_side()?;
-                ensure!(
-                    side == of_reals,
-                    "cannot compare '{}' ({side}x{side}) with '{}' ({of_reals}x{of_reals}): pass --resolution to bring both \
-                     to one size",
-                    root.display(),
-                    reals.display()
-                );
-            }
-            Ok(side)
-        };
-        let side = match (self.settings.resolution, &self.reals) {
-            (Some(side), _) => side,
-            (None, Reals::Features(set)) => set.record.pictures.side,
-            (None, _) => own()?,
-        };
-        let form = PictureForm { side, channels: 3, rule: LANCZOS.to_owned() };
-        let dataset = self.open(root, &form)?;
-        ensure_enough(metrics, dataset.len(), &format!("'{}' has", root.display()))?;
-        let order = Sampler::in_order(dataset.len());
-        of_dataset(detector, dataset, order, form, self.settings.batch, needs)
     }
 
     fn open(&self, root: &Path, form: &PictureForm) -> Result<Arc<Dataset>> {
@@ -283,33 +300,21 @@ impl Evaluation {
 
     fn path_length(&self, metric: &Metric, fakes: &Fakes) -> Result<Outcome> {
         let Fakes::Generator(source, draws) = fakes else {
-            bail!("cannot compute {}: it needs a generator; pass --generator or --from", metric.name);
+            bail!("cannot compute {}: it needs a generator", metric.name);
         };
-        let detector = self.detector(self.detectors.slot(metric.kind))?;
+        let detector = self.detectors.need(self.detectors.slot(metric.kind))?;
         let value = path_length::perceptual_path_length(detector, source, draws, metric.fakes)
             .with_context(|| format!("cannot compute {}", metric.name))?;
-        let pictures = PictureForm {
-            side: source.side() as u32,
-            channels: source.channels() as u32,
-            rule: "as generated".to_owned(),
-        };
         Ok(Outcome {
             metric: metric.name.clone(),
             measure: format!("perceptual path length in W, {}", detector.id.features),
             values: vec![(metric.name.clone(), value)],
             detector: detector.id.clone(),
-            pictures,
+            pictures: generated(source),
             fakes: metric.fakes,
             reals: None,
             warnings: Vec::new(),
         })
-    }
-
-    fn detector(&self, slot: Slot) -> Result<&Detector> {
-        self.detectors.of(slot).context(
-            "there is no detector to make features with; pass --detector FILE: scripts/make_detector.py makes one, the \
-             README says where the one of published FIDs comes from",
-        )
     }
 
     /// Keeps one side's features where that is asked for.
@@ -330,17 +335,23 @@ impl Evaluation {
     }
 }
 
-/// Refuses saved features of a detector other than the loaded one.
-fn ensure_detector(loaded: Option<&Detector>, id: &DetectorId) -> Result<()> {
-    if let Some(loaded) = loaded {
-        ensure!(
-            loaded.id.sha256 == id.sha256,
-            "cannot use the saved features: they are of {}, --detector is {}; pass the detector that made them",
-            id.in_short(),
-            loaded.id.in_short()
-        );
-    }
-    Ok(())
+/// The size of two folders' pictures.
+fn common_side(fakes: &Path, reals: &Path) -> Result<u32> {
+    let (of_fakes, of_reals) = (Pictures::open(fakes)?.common_side()?, Pictures::open(reals)?.common_side()?);
+    ensure!(
+        of_fakes == of_reals,
+        "cannot compare '{}' ({of_fakes}x{of_fakes}) with '{}' ({of_reals}x{of_reals}): pass --resolution to bring both \
+         to one size",
+        fakes.display(),
+        reals.display()
+    );
+    Ok(of_fakes)
+}
+
+/// The pictures of a generator.
+fn generated(source: &PictureSource<'_>) -> PictureForm {
+    let (side, channels) = (source.side() as u32, source.channels() as u32);
+    PictureForm { side, channels, rule: "as generated".to_owned() }
 }
 
 fn ensure_enough(metrics: &[Metric], there: usize, whose: &str) -> Result<()> {

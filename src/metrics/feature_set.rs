@@ -172,7 +172,7 @@ impl FeatureSet {
     }
 }
 
-/// Refuses to compare features of different detectors.
+/// Refuses to compare features of different detectors, or of pictures of different form.
 ///
 /// # Errors
 /// Says which two they are.
@@ -183,6 +183,18 @@ pub fn ensure_comparable(reals: &SetRecord, fakes: &SetRecord) -> Result<()> {
          one --detector",
         reals.detector.in_short(),
         fakes.detector.in_short()
+    );
+    let (real, fake) = (&reals.pictures, &fakes.pictures);
+    ensure!(
+        (real.side, real.channels) == (fake.side, fake.channels),
+        "cannot compare real pictures of {}x{} and {} channels with others of {}x{} and {}: a detector tells them apart by \
+         that alone; make the features again at one size (--resolution)",
+        real.side,
+        real.side,
+        real.channels,
+        fake.side,
+        fake.side,
+        fake.channels
     );
     Ok(())
 }

@@ -4,8 +4,8 @@
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
-/// Distances that are computed at a time: 256 MiB of float64.
-const PAIRS_AT_A_TIME: i64 = 1 << 25;
+/// Distances that are computed at a time: 64 MiB of float64.
+const PAIRS_AT_A_TIME: i64 = 1 << 23;
 /// What rounding may leave of a squared distance that is zero, relative to the squared norms.
 const ROUNDING: f64 = 1e-13;
 

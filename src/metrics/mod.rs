@@ -5,6 +5,7 @@ mod cache;
 mod collect;
 mod compute;
 pub mod detector;
+mod detectors;
 pub mod evaluate;
 pub mod feature_set;
 pub mod frechet;
@@ -18,7 +19,8 @@ pub mod path_length;
 
 pub use cache::FeatureCache;
 pub use detector::Detector;
-pub use evaluate::{Detectors, EvaluateSettings, Evaluation, Fakes, Reals};
+pub use detectors::Detectors;
+pub use evaluate::{EvaluateSettings, Evaluation, Fakes, Reals};
 pub use feature_set::FeatureSet;
 pub use name::{Metric, parse_list};
 pub use outcome::Outcome;

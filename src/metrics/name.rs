@@ -1,5 +1,5 @@
 //! Which metrics there are, under the names that the field knows them by: `fid50k_full`, `kid50k`, `pr50k3`, `dc50k5`,
-//! `is50k`, `ppl2_wend`, with any number in place of 50k.
+//! `is50k`, `ppl2_wend`, with any number in place of 50k; other neighbours than those of `pr50k3` as in `pr500_k4`.
 
 use std::str::FromStr;
 
@@ -98,6 +98,7 @@ fn parse(name: &str) -> Option<(MetricKind, usize, bool)> {
     }
     let neighbours = |rest: &str, default: i64| {
         let (count, k) = leading_count(rest)?;
+        let k = k.strip_prefix("_k").unwrap_or(k);
         let k = if k.is_empty() { default } else { k.parse().ok().filter(|&k| k > 0)? };
         Some((count, k))
     };
@@ -139,6 +140,7 @@ mod tests {
         assert_eq!(of("kid2k"), (MetricKind::Kernel, 2000, Some(2000)));
         assert_eq!(of("pr50k3"), (MetricKind::PrecisionRecall(3), 50_000, Some(50_000)));
         assert_eq!(of("pr2k5_full"), (MetricKind::PrecisionRecall(5), 2000, None));
+        assert_eq!(of("pr500_k4").0, MetricKind::PrecisionRecall(4));
         assert_eq!(of("dc100"), (MetricKind::DensityCoverage(5), 100, Some(100)));
         assert_eq!(of("is50k"), (MetricKind::InceptionScore, 50_000, None));
         assert_eq!(of("ppl2_wend"), (MetricKind::PathLength, 50_000, None));

@@ -1,0 +1,60 @@
+//! Which detector each metric takes.
+
+use anyhow::{Context, Result, ensure};
+
+use super::detector::{Detector, DetectorId};
+use super::name::MetricKind;
+
+/// The networks of features. Metrics that the field computes with VGG16 take `vgg` where it is given.
+#[derive(Default)]
+pub struct Detectors {
+    /// For Frechet and kernel distance and inception score.
+    pub main: Option<Detector>,
+    /// For precision, recall, density, coverage and path length.
+    pub vgg: Option<Detector>,
+}
+
+/// One of the detectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Slot {
+    Main,
+    Vgg,
+}
+
+impl Slot {
+    pub const ALL: [Slot; 2] = [Slot::Main, Slot::Vgg];
+}
+
+impl Detectors {
+    pub(super) fn slot(&self, kind: MetricKind) -> Slot {
+        if kind.of_vgg() && self.vgg.is_some() { Slot::Vgg } else { Slot::Main }
+    }
+
+    /// The detector, where pictures have to become features.
+    pub(super) fn need(&self, slot: Slot) -> Result<&Detector> {
+        self.of(slot).context(
+            "there is no detector to make features with; pass --detector FILE: scripts/make_detector.py makes one, the \
+             README says where the one of published FIDs comes from",
+        )
+    }
+
+    /// Refuses saved features of a detector other than the loaded one.
+    pub(super) fn ensure_same(&self, slot: Slot, id: &DetectorId) -> Result<()> {
+        if let Some(loaded) = self.of(slot) {
+            ensure!(
+                loaded.id.sha256 == id.sha256,
+                "cannot use the saved features: they are of {}, --detector is {}; pass the detector that made them",
+                id.in_short(),
+                loaded.id.in_short()
+            );
+        }
+        Ok(())
+    }
+
+    fn of(&self, slot: Slot) -> Option<&Detector> {
+        match slot {
+            Slot::Main => self.main.as_ref(),
+            Slot::Vgg => self.vgg.as_ref(),
+        }
+    }
+}
