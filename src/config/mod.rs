@@ -1,6 +1,7 @@
 //! What a run is told: options as typed or read from a file, and the settings that they mean.
 
 mod checks;
+mod defaults;
 mod grid_size;
 mod options;
 mod presets;
