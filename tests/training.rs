@@ -141,7 +141,13 @@ fn a_phase_that_never_has_a_finite_gradient_stops_the_run() {
     let outcomes: Vec<_> = (0..3).map(|_| trainer.iterate(&reals(), &mut stats)).collect();
     assert!(outcomes[0].is_ok() && outcomes[1].is_ok());
     let message = format!("{:#}", outcomes[2].as_ref().unwrap_err());
-    for words in ["phase Gmain of iteration 2", "3 steps in a row", "--g-lr", "--root-slope-cap"] {
+    for words in [
+        "phase Gmain of iteration 2",
+        "the loss of Gmain (Loss/G/loss) is not finite",
+        "3 steps in a row",
+        "--g-lr",
+        "--root-slope-cap",
+    ] {
         assert!(message.contains(words), "'{words}' is not in '{message}'");
     }
 }

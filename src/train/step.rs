@@ -68,6 +68,16 @@ enum Phase {
 }
 
 impl Phase {
+    /// What its loss is called in the statistics.
+    fn loss_name(self) -> &'static str {
+        match self {
+            Phase::Gmain => "Loss/G/loss",
+            Phase::Greg => "Loss/pl_penalty",
+            Phase::Dmain => "Loss/D/loss",
+            Phase::Dreg => "Loss/r1_penalty",
+        }
+    }
+
     fn stream(self) -> Stream {
         match self {
             Phase::Gmain => Stream::GeneratorMain,
@@ -315,7 +325,11 @@ impl Trainer {
         self.bad_steps.in_a_row[phase as usize] += 1;
         stats.report_number(&format!("Progress/skipped_{phase:?}"), 1.0);
         let (iteration, in_a_row) = (self.iteration, self.bad_steps.in_a_row[phase as usize]);
-        let what = format!("the gradient of {phase:?} or its square is not finite, first in '{parameter}'");
+        let loss = phase.loss_name();
+        let what = match stats.last(loss) {
+            Some(values) if !all_finite(values) => format!("the loss of {phase:?} ({loss}) is not finite"),
+            _ => format!("the gradient of {phase:?} or its square is not finite, first in '{parameter}'"),
+        };
         if in_a_row >= self.config.max_bad_steps {
             let remedy = "lower --g-lr and --d-lr, a higher --r1-gamma or a --root-slope-cap help";
             return Err(Diverged(format!("{what}; {in_a_row} steps in a row were left out; {remedy}")).into());

@@ -37,6 +37,11 @@ impl Statistics {
         self.numbers.entry(name.to_owned()).or_default().push(value);
     }
 
+    /// The tensor that was last reported under a name, since the last `take`.
+    pub fn last(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)?.last()
+    }
+
     /// Everything since the last `take`, by name, in float64 on the CPU; it stays pending.
     pub fn pending(&self) -> BTreeMap<String, Tensor> {
         let mut all: BTreeMap<String, Tensor> = BTreeMap::new();
