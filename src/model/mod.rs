@@ -5,6 +5,7 @@ mod contract;
 mod discriminator;
 mod file_kind;
 mod flat;
+pub mod flops;
 mod freeze;
 mod generator;
 mod pair;

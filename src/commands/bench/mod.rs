@@ -1,0 +1,296 @@
+//! `rootgan bench`: seconds per image of each training phase, the other work of a run, the peak memory, and the share of what
+//! the machine's convolutions can do.
+
+mod parts;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tch::{Kind, Tensor};
+
+use crate::config::{AugmentMode, NetworkFacts, Options, RunConfig};
+use crate::model::{FreezeSettings, PrecisionKind, flops};
+use crate::tensor::device;
+use crate::tensor::labels::{ClassDistribution, one_hot};
+use crate::tensor::memory::resident_bytes;
+use crate::train::draw::Reals;
+use crate::train::journal::stats::Statistics;
+use crate::train::networks::{NetworkFiles, Networks};
+use crate::train::step::Trainer;
+use crate::ui::Bar;
+
+/// How often the phases run in a training with the published intervals.
+const SHARES: [(&str, f64); 4] = [("Gmain", 1.0), ("Greg", 0.25), ("Dmain", 1.0), ("Dreg", 0.0625)];
+
+/// Measure the time of each training phase, and memory.
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    /// Generator (TorchScript)
+    #[arg(long, value_name = "G.pt")]
+    pub generator: PathBuf,
+    /// Discriminator (TorchScript)
+    #[arg(long, value_name = "D.pt")]
+    pub discriminator: PathBuf,
+    /// Images per iteration
+    #[arg(long, default_value_t = 16)]
+    pub batch: u64,
+    /// Measured iterations, after one that is not
+    #[arg(long, default_value_t = 5)]
+    pub iterations: usize,
+    /// Measure with augmentation of this probability too, in turn with iterations without
+    #[arg(long, value_name = "PROB")]
+    pub augment_p: Option<f64>,
+    /// Its transforms, as for finetune
+    #[arg(long, value_name = "PIPE", default_value = "bgc")]
+    pub augpipe: String,
+    /// Measure the other work too: generating, dumping as PNG, loading pictures, writing a checkpoint
+    #[arg(long)]
+    pub all: bool,
+    /// What the networks compute in [default: fp32, on CUDA fp16 where the networks can]
+    #[arg(long)]
+    pub precision: Option<PrecisionKind>,
+    /// auto (CUDA if usable), cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The medians of one setting: seconds of each phase, and of the rest of an iteration.
+struct Medians {
+    phases: [f64; SHARES.len()],
+    rest: f64,
+}
+
+impl Medians {
+    /// Seconds per iteration with the published intervals.
+    fn weighted(&self) -> f64 {
+        SHARES.iter().zip(self.phases).map(|((_, share), seconds)| share * seconds).sum::<f64>() + self.rest
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A pair that cannot be loaded or trained.
+pub fn run(args: BenchArgs) -> Result<()> {
+    ensure!(args.iterations > 0, "cannot measure 0 iterations; pass --iterations 1 or more");
+    let p = args.augment_p.unwrap_or(0.0);
+    ensure!((0.0..=1.0).contains(&p), "--augment-p must be from 0 to 1, not {p}");
+    let device = device::parse(&args.device)?;
+    let (generator, discriminator) = (args.generator.clone(), args.discriminator.clone());
+    let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
+    let mut networks = Networks::load(&files, FreezeSettings::default(), device)?;
+    let (side, channels) = (networks.g.img_resolution(), networks.g.img_channels());
+    let facts = NetworkFacts::of(&networks.g, &networks.d);
+    let c_dim = networks.g.c_dim();
+    let images = Tensor::rand([args.batch as i64, channels, side, side], (Kind::Float, device)) * 2.0 - 1.0;
+    // The values of labels do not matter to the time.
+    let classes = ClassDistribution::new(&vec![1; c_dim as usize]);
+    let c = classes.is_some().then(|| one_hot(&vec![0; args.batch as usize], c_dim, device));
+    let config = config(&args, facts)?;
+    networks.set_precision(config.precision)?;
+    let kind = config.precision.kind;
+    let work = [flops::of_convolutions(&networks.g.script, true), flops::of_convolutions(&networks.d.script, false)];
+    let mut trainer = Trainer::new(networks, config, classes);
+    let medians = measure(&args, &mut trainer, &Reals { images, c }, args.augment_p)?;
+    let report = Report {
+        device: format!("{} in {}", device::name(device), kind.name()),
+        side,
+        medians,
+        operations: flops::of_training(work[0], work[1]),
+        peak_rate: parts::convolution_peak(kind, device, args.iterations)?,
+        others: if args.all { Some(Others::measure(&trainer, &args)?) } else { None },
+        peak_memory: resident_bytes().1,
+    };
+    if args.json {
+        println!("{}", report.json(&args))
+    } else {
+        report.print(&args)
+    }
+    Ok(())
+}
+
+/// Iterations without augmentation and, where asked for, with it in turn, so that both see the same machine.
+fn measure(args: &BenchArgs, trainer: &mut Trainer, reals: &Reals, p: Option<f64>) -> Result<Vec<Medians>> {
+    let settings: Vec<f64> = std::iter::once(0.0).chain(p).collect();
+    let mut samples = vec![vec![Vec::new(); SHARES.len() + 1]; settings.len()];
+    let bar = Bar::new((args.iterations as u64 + 1) * settings.len() as u64, "measuring");
+    for iteration in 0..=args.iterations {
+        for (&p, samples) in settings.iter().zip(&mut samples) {
+            trainer.fix_augment_p(p);
+            let mut stats = Statistics::default();
+            let begun = Instant::now();
+            trainer.iterate(reals, &mut stats)?;
+            let whole = begun.elapsed().as_secs_f64();
+            let times = stats.take();
+            let of = |name: &str| times.get(&format!("Timing/{name}")).map_or(0.0, |time| time.mean);
+            let phases: Vec<f64> = SHARES.iter().map(|(name, _)| of(name)).collect();
+            let rest = whole - phases.iter().sum::<f64>();
+            // The first iteration of each setting warms up.
+            if iteration > 0 {
+                samples.iter_mut().zip(phases.into_iter().chain([rest])).for_each(|(list, value)| list.push(value));
+            }
+            bar.inc(1);
+        }
+    }
+    bar.finish();
+    let medians = |samples: &mut Vec<Vec<f64>>| {
+        let all: Vec<f64> = samples.iter_mut().map(|list| median(list)).collect::<Option<_>>()?;
+        Some(Medians { phases: all[..SHARES.len()].try_into().ok()?, rest: all[SHARES.len()] })
+    };
+    samples.iter_mut().map(medians).collect::<Option<_>>().context("no samples")
+}
+
+/// Every phase in every iteration.
+fn config(args: &BenchArgs, facts: NetworkFacts) -> Result<RunConfig> {
+    let options = Options {
+        generator: Some(args.generator.clone()),
+        discriminator: Some(args.discriminator.clone()),
+        data: Some(PathBuf::new()),
+        outdir: Some(PathBuf::new()),
+        batch: Some(args.batch),
+        r1_interval: Some(1),
+        pl_interval: Some(1),
+        precision: args.precision,
+        aug: Some(AugmentMode::Fixed),
+        augpipe: Some(args.augpipe.clone()),
+        p: Some(0.0),
+        ..Options::default()
+    };
+    RunConfig::resolve(&options, facts)
+}
+
+/// The work of a run besides training.
+struct Others {
+    generated_per_second: f64,
+    dumped_per_second: f64,
+    decoded_per_second: f64,
+    loaded_per_second: f64,
+    checkpoint_seconds: f64,
+    checkpoint_bytes: u64,
+}
+
+impl Others {
+    fn measure(trainer: &Trainer, args: &BenchArgs) -> Result<Self> {
+        let (g, repeats) = (&trainer.networks.g_ema, args.iterations);
+        let (resolution, channels) = (g.img_resolution() as u32, g.img_channels() as u32);
+        let [decoded_per_second, loaded_per_second] =
+            parts::loading(resolution, channels, args.batch as usize, repeats)?;
+        let (checkpoint_seconds, checkpoint_bytes) = parts::checkpoint(trainer, repeats)?;
+        Ok(Self {
+            generated_per_second: parts::generation(g, repeats)?,
+            dumped_per_second: parts::dump(g, repeats)?,
+            decoded_per_second,
+            loaded_per_second,
+            checkpoint_seconds,
+            checkpoint_bytes,
+        })
+    }
+}
+
+struct Report {
+    device: String,
+    side: i64,
+    medians: Vec<Medians>,
+    /// Of a training iteration per image, in convolutions.
+    operations: f64,
+    /// Operations per second of a large convolution.
+    peak_rate: f64,
+    others: Option<Others>,
+    peak_memory: u64,
+}
+
+impl Report {
+    fn per_image(&self, medians: &Medians, args: &BenchArgs) -> f64 {
+        medians.weighted() / args.batch as f64
+    }
+
+    fn share_of_peak(&self, args: &BenchArgs) -> f64 {
+        self.operations / self.per_image(&self.medians[0], args) / self.peak_rate
+    }
+
+    fn json(&self, args: &BenchArgs) -> Value {
+        let seconds_of = |medians: &Medians| {
+            let phases = SHARES.iter().zip(medians.phases);
+            let phases = phases.map(|((name, _), seconds)| ((*name).to_owned(), json!(seconds)));
+            phases.chain([("rest".to_owned(), json!(medians.rest))]).collect::<serde_json::Map<_, _>>()
+        };
+        let per_image = self.per_image(&self.medians[0], args);
+        let augmented = self.medians.get(1);
+        let others = self.others.as_ref().map(|others| {
+            json!({
+                "generated_images_per_second": others.generated_per_second,
+                "dumped_images_per_second": others.dumped_per_second,
+                "decoded_images_per_second": others.decoded_per_second,
+                "loaded_images_per_second": others.loaded_per_second,
+                "checkpoint_seconds": others.checkpoint_seconds,
+                "checkpoint_bytes": others.checkpoint_bytes,
+            })
+        });
+        json!({
+            "device": self.device, "threads": tch::get_num_threads(), "resolution": self.side, "batch": args.batch,
+            "iterations": args.iterations, "phase_seconds": seconds_of(&self.medians[0]), "seconds_per_image": per_image,
+            "images_per_second": 1.0 / per_image, "augment_p": args.augment_p,
+            "augmented_phase_seconds": augmented.map(seconds_of),
+            "augmented_seconds_per_image": augmented.map(|medians| self.per_image(medians, args)),
+            "convolution_gflop_per_image": self.operations / 1e9,
+            "convolution_peak_gflop_per_second": self.peak_rate / 1e9,
+            "share_of_convolution_peak": self.share_of_peak(args),
+            "others": others,
+            "peak_host_memory_mib": self.peak_memory as f64 / f64::from(1 << 20),
+        })
+    }
+
+    fn print(&self, args: &BenchArgs) {
+        let (side, plain, augmented) = (self.side, &self.medians[0], self.medians.get(1));
+        println!(
+            "{side}x{side}, batch {}, {}, {} threads, median of {}",
+            args.batch,
+            self.device,
+            tch::get_num_threads(),
+            args.iterations
+        );
+        for (index, (name, share)) in SHARES.iter().enumerate() {
+            let second = augmented.map_or_else(String::new, |m| format!(", augmented {:.3} s", m.phases[index]));
+            println!("  {name:<6} {:>8.3} s{second}, every {} iterations", plain.phases[index], 1.0 / share);
+        }
+        println!("  rest   {:>8.3} s (averaged generator)", plain.rest);
+        let per_image = self.per_image(plain, args);
+        println!("seconds per image: {per_image:.4} ({:.1} s per kimg)", per_image * 1000.0);
+        if let Some(augmented) = augmented {
+            let (per_kimg, p) = (self.per_image(augmented, args) * 1000.0, args.augment_p.unwrap_or(0.0));
+            let more = (augmented.weighted() / plain.weighted() - 1.0) * 100.0;
+            println!("with {} at p {p}: {per_kimg:.1} s per kimg, {more:+.1} %", args.augpipe);
+        }
+        println!(
+            "convolutions: {:.2} GFLOP per image, {:.0} % of the {:.0} GFLOP/s that a large one reaches here",
+            self.operations / 1e9,
+            self.share_of_peak(args) * 100.0,
+            self.peak_rate / 1e9
+        );
+        if let Some(others) = &self.others {
+            println!(
+                "generation: {:.1} images/s; dump with PNG: {:.1}",
+                others.generated_per_second, others.dumped_per_second
+            );
+            println!(
+                "loading: {:.0} images/s decoded anew, {:.0} from memory; training takes {:.1}",
+                others.decoded_per_second,
+                others.loaded_per_second,
+                1.0 / per_image
+            );
+            let megabytes = others.checkpoint_bytes as f64 / f64::from(1 << 20);
+            println!("checkpoint: {:.2} s, {megabytes:.1} MiB", others.checkpoint_seconds);
+        }
+        println!("peak host memory: {:.0} MiB", self.peak_memory as f64 / f64::from(1 << 20));
+    }
+}
+
+fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}

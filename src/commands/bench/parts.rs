@@ -1,0 +1,167 @@
+//! What a run does besides training: generating, dumping, loading pictures, writing checkpoints; and what the machine can do.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::median;
+use crate::commands::pictures::PngWriter;
+use crate::data::{Dataset, DatasetOptions, Loader, Sampler};
+use crate::io::pixels::encode_png_unsynced;
+use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
+use crate::model::{Generator, NoiseMode, PrecisionKind, Truncation};
+use crate::tensor::images::ToBytes;
+use crate::tensor::labels::ClassDistribution;
+use crate::train::journal::stats::Statistics;
+use crate::train::state;
+use crate::train::step::Trainer;
+
+/// Pictures that are on disk for the loader.
+const PICTURES: u32 = 256;
+
+/// Pictures per second of the generator alone, as bytes, without writing them.
+pub fn generation(g: &Generator, repeats: usize) -> Result<f64> {
+    made_per_second(g, repeats, |_, _, _| Ok(true))
+}
+
+/// Pictures per second with PNG files written.
+pub fn dump(g: &Generator, repeats: usize) -> Result<f64> {
+    let folder = tempfile::tempdir().context("cannot make a folder for pictures")?;
+    let source = source(g);
+    let writer = PngWriter::new(&source, encode_png_unsynced)?;
+    let (places, draws) = (places(&source), draws(g));
+    let mut rates = Vec::new();
+    for _ in 0..=repeats {
+        let begun = Instant::now();
+        let batches: Vec<_> = source.batches(places).collect();
+        let picture_bytes = source.picture_bytes();
+        source.make(
+            &batches,
+            ToBytes::Metric,
+            |range| draws.of(&source, range),
+            |batch| {
+                let pictures = (batch.first..).zip(batch.pixels.chunks_exact(picture_bytes));
+                let named: Vec<_> =
+                    pictures.map(|(index, planar)| (folder.path().join(format!("{index:06}.png")), planar)).collect();
+                writer.write(&named)
+            },
+        )?;
+        rates.push(places as f64 / begun.elapsed().as_secs_f64());
+    }
+    // The first repeat warms up.
+    median(&mut rates[1..]).context("no repeats")
+}
+
+fn made_per_second(
+    g: &Generator,
+    repeats: usize,
+    mut take: impl FnMut(&PictureSource<'_>, usize, &Tensor) -> Result<bool>,
+) -> Result<f64> {
+    let source = source(g);
+    let (places, draws) = (places(&source), draws(g));
+    let mut rates = Vec::new();
+    for _ in 0..=repeats {
+        let begun = Instant::now();
+        let batches: Vec<_> = source.batches(places).collect();
+        let taken = |first: usize, pixels: &Tensor| take(&source, first, pixels);
+        source.each(&batches, ToBytes::Metric, |range| draws.of(&source, range), taken)?;
+        rates.push(places as f64 / begun.elapsed().as_secs_f64());
+    }
+    median(&mut rates[1..]).context("no repeats")
+}
+
+fn source(g: &Generator) -> PictureSource<'_> {
+    let batch = default_batch(g.img_resolution());
+    PictureSource { generator: g, truncation: Truncation::OFF, noise_mode: NoiseMode::Random, class: None, batch }
+}
+
+/// Four batches.
+fn places(source: &PictureSource<'_>) -> usize {
+    source.batch * 4
+}
+
+fn draws(g: &Generator) -> DumpDraws {
+    DumpDraws { seed: 0, classes: ClassDistribution::new(&vec![1; g.c_dim() as usize]) }
+}
+
+/// Pictures per second of the loader: of a folder of PNG files twice the network's size, each decoded anew, and kept in
+/// memory.
+pub fn loading(resolution: u32, channels: u32, batch: usize, repeats: usize) -> Result<[f64; 2]> {
+    let folder = tempfile::tempdir().context("cannot make a folder for pictures")?;
+    write_pictures(folder.path(), resolution * 2)?;
+    let rate = |cache_bytes: Option<u64>| -> Result<f64> {
+        let options = DatasetOptions { resolution, channels, cache_bytes, ..DatasetOptions::default() };
+        let dataset = Arc::new(Dataset::open(folder.path(), &options)?.0);
+        let order = Sampler::new(dataset.len(), true, 0);
+        let mut loader = Loader::new(dataset, order, batch, 0, 1)?;
+        let batches = (512 / batch).max(4);
+        let mut rates = Vec::new();
+        for _ in 0..=repeats {
+            let begun = Instant::now();
+            for _ in 0..batches {
+                loader.next()?;
+            }
+            rates.push((batches * batch) as f64 / begun.elapsed().as_secs_f64());
+        }
+        median(&mut rates[1..]).context("no repeats")
+    };
+    Ok([rate(Some(0))?, rate(None)?])
+}
+
+/// Slopes with a texture, so that they compress about as photographs do.
+fn write_pictures(folder: &Path, side: u32) -> Result<()> {
+    for index in 0..PICTURES {
+        let picture = RgbImage::from_fn(side, side, |x, y| {
+            let texture = (x * 7 + y * 13 + index * 31) % 17;
+            image::Rgb([(x * 255 / side) as u8, (y * 255 / side) as u8, ((x ^ y) + texture) as u8])
+        });
+        picture.save(folder.join(format!("{index:04}.png"))).context("cannot write the pictures to load")?;
+    }
+    Ok(())
+}
+
+/// Seconds for a checkpoint, flushed to the disk of the temporary folder, and its size in bytes.
+pub fn checkpoint(trainer: &Trainer, repeats: usize) -> Result<(f64, u64)> {
+    let folder = tempfile::tempdir().context("cannot make a folder for checkpoints")?;
+    let (mut times, mut bytes) = (Vec::new(), 0);
+    for repeat in 0..=repeats {
+        let path = folder.path().join(format!("{repeat}.safetensors"));
+        let begun = Instant::now();
+        let (_, tensors) = state::collect(trainer, &Statistics::default());
+        state::write(&path, &tensors)?;
+        let file = std::fs::File::open(&path).with_context(|| format!("cannot open '{}'", path.display()))?;
+        file.sync_all().context("cannot flush the checkpoint")?;
+        times.push(begun.elapsed().as_secs_f64());
+        bytes = file.metadata()?.len();
+        std::fs::remove_file(&path)?;
+    }
+    Ok((median(&mut times[1..]).context("no repeats")?, bytes))
+}
+
+/// Operations per second of the machine's convolution: 3x3, 512 channels, 8 images of 32x32, in the type of the networks.
+pub fn convolution_peak(kind: PrecisionKind, device: Device, repeats: usize) -> Result<f64> {
+    const CHANNELS: i64 = 512;
+    const SIDE: i64 = 32;
+    const IMAGES: i64 = 8;
+    let kind = match kind {
+        PrecisionKind::Fp32 => Kind::Float,
+        PrecisionKind::Bf16 => Kind::BFloat16,
+        PrecisionKind::Fp16 => Kind::Half,
+    };
+    let random = |size: [i64; 4]| Tensor::randn(size, (Kind::Float, device)).to_kind(kind);
+    let (x, weight) = (random([IMAGES, CHANNELS, SIDE, SIDE]), random([CHANNELS, CHANNELS, 3, 3]));
+    let operations = 2.0 * (CHANNELS * CHANNELS * 9 * SIDE * SIDE * IMAGES) as f64;
+    let mut rates = Vec::new();
+    for _ in 0..=repeats.max(3) {
+        let begun = Instant::now();
+        let y = no_grad(|| x.f_conv2d(&weight, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1))?;
+        // Reading a value waits for a GPU.
+        let _ = y.double_value(&[0, 0, 0, 0]);
+        rates.push(operations / begun.elapsed().as_secs_f64());
+    }
+    rates[1..].iter().copied().reduce(f64::max).context("no repeats")
+}
