@@ -9,9 +9,12 @@ mod freeze;
 mod generator;
 mod pair;
 mod precision;
+mod probe;
 mod script;
 pub mod weights;
 
+#[doc(hidden)]
+pub use contract::parse as parse_description;
 pub use contract::{DiscriminatorSpec, GeneratorSpec};
 pub use discriminator::Discriminator;
 pub use file_kind::FileKind;
