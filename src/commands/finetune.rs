@@ -89,7 +89,8 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
         println!("{effective}");
         return Ok(());
     }
-    let folder = finetune(Finetune { config, networks, dataset, remarks, resume })?;
+    let bad_pictures = report.unreadable_lines().collect();
+    let folder = finetune(Finetune { config, networks, dataset, remarks, bad_pictures, resume })?;
     println!("run directory: {}", folder.display());
     Ok(())
 }
