@@ -103,6 +103,19 @@ pub fn on_one_line(text: &str) -> String {
     line
 }
 
+/// Text without the middle of what nobody would read: a file can have values of megabytes.
+pub fn shortened(text: &str) -> String {
+    const MOST: usize = 2000;
+    const END: usize = 500;
+    let count = text.chars().count();
+    if count <= MOST {
+        return text.to_owned();
+    }
+    let (begin, end): (String, String) =
+        (text.chars().take(MOST - END).collect(), text.chars().skip(count - END).collect());
+    format!("{begin} [...] {end}")
+}
+
 /// A duration as the StyleGAN tools print it: `43s`, `2m 43s`, `1h 02m 43s`, `2d 01h 02m`.
 pub fn duration_text(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
@@ -179,6 +192,8 @@ mod tests {
 
     #[test]
     fn a_name_with_control_characters_stays_on_one_line() {
+        assert_eq!(shortened(&"é".repeat(1_000_000)).chars().count(), 2007);
+        assert_eq!(shortened("short"), "short");
         assert_eq!(on_one_line("a\n\u{1b}[2Jé.png"), "a\\n\\u{1b}[2Jé.png");
     }
 }

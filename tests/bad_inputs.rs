@@ -175,6 +175,8 @@ const CASES: &[Case] = &[
     case(Config, "a word for a number", "finetune --config {}/c.json", &["c.json", "`batch`", "invalid type", "the flags of"],
         |s| s.write("c.json", r#"{"batch": "eight"}"#)),
     case(Config, "a negative number", "finetune --config {}/c.json", &["c.json", "`batch`", "-8", "the flags of"], |s| s.write("c.json", r#"{"batch": -8}"#)),
+    case(Config, "a key twice", "finetune --config {}/c.json", &["c.json", "duplicate field `batch`", "the flags of"],
+        |s| s.write("c.json", r#"{"batch": 8, "batch": 4}"#)),
     case(Config, "no object", "finetune --config {}/c.json", &["c.json", "no JSON object", "write {"], |s| s.write("c.json", "[]")),
     case(Config, "deep nesting", "finetune --config {}/c.json", &["c.json", "recursion limit", "the flags of"], |s| s.write("c.json", deep("about", 100_000))),
     case(Config, "a grid that is none", "finetune --config {}/c.json", &["c.json", "'8by4' is no grid", "write COLUMNSxROWS"],

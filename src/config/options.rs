@@ -299,7 +299,8 @@ impl Options {
         for (key, alone) in one_by_one {
             serde_json::from_value::<Self>(alone).with_context(|| format!("`{key}`")).with_context(refused)?;
         }
-        serde_json::from_value(value).with_context(refused)
+        // Of the text: there a key that comes twice is seen.
+        serde_json::from_str(&text).with_context(refused)
     }
 }
 

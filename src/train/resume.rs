@@ -113,7 +113,7 @@ impl Resumed {
         bail!(
             "cannot resume '{}': no checkpoint in it is whole; begin a new run from a snapshot or the first networks ({})",
             folder.display(),
-            remarks.last().map_or("", String::as_str)
+            remarks.first().map_or("", String::as_str)
         );
     }
 
