@@ -18,7 +18,8 @@ fn main() -> ExitCode {
             error.downcast_ref::<Stopped>().map_or(ExitCode::FAILURE, |stopped| stopped.signal.exit_code().into())
         }
         Err(error) => {
-            rootgan::ui::say(format!("error: {error:#}"));
+            let line = rootgan::ui::on_one_line(&format!("{error:#}"));
+            rootgan::ui::say(format!("error: {}", rootgan::ui::shortened(&line)));
             ExitCode::FAILURE
         }
     }

@@ -91,6 +91,31 @@ pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Text without what would begin another line or move the terminal's cursor: names in a zip can be anything.
+pub fn on_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line
+}
+
+/// Text without the middle of what nobody would read: a file can have values of megabytes.
+pub fn shortened(text: &str) -> String {
+    const MOST: usize = 2000;
+    const END: usize = 500;
+    let count = text.chars().count();
+    if count <= MOST {
+        return text.to_owned();
+    }
+    let (begin, end): (String, String) =
+        (text.chars().take(MOST - END).collect(), text.chars().skip(count - END).collect());
+    format!("{begin} [...] {end}")
+}
+
 /// A duration as the StyleGAN tools print it: `43s`, `2m 43s`, `1h 02m 43s`, `2d 01h 02m`.
 pub fn duration_text(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
@@ -159,4 +184,16 @@ fn style() -> ProgressStyle {
             let _ = write!(out, "{:.1}/s", state.per_sec());
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_control_characters_stays_on_one_line() {
+        assert_eq!(shortened(&"é".repeat(1_000_000)).chars().count(), 2007);
+        assert_eq!(shortened("short"), "short");
+        assert_eq!(on_one_line("a\n\u{1b}[2Jé.png"), "a\\n\\u{1b}[2Jé.png");
+    }
 }

@@ -10,7 +10,19 @@ use serde_json::Value;
 fn every_part_is_measured_and_the_operations_are_those_of_the_shapes() {
     let (generator, discriminator) = common::pair16();
     let output = common::rootgan()
-        .args(["bench", "--device", "cpu", "--batch", "4", "--iterations", "1", "--all", "--json", "--augment-p", "0.5"])
+        .args([
+            "bench",
+            "--device",
+            "cpu",
+            "--batch",
+            "4",
+            "--iterations",
+            "1",
+            "--all",
+            "--json",
+            "--augment-p",
+            "0.5",
+        ])
         .args(["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)])
         .assert()
         .success();

@@ -117,7 +117,8 @@ pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathB
         println!("{effective}");
         return Ok(None);
     }
-    finetune(Finetune { config, networks, dataset, remarks, folder, resume }).map(Some)
+    let bad_pictures = report.unreadable_lines().collect();
+    finetune(Finetune { config, networks, dataset, remarks, bad_pictures, folder, resume }).map(Some)
 }
 
 fn files_of(options: &Options) -> Result<NetworkFiles> {

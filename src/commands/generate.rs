@@ -115,7 +115,8 @@ fn square_columns(n: usize) -> usize {
 }
 
 /// `1,5,9-12` as 1, 5, 9, 10, 11, 12, in the order given.
-fn parse_seeds(text: &str) -> Result<Vec<u32>> {
+#[doc(hidden)]
+pub fn parse_seeds(text: &str) -> Result<Vec<u32>> {
     let number = |digits: &str| digits.trim().parse::<u32>().ok();
     let mut seeds = Vec::new();
     for part in text.split(',') {

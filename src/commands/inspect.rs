@@ -90,7 +90,7 @@ fn report_on(path: &Path, z_dim: Option<i64>) -> Result<Report> {
     if path.is_dir() || path.extension().is_some_and(|extension| extension == "json") {
         return report_on_snapshot(path, z_dim);
     }
-    ensure!(path.exists(), "cannot inspect '{}': no such file or folder", path.display());
+    ensure!(path.exists(), "cannot inspect '{}': no such file or folder; check the path", path.display());
     match FileKind::of(path)? {
         FileKind::TorchScript => report_on_script(path, z_dim),
         FileKind::Safetensors => report_on_safetensors(path),

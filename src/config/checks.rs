@@ -6,6 +6,8 @@ use crate::model::PrecisionKind;
 
 /// More images in one iteration are a typing error.
 const MAX_BATCH: u64 = 1 << 16;
+/// So are more than a million million images.
+const MAX_KIMG: f64 = 1e9;
 /// More pixels in a preview grid are one too, and would not fit a PNG viewer.
 const MAX_GRID_PIXELS: u64 = 1 << 30;
 
@@ -28,6 +30,8 @@ pub(super) fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Prob
     for (value, flag) in [(o.g_lr, "g-lr"), (o.d_lr, "d-lr"), (o.kimg, "kimg"), (o.tick_kimg, "tick-kimg")] {
         let value = number(value);
         problems.check(value.is_finite() && value > 0.0, || format!("--{flag} must be above 0, not {value}"));
+        problems
+            .check(value <= MAX_KIMG || !value.is_finite(), || format!("--{flag} {value:e} is more than {MAX_KIMG}"));
     }
     for (value, flag) in [
         (o.r1_gamma, "r1-gamma"),

@@ -2,12 +2,13 @@
 //!
 //! One struct serves both, so that a flag and its key can never differ; a flag wins over the file.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::io::bounded::read_text;
 use crate::model::PrecisionKind;
 
 /// The adversarial loss by name.
@@ -59,6 +60,11 @@ macro_rules! options {
             /// These options, and `fallback`'s where these say nothing.
             pub fn or(self, fallback: Self) -> Self {
                 Self { $($name: self.$name.or(fallback.$name),)* }
+            }
+
+            /// The keys that a file may have.
+            fn keys() -> Vec<&'static str> {
+                vec![$(stringify!($name),)*]
             }
         }
     };
@@ -285,19 +291,55 @@ impl Options {
     /// # Errors
     /// The file cannot be read, is no JSON, or has a key or value that no option takes.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read the configuration '{}'; check the path", path.display()))?;
-        let options = serde_json::from_str::<Self>(&text).with_context(|| {
+        let text = read_text(path).context("pass a JSON file as --config: check the path, and save it as UTF-8")?;
+        let refused = || {
             format!("cannot use the configuration '{}'; its keys are the flags of `rootgan finetune`", path.display())
-        })?;
-        let value: serde_json::Value = serde_json::from_str(&text)?;
-        ensure!(value.is_object(), "cannot use the configuration '{}': it is no JSON object", path.display());
-        Ok(options)
+        };
+        let value: Value = serde_json::from_str(&text).with_context(refused)?;
+        let Value::Object(given) = &value else {
+            bail!(
+                "cannot use the configuration '{}': it is no JSON object; write {{\"key\": value, ...}}",
+                path.display()
+            );
+        };
+        let known = Self::keys();
+        if let Some(key) = given.keys().find(|key| !known.contains(&key.as_str())) {
+            let nearest = known.iter().min_by_key(|known| distance(known, key)).copied().unwrap_or_default();
+            return Err(anyhow!("unknown field `{}`; did you mean `{nearest}`?", shortened(key)).context(refused()));
+        }
+        let one_by_one = given.iter().map(|(key, value)| (key, serde_json::json!({ key: value })));
+        for (key, alone) in one_by_one {
+            serde_json::from_value::<Self>(alone).with_context(|| format!("`{key}`")).with_context(refused)?;
+        }
+        // Of the text: there a key that comes twice is seen.
+        serde_json::from_str(&text).with_context(refused)
     }
+}
+
+/// As much of a name as a message has room for.
+fn shortened(name: &str) -> String {
+    name.chars().take(40).collect()
+}
+
+/// How many letters have to be put in, left out or exchanged to make one name of the other (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, &b) in to.iter().enumerate() {
+            let exchanged = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = exchanged.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -324,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_named_with_those_allowed() {
+    fn an_unknown_key_is_named_with_the_nearest() {
         let (_folder, path) = file(r#"{"root_kk": 5}"#);
         let message = format!("{:#}", Options::from_file(&path).unwrap_err());
         assert!(message.contains("root_kk") && message.contains("root_k`"), "{message}");

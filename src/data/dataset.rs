@@ -14,7 +14,7 @@ use crate::data::available_memory;
 use crate::data::decode::{PictureNotes, decode_bytes};
 use crate::data::labels::Labels;
 use crate::data::pictures::Pictures;
-use crate::ui::Bar;
+use crate::ui::{Bar, on_one_line};
 
 /// What to assume where the system does not say how much memory is available.
 const ASSUMED_MEMORY: u64 = 4 << 30;
@@ -106,13 +106,16 @@ impl ScanReport {
         if !self.unreadable.is_empty() {
             lines.push(format!("  {} unreadable, skipped:", self.unreadable.len()));
         }
-        for (path, reason) in self.unreadable.iter().take(NAMED) {
-            lines.push(format!("    {}: {reason}", path.display()));
-        }
+        lines.extend(self.unreadable_lines().take(NAMED).map(|line| format!("    {line}")));
         if self.unreadable.len() > NAMED {
             lines.push(format!("    and {} more", self.unreadable.len() - NAMED));
         }
         lines
+    }
+
+    /// Every picture that could not be decoded, one on each line, and why.
+    pub fn unreadable_lines(&self) -> impl Iterator<Item = String> {
+        self.unreadable.iter().map(|(path, reason)| on_one_line(&format!("{}: {reason}", path.display())))
     }
 
     fn memory_line(&self) -> String {
@@ -350,7 +353,8 @@ fn check_usable(root: &Path, report: &ScanReport) -> Result<()> {
     };
     let (root, total) = (root.display(), report.total);
     bail!(
-        "cannot use the pictures in '{root}': {bad} of {total} are unreadable, more than a tenth; the first is '{}': {reason}; repair or remove them",
+        "cannot use the pictures in '{root}': {bad} of {total} are unreadable, more than a tenth; the first is '{}': {reason}; \
+         repair or remove them, `rootgan dataset '{root}'` lists them all",
         path.display()
     );
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::decode::PictureNotes;
 use super::labels::{Labels, Origin};
+use crate::ui::on_one_line;
 
 /// How many sizes the lines for the terminal name; the machine-readable report has all.
 const NAMED_SIZES: usize = 8;
@@ -162,13 +163,15 @@ impl Findings {
             let fate = if self.duplicates_kept { "kept" } else { "left out" };
             lines.push(format!("  {} duplicates, {fate}:", self.duplicates.len()));
         }
-        let duplicate =
-            |found: &Duplicate| format!("    {}: the same as {}", shown(&found.file), shown(&found.same_as));
+        let duplicate = |found: &Duplicate| {
+            format!("    {}: the same as {}", on_one_line(&found.file), on_one_line(&found.same_as))
+        };
         lines.extend(self.duplicates.iter().map(duplicate));
         if !self.bad.is_empty() {
             lines.push(format!("  {} bad, left out:", self.bad.len()));
         }
-        lines.extend(self.bad.iter().map(|bad| format!("    {}: {}", shown(&bad.file), shown(&bad.reason))));
+        lines
+            .extend(self.bad.iter().map(|bad| format!("    {}: {}", on_one_line(&bad.file), on_one_line(&bad.reason))));
         if let Some(Written { path, pictures, resolution: side, channels }) = &self.written {
             let colour = if *channels == 1 { "grey" } else { "RGB" };
             lines.push(format!("written: {pictures} pictures of {side}x{side} {colour} to '{path}'"));
@@ -199,26 +202,9 @@ pub(super) fn name_text(name: &Path) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// A name on one line: a zip may claim names that would move the terminal's cursor.
-fn shown(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => line.extend(character.escape_default()),
-            false => line.push(character),
-        }
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_with_control_characters_stays_on_one_line() {
-        assert_eq!(shown("a\n\u{1b}[2Jé.png"), "a\\n\\u{1b}[2Jé.png");
-    }
 
     #[test]
     fn the_most_frequent_sizes_come_first_and_the_others_are_counted() {

@@ -15,6 +15,9 @@ use super::decode::{MAX_BYTES, read_bounded};
 use super::folder::{EXTENSIONS, describe, extension_of, is_hidden, list_images};
 use crate::ui::Bar;
 
+/// Labels of millions of pictures have less.
+const MAX_SIDE_FILE_BYTES: u64 = 128 << 20;
+
 /// A list of picture files, in an order that is the same on every machine.
 pub struct Pictures {
     root: PathBuf,
@@ -89,7 +92,7 @@ impl Pictures {
     /// The bytes of a file beside the pictures, such as `dataset.json`; None where there is none.
     ///
     /// # Errors
-    /// It cannot be read, or has more than 512 MiB.
+    /// It cannot be read, or has more than 128 MiB.
     pub fn side_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let there = match &self.zip {
             Some(zip) => zip.file_names().any(|file| file == name),
@@ -99,7 +102,9 @@ impl Pictures {
             return Ok(None);
         }
         let path = self.root.join(name);
-        self.content(Path::new(name), MAX_BYTES).map(Some).with_context(|| format!("cannot read '{}'", path.display()))
+        self.content(Path::new(name), MAX_SIDE_FILE_BYTES)
+            .map(Some)
+            .with_context(|| format!("cannot read '{}'; repair or remove it", path.display()))
     }
 
     /// The SHA-256 over the content of all pictures, in order; names and places do not matter. One that cannot be read

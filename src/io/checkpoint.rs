@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::io::atomic::fill_folder_atomically;
+use crate::io::bounded::read_text;
 use crate::io::snapshot::FileRecord;
 
 /// The version of the format; another one is refused.
@@ -147,9 +148,9 @@ impl Checkpoint {
     /// A file that is missing or damaged, or of another version.
     pub fn read<T: DeserializeOwned>(&self) -> Result<(T, PathBuf)> {
         let path = self.folder.join(MANIFEST);
-        let bytes = fs::read(&path).with_context(|| format!("cannot read '{}'", path.display()))?;
+        let text = read_text(&path)?;
         let broken = || format!("'{}' is damaged", path.display());
-        let value: serde_json::Value = serde_json::from_slice(&bytes).with_context(broken)?;
+        let value: serde_json::Value = serde_json::from_str(&text).with_context(broken)?;
         if let Some(version) = value["version"].as_u64().filter(|&version| version != VERSION) {
             bail!("'{}' has format {version}, this program reads {VERSION}; use the one that wrote it", path.display());
         }

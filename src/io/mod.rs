@@ -1,6 +1,7 @@
 //! Files: whole or not at all, and pictures on their way to disk. Nothing here knows a tensor.
 
 pub mod atomic;
+pub mod bounded;
 pub mod checkpoint;
 pub mod grid;
 pub mod npz;

@@ -16,6 +16,8 @@ use crate::io::atomic::replace_atomically;
 const ENTRY: &str = "arr_0.npy";
 /// About how many bytes are copied into the archive at a time.
 const CHUNK_BYTES: u64 = 8 << 20;
+/// The longest header of version 1 of the format, with what is before it.
+const MAX_HEADER_BYTES: u64 = 10 + u16::MAX as u64;
 
 /// Rows of equal length in a plain file: only ever longer, and complete up to the last one.
 pub struct RowFile {
@@ -117,7 +119,11 @@ pub fn write_npz(path: &Path, rows: &Path, shape: [u64; 4], mut progress: impl F
 pub fn npz_shape(path: &Path) -> Result<Vec<u64>> {
     let attempt = || -> Result<Vec<u64>> {
         let mut zip = zip::ZipArchive::new(File::open(path)?)?;
-        Ok(npyz::NpyFile::new(zip.by_name(ENTRY)?)?.shape().to_vec())
+        let mut head = Vec::new();
+        zip.by_name(ENTRY)?.take(MAX_HEADER_BYTES).read_to_end(&mut head)?;
+        // Later versions may claim gigabytes of header; they were not made here.
+        ensure!(head.starts_with(b"\x93NUMPY\x01"), "it is not in version 1 of the format");
+        Ok(npyz::NpyFile::new(&head[..])?.shape().to_vec())
     };
     attempt()
         .with_context(|| format!("cannot read the array arr_0 of '{}'; remove the file and repeat", path.display()))

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
 use crate::io::atomic::write_atomically;
+use crate::io::bounded::read_text;
 
 /// Writes the record of a job that begins, or compares it if the job has `begun` already.
 ///
@@ -22,7 +23,7 @@ pub fn claim(path: &Path, request: &Map<String, Value>, begun: bool) -> Result<(
     }
     let name = path.display();
     let remedy = "pass another place or clear this one";
-    let text = std::fs::read_to_string(path).with_context(|| {
+    let text = read_text(path).with_context(|| {
         format!("cannot go on: there are pictures, but not '{name}' that says what they are; {remedy}")
     })?;
     let found: Map<String, Value> =

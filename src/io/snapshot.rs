@@ -2,6 +2,7 @@
 //! archives have none of their own and load with flipped bytes.
 
 use crate::io::atomic::write_atomically;
+use crate::io::bounded::read_text;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -154,7 +155,7 @@ impl Manifest {
     /// # Errors
     /// An unreadable file, or one that is no manifest.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read '{}'", path.display()))?;
+        let text = read_text(path).with_context(|| format!("pass {STEM}NNNNNN.json or a run directory"))?;
         serde_json::from_str(&text).with_context(|| {
             format!("'{}' is not the manifest of a snapshot; pass {STEM}NNNNNN.json or a run directory", path.display())
         })
@@ -167,7 +168,11 @@ impl Manifest {
     pub fn path_of(&self, path: &Path, network: Network) -> Result<PathBuf> {
         let name = &self.record(path, network)?.file;
         let plain = Path::new(name).file_name().is_some_and(|last| last == name.as_str());
-        ensure!(plain, "'{}' names '{name}', a file in the same folder is expected", path.display());
+        ensure!(
+            plain,
+            "'{}' names '{name}', a file in the same folder is expected; it is damaged, pass another snapshot",
+            path.display()
+        );
         Ok(path.with_file_name(name))
     }
 
@@ -180,7 +185,9 @@ impl Manifest {
         let expected = self.record(path, network)?;
         let remedy = "it is damaged or was replaced; take another snapshot or a copy of this one";
         let bytes = std::fs::metadata(&file)
-            .with_context(|| format!("cannot read '{}', which '{}' lists", file.display(), path.display()))?
+            .with_context(|| {
+                format!("cannot read '{}', which '{}' lists; bring it back", file.display(), path.display())
+            })?
             .len();
         ensure!(
             bytes == expected.bytes,
@@ -202,7 +209,9 @@ impl Manifest {
 
     fn record(&self, path: &Path, network: Network) -> Result<&FileRecord> {
         let name = network.name();
-        self.files.get(name).with_context(|| format!("'{}' lists no network '{name}'", path.display()))
+        self.files
+            .get(name)
+            .with_context(|| format!("'{}' lists no network '{name}'; pass a snapshot that is whole", path.display()))
     }
 }
 
@@ -217,7 +226,11 @@ pub fn find(path: &Path) -> Result<SnapshotFiles> {
     }
     let number = path.file_name().and_then(|name| number_of(name.to_str()?));
     let Some(number) = number else {
-        ensure!(path.exists(), "cannot find a snapshot at '{}': no such file or folder", path.display());
+        ensure!(
+            path.exists(),
+            "cannot find a snapshot at '{}': no such file or folder; check the path",
+            path.display()
+        );
         bail!(
             "'{}' is no snapshot: a run directory or a file {STEM}NNNNNN.* is expected; a TorchScript file goes to \
              --generator",

@@ -92,6 +92,35 @@ pub fn parse<Spec: DeserializeOwned>(path: &Path, text: &str, kind: &str) -> Res
         version.as_i64() == Some(CONTRACT_VERSION),
         "'{file}' follows version {version} of the contract, this program version {CONTRACT_VERSION}; export it again"
     );
+    check_sizes(path, &value)?;
     serde_json::from_value(value)
         .with_context(|| format!("'{file}': describe() lacks a size; export it again (weights/README.md)"))
+}
+
+/// What sizes can be. Beyond it a description is damaged, and would ask for more memory than there is.
+const RANGES: [(&str, i64, i64); 11] = [
+    ("z_dim", 1, 1 << 16),
+    ("c_dim", 0, 1 << 20),
+    ("w_dim", 1, 1 << 16),
+    ("num_ws", 1, 64),
+    ("img_resolution", 4, 1 << 14),
+    ("img_channels", 1, 3),
+    ("mapping_layers", 0, 64),
+    ("channel_base", 1, 1 << 24),
+    ("channel_max", 1, 1 << 16),
+    ("noise_numel", 0, 1 << 32),
+    ("mbstd_group_size", 1, 1 << 16),
+];
+
+fn check_sizes(path: &Path, value: &Value) -> Result<()> {
+    let sizes = RANGES.iter().filter_map(|&(key, least, most)| Some((key, value[key].as_i64()?, least..=most)));
+    for (key, size, range) in sizes {
+        let possible = range.contains(&size) && (key != "img_channels" || size != 2);
+        ensure!(
+            possible,
+            "'{}': describe() says {key} {size}, which cannot be; export it again (weights/README.md)",
+            path.display()
+        );
+    }
+    Ok(())
 }

@@ -68,6 +68,9 @@ pub struct Generator {
 /// Widths of z that are tried on a generator that does not say its own.
 const COMMON_Z_DIMS: [i64; 9] = [512, 256, 128, 64, 100, 1024, 32, 16, 8];
 
+/// More than any generator takes.
+const MOST_Z_DIMS: i64 = 1 << 16;
+
 impl Generator {
     /// Loads a generator; `z_dim` helps with one that does not describe itself.
     ///
@@ -154,7 +157,20 @@ impl Generator {
     pub fn synthesis(&self, ws: &Tensor, mode: NoiseMode, noise: Option<&Tensor>) -> Result<Tensor> {
         ensure!(self.spec().is_some(), "'{}' only takes z: it has no synthesis method", self.script.path.display());
         let arguments = [IValue::from(ws.shallow_clone()), IValue::String(mode.name().into()), optional(noise)];
-        self.script.tensor_method("run_synthesis", &arguments)
+        let images = self.script.tensor_method("run_synthesis", &arguments)?;
+        self.check_shape(images, ws.size().first().copied())
+    }
+
+    /// Images as the sizes say, for whoever counts on them.
+    fn check_shape(&self, images: Tensor, n: Option<i64>) -> Result<Tensor> {
+        let (found, side) = (images.size(), self.img_resolution());
+        let expected = [n.unwrap_or(0), self.img_channels(), side, side];
+        ensure!(
+            found == expected,
+            "'{}' gives images of shape {found:?}, {expected:?} is expected; export it again (weights/README.md)",
+            self.script.path.display()
+        );
+        Ok(images)
     }
 
     /// z -> images, for any generator. One that only takes z ignores nothing silently: truncation
@@ -176,7 +192,8 @@ impl Generator {
                 let path = self.script.path.display();
                 ensure!(truncation == Truncation::OFF, "'{path}' only takes z: it cannot truncate; leave psi at 1");
                 ensure!(c.is_none(), "'{path}' only takes z: it has no labels");
-                self.script.tensor_method("forward", &[IValue::from(z.shallow_clone())])
+                let images = self.script.tensor_method("forward", &[IValue::from(z.shallow_clone())])?;
+                self.check_shape(images, z.size().first().copied())
             }
         }
     }
@@ -210,6 +227,8 @@ fn optional(tensor: Option<&Tensor>) -> IValue {
 /// Finds the width of z and the shape of the images by calling forward(z) once or a few times.
 fn probe(script: &ScriptModule, z_dim: Option<i64>) -> Result<ZOnlySpec> {
     let path = script.path.display();
+    let fits = z_dim.is_none_or(|z_dim| (1..=MOST_Z_DIMS).contains(&z_dim));
+    ensure!(fits, "cannot use '{path}' with --z-dim {}; pass 1 to {MOST_Z_DIMS}", z_dim.unwrap_or_default());
     let mut refusal = String::new();
     let candidates = z_dim.map_or(COMMON_Z_DIMS.to_vec(), |z_dim| vec![z_dim]);
     for &z_dim in &candidates {
@@ -219,7 +238,8 @@ fn probe(script: &ScriptModule, z_dim: Option<i64>) -> Result<ZOnlySpec> {
                 let size = images.size();
                 ensure!(
                     size.len() == 4 && size[0] == 2 && size[2] == size[3] && [1, 3].contains(&size[1]),
-                    "'{path}' is no generator: forward(z) gives shape {size:?}, square images [N, 1 or 3, R, R] are expected"
+                    "'{path}' is no generator: forward(z) gives shape {size:?}, square images [N, 1 or 3, R, R] are expected; \
+                     pass another file (weights/README.md)"
                 );
                 return Ok(ZOnlySpec { z_dim, img_resolution: size[2], img_channels: size[1] });
             }

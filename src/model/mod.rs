@@ -11,9 +11,12 @@ mod generator;
 mod pair;
 pub mod pictures;
 mod precision;
+mod probe;
 mod script;
 pub mod weights;
 
+#[doc(hidden)]
+pub use contract::parse as parse_description;
 pub use contract::{DiscriminatorSpec, GeneratorSpec};
 pub use discriminator::Discriminator;
 pub use file_kind::FileKind;

@@ -1,10 +1,10 @@
 //! Do a generator and a discriminator belong together?
 
-use super::{Discriminator, Generator, NoiseMode, Truncation};
-use anyhow::{Context, Result, ensure};
-use tch::{Kind, Tensor, no_grad};
+use super::probe::probe_pair;
+use super::{Discriminator, Generator};
+use anyhow::{Result, ensure};
 
-/// Checks sizes, that both can be trained, and, by one tiny forward pass, that they really work.
+/// Checks sizes, that both can be trained, and, by trying them on a few images, that they really work.
 ///
 /// # Errors
 /// Names both files and both values of what differs.
@@ -39,21 +39,5 @@ pub fn check_pair(generator: &Generator, discriminator: &Discriminator) -> Resul
             script.path.display()
         );
     }
-    no_grad(|| {
-        let z = Tensor::zeros([2, generator.z_dim()], (Kind::Float, generator.script.device));
-        let c = match generator.c_dim() {
-            0 => None,
-            c_dim => Some(Tensor::zeros([2, c_dim], (Kind::Float, generator.script.device))),
-        };
-        let images = generator.images(&z, c.as_ref(), Truncation::OFF, NoiseMode::Const, None)?;
-        let logits = discriminator
-            .logits(&images, c.as_ref())
-            .with_context(|| format!("the discriminator does not take the images of '{g}'"))?;
-        ensure!(
-            logits.size() == [2, 1] || logits.size() == [2],
-            "'{d}' is no discriminator: two images give logits of shape {:?}, [2, 1] is expected",
-            logits.size()
-        );
-        Ok(())
-    })
+    probe_pair(generator, discriminator)
 }

@@ -1,11 +1,15 @@
 //! One TorchScript file: loading, its parameters, calling its methods, saving it again.
 
+use super::file_kind::check_archive;
 use super::{FileKind, Precision};
 use crate::io::atomic::replace_atomically;
 use crate::tensor::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::path::{Path, PathBuf};
 use tch::{CModule, Device, IValue, Tensor};
+
+/// How much of what libtorch says is shown.
+const MESSAGE_CHARS: usize = 200;
 
 /// A named tensor of a module: an alias, so writing to it changes the module.
 pub struct Parameter {
@@ -36,13 +40,10 @@ impl ScriptModule {
     /// # Errors
     /// A missing file, or one that libtorch cannot read as TorchScript.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
-        ensure!(path.exists(), "cannot load '{}': no such file", path.display());
-        ensure!(
-            path.is_file(),
-            "cannot load '{}': it is a folder, a TorchScript file (.pt) is expected",
-            path.display()
-        );
         let shown = path.display();
+        ensure!(path.exists(), "cannot load '{shown}': no such file; check the path");
+        ensure!(!path.is_dir(), "cannot load '{shown}': it is a folder; pass a TorchScript file (.pt)");
+        ensure!(path.is_file(), "cannot load '{shown}': it is a device or a pipe; pass a TorchScript file (.pt)");
         match FileKind::of(path)? {
             FileKind::TorchScript => {}
             FileKind::Safetensors => bail!(
@@ -51,6 +52,7 @@ impl ScriptModule {
             ),
             FileKind::Foreign { what, remedy } => bail!("cannot load '{shown}' as TorchScript: it is {what}; {remedy}"),
         }
+        check_archive(path)?;
         let module = CModule::load_on_device(path, device).map_err(|error| {
             anyhow!(
                 "cannot load '{shown}' as TorchScript: {}; copy or export it again (weights/README.md)",
@@ -59,7 +61,7 @@ impl ScriptModule {
         })?;
         let parameters = module
             .named_parameters()
-            .map_err(|error| anyhow!("cannot list the parameters of '{}': {}", path.display(), one_line(&error)))?
+            .map_err(|error| anyhow!("cannot list the parameters of '{shown}': {}; export it again", one_line(&error)))?
             .into_iter()
             .map(|(name, tensor)| Parameter { name, trainable: tensor.requires_grad(), tensor, frozen: false })
             .collect();
@@ -77,8 +79,11 @@ impl ScriptModule {
         };
         match result {
             Ok(IValue::Tensor(tensor)) => Ok(tensor),
-            Ok(_) => bail!("'{}': {method} returned something other than one tensor", self.path.display()),
-            Err(error) => bail!("'{}': {method} failed: {}", self.path.display(), one_line(&error)),
+            Ok(_) => bail!(
+                "'{}': {method} returned something other than one tensor; export it again (weights/README.md)",
+                self.path.display()
+            ),
+            Err(error) => bail!("'{}': {method} failed: {}", self.path.display(), shorten(&one_line(&error))),
         }
     }
 
@@ -169,5 +174,8 @@ impl ScriptModule {
 
 /// The first sentence of libtorch's explanation is the useful one.
 fn shorten(message: &str) -> String {
-    message.chars().take(200).collect()
+    match message.char_indices().nth(MESSAGE_CHARS) {
+        Some((end, _)) => format!("{} ...", &message[..end]),
+        None => message.to_owned(),
+    }
 }

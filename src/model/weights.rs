@@ -63,7 +63,10 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: HashMa
 pub fn read(path: &Path) -> Result<Weights> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read '{}'", path.display()))?;
     let damaged = |error: SafeTensorError| {
-        anyhow!("cannot read '{}' as safetensors: {error}; the file is damaged or cut short", path.display())
+        anyhow!(
+            "cannot read '{}' as safetensors: {error}; the file is damaged or cut short, copy or download it again",
+            path.display()
+        )
     };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
     let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;

@@ -35,6 +35,11 @@ impl RunRecord {
         Duration::try_from_secs_f64(self.total_seconds).unwrap_or_default()
     }
 
+    /// Whether the numbers can be right: a manifest has no checksum of its own.
+    fn is_plausible(&self, checkpoint: &Checkpoint) -> bool {
+        self.seen_images() == checkpoint.seen_images && self.trainer.is_plausible() && self.journal.is_plausible()
+    }
+
     /// Images seen until then.
     pub fn seen_images(&self) -> u64 {
         self.trainer.seen_images
@@ -88,7 +93,7 @@ impl Resumed {
     /// # Errors
     /// No run, a run that another process works on, or no whole checkpoint.
     pub fn open(folder: &Path) -> Result<(Self, Vec<String>)> {
-        ensure!(folder.is_dir(), "cannot resume '{}': no such run directory", folder.display());
+        ensure!(folder.is_dir(), "cannot resume '{}': no such run directory; check the path", folder.display());
         let all = Checkpoints::of(folder, 1).list()?;
         ensure!(
             !all.is_empty(),
@@ -99,11 +104,19 @@ impl Resumed {
         let mut remarks = Vec::new();
         for checkpoint in all.into_iter().rev() {
             match checkpoint.read::<RunRecord>() {
+                Ok((record, _)) if !record.is_plausible(&checkpoint) => {
+                    remarks
+                        .push(format!("passed over: the manifest in '{}' is damaged", checkpoint.folder().display()));
+                }
                 Ok((record, _)) => return Ok((Self { folder: folder.to_owned(), checkpoint, record, lock }, remarks)),
                 Err(error) => remarks.push(format!("passed over: {error:#}")),
             }
         }
-        bail!("cannot resume '{}': no checkpoint in it is whole ({})", folder.display(), remarks.join("; "));
+        bail!(
+            "cannot resume '{}': no checkpoint in it is whole; begin a new run from a snapshot or the first networks ({})",
+            folder.display(),
+            remarks.first().map_or("", String::as_str)
+        );
     }
 
     /// The modules that the state is put into.
@@ -123,7 +136,8 @@ impl Resumed {
     /// A change that was not allowed by `--override`, or no options.
     pub fn options(&self, given: Options, allowed: bool) -> Result<(Options, Vec<String>)> {
         let path = self.folder.join("training_options.json");
-        let recorded = Options::from_file(&path).context("the run has lost its options")?;
+        let recorded = Options::from_file(&path)
+            .context("the run has lost its options; bring the file back, or begin a new run from a snapshot")?;
         let changes = given.changes(&recorded);
         let texts: Vec<String> = changes.iter().map(|(key, before, now)| format!("{key} {before} -> {now}")).collect();
         ensure!(

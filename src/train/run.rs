@@ -49,6 +49,8 @@ pub struct Finetune {
     pub dataset: Dataset,
     /// What was found out on the way here, for the log.
     pub remarks: Vec<String>,
+    /// Every picture that was left out, for a list in the folder.
+    pub bad_pictures: Vec<String>,
     /// The folder of a run that begins, where it is not to be a new one in `--outdir`.
     pub folder: Option<PathBuf>,
     /// The run that goes on, if none begins.
@@ -98,7 +100,7 @@ struct Run {
 impl Run {
     fn begin(start: Finetune) -> Result<Self> {
         let clock = Clock::starting_from(Duration::ZERO);
-        let Finetune { config, mut networks, dataset, remarks, folder, .. } = start;
+        let Finetune { config, mut networks, dataset, remarks, bad_pictures, folder, .. } = start;
         let folder = match folder {
             Some(folder) => run_dir::create_at(&folder)?,
             None => run_dir::create(&config.outdir, dataset.name(), &config.desc)?,
@@ -108,6 +110,7 @@ impl Run {
         for remark in &remarks {
             journal.say(None, remark)?;
         }
+        list_bad_pictures(&folder, &bad_pictures, &mut journal)?;
         journal.say(None, &format!("run directory: {}", folder.display()))?;
         save_json(&folder.join("training_options.json"), &serde_json::to_value(config.effective())?)?;
         let checkpoints = Checkpoints::of(&folder, config.keep_checkpoints);
@@ -124,7 +127,7 @@ impl Run {
     }
 
     fn resume(start: Finetune) -> Result<Self> {
-        let Finetune { config, networks, dataset, remarks, resume, .. } = start;
+        let Finetune { config, networks, dataset, remarks, bad_pictures, resume, .. } = start;
         let Resumed { folder, checkpoint, record, lock } = resume.context("a run that goes on has a checkpoint")?;
         run_dir::remove_leftovers(&folder)?;
         Checkpoints::of(&folder, config.keep_checkpoints).remove_leftovers()?;
@@ -132,6 +135,7 @@ impl Run {
         for remark in &remarks {
             journal.say(None, remark)?;
         }
+        list_bad_pictures(&folder, &bad_pictures, &mut journal)?;
         save_json(&folder.join("training_options.json"), &serde_json::to_value(config.effective())?)?;
         let preview = preview(&config, &networks, &dataset);
         let clock = Clock::starting_from(record.total());
@@ -256,8 +260,9 @@ impl Run {
     /// Puts everything into the state of a checkpoint, the files in the folder too.
     fn go_back_to(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let (record, path): (RunRecord, PathBuf) = checkpoint.read()?;
-        state::restore(&mut self.trainer, &mut self.statistics, &record.trainer, state::read(&path)?)
-            .with_context(|| format!("cannot go on from '{}'", checkpoint.folder().display()))?;
+        state::restore(&mut self.trainer, &mut self.statistics, &record.trainer, state::read(&path)?).with_context(
+            || format!("cannot go on from '{}'; begin a new run from a snapshot", checkpoint.folder().display()),
+        )?;
         self.journal = Journal::reopen(&self.folder, &record.journal)?;
         self.tick = Tick::resumed(&record.tick);
         self.rollbacks = self.rollbacks.max(record.rollbacks);
@@ -416,6 +421,18 @@ impl Run {
     fn kimg_text(&self) -> String {
         format!("{:.1} kimg", self.trainer.seen_images as f64 / 1000.0)
     }
+}
+
+/// Names every picture that was left out in `bad_pictures.txt`; the log has only the first of them.
+fn list_bad_pictures(folder: &Path, bad_pictures: &[String], journal: &mut Journal) -> Result<()> {
+    let path = folder.join("bad_pictures.txt");
+    if bad_pictures.is_empty() {
+        // That of an earlier attempt, before they were repaired.
+        let _ = std::fs::remove_file(path);
+        return Ok(());
+    }
+    write_atomically(&path, |file| Ok(bad_pictures.iter().try_for_each(|line| writeln!(file, "{line}"))?))?;
+    journal.say(None, &format!("every unreadable picture is named in '{}'", path.display()))
 }
 
 fn preview(config: &RunConfig, networks: &Networks, dataset: &Dataset) -> Preview {

@@ -12,7 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 /// # Errors
 /// `outdir` cannot be made or written.
 pub fn create(outdir: &Path, dataset: &str, what: &str) -> Result<PathBuf> {
-    let refused = || format!("cannot make a run folder in '{}'; pass another --outdir", outdir.display());
+    let refused =
+        || format!("cannot make a run folder in '{}'; pass another --outdir or a shorter --desc", outdir.display());
     fs::create_dir_all(outdir).with_context(refused)?;
     let safe: String = what.chars().map(|c| if c.is_alphanumeric() || "._-+".contains(c) { c } else { '-' }).collect();
     for number in next_number(outdir).with_context(refused)?..100_000 {
@@ -87,7 +88,7 @@ pub fn remove_leftovers(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(context)? {
         let entry = entry.with_context(context)?;
         let name = entry.file_name();
-        let ours = [".network-snapshot-", ".fakes", ".reals", ".training_options"];
+        let ours = [".network-snapshot-", ".fakes", ".reals", ".training_options", ".bad_pictures"];
         if ours.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             fs::remove_file(entry.path()).with_context(context)?;
         }

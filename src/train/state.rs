@@ -11,7 +11,7 @@ use tch::{Device, Tensor, no_grad};
 
 use super::journal::stats::Statistics;
 use super::step::Trainer;
-use crate::model::{ScriptModule, all_finite};
+use crate::model::{ScriptModule, all_finite, weights};
 use crate::optimizer::{Adam, AdamState};
 use crate::tensor::one_line;
 
@@ -32,6 +32,17 @@ pub struct TrainerRecord {
     pub lr_scale: f64,
     /// Images computed at once, which can have become fewer.
     pub micro_batch: u64,
+}
+
+impl TrainerRecord {
+    /// Whether a trainer can have been there; a manifest has no checksum of its own.
+    pub(super) fn is_plausible(&self) -> bool {
+        (0.0..=1.0).contains(&self.augment_p)
+            && self.lr_scale > 0.0
+            && self.lr_scale <= 1.0
+            && self.micro_batch > 0
+            && self.adam_steps.iter().all(|&steps| steps >= 0)
+    }
 }
 
 /// Named tensors.
@@ -125,8 +136,7 @@ pub fn write(path: &Path, tensors: &Tensors) -> Result<()> {
 /// # Errors
 /// A file that cannot be read.
 pub fn read(path: &Path) -> Result<Tensors> {
-    let tensors = Tensor::read_safetensors(path).map_err(|error| anyhow!("{}", one_line(&error)));
-    Ok(tensors.with_context(|| format!("cannot read the state '{}'", path.display()))?.into_iter().collect())
+    Ok(weights::read(path)?.tensors.into_iter().collect())
 }
 
 fn scripts(trainer: &Trainer) -> [(&'static str, &ScriptModule); 3] {

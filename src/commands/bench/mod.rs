@@ -87,11 +87,11 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let (side, channels) = (networks.g.img_resolution(), networks.g.img_channels());
     let facts = NetworkFacts::of(&networks.g, &networks.d);
     let c_dim = networks.g.c_dim();
+    let config = config(&args, facts)?;
     let images = Tensor::rand([args.batch as i64, channels, side, side], (Kind::Float, device)) * 2.0 - 1.0;
     // The values of labels do not matter to the time.
     let classes = ClassDistribution::new(&vec![1; c_dim as usize]);
     let c = classes.is_some().then(|| one_hot(&vec![0; args.batch as usize], c_dim, device));
-    let config = config(&args, facts)?;
     networks.set_precision(config.precision)?;
     let kind = config.precision.kind;
     let work = [flops::of_convolutions(&networks.g.script, true), flops::of_convolutions(&networks.d.script, false)];

@@ -25,6 +25,13 @@ pub struct JournalPlace {
     events_bytes: u64,
 }
 
+impl JournalPlace {
+    /// Whether the events are a file of the run's folder.
+    pub(super) fn is_plausible(&self) -> bool {
+        Path::new(&self.events).file_name().is_some_and(|name| name == self.events.as_str())
+    }
+}
+
 /// The open files of a run.
 pub struct Journal {
     log: File,
