@@ -216,11 +216,11 @@ impl Evaluation {
         if let Reals::Features(set) = &self.reals {
             self.detectors.ensure_same(job.slot, &set.record.detector)?;
         }
-        if job.metrics.iter().any(|metric| metric.kind.needs_reals()) && !self.known.contains_key(&job.slot) {
-            if let Some(set) = self.make_reals(job.slot, &job.metrics, form)? {
-                self.save(job.slot, "reals", &set)?;
-                self.known.insert(job.slot, set);
-            }
+        let needed = job.metrics.iter().any(|metric| metric.kind.needs_reals()) && !self.known.contains_key(&job.slot);
+        let made = if needed { self.make_reals(job.slot, &job.metrics, form)? } else { None };
+        if let Some(set) = made {
+            self.save(job.slot, "reals", &set)?;
+            self.known.insert(job.slot, set);
         }
         Ok(())
     }
