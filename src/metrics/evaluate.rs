@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use super::cache::{FeatureCache, Found};
 use super::collect::{of_dataset, of_generator};
 use super::compute;
-use super::detector::Detector;
+use super::detector::{Detector, DetectorId};
 use super::detectors::{Detectors, Slot};
 use super::feature_set::{FeatureSet, Needs, PictureForm, ensure_comparable};
 use super::name::{Metric, MetricKind};
@@ -216,11 +216,9 @@ impl Evaluation {
         if let Reals::Features(set) = &self.reals {
             self.detectors.ensure_same(job.slot, &set.record.detector)?;
         }
-        let needed = job.metrics.iter().any(|metric| metric.kind.needs_reals());
-        if needed
-            && !self.known.contains_key(&job.slot)
-            && let Some(set) = self.make_reals(job.slot, &job.metrics, form)?
-        {
+        let needed = job.metrics.iter().any(|metric| metric.kind.needs_reals()) && !self.known.contains_key(&job.slot);
+        let made = if needed { self.make_reals(job.slot, &job.metrics, form)? } else { None };
+        if let Some(set) = made {
             self.save(job.slot, "reals", &set)?;
             self.known.insert(job.slot, set);
         }
@@ -311,7 +309,7 @@ impl Evaluation {
             metric: metric.name.clone(),
             measure: format!("perceptual path length in W, {}", detector.id.features),
             values: vec![(metric.name.clone(), value)],
-            detector: detector.id.clone(),
+            detector: DetectorId { resize: path_length::RESIZE.to_owned(), ..detector.id.clone() },
             pictures: generated(source),
             fakes: metric.fakes,
             reals: None,

@@ -42,7 +42,7 @@ pub fn frechet_distance(a: &Moments, b: &Moments) -> Result<f64> {
         );
     }
     let mean_term = (few.mean() - many.mean()).square().sum(Kind::Double);
-    let root = root_of(&s_few)?;
+    let root = root_of(&s_few, few.count)?;
     let between = root.matmul(&s_many).matmul(&root.tr());
     let eigenvalues = ((&between + between.tr()) * 0.5).linalg_eigvalsh("L");
     let root_trace = eigenvalues.clamp_min(0.0).sqrt().sum(Kind::Double);
@@ -51,7 +51,15 @@ pub fn frechet_distance(a: &Moments, b: &Moments) -> Result<f64> {
 }
 
 /// R [r, F] with `R^T R = S`, r being the number of directions that have variance.
-fn root_of(covariance: &Tensor) -> Result<Tensor> {
+///
+/// With more pictures than features that is mostly Cholesky's factor, in a tenth of the time of an eigendecomposition.
+fn root_of(covariance: &Tensor, count: i64) -> Result<Tensor> {
+    if count > covariance.size()[0] {
+        let (factor, failed_at) = covariance.linalg_cholesky_ex(false, false);
+        if failed_at.int64_value(&[]) == 0 {
+            return Ok(factor.tr());
+        }
+    }
     let (variances, directions) = covariance.linalg_eigh("L");
     let width = covariance.size()[0];
     let largest = variances.select(0, width - 1).double_value(&[]);
@@ -97,6 +105,16 @@ mod tests {
         let point = Moments::of(&Tensor::zeros([5, 40], (Kind::Double, Device::Cpu)));
         let expected = (moments.covariance().trace() + moments.mean().square().sum(Kind::Double)).double_value(&[]);
         assert!((frechet_distance(&moments, &point).unwrap() / expected - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn either_root_gives_the_same_distance() {
+        let (a, b) =
+            (Tensor::randn([60, 5], (Kind::Double, Device::Cpu)), Tensor::randn([90, 5], (Kind::Double, Device::Cpu)));
+        let plain = frechet_distance(&Moments::of(&a), &Moments::of(&b)).unwrap();
+        // A feature that never varies stops Cholesky and adds nothing.
+        let padded = |x: &Tensor| Moments::of(&Tensor::cat(&[x, &x.narrow(1, 0, 1).zeros_like()], 1));
+        assert!((frechet_distance(&padded(&a), &padded(&b)).unwrap() - plain).abs() < 1e-10);
     }
 
     #[test]

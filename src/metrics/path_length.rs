@@ -22,6 +22,8 @@ const TRIMMED: (f64, f64) = (0.01, 0.99);
 const EPSILON: f64 = 1e-4;
 /// Larger pictures are averaged down to it before they are compared.
 const COMPARED_SIDE: i64 = 256;
+/// The same for records.
+pub(super) const RESIZE: &str = "none; larger pictures averaged down to 256x256";
 
 /// PPL of `pairs` pairs of latents: `d(G(w), G(w + epsilon (w' - w))) / epsilon^2`, averaged by [`trimmed_mean`]; both
 /// pictures of a pair have the same class and the same random noise. Pair i depends on the seed and i alone.
