@@ -95,14 +95,25 @@ impl ScriptModule {
         }
     }
 
-    /// Whether there is a method of this name. libtorch's C interface cannot list methods: a call with more arguments
-    /// than any method takes is refused before anything runs, and for a missing method with its own words.
+    /// Whether there is a method of this name.
     pub fn has_method(&self, name: &str) -> bool {
+        !self.refusal(name).contains(&format!("Method '{name}' is not defined"))
+    }
+
+    /// The declaration of a method, `forward(__torch__.D self, Tensor x) -> Tensor`, where there is one.
+    pub fn declaration(&self, method: &str) -> Option<String> {
+        Some(self.refusal(method).split_once("Declaration: ")?.1.to_owned())
+    }
+
+    /// libtorch's C interface cannot list methods. A call with more arguments than any method takes is refused before
+    /// anything runs, with the declaration, and for a missing method with its own words.
+    fn refusal(&self, method: &str) -> String {
         let too_many: Vec<IValue> = std::iter::repeat_with(|| IValue::None).take(64).collect();
-        match self.tensor_method(name, &too_many) {
-            Ok(_) => true,
-            Err(error) => !error.to_string().contains(&format!("Method '{name}' is not defined")),
-        }
+        let result = match method {
+            "forward" => self.module.forward_is(&too_many),
+            _ => self.module.method_is(method, &too_many),
+        };
+        result.err().map_or_else(String::new, |error| one_line(&error))
     }
 
     /// Makes the highest resolutions compute in another type from the next call on.
