@@ -106,13 +106,28 @@ impl Plot {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
+            .position(self.emptiest_corner(x, y_range))
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.2))
             .label_font((FONT, 16))
             .draw()
             .map_err(failed)?;
         area.present().map_err(failed)
+    }
+
+    /// Where the legend hides the fewest points.
+    fn emptiest_corner(&self, x: Range, y: Range) -> SeriesLabelPosition {
+        let share = |value: f64, (low, high): Range| (value - low) / (high - low);
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let places = || points().map(|point| (share(point.0, x), share(point.1, y)));
+        let corners = [
+            (SeriesLabelPosition::UpperRight, places().filter(|at| at.0 > 0.7 && at.1 > 0.6).count()),
+            (SeriesLabelPosition::LowerRight, places().filter(|at| at.0 > 0.7 && at.1 < 0.4).count()),
+            (SeriesLabelPosition::UpperLeft, places().filter(|at| at.0 < 0.3 && at.1 > 0.6).count()),
+            (SeriesLabelPosition::LowerLeft, places().filter(|at| at.0 < 0.3 && at.1 < 0.4).count()),
+        ];
+        // The first of equals.
+        corners.into_iter().min_by_key(|corner| corner.1).map_or(SeriesLabelPosition::UpperRight, |corner| corner.0)
     }
 
     /// What the axes show: all values, with some room.
@@ -214,6 +229,17 @@ mod tests {
         for words in ["FID against images", "kimg", "fid10k", "rooted, k = 2", "logistic"] {
             assert!(text.contains(words), "'{words}' is missing");
         }
+    }
+
+    #[test]
+    fn the_legend_goes_where_the_fewest_points_are() {
+        let corner = |points: &[(f64, f64)]| {
+            let plot = Plot { lines: vec![line("x", points)], ..Plot::default() };
+            plot.emptiest_corner((0.0, 1.0), (0.0, 1.0))
+        };
+        assert!(matches!(corner(&[(0.9, 0.1)]), SeriesLabelPosition::UpperRight));
+        assert!(matches!(corner(&[(0.1, 0.2), (0.9, 0.9)]), SeriesLabelPosition::LowerRight));
+        assert!(matches!(corner(&[(0.9, 0.2), (0.9, 0.9)]), SeriesLabelPosition::UpperLeft));
     }
 
     #[test]
