@@ -101,7 +101,12 @@ impl Plot {
             let line = LineSeries::new([(x.0, level), (x.1, level)], BLACK.mix(0.5).stroke_width(1));
             chart.draw_series(line).map_err(failed)?;
         }
-        for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
+        // Bands first: none hides a line.
+        let coloured = || self.lines.iter().zip(COLOURS.iter().cycle());
+        for (line, colour) in coloured() {
+            draw_band(&mut chart, line, *colour)?;
+        }
+        for (line, colour) in coloured() {
             draw_line(&mut chart, line, *colour)?;
         }
         chart
@@ -145,13 +150,17 @@ impl Plot {
 type Range = (f64, f64);
 type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-fn draw_line<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: RGBColor) -> Result<()> {
+fn draw_band<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: RGBColor) -> Result<()> {
     let upper = line.band.iter().map(|&(x, _, high)| (x, high));
     let lower = line.band.iter().rev().map(|&(x, low, _)| (x, low));
     let outline: Vec<_> = upper.chain(lower).filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
     if outline.len() > 2 {
         chart.draw_series([Polygon::new(outline, colour.mix(0.18))]).map_err(failed)?;
     }
+    Ok(())
+}
+
+fn draw_line<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: RGBColor) -> Result<()> {
     let style = colour.stroke_width(2);
     for (index, piece) in line.points.split(|(x, y)| !x.is_finite() || !y.is_finite()).enumerate() {
         let series = chart.draw_series(LineSeries::new(piece.iter().copied(), style)).map_err(failed)?;
