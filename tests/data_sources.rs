@@ -149,9 +149,33 @@ fn dataset_json_is_asked_before_the_folders_and_in_a_zip_too() {
     let archive = place.path().join("pictures.zip");
     pack(&folder, &archive, CompressionMethod::Stored);
     assert_eq!(classes(&archive, 4).classes, expected);
-    // null is what the tools write where there are no labels.
+    // null is what the tools write where there are no labels: their folders, 00000 and so on, are no classes.
     fs::write(folder.join("dataset.json"), r#"{"labels": null}"#).unwrap();
-    assert_eq!(classes(&folder, 2).classes, [0, 0, 0, 1, 1, 1, 1, 1]);
+    let message = refusal(&folder, &with_classes(2));
+    assert!(message.contains("says that the pictures have no labels") && message.contains("remove it"), "{message}");
+    let twice = r#"{"labels": [["cats/picture000.png", 0], ["cats/picture000.png", 1]]}"#;
+    fs::write(folder.join("dataset.json"), twice).unwrap();
+    assert!(refusal(&folder, &with_classes(2)).contains("has the classes 0 and 1"));
+}
+
+#[test]
+fn a_folder_that_was_zipped_whole_has_the_labels_of_the_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let inner = place.path().join("outer/inner");
+    two_classes(&inner);
+    let outer = place.path().join("outer");
+    let archive = place.path().join("pictures.zip");
+    pack(&outer, &archive, CompressionMethod::Stored);
+    for root in [&outer, &archive] {
+        assert_eq!(classes(root, 2).classes, [0, 0, 0, 1, 1, 1, 1, 1]);
+    }
+    let named = Pictures::open(&inner).unwrap();
+    let entries: Vec<_> = named.names().iter().map(|name| serde_json::json!([name, 3])).collect();
+    fs::write(inner.join("dataset.json"), serde_json::json!({ "labels": entries }).to_string()).unwrap();
+    pack(&outer, &archive, CompressionMethod::Stored);
+    for root in [&outer, &archive] {
+        assert_eq!(classes(root, 4).classes, [3; 8]);
+    }
 }
 
 #[test]

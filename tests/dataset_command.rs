@@ -410,7 +410,7 @@ fn an_interrupted_conversion_leaves_nothing_under_the_final_name() {
     (0..60).for_each(|index| stage.save(&format!("{index:02}.bmp"), plain(400, index)));
     for target in ["out", "out.zip"] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rootgan"));
-        command.args(["dataset", "set", target, "--resolution", "300"]).current_dir(stage.place.path());
+        command.args(["dataset", "set", target, "--resolution", "1500"]).current_dir(stage.place.path());
         command.env("RAYON_NUM_THREADS", "1").stdout(std::process::Stdio::null());
         let mut process = command.spawn().unwrap();
         let begun = format!(".{target}.");

@@ -136,6 +136,17 @@ fn the_average_starts_from_the_averaged_generator_and_training_from_the_raw_one(
     };
     let (of_raw, of_ema) = (weight(&networks.g.script.parameters), weight(&networks.g_ema.script.parameters));
     assert_eq!(of_raw * 2.0, of_ema);
+    // What is frozen stays what it is in each of them.
+    let freeze = FreezeSettings { mapping: true, ..FreezeSettings::default() };
+    let networks = Networks::load(&both, freeze, Device::Cpu).unwrap();
+    let mapping = |parameters: &[Parameter]| {
+        parameters.iter().find(|p| p.name == "mapping.fc0.weight").unwrap().tensor.detach().copy()
+    };
+    let (before, of_raw) = (mapping(&networks.g_ema.script.parameters), mapping(&networks.g.script.parameters));
+    assert_ne!(before, of_raw);
+    let trainer = train(networks, Options::default());
+    assert_eq!(mapping(&trainer.networks.g_ema.script.parameters), before);
+    assert_eq!(mapping(&trainer.networks.g.script.parameters), of_raw);
     let (other, _) = common::shipped_pair("net_uncond_r32.safetensors");
     let message = refusal(&NetworkFiles { generator_raw: Some(other), ..files() }, FreezeSettings::default());
     assert!(message.contains("raw and the averaged weights of one generator"), "{message}");

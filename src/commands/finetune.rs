@@ -39,7 +39,16 @@ pub struct FinetuneArgs {
 /// Anything wrong with options, networks, pictures or the output, on one line.
 pub fn run(args: FinetuneArgs) -> Result<()> {
     let given = match &args.config {
-        Some(path) => args.options.over_file(Options::from_file(path)?),
+        Some(path) => {
+            let file = Options::from_file(path)?;
+            // Its values would win over those of the preset, and the run have a name that says otherwise.
+            ensure!(
+                file.cfg.is_none() || args.options.cfg.is_none() || file.cfg == args.options.cfg,
+                "'{}' has the options of a run with another --cfg; leave --cfg away, or pass a --config without one",
+                path.display()
+            );
+            args.options.over_file(file)
+        }
         None => args.options,
     };
     let place = match args.resume {
@@ -150,9 +159,11 @@ fn notes(config: &RunConfig, facts: NetworkFacts) -> Vec<String> {
 fn in_short(config: &RunConfig, facts: NetworkFacts) -> String {
     let o = config.effective();
     let ada = o.ada_kimg.map_or_else(String::new, |kimg| format!(", ada_kimg {kimg}"));
+    let rampup =
+        o.ema_rampup.filter(|&share| share > 0.0).map_or_else(String::new, |share| format!(", ema_rampup {share}"));
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     format!(
-        "cfg {}, {} at {size}x{size}: batch {}, g_lr {}, d_lr {}, r1_gamma {}, pl_weight {}, style_mixing {}, ema_kimg {}{ada}, {}",
+        "cfg {}, {} at {size}x{size}: batch {}, g_lr {}, d_lr {}, r1_gamma {}, pl_weight {}, style_mixing {}, ema_kimg {}{rampup}{ada}, {}",
         o.cfg.as_deref().unwrap_or("auto"),
         if facts.is_random { "training from scratch" } else { "a transfer" },
         config.batch,

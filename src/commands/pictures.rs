@@ -40,7 +40,7 @@ pub struct PictureArgs {
     #[arg(long, value_enum)]
     pub noise_mode: Option<NoiseArg>,
     /// Class, for a generator with labels
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub class: Option<i64>,
     /// Pictures at a time [default: 1 to 32, the fewer the larger they are]
     #[arg(long, value_name = "N")]

@@ -84,8 +84,17 @@ pub(super) fn check_ranges(o: &Options, facts: NetworkFacts, problems: &mut Prob
 
 fn check_augment(o: &Options, problems: &mut Problems) {
     let mode = o.aug.unwrap_or_default();
-    problems.check(mode != AugmentMode::Fixed || o.p.is_some(), || "--aug fixed needs --p".to_owned());
+    problems.check(mode != AugmentMode::Fixed || o.p.is_some(), || {
+        "--aug fixed needs --p, from 0 to 1, as in --p 0.2".to_owned()
+    });
     problems.check(mode == AugmentMode::Fixed || o.p.is_none(), || "--p belongs to --aug fixed".to_owned());
+    let adaptive = [o.target, o.init_p, o.ada_kimg].iter().any(Option::is_some);
+    problems.check(mode == AugmentMode::Ada || !adaptive, || {
+        "--target, --init-p and --ada-kimg belong to --aug ada".to_owned()
+    });
+    problems.check(mode != AugmentMode::Noaug || o.augpipe.is_none(), || {
+        "--augpipe belongs to --aug ada or fixed".to_owned()
+    });
     for (value, flag) in [(o.p, "p"), (o.init_p, "init-p")] {
         let value = value.unwrap_or(0.0);
         problems.check((0.0..=1.0).contains(&value), || format!("--{flag} must be from 0 to 1, not {value}"));

@@ -21,7 +21,8 @@ pub(super) fn with_preset(options: &Options, facts: NetworkFacts) -> Result<Opti
         (preset.root_k, preset.root_slope_cap) = (None, None);
     }
     if options.aug.is_some() {
-        (preset.augpipe, preset.target, preset.init_p, preset.p) = (None, None, None, None);
+        (preset.augpipe, preset.p) = (None, None);
+        (preset.target, preset.init_p, preset.ada_kimg) = (None, None, None);
     }
     if options.batch.is_some() {
         preset.micro_batch = None;

@@ -262,8 +262,9 @@ impl Options {
         if self.precision.is_some() {
             file.precision_resolutions = None;
         }
-        if self.aug.is_some() {
-            file.p = None;
+        if self.aug.is_some() && self.aug != file.aug {
+            (file.augpipe, file.p) = (None, None);
+            (file.target, file.init_p, file.ada_kimg) = (None, None, None);
         }
         if self.loss == Some(LossKind::Logistic) {
             (file.root_k, file.root_slope_cap) = (None, None);

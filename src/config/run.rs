@@ -329,6 +329,26 @@ mod tests {
     }
 
     #[test]
+    fn only_the_presets_that_were_published_with_a_ramp_up_have_one() {
+        let rampup = |cfg: &str| {
+            let options = Options { cfg: Some(cfg.to_owned()), ..complete() };
+            RunConfig::resolve(&options, NetworkFacts { is_random: true, ..FACTS }).unwrap().ema.rampup
+        };
+        assert_eq!(["stylegan2", "paper256", "paper512", "paper1024"].map(rampup), [None; 4]);
+        assert_eq!(["auto", "cifar", "paper-rooted"].map(rampup), [Some(0.05); 3]);
+    }
+
+    #[test]
+    fn options_of_another_augmentation_are_refused() {
+        let of = |options: Options| RunConfig::resolve(&options, FACTS).unwrap_err().to_string();
+        let noaug = || Options { aug: Some(AugmentMode::Noaug), ..complete() };
+        assert!(of(Options { augpipe: Some("bgc".to_owned()), ..noaug() }).contains("--augpipe belongs to"));
+        assert!(of(Options { target: Some(0.5), ..noaug() }).contains("belong to --aug ada"));
+        let demo = Options { cfg: Some("demo".to_owned()), init_p: Some(0.5), ..complete() };
+        assert!(of(demo).contains("belong to --aug ada"));
+    }
+
+    #[test]
     fn what_a_preset_says_of_another_loss_does_not_apply() {
         let options = Options { cfg: Some("paper-rooted".to_owned()), loss: Some(LossKind::Logistic), ..complete() };
         let config = RunConfig::resolve(&options, FACTS).unwrap();

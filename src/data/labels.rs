@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::pictures::Pictures;
@@ -56,18 +56,22 @@ struct LabelFile {
 }
 
 impl Labels {
-    /// The classes of all pictures, for networks of `class_count` classes. `dataset.json` is asked first; without it (or
-    /// where it says `null`) every picture has to be in a sub-folder, and the folders' order is that of their numbers
-    /// where all are numbers, otherwise that of their names.
+    /// The classes of all pictures, for networks of `class_count` classes. `dataset.json` is asked first; without it every
+    /// picture has to be in a sub-folder, and the folders' order is that of their numbers where all are numbers, otherwise
+    /// that of their names. Folders that hold everything, as in a folder that was zipped whole, are stepped into.
     ///
     /// # Errors
-    /// A broken file, a picture that it does not name, pictures outside of sub-folders, or more classes than the
+    /// A broken file, one without labels, a picture that it does not name, pictures outside of sub-folders, or more classes than the
     /// networks have.
     pub fn of(pictures: &Pictures, class_count: u32) -> Result<Self> {
         let root = pictures.root().display();
         let (classes, origin) = match in_file(pictures)? {
-            Some(named) => (all_named(pictures, named)?, Origin::File),
-            None => from_folders(pictures)?,
+            InFile::Classes(named) => (all_named(pictures, named)?, Origin::File),
+            InFile::Null => bail!(
+                "cannot tell the classes: {LABEL_FILE} in '{root}' says that the pictures have no labels; name the classes \
+                 there, or remove it if the sub-folders are the classes"
+            ),
+            InFile::Missing => from_folders(pictures)?,
         };
         let highest = classes.iter().copied().max().unwrap_or(0);
         ensure!(
@@ -91,13 +95,16 @@ impl Labels {
             LabelChoice::Folders => from_folders(pictures)?,
             LabelChoice::Json => {
                 let remedy = "pass --labels folders or none";
-                let named =
-                    read()?.with_context(|| format!("there are no labels in '{}'; {remedy}", path.display()))?;
+                let InFile::Classes(named) = read()? else {
+                    bail!("there are no labels in '{}'; {remedy}", path.display());
+                };
                 (all_named(pictures, named)?, Origin::File)
             }
             LabelChoice::Auto => {
-                let Some(named) = read()? else {
-                    return Ok((None, None));
+                let named = match read()? {
+                    InFile::Classes(named) => named,
+                    InFile::Null => return Ok((None, None)),
+                    InFile::Missing => return Ok((None, unused_folders(pictures))),
                 };
                 match named.iter().filter(|class| class.is_none()).count() {
                     0 => (named.into_iter().flatten().collect(), Origin::File),
@@ -145,22 +152,63 @@ impl Labels {
     }
 }
 
-/// What `dataset.json` says of each picture; None where there is no file, or no labels in it.
-fn in_file(pictures: &Pictures) -> Result<Option<Vec<Option<u32>>>> {
-    let Some(bytes) = pictures.side_file(LABEL_FILE)? else {
-        return Ok(None);
+/// What a label file says.
+enum InFile {
+    /// There is none.
+    Missing,
+    /// There is one with `"labels": null`: the pictures have none.
+    Null,
+    /// The class of each picture, where it names it.
+    Classes(Vec<Option<u32>>),
+}
+
+/// Reads `dataset.json` at the root, or in the one folder that everything is in, as when a folder was zipped whole.
+fn in_file(pictures: &Pictures) -> Result<InFile> {
+    let folders = common_folders(pictures);
+    let mut found = None;
+    for folder in &folders {
+        let name = folder.join(LABEL_FILE).to_string_lossy().into_owned();
+        if let Some(bytes) = pictures.side_file(&name)? {
+            found = Some((folder, name, bytes));
+            break;
+        }
+    }
+    let Some((folder, name, bytes)) = found else {
+        return Ok(InFile::Missing);
     };
-    let path = pictures.root().join(LABEL_FILE);
+    let path = pictures.root().join(name);
     let file: LabelFile = serde_json::from_slice(&bytes).with_context(|| {
         let form = r#"{"labels": [["folder/picture.png", 0], ...]} with whole numbers from 0"#;
         format!("cannot read the labels '{}'; the form is {form}", path.display())
     })?;
     let Some(labels) = file.labels else {
-        return Ok(None);
+        return Ok(InFile::Null);
     };
-    let by_name: HashMap<&str, u32> = labels.iter().map(|(name, class)| (name.as_str(), *class)).collect();
-    let class_of = |name: &PathBuf| name.to_str().and_then(|name| by_name.get(name).copied());
-    Ok(Some(pictures.names().iter().map(class_of).collect()))
+    let mut by_name: HashMap<&str, u32> = HashMap::with_capacity(labels.len());
+    for (name, class) in &labels {
+        let before = by_name.insert(name, *class).unwrap_or(*class);
+        ensure!(
+            before == *class,
+            "cannot use the labels '{}': '{name}' has the classes {before} and {class}; leave one",
+            path.display()
+        );
+    }
+    let below = |name: &PathBuf| name.strip_prefix(folder).map(Path::to_owned).unwrap_or_default();
+    let class_of = |name: &PathBuf| below(name).to_str().and_then(|name| by_name.get(name).copied());
+    Ok(InFile::Classes(pictures.names().iter().map(class_of).collect()))
+}
+
+/// The root, and every folder below it that all pictures are in.
+fn common_folders(pictures: &Pictures) -> Vec<PathBuf> {
+    let mut common = pictures.names()[0].parent().unwrap_or(Path::new("")).to_owned();
+    for name in pictures.names() {
+        while !name.starts_with(&common) {
+            common.pop();
+        }
+    }
+    let mut folders: Vec<PathBuf> = common.ancestors().map(Path::to_owned).collect();
+    folders.reverse();
+    folders
 }
 
 /// The classes, if the file names every picture.
@@ -179,7 +227,13 @@ fn all_named(pictures: &Pictures, classes: Vec<Option<u32>>) -> Result<Vec<u32>>
 }
 
 fn from_folders(pictures: &Pictures) -> Result<(Vec<u32>, Origin)> {
-    let folders: Vec<Option<String>> = pictures.names().iter().map(|name| top_folder(name)).collect();
+    // The deepest folder that holds everything and that every picture is in a folder of.
+    let all_deeper = |folder: &&PathBuf| {
+        pictures.names().iter().all(|name| name.strip_prefix(folder).is_ok_and(|below| top_folder(below).is_some()))
+    };
+    let base = common_folders(pictures).iter().rfind(all_deeper).cloned().unwrap_or_default();
+    let below = |name: &PathBuf| name.strip_prefix(&base).map(Path::to_owned).unwrap_or_default();
+    let folders: Vec<Option<String>> = pictures.names().iter().map(|name| top_folder(&below(name))).collect();
     let loose = folders.iter().filter(|folder| folder.is_none()).count();
     ensure!(
         loose == 0,
@@ -200,6 +254,17 @@ fn from_folders(pictures: &Pictures) -> Result<(Vec<u32>, Origin)> {
     let number: HashMap<&str, u32> = (0..).zip(&names).map(|(class, name)| (name.as_str(), class)).collect();
     let classes = folders.iter().flatten().map(|folder| number[folder.as_str()]).collect();
     Ok((classes, Origin::Folders(names)))
+}
+
+/// A word on sub-folders that look like classes and are not taken for it.
+fn unused_folders(pictures: &Pictures) -> Option<String> {
+    let (_, origin) = from_folders(pictures).ok()?;
+    match origin {
+        Origin::Folders(names) if names.len() > 1 => {
+            Some(format!("if the {} sub-folders are classes, pass --labels folders to keep them", names.len()))
+        }
+        _ => None,
+    }
 }
 
 /// The sub-folder of the root that a picture is in.

@@ -149,6 +149,11 @@ impl ScriptModule {
         }
     }
 
+    /// Whether this run leaves a parameter alone that is trainable by nature.
+    pub fn is_frozen(&self, index: usize) -> bool {
+        self.parameters[index].frozen
+    }
+
     /// Number of values over all parameters: (trained, all).
     pub fn parameter_counts(&self) -> (usize, usize) {
         let count = |trained_only: bool| {

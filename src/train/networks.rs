@@ -44,8 +44,8 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Loads the networks and checks that they belong together. What is frozen is left out of the trained parameters;
-    /// the averaged generator then takes it from the trained one, as it does `w_avg`.
+    /// Loads the networks and checks that they belong together. What is frozen is left out of the trained parameters,
+    /// and stays what it is in each of the two generators.
     ///
     /// # Errors
     /// A file that cannot be loaded, a pair that does not fit, or nothing left to train.
@@ -62,10 +62,10 @@ impl Networks {
         let g_flat = FlatParameters::adopt(&mut g.script);
         let ema_flat = FlatParameters::adopt(&mut g_ema.script);
         let d_flat = FlatParameters::adopt(&mut d.script);
-        let pairs = g.script.parameters.iter().zip(&g_ema.script.parameters);
+        let pairs = g.script.parameters.iter().zip(&g_ema.script.parameters).enumerate();
         let untrained = pairs
-            .filter(|(of_g, _)| !of_g.trainable)
-            .map(|(of_g, of_ema)| (of_g.tensor.shallow_clone(), of_ema.tensor.shallow_clone()))
+            .filter(|(index, (of_g, _))| !of_g.trainable && !g.script.is_frozen(*index))
+            .map(|(_, (of_g, of_ema))| (of_g.tensor.shallow_clone(), of_ema.tensor.shallow_clone()))
             .collect();
         Ok(Self { g, d, g_ema, g_flat, d_flat, ema_flat, untrained, precision: Precision::default() })
     }

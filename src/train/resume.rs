@@ -141,6 +141,10 @@ impl Resumed {
         let changes = given.changes(&recorded);
         let texts: Vec<String> = changes.iter().map(|(key, before, now)| format!("{key} {before} -> {now}")).collect();
         ensure!(
+            !changes.iter().any(|(key, ..)| key == "init_p"),
+            "cannot resume with another --init-p: the run is past its beginning; --aug fixed --p sets the probability"
+        );
+        ensure!(
             allowed || texts.is_empty(),
             "cannot resume with other options than the run has: {}; leave them out, or pass --override to change them",
             texts.join(", ")

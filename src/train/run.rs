@@ -287,7 +287,7 @@ impl Run {
         let summaries = self.statistics.take();
         self.journal.tick(report.kimg(), &summaries)?;
         self.journal.say(Some(bar), &line)?;
-        if report.augment_p > HIGH_P {
+        if report.augment_p > HIGH_P && self.config().augment.ada.is_some() {
             let warning = "augmentation is near its limit: the generator may show it; more pictures would help, or a higher --target";
             let p = report.augment_p;
             self.journal.say(Some(bar), &format!("warning: augment p is {p:.3}: {warning}"))?;
