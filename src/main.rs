@@ -13,11 +13,11 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Stopped>() => {
-            rootgan::ui::say(&error);
-            error.downcast_ref::<Stopped>().map_or(ExitCode::FAILURE, |stopped| stopped.signal.exit_code().into())
-        }
         Err(error) => {
+            if let Some(stopped) = error.downcast_ref::<Stopped>() {
+                rootgan::ui::say(stopped);
+                return stopped.signal.exit_code().into();
+            }
             let line = rootgan::ui::on_one_line(&format!("{error:#}"));
             rootgan::ui::say(format!("error: {}", rootgan::ui::shortened(&line)));
             ExitCode::FAILURE

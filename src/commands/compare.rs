@@ -19,6 +19,8 @@ use crate::metrics::parse_list;
 use crate::tensor::device;
 use crate::train::comparison::report::{Setting, save};
 use crate::train::comparison::{Arm, Comparison, measure_of};
+use crate::train::run_dir::{self, Lock};
+use crate::train::signals::Stopped;
 use crate::ui::say;
 
 /// What the defaults of a comparison are.
@@ -103,7 +105,7 @@ impl Loss {
 /// Options that do not fit, another comparison in the folder, or a run that fails.
 pub fn run(args: CompareArgs) -> Result<()> {
     let plan = Plan::of(args)?;
-    plan.claim()?;
+    let _lock = plan.claim()?;
     let (device, mut arms) = (device::parse(plan.options.device.as_deref().unwrap_or("auto"))?, Vec::new());
     let total = plan.losses.len() as u64 * plan.seeds;
     // Seed by seed: an interrupted comparison then has something to say of every loss.
@@ -187,9 +189,10 @@ impl Plan {
     }
 
     /// Makes the folder, or makes sure that it is this comparison's.
-    fn claim(&self) -> Result<()> {
+    fn claim(&self) -> Result<Lock> {
         let (out, path) = (self.out.display(), self.out.join("compare.json"));
         fs::create_dir_all(&self.out).with_context(|| format!("cannot make the folder '{out}'; pass another --out"))?;
+        let lock = run_dir::lock(&self.out)?;
         let wanted = self.shared()?;
         if path.exists() {
             let text = fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))?;
@@ -199,13 +202,12 @@ impl Plan {
                 there == wanted,
                 "'{out}' holds a comparison with other options (see compare.json); pass those, or another --out"
             );
-            return Ok(());
+            return Ok(lock);
         }
-        ensure!(
-            fs::read_dir(&self.out)?.next().is_none(),
-            "'{out}' is not empty and holds no comparison; pass another --out"
-        );
-        write_atomically(&path, |file| Ok(serde_json::to_writer_pretty(file, &wanted)?))
+        let mut others = fs::read_dir(&self.out)?.flatten().filter(|entry| entry.file_name() != ".lock");
+        ensure!(others.next().is_none(), "'{out}' is not empty and holds no comparison; pass another --out");
+        write_atomically(&path, |file| Ok(serde_json::to_writer_pretty(file, &wanted)?))?;
+        Ok(lock)
     }
 
     /// Trains one run to its end, from where it is.
@@ -224,11 +226,22 @@ impl Plan {
             seed: Some(seed),
             ..self.options.clone()
         };
+        // A signal ends the comparison, not just this run.
+        let outcome = |outcome: Result<Option<PathBuf>>| match outcome {
+            Err(error) => match error.downcast_ref::<Stopped>() {
+                Some(Stopped { signal, .. }) => {
+                    let message = format!("stopped by {signal} in '{}'; to go on: the same command", folder.display());
+                    Err(Stopped { signal: *signal, message }.into())
+                }
+                None => Err(error).with_context(context),
+            },
+            Ok(_) => Ok(()),
+        };
         let resume = || Place::Resume { folder: folder.clone(), allow_changes: false };
         match newest {
             Some(seen_images) if seen_images as f64 >= self.images => say("it is complete"),
-            Some(_) => drop(train(Options::default(), resume(), false).with_context(context)?),
-            None => drop(train(arm, Place::Folder(folder.clone()), false).with_context(context)?),
+            Some(_) => outcome(train(Options::default(), resume(), false))?,
+            None => outcome(train(arm, Place::Folder(folder.clone()), false))?,
         }
         Arm::read(&loss.to_string(), seed, &folder, &self.metric)
     }

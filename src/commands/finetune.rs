@@ -87,7 +87,8 @@ pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathB
             let (resumed, damaged) = Resumed::open(&folder)?;
             let (options, changes) = resumed.options(given, allow_changes)?;
             remarks.extend(damaged.into_iter().chain(changes));
-            (options, resumed.files(), None, Some(resumed))
+            let files = NetworkFiles { z_dim: options.z_dim, ..resumed.files() };
+            (options, files, None, Some(resumed))
         }
         Place::New => (given.clone(), files_of(&given)?, None, None),
         Place::Folder(folder) => (given.clone(), files_of(&given)?, Some(folder), None),
@@ -96,7 +97,9 @@ pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathB
     let networks = Networks::load(&files, freeze_settings(&options), device)?;
     let facts = NetworkFacts::of(&networks.g, &networks.d);
     let config = RunConfig::resolve(&options, facts)?;
-    run_dir::check(&config.outdir, &config.data)?;
+    if resume.is_none() {
+        run_dir::check(&config.outdir, &config.data)?;
+    }
     let (dataset, report) = Dataset::open(
         &config.data,
         &DatasetOptions {

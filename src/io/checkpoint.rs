@@ -126,7 +126,9 @@ impl Checkpoints {
         let context = || format!("cannot clean up in '{}'", self.folder.display());
         for entry in fs::read_dir(&self.folder).with_context(context)? {
             let entry = entry.with_context(context)?;
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            let name = entry.file_name();
+            let hidden = name.to_str().and_then(|name| name.strip_prefix('.')?.get(..12));
+            if hidden.is_some_and(|number| number_of(number).is_some()) {
                 fs::remove_dir_all(entry.path()).with_context(context)?;
             }
         }

@@ -90,19 +90,26 @@ impl Judge {
 
     /// The better of the best so far and the first of these.
     pub fn better(&self, best: Option<Best>, outcomes: &[Outcome], snapshot: &str, kimg: f64) -> Option<Best> {
-        let first = outcomes.first()?;
-        let &(_, value) = first.values.first()?;
-        let better = |old: &Best| if self.lower_is_better { value < old.value } else { value > old.value };
-        let replaces = value.is_finite() && best.as_ref().is_none_or(better);
-        let new = || Best {
-            metric: first.metric.clone(),
-            value,
-            kimg,
-            snapshot: snapshot.to_owned(),
-            detector: first.detector.sha256.clone(),
-        };
-        if replaces { Some(new()) } else { best }
+        better(self.lower_is_better, best, outcomes, snapshot, kimg)
     }
+}
+
+fn better(lower_is_better: bool, best: Option<Best>, outcomes: &[Outcome], snapshot: &str, kimg: f64) -> Option<Best> {
+    let Some((first, &(_, value))) = outcomes.first().and_then(|first| Some((first, first.values.first()?))) else {
+        return best;
+    };
+    // Numbers of another metric or detector say nothing about this one.
+    let best = best.filter(|old| old.metric == first.metric && old.detector == first.detector.sha256);
+    let beats = |old: &Best| if lower_is_better { value < old.value } else { value > old.value };
+    let replaces = value.is_finite() && best.as_ref().is_none_or(beats);
+    let new = || Best {
+        metric: first.metric.clone(),
+        value,
+        kimg,
+        snapshot: snapshot.to_owned(),
+        detector: first.detector.sha256.clone(),
+    };
+    if replaces { Some(new()) } else { best }
 }
 
 /// Writes `best.json`, which names the best snapshot.
@@ -141,4 +148,41 @@ pub fn forget_after(folder: &Path, seen_images: u64) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::detector::DetectorId;
+    use crate::metrics::feature_set::PictureForm;
+
+    fn outcome(metric: &str, sha256: &str, value: f64) -> Outcome {
+        let text = str::to_owned;
+        Outcome {
+            metric: text(metric),
+            measure: text("FID"),
+            values: vec![(text(metric), value)],
+            detector: DetectorId { name: text("d"), sha256: text(sha256), features: text("f"), resize: text("none") },
+            pictures: PictureForm { side: 16, channels: 3, rule: text("as generated") },
+            fakes: 10,
+            reals: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_best_stays_over_failures_and_is_compared_with_its_own_metric_only() {
+        let first = better(true, None, &[outcome("fid10", "a", 3.0)], "s1", 1.0);
+        assert_eq!(first.as_ref().unwrap().value, 3.0);
+        let failed = better(true, first.clone(), &[], "s2", 2.0);
+        let worse = better(true, failed, &[outcome("fid10", "a", 4.0)], "s3", 3.0);
+        let nan = better(true, worse, &[outcome("fid10", "a", f64::NAN)], "s4", 4.0);
+        assert_eq!(nan, first);
+        let improved = better(true, nan, &[outcome("fid10", "a", 2.0)], "s5", 5.0);
+        assert_eq!(improved.as_ref().unwrap().snapshot, "s5");
+        for other in [outcome("kid10", "a", 9.0), outcome("fid10", "b", 9.0)] {
+            assert_eq!(better(true, improved.clone(), &[other], "s6", 6.0).unwrap().value, 9.0);
+        }
+        assert_eq!(better(false, first, &[outcome("fid10", "a", 4.0)], "s7", 7.0).unwrap().value, 4.0);
+    }
 }

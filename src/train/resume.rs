@@ -94,13 +94,18 @@ impl Resumed {
     /// No run, a run that another process works on, or no whole checkpoint.
     pub fn open(folder: &Path) -> Result<(Self, Vec<String>)> {
         ensure!(folder.is_dir(), "cannot resume '{}': no such run directory; check the path", folder.display());
-        let all = Checkpoints::of(folder, 1).list()?;
         ensure!(
-            !all.is_empty(),
+            folder.join("checkpoints").is_dir(),
             "cannot resume '{}': there are no checkpoints in it; pass the folder of a run, such as runs/00000-...",
             folder.display()
         );
         let lock = run_dir::lock(folder)?;
+        let all = Checkpoints::of(folder, 1).list()?;
+        ensure!(
+            !all.is_empty(),
+            "cannot resume '{}': it has no checkpoints, having ended before its first one; delete it and begin a new run",
+            folder.display()
+        );
         let mut remarks = Vec::new();
         for checkpoint in all.into_iter().rev() {
             match checkpoint.read::<RunRecord>() {
@@ -140,10 +145,14 @@ impl Resumed {
             .context("the run has lost its options; bring the file back, or begin a new run from a snapshot")?;
         let changes = given.changes(&recorded);
         let texts: Vec<String> = changes.iter().map(|(key, before, now)| format!("{key} {before} -> {now}")).collect();
-        ensure!(
-            !changes.iter().any(|(key, ..)| key == "init_p"),
-            "cannot resume with another --init-p: the run is past its beginning; --aug fixed --p sets the probability"
-        );
+        let fixed = ["generator", "generator_raw", "discriminator", "z_dim", "cfg", "init_p", "outdir"];
+        let without_effect = changes.iter().find(|(key, ..)| fixed.contains(&key.as_str()));
+        if let Some((key, ..)) = without_effect {
+            bail!(
+                "cannot resume with another --{}: that is for the beginning of a run; begin a new one",
+                key.replace('_', "-")
+            );
+        }
         ensure!(
             allowed || texts.is_empty(),
             "cannot resume with other options than the run has: {}; leave them out, or pass --override to change them",

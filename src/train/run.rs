@@ -136,12 +136,14 @@ impl Run {
             journal.say(None, remark)?;
         }
         list_bad_pictures(&folder, &bad_pictures, &mut journal)?;
-        save_json(&folder.join("training_options.json"), &serde_json::to_value(config.effective())?)?;
         let preview = preview(&config, &networks, &dataset);
         let clock = Clock::starting_from(record.total());
         let tick = Tick::resumed(&record.tick);
         let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, lock)?;
         run.go_back_to(&checkpoint)?;
+        // Only now: options that do not fit must not become the run's.
+        let effective = serde_json::to_value(run.config().effective())?;
+        save_json(&run.folder.join("training_options.json"), &effective)?;
         run.journal.say(None, &format!("resumed at {} in '{}'", run.kimg_text(), run.folder.display()))?;
         Ok(run)
     }
@@ -202,10 +204,14 @@ impl Run {
             }
             let signal = stop.received().filter(|_| !done);
             if done || signal.is_some() || self.last_checkpoint.elapsed() >= self.config().checkpoint_interval {
-                self.save_checkpoint()?;
+                let saved = self.save_checkpoint()?;
+                if done && !saved {
+                    let warning = "warning: the last steps were left out, so there is no checkpoint of the end";
+                    self.journal.say(Some(&bar), warning)?;
+                }
             }
             if let Some(signal) = signal {
-                return Err(self.stopped(signal).into());
+                return Err(self.stopped(signal)?.into());
             }
         }
         bar.finish();
@@ -384,9 +390,11 @@ impl Run {
         all[..surplus].iter().filter(|files| Some(&files.manifest) != best.as_ref()).try_for_each(SnapshotFiles::remove)
     }
 
-    /// Everything that it takes to go on, unless the state is none to go back to.
-    fn save_checkpoint(&mut self) -> Result<()> {
-        if state::is_sound(&self.trainer) {
+    /// Everything that it takes to go on. A state that is none to go back to is not written: false, and the next iteration
+    /// tries again.
+    fn save_checkpoint(&mut self) -> Result<bool> {
+        let sound = state::is_sound(&self.trainer);
+        if sound {
             let (trainer, tensors) = state::collect(&self.trainer, &self.statistics);
             let record = RunRecord {
                 trainer,
@@ -400,14 +408,19 @@ impl Run {
                 threads: tch::get_num_threads(),
             };
             self.checkpoints.write(self.trainer.seen_images, &record, |path| state::write(path, &tensors))?;
+            self.last_checkpoint = Instant::now();
         }
-        self.last_checkpoint = Instant::now();
-        Ok(())
+        Ok(sound)
     }
 
-    fn stopped(&self, signal: Signal) -> Stopped {
+    fn stopped(&self, signal: Signal) -> Result<Stopped> {
         let (kimg, resume) = (self.kimg_text(), self.resume_command());
-        Stopped { signal, message: format!("stopped by {signal} at {kimg}; to go on: {resume}") }
+        let newest = self.checkpoints.list()?.pop().map_or(0, |checkpoint| checkpoint.seen_images);
+        let from = match newest == self.trainer.seen_images {
+            true => String::new(),
+            false => format!(" (from {:.1} kimg: the last steps were left out)", newest as f64 / 1000.0),
+        };
+        Ok(Stopped { signal, message: format!("stopped by {signal} at {kimg}; to go on{from}: {resume}") })
     }
 
     fn resume_command(&self) -> String {

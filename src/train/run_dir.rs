@@ -88,8 +88,10 @@ pub fn remove_leftovers(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(context)? {
         let entry = entry.with_context(context)?;
         let name = entry.file_name();
-        let ours = [".network-snapshot-", ".fakes", ".reals", ".training_options", ".bad_pictures"];
-        if ours.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+        let ours =
+            [".network-snapshot-", ".fakes", ".reals", ".training_options", ".bad_pictures", ".best.json", ".metric-"];
+        let is_file = entry.file_type().with_context(context)?.is_file();
+        if is_file && ours.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             fs::remove_file(entry.path()).with_context(context)?;
         }
     }

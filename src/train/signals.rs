@@ -1,8 +1,8 @@
 //! SIGINT and SIGTERM: the first one asks the loop to stop at the next good place, the second ends the program at once.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -15,14 +15,21 @@ pub struct StopRequest {
 }
 
 impl StopRequest {
-    /// Listens from now on.
+    /// Listens from now on, once for the whole process: a signal that came during one run holds for the next one too.
     ///
     /// # Errors
     /// The system refuses.
     pub fn listen() -> Result<Self> {
+        static LISTENING: Mutex<Option<StopRequest>> = Mutex::new(None);
+        let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(request) = &*listening {
+            return Ok(request.clone());
+        }
         let request = Self::default();
+        // Any second signal ends the program at once.
+        let again = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            let again = Arc::new(AtomicBool::new(false));
+            let again = Arc::clone(&again);
             // The order matters: the first signal finds `again` unset and sets it.
             let listen = || -> std::io::Result<()> {
                 flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
@@ -32,6 +39,7 @@ impl StopRequest {
             };
             listen().context("cannot listen for SIGINT and SIGTERM")?;
         }
+        *listening = Some(request.clone());
         Ok(request)
     }
 

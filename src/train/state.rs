@@ -30,8 +30,10 @@ pub struct TrainerRecord {
     pub bad_steps: [u64; 4],
     /// See [`Trainer::lr_scale`].
     pub lr_scale: f64,
-    /// Images computed at once, which can have become fewer.
+    /// Images computed at once, which can have become fewer than the options say.
     pub micro_batch: u64,
+    /// What the options say.
+    pub micro_batch_asked: u64,
 }
 
 impl TrainerRecord {
@@ -75,6 +77,7 @@ pub fn collect(trainer: &Trainer, statistics: &Statistics) -> (TrainerRecord, Te
         bad_steps: trainer.bad_steps.in_a_row,
         lr_scale: trainer.lr_scale,
         micro_batch: trainer.config.micro_batch,
+        micro_batch_asked: asked(trainer),
     };
     (record, tensors)
 }
@@ -115,10 +118,15 @@ pub fn restore(
     statistics.restore(pending.collect());
     (trainer.iteration, trainer.seen_images) = (record.iteration, record.seen_images);
     (trainer.bad_steps.in_a_row, trainer.lr_scale) = (record.bad_steps, record.lr_scale);
-    if trainer.config.shrink_micro_batch {
-        trainer.config.micro_batch = trainer.config.micro_batch.min(record.micro_batch);
+    // Other options since then are for another amount of memory.
+    if record.micro_batch_asked == asked(trainer) && trainer.config.batch.is_multiple_of(record.micro_batch.max(1)) {
+        trainer.config.micro_batch = record.micro_batch.max(1);
     }
     Ok(())
+}
+
+fn asked(trainer: &Trainer) -> u64 {
+    trainer.config.effective().micro_batch.unwrap_or(trainer.config.batch)
 }
 
 /// Writes tensors to a new file.
@@ -181,6 +189,7 @@ mod tests {
             bad_steps: [0; 4],
             lr_scale: 0.1 + 0.2,
             micro_batch: 8,
+            micro_batch_asked: 16,
         };
         let read: TrainerRecord = serde_json::from_slice(&serde_json::to_vec_pretty(&record).unwrap()).unwrap();
         assert_eq!(read.augment_p.to_bits(), record.augment_p.to_bits());
