@@ -65,6 +65,11 @@ impl Stage {
         runs.remove(0)
     }
 
+    /// The first run in it, as soon as there is one.
+    fn find(&self, outdir: &str) -> Option<PathBuf> {
+        fs::read_dir(self.place.path().join(outdir)).ok()?.flatten().map(|entry| entry.path()).next()
+    }
+
     fn begin(&self, outdir: &str, more: &[&str]) -> Command {
         let (generator, discriminator) = common::pair16();
         let mut command = rootgan();
@@ -173,10 +178,7 @@ fn a_run_killed_at_several_places_ends_with_the_weights_and_statistics_of_an_uni
     finish(stage.begin("whole", &[]));
     let whole = stage.run("whole");
     let mut child = stage.begin("killed", &[]).spawn().unwrap();
-    let find = || {
-        let runs = fs::read_dir(stage.place.path().join("killed")).ok()?;
-        runs.flatten().map(|entry| entry.path()).next()
-    };
+    let find = || stage.find("killed");
     // At the very beginning, in the middle of a tick, right behind one, and near the end.
     for seen_images in [0, 40, 72, 128, 176] {
         wait_for(&mut child, seen_images, find);
@@ -208,7 +210,7 @@ fn sigint_and_sigterm_leave_a_checkpoint_and_say_how_to_go_on() {
         // No checkpoint by itself; more images than this test will see.
         let more = ["--kimg", "100", "--checkpoint-minutes", "60"];
         let mut child = stage.begin(name, &more).stderr(Stdio::piped()).spawn().unwrap();
-        let find = || fs::read_dir(stage.place.path().join(name)).ok()?.flatten().map(|entry| entry.path()).next();
+        let find = || stage.find(name);
         wait_for(&mut child, 0, find);
         std::thread::sleep(Duration::from_millis(500));
         let begun = Instant::now();
@@ -228,7 +230,7 @@ fn sigint_and_sigterm_leave_a_checkpoint_and_say_how_to_go_on() {
 fn a_second_sigint_ends_the_program_at_once_and_the_last_checkpoint_is_whole() {
     let stage = Stage::new();
     let mut child = stage.begin("runs", &["--kimg", "100"]).spawn().unwrap();
-    let find = || fs::read_dir(stage.place.path().join("runs")).ok()?.flatten().map(|entry| entry.path()).next();
+    let find = || stage.find("runs");
     wait_for(&mut child, 16, find);
     // Stopped by the debugger's signal, it cannot act on the first before the second is there.
     signal(&child, libc::SIGSTOP);
@@ -300,7 +302,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let stage = Stage::new();
     finish(stage.begin("whole", &[]));
     let mut child = stage.begin("runs", &[]).spawn().unwrap();
-    let find = || fs::read_dir(stage.place.path().join("runs")).ok()?.flatten().map(|entry| entry.path()).next();
+    let find = || stage.find("runs");
     wait_for(&mut child, 48, find);
     kill(child);
     let run = stage.run("runs");
@@ -321,7 +323,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
 fn two_processes_cannot_work_on_one_run() {
     let stage = Stage::new();
     let mut child = stage.begin("runs", &["--kimg", "100"]).spawn().unwrap();
-    let find = || fs::read_dir(stage.place.path().join("runs")).ok()?.flatten().map(|entry| entry.path()).next();
+    let find = || stage.find("runs");
     wait_for(&mut child, 8, find);
     let mut second = common::rootgan();
     second.args(["finetune", "--resume"]).arg(stage.run("runs"));
@@ -334,7 +336,7 @@ fn two_processes_cannot_work_on_one_run() {
 fn a_full_disk_ends_the_run_with_a_message_and_the_earlier_checkpoint_stays() {
     let stage = Stage::new();
     let mut first = stage.begin("runs", &["--kimg", "100"]).spawn().unwrap();
-    let find = || fs::read_dir(stage.place.path().join("runs")).ok()?.flatten().map(|entry| entry.path()).next();
+    let find = || stage.find("runs");
     wait_for(&mut first, 16, find);
     kill(first);
     let run = stage.run("runs");

@@ -5,7 +5,6 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand_chacha::ChaCha8Rng;
@@ -39,16 +38,7 @@ fn trainer(networks: Networks, max_bad_steps: u64) -> Trainer {
 }
 
 fn trainer_with(networks: Networks, options: Options) -> Trainer {
-    let path = || Some(PathBuf::new());
-    let needed = Options {
-        generator: path(),
-        discriminator: path(),
-        data: path(),
-        outdir: path(),
-        batch: Some(BATCH as u64),
-        ..Options::default()
-    };
-    let options = options.or(needed);
+    let options = options.or(common::trainer_options(BATCH as u64));
     let facts = NetworkFacts::of(&networks.g, &networks.d);
     Trainer::new(networks, RunConfig::resolve(&options, facts).unwrap(), None)
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rootgan::config::{NetworkFacts, Options, RunConfig};
 use rootgan::io::snapshot::SnapshotFiles;
@@ -35,17 +35,8 @@ fn copies(parameters: &[Parameter]) -> Vec<(String, Tensor)> {
 }
 
 fn trainer(networks: Networks, more: Options) -> Trainer {
-    let path = || Some(PathBuf::new());
-    let needed = Options {
-        generator: path(),
-        discriminator: path(),
-        data: path(),
-        outdir: path(),
-        batch: Some(4),
-        ..Options::default()
-    };
     let facts = NetworkFacts::of(&networks.g, &networks.d);
-    Trainer::new(networks, RunConfig::resolve(&more.or(needed), facts).unwrap(), None)
+    Trainer::new(networks, RunConfig::resolve(&more.or(common::trainer_options(4)), facts).unwrap(), None)
 }
 
 fn train(networks: Networks, more: Options) -> Trainer {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::commands::finetune::{Place, train};
 use crate::config::{LossKind, Options};
-use crate::io::atomic::write_atomically;
+use crate::io::atomic::write_json;
 use crate::io::checkpoint::Checkpoints;
 use crate::metrics::name::MetricKind;
 use crate::metrics::parse_list;
@@ -206,7 +206,7 @@ impl Plan {
         }
         let mut others = fs::read_dir(&self.out)?.flatten().filter(|entry| entry.file_name() != ".lock");
         ensure!(others.next().is_none(), "'{out}' is not empty and holds no comparison; pass another --out");
-        write_atomically(&path, |file| Ok(serde_json::to_writer_pretty(file, &wanted)?))?;
+        write_json(&path, &wanted)?;
         Ok(lock)
     }
 

@@ -1,7 +1,7 @@
 //! `rootgan export`: a run's networks as TorchScript and as safetensors under NVIDIA's names.
 
 use crate::commands::source::find_snapshot;
-use crate::io::atomic::{replace_atomically, write_atomically};
+use crate::io::atomic::{replace_atomically, write_json};
 use crate::io::snapshot::{FileRecord, Network};
 use crate::model::{Discriminator, Generator, check_pair, weights};
 use crate::ui::say;
@@ -164,14 +164,6 @@ fn name_of(path: &Path) -> String {
 fn copy(source: &Path, target: &Path) -> Result<()> {
     replace_atomically(target, |scratch| {
         std::fs::copy(source, scratch).with_context(|| format!("cannot copy '{}'", source.display()))?;
-        Ok(())
-    })
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    write_atomically(path, |file| {
-        serde_json::to_writer_pretty(&mut *file, value)?;
-        writeln!(file)?;
         Ok(())
     })
 }

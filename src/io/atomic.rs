@@ -8,6 +8,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
 /// Writes the file at `path`, replacing one that is there only once `write` has succeeded.
@@ -27,7 +28,19 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> Resul
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// The same without waiting for the disk, for files by the ten thousand.
+/// Writes a value as indented JSON with a newline at the end, whole or not at all.
+///
+/// # Errors
+/// As [`write_atomically`]; also for a value that is no JSON.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    write_atomically(path, |file| {
+        serde_json::to_writer_pretty(&mut *file, value)?;
+        writeln!(file)?;
+        Ok(())
+    })
+}
+
+/// As [`write_atomically`], without waiting for the disk, for files by the ten thousand.
 ///
 /// A process that is killed leaves whole files only. A power cut, though, may leave empty files, cut
 /// ones or none where this call had succeeded: whatever goes on with them must check them first.

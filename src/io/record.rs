@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use crate::io::atomic::write_atomically;
+use crate::io::atomic::write_json;
 use crate::io::bounded::read_text;
 
 /// Writes the record of a job that begins, or compares it if the job has `begun` already.
@@ -16,10 +16,7 @@ use crate::io::bounded::read_text;
 /// that differs is named.
 pub fn claim(path: &Path, request: &Map<String, Value>, begun: bool) -> Result<()> {
     if !begun {
-        return write_atomically(path, |file| {
-            serde_json::to_writer_pretty(&mut *file, request)?;
-            Ok(writeln!(file)?)
-        });
+        return write_json(path, request);
     }
     let name = path.display();
     let remedy = "pass another place or clear this one";

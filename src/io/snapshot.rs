@@ -1,7 +1,7 @@
 //! The files of one snapshot in a run directory, and the manifest with their checksums: libtorch's
 //! archives have none of their own and load with flipped bytes.
 
-use crate::io::atomic::write_atomically;
+use crate::io::atomic::write_json;
 use crate::io::bounded::read_text;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -91,11 +91,7 @@ impl SnapshotFiles {
             files.insert(network.name().to_owned(), FileRecord::of(self.of(network))?);
         }
         let manifest = Manifest { kimg: seen_images as f64 / 1000.0, seen_images, files, extra };
-        write_atomically(&self.manifest, |file| {
-            serde_json::to_writer_pretty(&mut *file, &manifest)?;
-            writeln!(file)?;
-            Ok(())
-        })
+        write_json(&self.manifest, &manifest)
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Parameter {
     /// Trained (true), or kept with the weights like `w_avg` and `noise_const` (false).
     pub trainable: bool,
     /// Trainable by nature and left alone in this run.
-    frozen: bool,
+    pub frozen: bool,
 }
 
 /// A loaded TorchScript module with its parameters.
@@ -147,11 +147,6 @@ impl ScriptModule {
             (parameter.trainable, parameter.frozen) = (false, true);
             let _ = parameter.tensor.set_requires_grad(false);
         }
-    }
-
-    /// Whether this run leaves a parameter alone that is trainable by nature.
-    pub fn is_frozen(&self, index: usize) -> bool {
-        self.parameters[index].frozen
     }
 
     /// Number of values over all parameters: (trained, all).

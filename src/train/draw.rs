@@ -3,6 +3,7 @@
 use rand::Rng;
 use tch::{Device, Kind, Tensor};
 
+use crate::data::Dataset;
 use crate::model::{Generator, NoiseMode};
 use crate::tensor::labels::{ClassDistribution, one_hot};
 
@@ -74,6 +75,11 @@ impl Draw {
         });
         Self { z, c, mixing, noise: NoiseMode::Random }
     }
+}
+
+/// How often a data set has each class, where it has labels.
+pub fn classes_of(dataset: &Dataset) -> Option<ClassDistribution> {
+    ClassDistribution::new(&dataset.labels()?.counts())
 }
 
 fn normal(n: u64, z_dim: i64, device: Device) -> Tensor {

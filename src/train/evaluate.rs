@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::draw::classes_of;
 use crate::config::RunConfig;
-use crate::data::{Dataset, Labels};
-use crate::io::atomic::write_atomically;
+use crate::data::Dataset;
+use crate::io::atomic::{write_atomically, write_json};
 use crate::metrics::name::MetricKind;
 use crate::metrics::{
     Detector, Detectors, EvaluateSettings, Evaluation, Fakes, FeatureCache, Outcome, Reals, outcome, parse_list,
@@ -18,6 +19,9 @@ use crate::metrics::{
 use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
 use crate::model::{Generator, NoiseMode, Truncation};
 use crate::tensor::labels::ClassDistribution;
+
+/// The fakes are those of `rootgan metrics` and `rootgan dump` without --seed.
+const FAKES_SEED: u32 = 0;
 
 /// The best snapshot so far, by the first metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +43,6 @@ pub struct Judge {
     evaluation: Evaluation,
     classes: Option<ClassDistribution>,
     lower_is_better: bool,
-    seed: u32,
 }
 
 impl Judge {
@@ -61,8 +64,8 @@ impl Judge {
             .is_some_and(|m| matches!(m.kind, MetricKind::Frechet | MetricKind::Kernel | MetricKind::PathLength));
         let settings = EvaluateSettings { cache: FeatureCache::default_folder(), ..EvaluateSettings::default() };
         let evaluation = Evaluation::new(metrics, detectors, Reals::Pictures(config.data.clone()), settings)?;
-        let classes = dataset.labels().and_then(|labels: &Labels| ClassDistribution::new(&labels.counts()));
-        Ok(Some(Self { evaluation, classes, lower_is_better, seed: 0 }))
+        let classes = classes_of(dataset);
+        Ok(Some(Self { evaluation, classes, lower_is_better }))
     }
 
     /// All metrics of the averaged generator as it is; each is added to `metric-<name>.jsonl` in the run's folder.
@@ -78,7 +81,7 @@ impl Judge {
             class: None,
             batch: default_batch(g_ema.img_resolution()),
         };
-        let draws = DumpDraws { seed: self.seed, classes: self.classes.clone() };
+        let draws = DumpDraws { seed: FAKES_SEED, classes: self.classes.clone() };
         let outcomes = self.evaluation.run(&Fakes::Generator(source, draws))?;
         for outcome in &outcomes {
             let mut record = outcome.record(snapshot, begun.elapsed());
@@ -117,11 +120,7 @@ fn better(lower_is_better: bool, best: Option<Best>, outcomes: &[Outcome], snaps
 /// # Errors
 /// A file that cannot be written.
 pub fn save_best(folder: &Path, best: &Best) -> Result<()> {
-    write_atomically(&folder.join("best.json"), |file| {
-        serde_json::to_writer_pretty(&mut *file, best)?;
-        writeln!(file)?;
-        Ok(())
-    })
+    write_json(&folder.join("best.json"), best)
 }
 
 /// Takes back the lines of metrics beyond `seen_images`, as when a run goes back to that place.

@@ -62,10 +62,10 @@ impl Networks {
         let g_flat = FlatParameters::adopt(&mut g.script);
         let ema_flat = FlatParameters::adopt(&mut g_ema.script);
         let d_flat = FlatParameters::adopt(&mut d.script);
-        let pairs = g.script.parameters.iter().zip(&g_ema.script.parameters).enumerate();
+        let pairs = g.script.parameters.iter().zip(&g_ema.script.parameters);
         let untrained = pairs
-            .filter(|(index, (of_g, _))| !of_g.trainable && !g.script.is_frozen(*index))
-            .map(|(_, (of_g, of_ema))| (of_g.tensor.shallow_clone(), of_ema.tensor.shallow_clone()))
+            .filter(|(of_g, _)| !of_g.trainable && !of_g.frozen)
+            .map(|(of_g, of_ema)| (of_g.tensor.shallow_clone(), of_ema.tensor.shallow_clone()))
             .collect();
         Ok(Self { g, d, g_ema, g_flat, d_flat, ema_flat, untrained, precision: Precision::default() })
     }
@@ -76,7 +76,7 @@ impl Networks {
     /// # Errors
     /// Networks that have float32 only.
     pub fn set_precision(&mut self, precision: Precision) -> Result<()> {
-        if precision.kind != self.precision.kind || precision.resolutions != self.precision.resolutions {
+        if precision != self.precision {
             self.g.script.set_precision(precision)?;
             self.d.script.set_precision(precision)?;
             self.precision = precision;

@@ -81,6 +81,19 @@ pub fn configure_torch() {
     tch::set_num_threads(1);
 }
 
+/// What a trainer has to be told although it reads and writes no file.
+pub fn trainer_options(batch: u64) -> rootgan::config::Options {
+    let path = || Some(PathBuf::new());
+    rootgan::config::Options {
+        generator: path(),
+        discriminator: path(),
+        data: path(),
+        outdir: path(),
+        batch: Some(batch),
+        ..Default::default()
+    }
+}
+
 /// Writes `n` pictures of `size` x `size` pixels, no two alike: a slope of two colours and a disc.
 pub fn picture_folder(folder: &Path, n: usize, size: u32) {
     std::fs::create_dir_all(folder).expect("the folder can be made");

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::figures::{Spread, Verdict, number};
 use super::{Arm, Comparison, Point};
-use crate::io::atomic::write_atomically;
+use crate::io::atomic::{write_atomically, write_json};
 use crate::io::plot::{Line, Plot};
 
 /// What is said about how the comparison was made.
@@ -26,11 +26,7 @@ pub struct Setting {
 /// A file that cannot be written, or no evaluation at all.
 pub fn save(comparison: &Comparison, setting: &Setting, folder: &Path) -> Result<()> {
     let results = json!({ "comparison": comparison, "setting": setting.lines, "options": setting.options });
-    write_atomically(&folder.join("results.json"), |file| {
-        serde_json::to_writer_pretty(&mut *file, &results)?;
-        writeln!(file)?;
-        Ok(())
-    })?;
+    write_json(&folder.join("results.json"), &results)?;
     write_text(&folder.join("results.csv"), &csv(comparison))?;
     plot(comparison, "thousands of images seen (kimg)", |point| point.kimg).save(&folder.join("metric-vs-kimg"))?;
     plot(comparison, "seconds of training", |point| point.seconds).save(&folder.join("metric-vs-time"))?;

@@ -1,14 +1,15 @@
 //! The loop of a run: batches in, ticks, grids, snapshots and checkpoints out; from the beginning or from a checkpoint.
 
-use std::io::ErrorKind;
+mod outputs;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::draw::Reals;
+use super::draw::{Reals, classes_of};
 use super::evaluate::{self, Best, Judge};
 use super::journal::Journal;
 use super::journal::stats::Statistics;
@@ -22,14 +23,12 @@ use super::tick::{Clock, Report, Tick, losses_text};
 use super::{provenance, run_dir};
 use crate::config::{OnDivergence, RunConfig};
 use crate::data::{Batch, Dataset, Loader, Sampler};
-use crate::io::atomic::write_atomically;
+use crate::io::atomic::{write_atomically, write_json};
 use crate::io::checkpoint::{Checkpoint, Checkpoints};
-use crate::io::snapshot::{self, SnapshotFiles};
-use crate::metrics::Outcome;
+use crate::tensor::device;
 use crate::tensor::images::from_bytes;
-use crate::tensor::labels::{ClassDistribution, one_hot};
+use crate::tensor::labels::one_hot;
 use crate::tensor::seed::{Stream, derive};
-use crate::tensor::{caught, device};
 use crate::ui::{Bar, duration_text};
 
 /// Batches that wait decoded.
@@ -112,7 +111,7 @@ impl Run {
         }
         list_bad_pictures(&folder, &bad_pictures, &mut journal)?;
         journal.say(None, &format!("run directory: {}", folder.display()))?;
-        save_json(&folder.join("training_options.json"), &serde_json::to_value(config.effective())?)?;
+        write_json(&folder.join("training_options.json"), config.effective())?;
         let checkpoints = Checkpoints::of(&folder, config.keep_checkpoints);
         checkpoints.create()?;
         networks.save_modules(&checkpoints.networks())?;
@@ -142,8 +141,7 @@ impl Run {
         let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, lock)?;
         run.go_back_to(&checkpoint)?;
         // Only now: options that do not fit must not become the run's.
-        let effective = serde_json::to_value(run.config().effective())?;
-        save_json(&run.folder.join("training_options.json"), &effective)?;
+        write_json(&run.folder.join("training_options.json"), run.config().effective())?;
         run.journal.say(None, &format!("resumed at {} in '{}'", run.kimg_text(), run.folder.display()))?;
         Ok(run)
     }
@@ -163,7 +161,7 @@ impl Run {
         networks.set_precision(config.precision)?;
         let provenance = provenance::of_run(&config, &networks, &dataset);
         let checkpoints = Checkpoints::of(&folder, config.keep_checkpoints);
-        let classes = dataset.labels().and_then(|labels| ClassDistribution::new(&labels.counts()));
+        let classes = classes_of(&dataset);
         let judge = Judge::of(&config, &dataset, &networks.g_ema)?;
         let dataset = Arc::new(dataset);
         let loader = loader(&config, &dataset, 0)?;
@@ -312,84 +310,6 @@ impl Run {
         Ok(())
     }
 
-    fn save_grid(&mut self) -> Result<()> {
-        let path = self.folder.join(format!("fakes{:06}.png", self.trainer.seen_images / 1000));
-        self.preview.save_fakes(&path, &self.trainer.networks.g_ema)
-    }
-
-    fn save_snapshot(&mut self) -> Result<SnapshotFiles> {
-        let seen_images = self.trainer.seen_images;
-        let files = SnapshotFiles::at(&self.folder, seen_images / 1000);
-        // Ticks below 1 kimg write to the same names: without its manifest a half-replaced snapshot does not count.
-        match std::fs::remove_file(&files.manifest) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot replace '{}'", files.manifest.display()));
-            }
-            _ => {}
-        }
-        let mut provenance = self.provenance.clone();
-        provenance["seen_images"] = json!(seen_images);
-        provenance["augment_p"] = json!(self.trainer.augment_p());
-        self.trainer.networks.save(&files, &provenance)?;
-        files.write_manifest(seen_images, provenance)?;
-        Ok(files)
-    }
-
-    /// The metrics of what the run starts from: no snapshot, and so not the best one.
-    fn measure_the_start(&mut self) -> Result<()> {
-        self.outcomes(None, "the start").map(|_| ())
-    }
-
-    /// The metrics of a snapshot, which may be the best so far.
-    fn measure(&mut self, bar: &Bar, files: &SnapshotFiles) -> Result<()> {
-        let kimg = self.trainer.seen_images as f64 / 1000.0;
-        let name = files.manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let outcomes = self.outcomes(Some(bar), &name)?;
-        let Some(judge) = &self.judge else {
-            return Ok(());
-        };
-        let best = judge.better(self.best.take(), &outcomes, &name, kimg);
-        if let Some(best) = &best {
-            evaluate::save_best(&self.folder, best)?;
-        }
-        self.best = best;
-        Ok(())
-    }
-
-    /// All metrics of the averaged generator; none where there are none. A run does not end because one cannot be computed.
-    fn outcomes(&mut self, bar: Option<&Bar>, name: &str) -> Result<Vec<Outcome>> {
-        let kimg = self.trainer.seen_images as f64 / 1000.0;
-        let Some(judge) = &mut self.judge else {
-            return Ok(Vec::new());
-        };
-        let g_ema = &self.trainer.networks.g_ema;
-        match caught(|| judge.measure(g_ema, &self.folder, name, kimg)) {
-            Ok(outcomes) => {
-                for outcome in &outcomes {
-                    for line in outcome.warnings.iter().chain(&outcome.lines()) {
-                        self.journal.say(bar, line)?;
-                    }
-                }
-                Ok(outcomes)
-            }
-            Err(error) => {
-                self.journal.say(bar, &format!("warning: the metrics at {kimg:.1} kimg failed: {error:#}"))?;
-                Ok(Vec::new())
-            }
-        }
-    }
-
-    fn remove_old_snapshots(&self) -> Result<()> {
-        let keep = self.config().keep_snapshots;
-        if keep == 0 {
-            return Ok(());
-        }
-        let all = snapshot::all(&self.folder)?;
-        let best = self.best.as_ref().map(|best| self.folder.join(&best.snapshot));
-        let surplus = all.len().saturating_sub(keep);
-        all[..surplus].iter().filter(|files| Some(&files.manifest) != best.as_ref()).try_for_each(SnapshotFiles::remove)
-    }
-
     /// Everything that it takes to go on. A state that is none to go back to is not written: false, and the next iteration
     /// tries again.
     fn save_checkpoint(&mut self) -> Result<bool> {
@@ -449,19 +369,10 @@ fn list_bad_pictures(folder: &Path, bad_pictures: &[String], journal: &mut Journ
 }
 
 fn preview(config: &RunConfig, networks: &Networks, dataset: &Dataset) -> Preview {
-    let classes = dataset.labels().and_then(|labels| ClassDistribution::new(&labels.counts()));
-    Preview::new(config.grid, &networks.g, classes.as_ref(), config.seed, config.micro_batch)
+    Preview::new(config.grid, &networks.g, classes_of(dataset).as_ref(), config.seed, config.micro_batch)
 }
 
 fn loader(config: &RunConfig, dataset: &Arc<Dataset>, seen_images: u64) -> Result<Loader> {
     let order = Sampler::new(dataset.len(), config.xflip, derive(config.seed, 0, Stream::Sampler, 0));
     Loader::new(Arc::clone(dataset), order, config.batch as usize, seen_images, PREFETCH)
-}
-
-fn save_json(path: &Path, value: &Value) -> Result<()> {
-    write_atomically(path, |file| {
-        serde_json::to_writer_pretty(&mut *file, value)?;
-        writeln!(file)?;
-        Ok(())
-    })
 }
