@@ -88,6 +88,24 @@ fn the_smallest_networks_and_grey_images_are_augmented_too() {
     }
 }
 
+/// The pipes with noise have no golden numbers. They are their groups one after the other, which have (but for the
+/// noise, whose statistics are tested beside it).
+#[test]
+fn the_long_pipes_are_their_groups_in_order() {
+    let images = normal(&[2, 3, 16, 16], Kind::Float);
+    for percentile in [0.25, 0.8] {
+        let apply = |pipe: &str, images: &Tensor| {
+            tch::manual_seed(6);
+            let mut draws = Draws::Percentile(percentile);
+            Transforms::named(pipe).unwrap().apply(images, 1.0, Derivatives::First, &mut draws)
+        };
+        let bgcfn = apply("noise", &apply("bgcf", &images));
+        assert_eq!(apply("bgcfn", &images), bgcfn);
+        assert_eq!(apply("bgcfnc", &images), apply("cutout", &bgcfn));
+        assert_ne!(bgcfn, apply("bgcf", &images));
+    }
+}
+
 /// In float64, where nothing is lost: the same pixels, and the same gradient of a curved function of them.
 #[test]
 fn the_fast_way_and_the_one_that_can_be_differentiated_twice_agree() {

@@ -105,7 +105,45 @@ fn product(left: &Matrix, right: &Matrix) -> Matrix {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
     use super::*;
+
+    /// What `of` reads from the matrices of one transform where it happened, with probability 0.3 as asserted.
+    fn drawn(transforms: Transforms, of: impl Fn(&Matrix) -> f64) -> Vec<f64> {
+        let (n, p) = (20_000, 0.3);
+        let mut draws = Draws::Random(Box::new(ChaCha8Rng::seed_from_u64(3)));
+        let matrices: Vec<Matrix> = (0..n).map(|_| draw_matrix(&transforms, p, &mut draws)).collect();
+        let values: Vec<f64> = matrices.iter().filter(|matrix| **matrix != identity()).map(of).collect();
+        // A flip of the luma is none in half of the cases.
+        let expected = if transforms.lumaflip { p / 2.0 } else { p } * f64::from(n);
+        assert!((values.len() as f64 - expected).abs() < 5.0 * expected.sqrt(), "{} of {expected}", values.len());
+        values
+    }
+
+    fn deviation(values: &[f64]) -> f64 {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt()
+    }
+
+    #[test]
+    fn colours_change_as_often_and_as_far_as_published() {
+        let none = Transforms::default();
+        let shifts = drawn(Transforms { brightness: true, ..none }, |m| m[0][3]);
+        assert!((deviation(&shifts) / 0.2 - 1.0).abs() < 0.04);
+        let contrasts = drawn(Transforms { contrast: true, ..none }, |m| m[1][1].log2());
+        assert!((deviation(&contrasts) / 0.5 - 1.0).abs() < 0.04);
+        let flips = drawn(Transforms { lumaflip: true, ..none }, |m| m[0].iter().sum());
+        assert!(flips.iter().all(|of_grey: &f64| (of_grey + 1.0).abs() < 1e-12));
+        // A turn about grey by a uniform angle: the trace is 1 + 2 cos, whose deviation is sqrt(2).
+        let turns = drawn(Transforms { hue: true, ..none }, |m| m[0][0] + m[1][1] + m[2][2]);
+        assert!((deviation(&turns) / 2.0_f64.sqrt() - 1.0).abs() < 0.04);
+        // Across the grey axis everything is multiplied, along it nothing.
+        let saturations = drawn(Transforms { saturation: true, ..none }, |m| (m[0][0] - m[0][1]).log2());
+        assert!((deviation(&saturations) - 1.0).abs() < 0.04);
+    }
 
     #[test]
     fn a_third_of_a_turn_about_grey_permutes_the_colours() {

@@ -1,58 +1,14 @@
 //! Geometric transforms: one affine map per image, sampled at twice the resolution between two sym6 filters.
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
+use super::affine::{Affine, Axes};
 use super::axis::AxisMatrix;
 use super::draws::Draws;
-use super::{Derivatives, Transforms};
+use super::{Derivatives, Transforms, sampling};
 
 /// What an output filter needs beyond the image on every side, in pixels.
 const FILTER_PAD: f64 = 6.0;
-
-/// An affine map of the plane: pixel offsets from the centre, x to the right, y down.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Affine([[f64; 3]; 2]);
-
-impl Affine {
-    const IDENTITY: Self = Self([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
-
-    fn shift(x: f64, y: f64) -> Self {
-        Self([[1.0, 0.0, x], [0.0, 1.0, y]])
-    }
-
-    fn scale(x: f64, y: f64) -> Self {
-        Self([[x, 0.0, 0.0], [0.0, y, 0.0]])
-    }
-
-    fn rotation(angle: f64) -> Self {
-        let (sin, cos) = angle.sin_cos();
-        Self([[cos, -sin, 0.0], [sin, cos, 0.0]])
-    }
-
-    /// First `other`, then this.
-    fn after(&self, other: &Self) -> Self {
-        let (a, b) = (&self.0, &other.0);
-        Self(std::array::from_fn(|row| {
-            std::array::from_fn(|column| {
-                a[row][0] * b[0][column] + a[row][1] * b[1][column] + if column == 2 { a[row][2] } else { 0.0 }
-            })
-        }))
-    }
-
-    fn inverse(&self) -> Self {
-        let [[a, b, x], [c, d, y]] = self.0;
-        let determinant = a * d - b * c;
-        let linear = [[d / determinant, -b / determinant], [-c / determinant, a / determinant]];
-        Self(std::array::from_fn(|row| {
-            let [p, q] = linear[row];
-            [p, q, -(p * x + q * y)]
-        }))
-    }
-
-    fn apply(&self, x: f64, y: f64) -> [f64; 2] {
-        self.0.map(|[a, b, c]| a * x + b * y + c)
-    }
-}
 
 /// Draws the transforms of one image of `w` x `h` pixels; later ones multiply on the left.
 fn draw(transforms: &Transforms, w: f64, h: f64, p: f64, draws: &mut Draws) -> Affine {
@@ -99,7 +55,8 @@ fn draw(transforms: &Transforms, w: f64, h: f64, p: f64, draws: &mut Draws) -> A
     map
 }
 
-/// Applies a drawn map to every image.
+/// Applies a drawn map to every image. Only maps that mix the axes are sampled in two dimensions: of the others, two
+/// small matrices per image do the same.
 ///
 /// # Shapes
 /// images [N, C, H, W] -> the same.
@@ -109,26 +66,117 @@ pub(super) fn apply(images: &Tensor, transforms: &Transforms, p: f64, order: Der
     let inverses: Vec<Affine> =
         (0..size[0]).map(|_| draw(transforms, w as f64, h as f64, p, draws).inverse()).collect();
     let ([left, right], [top, bottom]) = margins(&inverses, w, h);
-    let up_x = AxisMatrix::upsample(w, left, right).tensor_like(images);
-    let up_y = AxisMatrix::upsample(h, top, bottom).tensor_like(images);
-    let fine = up_y.matmul(&images.matmul(&up_x.transpose(0, 1)));
+    let filters = Filters {
+        up_x: AxisMatrix::upsample(w, left, right).tensor_like(images),
+        up_y: AxisMatrix::upsample(h, top, bottom).tensor_like(images),
+        down_x: AxisMatrix::downsample(w).tensor_like(images),
+        down_y: AxisMatrix::downsample(h).tensor_like(images),
+    };
 
     // The centre moves with uneven padding; at twice the resolution; the sym6 filters are half a sample off centre.
     let centre = Affine::shift((left as f64 - right as f64) / 2.0, (top as f64 - bottom as f64) / 2.0);
     let (double, half) = (Affine::scale(2.0, 2.0), Affine::scale(0.5, 0.5));
     let (back, forth) = (Affine::shift(-0.5, -0.5), Affine::shift(0.5, 0.5));
-    let maps: Vec<Affine> = inverses
-        .iter()
-        .map(|inverse| back.after(&double).after(&centre).after(inverse).after(&half).after(&forth))
-        .collect();
-    let (out_h, out_w) = (2 * (h + 6), 2 * (w + 6));
-    let sampled = match order {
-        Derivatives::First => sample_once(&fine, &maps, out_h, out_w),
-        Derivatives::Second => sample_twice(&fine, &maps, out_h, out_w),
-    };
-    let down_x = AxisMatrix::downsample(w).tensor_like(images);
-    let down_y = AxisMatrix::downsample(h).tensor_like(images);
-    down_y.matmul(&sampled.matmul(&down_x.transpose(0, 1)))
+    let mut groups = Groups::default();
+    for (image, inverse) in inverses.iter().enumerate() {
+        groups.add(image as i64, back.after(&double).after(&centre).after(inverse).after(&half).after(&forth));
+    }
+    groups.apply(
+        images,
+        |images, maps| filters.mixed(images, maps, order),
+        |images, lines, swapped| filters.kept(images, lines, swapped),
+    )
+}
+
+/// Slope and offset of an axis's map, of each image.
+type Lines = Vec<(f64, f64)>;
+
+/// The images of a batch by what their maps do to the axes.
+#[derive(Default)]
+struct Groups {
+    mixed: (Vec<i64>, Vec<Affine>),
+    kept: (Vec<i64>, [Lines; 2]),
+    swapped: (Vec<i64>, [Lines; 2]),
+}
+
+impl Groups {
+    fn add(&mut self, image: i64, map: Affine) {
+        let (group, lines) = match map.axes() {
+            Axes::Kept(lines) => (&mut self.kept, lines),
+            Axes::Swapped(lines) => (&mut self.swapped, lines),
+            Axes::Mixed => {
+                self.mixed.0.push(image);
+                self.mixed.1.push(map);
+                return;
+            }
+        };
+        group.0.push(image);
+        group.1.iter_mut().zip(lines).for_each(|(all, line)| all.push(line));
+    }
+
+    /// Each group through its own function, back in the order of the batch.
+    fn apply(
+        &self,
+        images: &Tensor,
+        mixed: impl Fn(&Tensor, &[Affine]) -> Tensor,
+        kept: impl Fn(&Tensor, &[Lines; 2], bool) -> Tensor,
+    ) -> Tensor {
+        let places = |of: &[i64]| Tensor::from_slice(of).to_device(images.device());
+        let taken = |of: &[i64]| images.index_select(0, &places(of));
+        let (mut order, mut parts) = (Vec::new(), Vec::new());
+        if !self.mixed.0.is_empty() {
+            parts.push(mixed(&taken(&self.mixed.0), &self.mixed.1));
+            order.extend(&self.mixed.0);
+        }
+        if !self.kept.0.is_empty() {
+            parts.push(kept(&taken(&self.kept.0), &self.kept.1, false));
+            order.extend(&self.kept.0);
+        }
+        if !self.swapped.0.is_empty() {
+            parts.push(kept(&taken(&self.swapped.0), &self.swapped.1, true));
+            order.extend(&self.swapped.0);
+        }
+        if parts.len() == 1 {
+            return parts.remove(0); // The whole batch, in its order.
+        }
+        Tensor::cat(&parts, 0).index_select(0, &places(&order).argsort(0, false))
+    }
+}
+
+/// The filters to twice the resolution, padding included, and back, by axis.
+struct Filters {
+    up_x: Tensor,
+    up_y: Tensor,
+    down_x: Tensor,
+    down_y: Tensor,
+}
+
+impl Filters {
+    /// Any maps, sampled in two dimensions.
+    fn mixed(&self, images: &Tensor, maps: &[Affine], order: Derivatives) -> Tensor {
+        let fine = self.up_y.matmul(&images.matmul(&self.up_x.transpose(0, 1)));
+        let (h, w) = (self.down_y.size()[1] as usize, self.down_x.size()[1] as usize);
+        let sampled = match order {
+            Derivatives::First => sampling::sample_once(&fine, maps, h, w),
+            Derivatives::Second => sampling::sample_twice(&fine, maps, h, w),
+        };
+        self.down_y.matmul(&sampled.matmul(&self.down_x.transpose(0, 1)))
+    }
+
+    /// Maps of the axes by themselves: filter, sampling and filter are one matrix per axis and image. `lines` are those
+    /// of x and y in the source; `swapped` says that x follows the output's y, and y its x.
+    fn kept(&self, images: &Tensor, [x, y]: &[Lines; 2], swapped: bool) -> Tensor {
+        let (down_of_x, down_of_y) = if swapped { (&self.down_y, &self.down_x) } else { (&self.down_x, &self.down_y) };
+        let axis = |lines: &Lines, up: &Tensor, down: &Tensor| {
+            down.matmul(&sampling::sample_rows(lines, down.size()[1] as usize, up)).unsqueeze(1)
+        };
+        let (x, y) = (axis(x, &self.up_x, down_of_x), axis(y, &self.up_y, down_of_y));
+        if swapped {
+            // out = X in^T Y^T: rows of the output follow x of the source.
+            return x.matmul(&images.transpose(2, 3).matmul(&y.transpose(2, 3)));
+        }
+        y.matmul(&images.matmul(&x.transpose(2, 3)))
+    }
 }
 
 /// How many reflected pixels the sampling can reach: [left, right] and [top, bottom] over the whole batch.
@@ -150,101 +198,126 @@ fn margins(inverses: &[Affine], w: usize, h: usize) -> ([usize; 2], [usize; 2]) 
     ([beyond(-low[0], x, w), beyond(high[0], x, w)], [beyond(-low[1], y, h), beyond(high[1], y, h)])
 }
 
-/// Bilinear samples with zeros outside, by libtorch's own sampler, whose derivative has no derivative.
-///
-/// # Shapes
-/// images [N, C, H, W], maps from output offsets to input offsets (both from the centre) -> [N, C, h, w].
-fn sample_once(images: &Tensor, maps: &[Affine], h: usize, w: usize) -> Tensor {
-    let size = images.size();
-    // The sampler counts from -1 to 1, edge to edge.
-    let (inputs, outputs) =
-        ([2.0 / size[3] as f64, 2.0 / size[2] as f64], Affine::scale(w as f64 / 2.0, h as f64 / 2.0));
-    let theta: Vec<f64> = maps
-        .iter()
-        .flat_map(|map| Affine::scale(inputs[0], inputs[1]).after(map).after(&outputs).0)
-        .flatten()
-        .collect();
-    let theta = Tensor::from_slice(&theta).view([size[0], 2, 3]).to_kind(images.kind()).to_device(images.device());
-    let grid = Tensor::affine_grid_generator(&theta, [size[0], size[1], h as i64, w as i64], false);
-    const BILINEAR: i64 = 0;
-    const ZEROS_OUTSIDE: i64 = 0;
-    images.grid_sampler_2d(&grid, BILINEAR, ZEROS_OUTSIDE, false)
-}
-
-/// The same out of pieces that can be differentiated twice: slower, and for R1 only.
-fn sample_twice(images: &Tensor, maps: &[Affine], h: usize, w: usize) -> Tensor {
-    let (size, kind) = (images.size(), images.kind());
-    let (n, channels, in_h, in_w) = (size[0], size[1], size[2], size[3]);
-    let [x, y] = source_places(maps, h, w, in_h, in_w, images.device());
-    let (columns, rows) = (Neighbours::of(&x, in_w, kind), Neighbours::of(&y, in_h, kind));
-    let pixels = images.reshape([n, channels, -1]);
-    let mut out: Option<Tensor> = None;
-    for (row, of_row) in rows.places.iter().zip(&rows.weights) {
-        let row = row * in_w;
-        for (column, of_column) in columns.places.iter().zip(&columns.weights) {
-            let index = (&row + column).unsqueeze(1).expand([n, channels, -1], false);
-            let term = pixels.gather(2, &index, false) * (of_row * of_column).unsqueeze(1);
-            out = Some(out.map_or_else(|| term.shallow_clone(), |sum| sum + &term));
-        }
-    }
-    out.expect("four corners").reshape([n, channels, h as i64, w as i64])
-}
-
-/// The two samples of one axis around every place, and their weights, which are 0 outside.
-struct Neighbours {
-    places: [Tensor; 2],
-    weights: [Tensor; 2],
-}
-
-impl Neighbours {
-    /// `at` in samples from the first one's centre, in float64; `n` samples; weights in `kind`.
-    fn of(at: &Tensor, n: i64, kind: Kind) -> Self {
-        let before = at.floor();
-        let part = (at - &before).to_kind(kind);
-        let weights = [1.0 - &part, part];
-        let after = &before + 1.0;
-        let inside = |place: &Tensor| (place.ge(0.0) * place.lt(n as f64)).to_kind(kind);
-        let weights = [&weights[0] * inside(&before), &weights[1] * inside(&after)];
-        let places = [before, after].map(|place| place.clamp(0.0, n as f64 - 1.0).to_kind(Kind::Int64));
-        Self { places, weights }
-    }
-}
-
-/// Where every output pixel looks, in input pixels from the first one's centre: x and y, [N, h * w] in float64.
-fn source_places(maps: &[Affine], h: usize, w: usize, in_h: i64, in_w: i64, device: Device) -> [Tensor; 2] {
-    let offsets = |n: usize| Tensor::arange(n as i64, (Kind::Double, device)) - (n as f64 - 1.0) / 2.0;
-    let (x, y) = (offsets(w).view([1, 1, -1]), offsets(h).view([1, -1, 1]));
-    let coefficient = |row: usize, column: usize, more: f64| {
-        let values: Vec<f64> = maps.iter().map(|map| map.0[row][column] + more).collect();
-        Tensor::from_slice(&values).to_device(device).view([-1, 1, 1])
-    };
-    [(0, in_w), (1, in_h)].map(|(row, size)| {
-        let along_y = coefficient(row, 1, 0.0) * &y + coefficient(row, 2, (size as f64 - 1.0) / 2.0);
-        (coefficient(row, 0, 0.0) * &x + along_y).flatten(1, 2)
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
+    use tch::{Device, Kind};
+
     use super::*;
 
-    #[test]
-    fn an_inverse_undoes_its_map() {
-        let map = Affine::shift(3.0, -1.0).after(&Affine::rotation(0.3)).after(&Affine::scale(2.0, 0.5));
-        let [x, y] = map.inverse().after(&map).apply(5.0, 7.0);
-        assert!((x - 5.0).abs() < 1e-12 && (y - 7.0).abs() < 1e-12);
+    const DRAWN: usize = 20_000;
+    const P: f64 = 0.3;
+
+    /// The maps that one transform gives 64x64 images with probability 0.3.
+    fn drawn(transforms: Transforms) -> Vec<Affine> {
+        let mut draws = Draws::Random(Box::new(ChaCha8Rng::seed_from_u64(3)));
+        (0..DRAWN).map(|_| draw(&transforms, 64.0, 64.0, P, &mut draws)).collect()
+    }
+
+    /// The share of the maps for which this holds is the probability expected, within 5 standard errors.
+    fn assert_share(maps: &[Affine], expected: f64, of: impl Fn(&[[f64; 3]; 2]) -> bool) {
+        let share = maps.iter().filter(|map| of(&map.0)).count() as f64 / maps.len() as f64;
+        let error = (expected * (1.0 - expected) / maps.len() as f64).sqrt();
+        assert!((share - expected).abs() < 5.0 * error, "{share} of the maps, expected {expected}");
+    }
+
+    /// The values have mean 0 and this standard deviation, within 4 %.
+    fn assert_spread(values: &[f64], deviation: f64) {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let found = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt();
+        assert!(mean.abs() < 0.05 * deviation, "mean {mean}");
+        assert!((found / deviation - 1.0).abs() < 0.04, "deviation {found}, expected {deviation}");
+    }
+
+    /// What one transform changed where it happened.
+    fn values(maps: &[Affine], of: impl Fn(&[[f64; 3]; 2]) -> f64) -> Vec<f64> {
+        maps.iter().filter(|map| **map != Affine::IDENTITY).map(|map| of(&map.0)).collect()
     }
 
     #[test]
-    fn sampling_at_the_pixels_copies_and_half_way_averages() {
-        let images = Tensor::arange(12, (Kind::Float, Device::Cpu)).view([1, 1, 3, 4]);
-        for sample in [sample_once, sample_twice] {
-            let difference = sample(&images, &[Affine::IDENTITY], 3, 4) - &images;
-            assert!(difference.abs().max().double_value(&[]) < 1e-5);
-            let halfway = sample(&images, &[Affine::shift(0.5, 0.0)], 3, 4);
-            assert!((halfway.double_value(&[0, 0, 1, 1]) - 5.5).abs() < 1e-5);
-            // Half of the last column lies outside, where there is nothing.
-            assert!((halfway.double_value(&[0, 0, 1, 3]) - 3.5).abs() < 1e-5);
+    fn flips_and_quarter_turns_are_drawn_evenly() {
+        let flips = drawn(Transforms { xflip: true, ..Transforms::default() });
+        assert_share(&flips, P / 2.0, |m| m[0][0] < 0.0);
+        let turns = drawn(Transforms { rotate90: true, ..Transforms::default() });
+        for quarters in 1..4 {
+            let (sin, cos) = (-std::f64::consts::FRAC_PI_2 * f64::from(quarters)).sin_cos();
+            assert_share(&turns, P / 4.0, |m| (m[0][0] - cos).abs() < 1e-9 && (m[1][0] - sin).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn shifts_are_whole_pixels_within_an_eighth_or_normal() {
+        let whole = drawn(Transforms { xint: true, ..Transforms::default() });
+        assert!(whole.iter().all(|Affine(m)| m[0][2].fract() == 0.0 && m[0][2].abs() <= 8.0 && m[1][2].abs() <= 8.0));
+        // Rounded: the outermost of 17 places get half of the others' share, 1 of 16.
+        assert_share(&whole, P / 32.0, |m| m[0][2] == 8.0);
+        assert_share(&whole, P / 16.0, |m| m[1][2] == -5.0);
+        let fractional = drawn(Transforms { xfrac: true, ..Transforms::default() });
+        assert_share(&fractional, P, |m| m[0][2] != 0.0);
+        assert_spread(&values(&fractional, |m| m[0][2]), 8.0);
+        assert_spread(&values(&fractional, |m| m[1][2]), 8.0);
+    }
+
+    #[test]
+    fn scales_are_log_normal_and_stretching_keeps_the_area() {
+        let scales = drawn(Transforms { scale: true, ..Transforms::default() });
+        assert_share(&scales, P, |m| m[0][0] != 1.0);
+        assert!(scales.iter().all(|Affine(m)| m[0][0] == m[1][1]));
+        assert_spread(&values(&scales, |m| m[0][0].log2()), 0.2);
+        let stretched = drawn(Transforms { aniso: true, ..Transforms::default() });
+        assert_share(&stretched, P, |m| m[0][0] != 1.0);
+        assert!(stretched.iter().all(|Affine(m)| (m[0][0] * m[1][1] - 1.0).abs() < 1e-12));
+        assert_spread(&values(&stretched, |m| m[0][0].log2()), 0.2);
+    }
+
+    /// There are two rotations, before and after the stretching; that any happens has probability p.
+    #[test]
+    fn rotations_together_happen_with_p_by_any_angle() {
+        let rotated = drawn(Transforms { rotate: true, ..Transforms::default() });
+        assert_share(&rotated, P, |m| m[0][1] != 0.0);
+        assert_share(&rotated, P / 4.0, |m| m[0][1] != 0.0 && m[0][0] > 0.0 && m[1][0] > 0.0);
+        // Uniform angles: their sines have variance 1/2.
+        assert_spread(&values(&rotated, |m| m[1][0]), 0.5_f64.sqrt());
+    }
+
+    /// In float64: the same pixels and the same gradient, for both orders of the axes and an oblong image.
+    #[test]
+    fn a_matrix_per_axis_does_what_sampling_in_two_dimensions_does() {
+        let images = Tensor::randn([3, 2, 10, 14], (Kind::Double, Device::Cpu));
+        let filters = Filters {
+            up_x: AxisMatrix::upsample(14, 5, 8).tensor_like(&images),
+            up_y: AxisMatrix::upsample(10, 3, 4).tensor_like(&images),
+            down_x: AxisMatrix::downsample(14).tensor_like(&images),
+            down_y: AxisMatrix::downsample(10).tensor_like(&images),
+        };
+        let maps = |linear: [[f64; 2]; 2]| -> Vec<Affine> {
+            let [[a, b], [c, d]] = linear;
+            (0..3).map(|i| f64::from(i) * 1.7).map(|i| Affine([[a, b, i - 0.3], [c, d, 2.0 - i]])).collect()
+        };
+        for linear in [[[0.8, 0.0], [0.0, -1.3]], [[0.0, -1.2], [0.9, 0.0]]] {
+            let maps = maps(linear);
+            let mut groups = Groups::default();
+            maps.iter().enumerate().for_each(|(image, map)| groups.add(image as i64, *map));
+            assert!(groups.mixed.0.is_empty());
+            let of = |separately: bool| {
+                let x = images.detach().set_requires_grad(true);
+                let out = if separately {
+                    groups.apply(
+                        &x,
+                        |_, _| unreachable!("no map mixes the axes"),
+                        |part, lines, swapped| filters.kept(part, lines, swapped),
+                    )
+                } else {
+                    filters.mixed(&x, &maps, Derivatives::First)
+                };
+                let gradient = Tensor::run_backward(&[out.sin().sum(Kind::Double)], &[&x], false, false).remove(0);
+                [out, gradient]
+            };
+            for (one, two) in of(true).iter().zip(&of(false)) {
+                assert!((one - two).abs().max().double_value(&[]) < 1e-10);
+            }
         }
     }
 }

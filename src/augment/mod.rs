@@ -6,6 +6,7 @@
 //! # Source
 //! Karras et al., arXiv 2006.06676.
 
+mod affine;
 mod axis;
 mod colour;
 mod controller;
@@ -13,6 +14,7 @@ mod corrupt;
 mod draws;
 mod filters;
 mod geometry;
+mod sampling;
 
 use tch::Tensor;
 
