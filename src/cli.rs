@@ -58,5 +58,6 @@ pub fn usage_error(error: &clap::Error) -> Result<()> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let words = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let words = words.map(|line| line.trim_start_matches("error: ")).collect::<Vec<_>>().join("; ");
+    let words = words.replace("invalid digit found in string", "pass a whole number, 0 or more");
     bail!("{words}; `rootgan --help` and `rootgan <COMMAND> --help` list what there is")
 }

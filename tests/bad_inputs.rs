@@ -134,11 +134,11 @@ const CASES: &[Case] = &[
     case(Pictures, "a tar", "dataset {}/a.tar", &["a.tar", "neither a folder nor a zip", "unpack it first"], |s| s.write("a.tar", "ustar")),
     case(Pictures, "a truncated zip", "finetune --data {}/cut.zip", &["cut.zip", "pass a folder of pictures or a whole zip"],
         |s| { let zip = s.zip(); s.write("cut.zip", &zip[..zip.len() / 2]); }),
-    case(Pictures, "an encrypted zip", "finetune --data {}/locked.zip", &["locked.zip", "Password", "repair or remove"],
+    case(Pictures, "an encrypted zip", "finetune --data {}/locked.zip", &["locked.zip", "Password", "without a password"],
         |s| s.write("locked.zip", patched(s.zip(), 6, 8, 1))),
     case(Pictures, "a zip with a wrong checksum", "finetune --data {}/sum.zip", &["sum.zip", "checksum", "repair or remove"],
         |s| s.write("sum.zip", patched(s.zip(), 14, 16, 0xff))),
-    case(Pictures, "a zip of an unknown method", "finetune --data {}/method.zip", &["method.zip", "ompression", "repair or remove"],
+    case(Pictures, "a zip of an unknown method", "finetune --data {}/method.zip", &["method.zip", "ompression", "stored or deflated"],
         |s| s.write("method.zip", patched(s.zip(), 8, 10, 93))),
     case(Pictures, "a zip without pictures", "finetune --data {}/none.zip", &["none.zip", "1 other file (1 txt)", "pass the zip"],
         |s| zip_of(&s.path("none.zip"), &[("a.txt", b"x")])),
@@ -244,6 +244,9 @@ const CASES: &[Case] = &[
     case(Other, "a batch of 0", "bench --generator {}/g.pt --discriminator {}/d.pt --batch 0", &["--batch must be at least 1"], nothing),
     case(Other, "a batch beyond memory", "bench --generator {}/g.pt --discriminator {}/d.pt --batch 1000000000000", &["--batch 1000000000000 is more than 65536"], nothing),
     case(Other, "a name of a run beyond the file system", "finetune --desc {long}", &["pass another --outdir or a shorter --desc"], nothing),
+    case(Other, "a negative number of pictures", "finetune --batch -1", &["'--batch <N>'", "pass a whole number, 0 or more"], nothing),
+    case(Other, "more frozen layers than there are", "finetune --freeze-d 99", &["--freeze-d 99", "d.pt", "pass at most"], nothing),
+    case(Other, "more frozen blocks than there are", "finetune --freeze-g 9", &["g.pt", "synthesis.b32.", "lower --freeze-g"], nothing),
     case(Other, "a mistyped flag", "finetune --rootk 3", &["'--rootk'", "'--root-k'", "--help"], nothing),
 ];
 

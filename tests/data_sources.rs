@@ -64,6 +64,23 @@ fn classes(root: &Path, class_count: u32) -> Labels {
 }
 
 #[test]
+fn labels_that_networks_without_classes_do_not_take_are_said() {
+    let place = tempfile::tempdir().unwrap();
+    picture_folder(place.path(), 2, 16);
+    let unused = || {
+        let (_, report) = Dataset::open(place.path(), &OPTIONS).unwrap();
+        report.summary().iter().any(|line| line.contains("the labels of dataset.json are not used"))
+    };
+    assert!(!unused());
+    let write =
+        |labels: &str| fs::write(place.path().join("dataset.json"), format!("{{\"labels\": {labels}}}")).unwrap();
+    write("null");
+    assert!(!unused());
+    write(r#"[["picture000.png", 0], ["picture001.png", 1]]"#);
+    assert!(unused());
+}
+
+#[test]
 fn a_zip_gives_the_same_pictures_as_the_folder_that_it_was_made_of() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("pictures");

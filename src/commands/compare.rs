@@ -138,10 +138,7 @@ struct Plan {
 
 impl Plan {
     fn of(args: CompareArgs) -> Result<Self> {
-        let mut options = match &args.config {
-            Some(path) => args.options.over_file(Options::from_file(path)?),
-            None => args.options,
-        };
+        let mut options = args.options.with_file(args.config.as_deref())?;
         ensure!(
             options.loss.is_none() && options.root_k.is_none() && options.root_slope_cap.is_none(),
             "cannot compare with --loss, --root-k or --root-slope-cap: the losses are those of --losses"

@@ -38,19 +38,7 @@ pub struct FinetuneArgs {
 /// # Errors
 /// Anything wrong with options, networks, pictures or the output, on one line.
 pub fn run(args: FinetuneArgs) -> Result<()> {
-    let given = match &args.config {
-        Some(path) => {
-            let file = Options::from_file(path)?;
-            // Its values would win over those of the preset, and the run have a name that says otherwise.
-            ensure!(
-                file.cfg.is_none() || args.options.cfg.is_none() || file.cfg == args.options.cfg,
-                "'{}' has the options of a run with another --cfg; leave --cfg away, or pass a --config without one",
-                path.display()
-            );
-            args.options.over_file(file)
-        }
-        None => args.options,
-    };
+    let given = args.options.with_file(args.config.as_deref())?;
     let place = match args.resume {
         Some(folder) => Place::Resume { folder, allow_changes: args.allow_changes },
         None => Place::New,

@@ -4,10 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::presets;
 use crate::io::bounded::read_text;
 use crate::model::PrecisionKind;
 
@@ -250,6 +251,22 @@ options! {
 }
 
 impl Options {
+    /// These flags over the options of a file, if there is one.
+    ///
+    /// # Errors
+    /// As of [`from_file`](Self::from_file), or file and flags name different presets.
+    pub fn with_file(self, path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Ok(self) };
+        let file = Self::from_file(path)?;
+        // Its values would win over those of the preset, and the run have a name that says otherwise.
+        ensure!(
+            file.cfg.is_none() || self.cfg.is_none() || file.cfg == self.cfg,
+            "'{}' has the options of a run with another --cfg; leave --cfg away, or pass a --config without one",
+            path.display()
+        );
+        Ok(self.over_file(file))
+    }
+
     /// These flags over a file's options. What a file of an earlier run derived from an option that is given anew (its
     /// name, its micro-batch, the other loss's parameters) does not outlive it.
     pub fn over_file(self, mut file: Self) -> Self {
@@ -287,7 +304,7 @@ impl Options {
     }
 
     /// Reads a JSON file whose keys are the flags with underscores; an unknown key is an error.
-    /// Relative paths in it count from the working directory.
+    /// Relative paths in it count from the working directory. The file of a preset is that preset: `cfg` alone.
     ///
     /// # Errors
     /// The file cannot be read, is no JSON, or has a key or value that no option takes.
@@ -313,7 +330,9 @@ impl Options {
             serde_json::from_value::<Self>(alone).with_context(|| format!("`{key}`")).with_context(refused)?;
         }
         // Of the text: there a key that comes twice is seen.
-        serde_json::from_str(&text).with_context(refused)
+        let options = serde_json::from_str(&text).with_context(refused)?;
+        let preset = presets::name_of(&text).map(str::to_owned);
+        Ok(if preset.is_some() { Self { cfg: preset, ..Self::default() } } else { options })
     }
 }
 
@@ -364,6 +383,17 @@ mod tests {
         let flags = Options { loss: Some(LossKind::Logistic), batch: Some(4), ..Options::default() };
         let merged = flags.over_file(Options::from_file(&path).unwrap());
         assert_eq!((merged.root_k, merged.micro_batch, merged.desc), (None, None, None));
+    }
+
+    #[test]
+    fn the_file_of_a_preset_is_the_preset_and_an_edited_one_is_not() {
+        let text = include_str!("../../configs/paper256.json");
+        let (_folder, path) = file(text);
+        let preset = Options { cfg: Some("paper256".to_owned()), ..Options::default() };
+        assert_eq!(Options::from_file(&path).unwrap(), preset);
+        let (_folder, path) = file(&text.replace("\"batch\": 64", "\"batch\": 32"));
+        let edited = Options::from_file(&path).unwrap();
+        assert_eq!((edited.cfg, edited.batch, edited.r1_gamma), (None, Some(32), Some(1.0)));
     }
 
     #[test]

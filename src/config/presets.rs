@@ -1,6 +1,7 @@
 //! The presets of `configs/`, built into the program: `--cfg NAME` works wherever it is installed.
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use super::Options;
 
@@ -26,6 +27,13 @@ pub fn preset(name: &str) -> Result<Options> {
         bail!("--cfg '{name}' is unknown; there are {}, and --config takes a file of your own", names.join(", "));
     };
     serde_json::from_str(text).with_context(|| format!("the preset '{name}' is broken; please report it"))
+}
+
+/// The preset that this text of a file is, whatever its layout.
+pub(super) fn name_of(text: &str) -> Option<&'static str> {
+    let value = |text: &str| serde_json::from_str::<Value>(text).ok();
+    let given = value(text)?;
+    PRESETS.iter().find(|(_, known)| value(known).as_ref() == Some(&given)).map(|(name, _)| *name)
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use zip::ZipArchive;
+use zip::result::ZipError;
 
 use super::decode::read_bounded;
 
@@ -52,7 +53,13 @@ impl Archive {
     pub fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         // The copy shares the list of entries and has a position of its own.
         let mut archive = self.archive.clone();
-        let entry = archive.by_name(name).with_context(|| format!("cannot read it in '{}'", self.path.display()))?;
+        let entry = archive.by_name(name).map_err(|error| {
+            let remedy = match error {
+                ZipError::UnsupportedArchive(_) => "; make the zip anew, stored or deflated and without a password",
+                _ => "",
+            };
+            anyhow!(error).context(format!("cannot read it in '{}'{remedy}", self.path.display()))
+        })?;
         read_bounded(entry, limit)
     }
 }

@@ -198,7 +198,7 @@ impl Dataset {
         check_usable(root, &report)?;
         pictures.keep(&usable);
         labels.iter_mut().for_each(|labels| labels.keep(&usable));
-        report.labels = labels.as_ref().map(Labels::summary);
+        report.labels = labels.as_ref().map(Labels::summary).or_else(|| Labels::unused(&pictures));
         let dataset = Self { name: name_of(root), resolution, channels, pictures, labels, cache };
         Ok((dataset, report))
     }

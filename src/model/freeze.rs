@@ -32,7 +32,10 @@ pub fn freeze_discriminator(d: &mut Discriminator, count: u64) -> Result<()> {
     let layers = discriminator_layers(&d.script);
     let (path, there) = (d.script.path.display(), layers.len());
     ensure!(there > 0, "cannot freeze layers of '{path}': its parameters have none of the names b64.conv0, ...");
-    ensure!(count <= there as u64, "--freeze-d {count}: '{path}' has {there} layers before its last block");
+    ensure!(
+        count <= there as u64,
+        "--freeze-d {count}: '{path}' has {there} layers before its last block; pass at most {there}"
+    );
     let frozen: Vec<String> = layers.into_iter().take(count as usize).collect();
     d.script.freeze(|name| frozen.iter().any(|layer| name.starts_with(layer.as_str())));
     Ok(())
@@ -52,7 +55,8 @@ pub fn freeze_generator(g: &mut Generator, blocks: u64, mapping: bool) -> Result
     for prefix in &prefixes {
         let path = g.script.path.display();
         if !g.script.parameters.iter().any(|p| p.name.starts_with(prefix.as_str())) {
-            bail!("cannot freeze '{}*' of '{path}': it has no such parameters; lower --freeze-g", prefix);
+            let remedy = if prefix == "mapping." { "leave --freeze-mapping away" } else { "lower --freeze-g" };
+            bail!("cannot freeze '{prefix}*' of '{path}': it has no such parameters; {remedy}");
         }
     }
     g.script.freeze(|name| prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())));

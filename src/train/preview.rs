@@ -27,14 +27,14 @@ pub struct Preview {
 
 impl Preview {
     /// Draws the latents; they depend on the run's seed and the grid's size only. The rows' classes are those that have
-    /// pictures, again from the first where there are fewer than rows.
+    /// pictures: again from the first where there are fewer than rows, evenly chosen where there are more.
     pub fn new(size: GridSize, g: &Generator, classes: Option<&ClassDistribution>, run_seed: u64, batch: u64) -> Self {
         seed_torch(run_seed, 0, Stream::Grid, 0);
         let (cells, device) = (size.columns * size.rows, g.script.device);
         // Drawn on the CPU, so that every device shows the same pictures.
         let z = Tensor::randn([cells as i64, g.z_dim()], (Kind::Float, Device::Cpu)).to_device(device);
         let present = classes.map_or_else(Vec::new, ClassDistribution::present);
-        let rows: Vec<u32> = present.iter().copied().cycle().take(size.rows).collect();
+        let rows = classes_of_rows(&present, size.rows);
         let c = classes.map(|classes| {
             let of_cells: Vec<u32> = (0..cells).map(|cell| rows[cell / size.columns]).collect();
             one_hot(&of_cells, classes.c_dim(), device)
@@ -99,5 +99,24 @@ impl Preview {
             shown.extend((0..self.size.columns).map(|_| left[first].next()));
         }
         shown
+    }
+}
+
+fn classes_of_rows(present: &[u32], rows: usize) -> Vec<u32> {
+    if present.len() <= rows {
+        return present.iter().copied().cycle().take(rows).collect();
+    }
+    (0..rows).map(|row| present[row * present.len() / rows]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::classes_of_rows;
+
+    #[test]
+    fn rows_repeat_few_classes_and_spread_over_many() {
+        assert_eq!(classes_of_rows(&[0, 4], 5), [0, 4, 0, 4, 0]);
+        assert_eq!(classes_of_rows(&[0, 1, 2, 3, 4, 5, 6], 3), [0, 2, 4]);
+        assert_eq!(classes_of_rows(&[], 3), [0; 0]);
     }
 }
