@@ -2,7 +2,7 @@
 //!
 //! The layers, each importing only from those below (tests/layering.rs keeps it so): `cli`;
 //! `commands`; `train`; `config`; `loss`, `regularize`, `augment`, `ema`, `optimizer`, `metrics`; `model`, `data`;
-//! `tensor`, `io`, `ui`.
+//! `tensor`, `io`, `ui`, `signals`.
 
 pub mod augment;
 pub mod cli;
@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod model;
 pub mod optimizer;
 pub mod regularize;
+pub mod signals;
 pub mod tensor;
 pub mod train;
 pub mod ui;

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rootgan::cli::{Cli, usage_error};
-use rootgan::train::signals::Stopped;
+use rootgan::signals::Stopped;
 
 fn main() -> ExitCode {
+    // A file beyond `ulimit -f` is an error like a full disk, not the end of the program.
+    rootgan::signals::survive_file_limits();
     let outcome = match Cli::try_parse() {
         Ok(cli) => rootgan::run(cli),
         Err(error) => usage_error(&error),

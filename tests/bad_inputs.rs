@@ -191,6 +191,9 @@ const CASES: &[Case] = &[
         |s| { s.run(); s.write(&s.checkpoint("checkpoint.json"), "{") }),
     case(Checkpoint, "a manifest of another shape", "finetune-resume --resume {}/run", &["run'", "checkpoint.json' is damaged", "begin a new run"],
         |s| { s.run(); s.write(&s.checkpoint("checkpoint.json"), "[1]") }),
+    case(Checkpoint, "a manifest with a changed number", "finetune-resume --resume {}/run", &["run'", "checkpoint.json' is damaged", "sha256", "begin a new run"],
+        |s| { s.run(); let manifest = s.checkpoint("checkpoint.json"); let text = String::from_utf8(s.bytes(&manifest)).unwrap();
+            s.write(&manifest, text.replace("\"lr_scale\": 1.0", "\"lr_scale\": 0.5")) }),
     case(Checkpoint, "a manifest of another version", "finetune-resume --resume {}/run", &["run'", "format 7", "use the one that wrote it"],
         |s| { s.run(); s.change(&s.checkpoint("checkpoint.json"), |manifest| manifest["version"] = json!(7)) }),
     case(Checkpoint, "numbers that cannot be", "finetune-resume --resume {}/run", &["run'", "is damaged", "begin a new run"],
@@ -203,9 +206,9 @@ const CASES: &[Case] = &[
         |s| { s.run(); fs::remove_file(s.path(&s.checkpoint("state.safetensors"))).unwrap() }),
     case(Checkpoint, "the state of other networks", "finetune-resume --resume {}/run --override --kimg 1", &["checkpoints/000000000008'", "has no 'G.", "begin a new run"],
         |s| { s.run(); s.replace_state(&golden("rosinality_like_r32_io.safetensors")) }),
-    case(Checkpoint, "a damaged module", "finetune-resume --resume {}/run", &["networks/G.pt", "is damaged", "export it again"],
+    case(Checkpoint, "a damaged module", "finetune-resume --resume {}/run", &["run'", "networks/G.pt' is damaged", "sha256", "begin a new one from a snapshot"],
         |s| { s.run(); let module = "run/checkpoints/networks/G.pt"; s.write(module, flipped(s.bytes(module))) }),
-    case(Checkpoint, "no module", "finetune-resume --resume {}/run", &["networks/D.pt", "no such file", "check the path"],
+    case(Checkpoint, "no module", "finetune-resume --resume {}/run", &["run'", "networks/D.pt'", "No such file", "begin a new one from a snapshot"],
         |s| { s.run(); fs::remove_file(s.path("run/checkpoints/networks/D.pt")).unwrap() }),
     case(Checkpoint, "no options", "finetune-resume --resume {}/run", &["training_options.json", "bring the file back"],
         |s| { s.run(); fs::remove_file(s.path("run/training_options.json")).unwrap() }),
@@ -331,6 +334,10 @@ impl Stage {
     fn change(&self, name: &str, change: impl FnOnce(&mut Value)) {
         let mut value = serde_json::from_slice(&self.bytes(name)).unwrap();
         change(&mut value);
+        if name.ends_with("checkpoint.json") {
+            // Damage is noticed by the checksum already; here it is right.
+            rootgan::io::checkpoint::seal(&mut value);
+        }
         self.write(name, value.to_string());
     }
 

@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -21,21 +22,25 @@ net = Detector()
 ";
 
 fn finetune(place: &Path, condition: &str, more: &[&str]) -> PathBuf {
+    let output = command(place, condition, more).assert().success();
+    let stdout = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    PathBuf::from(stdout.lines().last().unwrap().strip_prefix("run directory: ").unwrap())
+}
+
+fn command(place: &Path, condition: &str, more: &[&str]) -> assert_cmd::Command {
     let detector = place.join("detector.pt");
     common::scripted(&detector, &DETECTOR.replace("CONDITION", condition));
     common::picture_folder(&place.join("discs"), 12, 16);
     let (generator, discriminator) = common::pair16();
-    let output = common::rootgan()
+    let mut command = common::rootgan();
+    command
         .args(["finetune", "--device", "cpu", "--batch", "8", "--grid", "2x2", "--tick-kimg", "0.016"])
         .args(["--snapshot-ticks", "1", "--metrics", "fid20_full", "--detector", common::text(&detector)])
         .args(["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)])
         .args(["--data", common::text(&place.join("discs")), "--outdir", common::text(&place.join("runs"))])
         .args(more)
-        .env("XDG_CACHE_HOME", place.join("cache"))
-        .assert()
-        .success();
-    let stdout = String::from_utf8(output.get_output().stdout.clone()).unwrap();
-    PathBuf::from(stdout.lines().last().unwrap().strip_prefix("run directory: ").unwrap())
+        .env("XDG_CACHE_HOME", place.join("cache"));
+    command
 }
 
 fn lines(run: &Path) -> Vec<Value> {
@@ -93,4 +98,46 @@ fn a_detector_that_fails_is_a_warning_and_the_run_goes_on() {
     assert!(log.contains("warning: the metrics at 0.0 kimg failed: ") && log.contains("made to fail"), "{log}");
     assert!(log.lines().last().unwrap().starts_with("done: 0.0 kimg"), "{log}");
     assert!(!run.join("best.json").exists());
+}
+
+/// The metrics would take minutes. The signal ends the program in the middle of them, and what is due is made when the run
+/// goes on.
+#[test]
+fn a_signal_does_not_wait_for_metrics_and_they_are_made_when_the_run_goes_on() {
+    let place = tempfile::tempdir().unwrap();
+    let mut program = command(place.path(), "False", &["--kimg", "0.016", "--metrics", "fid1000k_full"]);
+    let path = place.path().to_owned();
+    let ended = std::thread::spawn(move || program.timeout(Duration::from_secs(100)).assert().code(143));
+    let run = loop {
+        let run = fs::read_dir(path.join("runs")).ok().and_then(|runs| runs.flatten().next()).map(|run| run.path());
+        match run {
+            Some(run) if run.join("fakes_init.png").is_file() => break run,
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let (text, asked) = (common::text(&path), Instant::now());
+    let ours = processes.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        line.contains(text) && line.contains("fid1000k_full")
+    });
+    for pid in ours {
+        // SAFETY: a signal to a process of this test.
+        unsafe { libc::kill(pid.parse().unwrap(), libc::SIGTERM) };
+    }
+    let _ = ended.join().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    let manifest = || -> Value {
+        serde_json::from_slice(&fs::read(run.join("checkpoints/000000000000/checkpoint.json")).unwrap()).unwrap()
+    };
+    assert_eq!(manifest()["due"], serde_json::json!(["first_metrics"]));
+    common::rootgan()
+        .args(["finetune", "--override", "--metrics", "fid20_full", "--resume"])
+        .arg(&run)
+        .env("XDG_CACHE_HOME", path.join("cache"))
+        .assert()
+        .success();
+    let kimg: Vec<f64> = lines(&run).iter().map(|line| line["kimg"].as_f64().unwrap()).collect();
+    assert_eq!(kimg, [0.0, 0.016]);
 }

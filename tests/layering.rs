@@ -8,7 +8,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The modules from the lowest layer to the highest; `lib` and `main` are the crate's own files.
 const LAYERS: [&[&str]; 7] = [
-    &["tensor", "io", "ui"],
+    &["tensor", "io", "ui", "signals"],
     &["model", "data"],
     &["loss", "regularize", "augment", "ema", "optimizer", "metrics"],
     &["config"],
@@ -202,8 +202,10 @@ fn a_wrong_import_is_named_with_file_line_and_both_layers() {
     let found = messages("src/io/grid.rs", "//! Grids.\n\nuse crate::model::Generator;\n");
     assert_eq!(
         found,
-        ["src/io/grid.rs:3: 'io' (layer 1: tensor, io, ui) imports from 'model' (layer 2: model, data), a higher \
-          layer; move what both need down, or the caller up"]
+        [
+            "src/io/grid.rs:3: 'io' (layer 1: tensor, io, ui, signals) imports from 'model' (layer 2: model, data), a higher \
+          layer; move what both need down, or the caller up"
+        ]
     );
 }
 

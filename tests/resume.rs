@@ -282,6 +282,12 @@ fn what_would_change_the_run_is_refused_and_with_override_logged() {
     assert_eq!(options["freeze_d"].as_u64(), Some(0));
     assert_eq!((options["kimg"].as_f64(), options["g_lr"].as_f64()), (Some(0.032), Some(0.001)));
 
+    // Another picture under an old name is noticed, too.
+    let (old, new) = (stage.data().join("picture001.png"), stage.data().join("picture002.png"));
+    let bytes = fs::read(&old).unwrap();
+    fs::copy(&new, &old).unwrap();
+    again(&["--kimg", "1", "--override"]).code(1).stderr(contains("not those that the run began with"));
+    fs::write(&old, bytes).unwrap();
     fs::rename(stage.data().join("picture000.png"), stage.data().join("other.png")).unwrap();
     again(&["--kimg", "1", "--override"]).code(1).stderr(contains("not those that the run began with"));
     common::rootgan()
@@ -341,7 +347,7 @@ fn a_full_disk_ends_the_run_with_a_message_and_the_earlier_checkpoint_stays() {
     kill(first);
     let run = stage.run("runs");
     let before = checkpoints(&run);
-    let script = "trap '' XFSZ; ulimit -f 200; exec \"$0\" finetune --resume \"$1\"";
+    let script = "ulimit -f 200; exec \"$0\" finetune --resume \"$1\"";
     let output = Command::new("bash")
         .args(["-c", script, env!("CARGO_BIN_EXE_rootgan")])
         .arg(&run)
@@ -354,6 +360,35 @@ fn a_full_disk_ends_the_run_with_a_message_and_the_earlier_checkpoint_stays() {
     assert_eq!(checkpoints(&run), before);
     let leftovers = fs::read_dir(run.join("checkpoints")).unwrap().count();
     assert_eq!(leftovers, before.len() + 1, "the folder of the modules, and nothing half");
+}
+
+/// libtorch ends the program when it cannot write, so it must not be what meets the limit.
+#[test]
+fn networks_that_find_no_room_are_an_error_too() {
+    let stage = Stage::new();
+    let begin = stage.begin("runs", &[]);
+    let output = Command::new("bash")
+        .args(["-c", "ulimit -f 100; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rootgan")])
+        .args(begin.get_args())
+        .env("OMP_NUM_THREADS", "1")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("cannot save the network to") && stderr.contains("raise the limit"), "{stderr}");
+}
+
+#[test]
+fn a_run_goes_on_from_another_working_directory() {
+    let stage = Stage::new();
+    let more = ["--data", "discs", "--outdir", "runs", "--kimg", "0.016"];
+    let mut begin = stage.begin("unused", &more);
+    begin.current_dir(stage.place.path());
+    finish(begin);
+    let run = stage.run("runs");
+    let mut again = resume(&run);
+    again.args(["--override", "--kimg", "0.024"]).current_dir("/");
+    finish(again);
 }
 
 /// A critic of -110: the rooted loss has a slope there whose square overflows, so every step of G is left out.
@@ -391,6 +426,10 @@ fn a_run_that_diverges_stops_with_its_last_good_checkpoint_or_goes_back_a_bounde
     assert!(log.contains("learning rates times 0.5 (rollback 1 of 2)"), "{log}");
     assert!(log.contains("learning rates times 0.25 (rollback 2 of 2)") && !log.contains("times 0.125"), "{log}");
     assert!(error.contains("the last good checkpoint is"), "{error}");
+    // A kill right then would not have lost them.
+    let manifest = stage.run("rollback").join("checkpoints/000000000000/checkpoint.json");
+    let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+    assert_eq!((manifest["rollbacks"].as_u64(), manifest["trainer"]["lr_scale"].as_f64()), (Some(2), Some(0.25)));
     // The statistics went back too: tick 0 once.
     let ticks: Vec<_> = statistics(&stage.run("rollback")).iter().map(|line| line["Progress/tick"].clone()).collect();
     assert_eq!(ticks.len(), 1, "{ticks:?}");

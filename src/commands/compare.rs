@@ -16,11 +16,11 @@ use crate::io::atomic::write_json;
 use crate::io::checkpoint::Checkpoints;
 use crate::metrics::name::MetricKind;
 use crate::metrics::parse_list;
+use crate::signals::Stopped;
 use crate::tensor::device;
 use crate::train::comparison::report::{Setting, save};
 use crate::train::comparison::{Arm, Comparison, measure_of};
 use crate::train::run_dir::{self, Lock};
-use crate::train::signals::Stopped;
 use crate::ui::say;
 
 /// What the defaults of a comparison are.

@@ -69,13 +69,15 @@ pub enum Place {
 /// # Errors
 /// Anything wrong with options, networks, pictures or the output.
 pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathBuf>> {
+    // A run is resumed from wherever the user is then.
+    let given = given.with_absolute_paths()?;
     let mut remarks = Vec::new();
     let (options, files, folder, resume) = match place {
         Place::Resume { folder, allow_changes } => {
             let (resumed, damaged) = Resumed::open(&folder)?;
             let (options, changes) = resumed.options(given, allow_changes)?;
             remarks.extend(damaged.into_iter().chain(changes));
-            let files = NetworkFiles { z_dim: options.z_dim, ..resumed.files() };
+            let files = NetworkFiles { z_dim: options.z_dim, ..resumed.files()? };
             (options, files, None, Some(resumed))
         }
         Place::New => (given.clone(), files_of(&given)?, None, None),
@@ -102,10 +104,10 @@ pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathB
     remarks.extend(report.summary());
     remarks.extend(notes(&config, facts));
     if let Some(resumed) = &resume {
-        resumed.record.check_pictures(&dataset.fingerprint(), &config.data)?;
+        resumed.record.check_pictures(dataset.fingerprint(), &config.data)?;
         remarks.extend(resumed.record.differences(&device::name(device), tch::get_num_threads()));
         ensure!(
-            resumed.record.seen_images() < config.total_images,
+            !resumed.record.is_complete(config.total_images),
             "the run in '{}' is complete with {} images; to train it longer, pass --override --kimg with more",
             resumed.folder.display(),
             resumed.record.seen_images()

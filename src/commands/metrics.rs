@@ -15,6 +15,7 @@ use crate::metrics::{
 };
 use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
 use crate::model::{Generator, NoiseMode, Truncation};
+use crate::signals::StopRequest;
 use crate::tensor::device;
 use crate::tensor::labels::ClassDistribution;
 use crate::ui::say;
@@ -126,6 +127,7 @@ pub fn run(mut args: MetricsArgs) -> Result<()> {
         (None, None) => Reals::None,
     };
     let settings = EvaluateSettings {
+        stop: StopRequest::default(),
         resolution: args.resolution,
         batch: args.batch.unwrap_or(EvaluateSettings::default().batch),
         seed: args.seed,

@@ -289,6 +289,19 @@ impl Options {
         self.or(file)
     }
 
+    /// The same files, wherever the working directory will be.
+    ///
+    /// # Errors
+    /// There is no working directory any more.
+    pub fn with_absolute_paths(mut self) -> Result<Self> {
+        let files = [&mut self.generator, &mut self.generator_raw, &mut self.discriminator, &mut self.data];
+        let others = [&mut self.outdir, &mut self.detector, &mut self.vgg_detector];
+        for path in files.into_iter().chain(others).flatten() {
+            *path = std::path::absolute(&path).with_context(|| format!("cannot find '{}'", path.display()))?;
+        }
+        Ok(self)
+    }
+
     /// What these options would change in `recorded`: key, recorded value and value now.
     pub fn changes(&self, recorded: &Self) -> Vec<(String, serde_json::Value, serde_json::Value)> {
         let object = |options: &Self| match serde_json::to_value(options) {

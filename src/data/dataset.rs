@@ -147,6 +147,7 @@ pub struct Dataset {
     channels: u32,
     pictures: Pictures,
     labels: Option<Labels>,
+    fingerprint: String,
     /// The first pictures, decoded: `cached x channels x resolution x resolution`.
     cache: Vec<u8>,
 }
@@ -178,10 +179,10 @@ impl Dataset {
         let before_subset = options.subset.map(|_| listed);
         let mut report =
             ScanReport { total: pictures.len(), before_subset, resolution, channels, ..Default::default() };
-        let mut usable = Vec::with_capacity(pictures.len());
+        let (mut usable, mut digests) = (Vec::with_capacity(pictures.len()), Vec::with_capacity(pictures.len()));
         for (index, outcome) in outcomes.into_iter().enumerate() {
             match outcome {
-                Ok(notes) => {
+                Ok(Scanned { notes, digest }) => {
                     if index < slots {
                         let start = index * picture_bytes;
                         // Closes the gaps that unreadable pictures left.
@@ -190,6 +191,7 @@ impl Dataset {
                     }
                     report.count(notes);
                     usable.push(index);
+                    digests.push(digest);
                 }
                 Err(reason) => report.unreadable.push((pictures.place(index), reason)),
             }
@@ -199,7 +201,8 @@ impl Dataset {
         pictures.keep(&usable);
         labels.iter_mut().for_each(|labels| labels.keep(&usable));
         report.labels = labels.as_ref().map(Labels::summary).or_else(|| Labels::unused(&pictures));
-        let dataset = Self { name: name_of(root), resolution, channels, pictures, labels, cache };
+        let fingerprint = fingerprint(&pictures, labels.as_ref(), &digests);
+        let dataset = Self { name: name_of(root), resolution, channels, pictures, labels, fingerprint, cache };
         Ok((dataset, report))
     }
 
@@ -242,15 +245,9 @@ impl Dataset {
         self.pictures.place(index)
     }
 
-    /// A checksum over names and classes in order: the same pictures, as far as that can be known without reading them.
-    pub fn fingerprint(&self) -> String {
-        let mut hasher = Sha256::new();
-        for (index, name) in self.pictures.names().iter().enumerate() {
-            hasher.update(name.as_os_str().as_encoded_bytes());
-            hasher.update([0]);
-            hasher.update(self.labels.as_ref().map_or(0, |labels| labels.classes[index] + 1).to_le_bytes());
-        }
-        format!("{:x}", hasher.finalize())
+    /// A checksum over names, classes and pixels in order, taken when the data set was opened.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// The classes, where labels were asked for.
@@ -322,8 +319,27 @@ fn zeroed(length: usize) -> Result<Vec<u8>> {
     Ok(vec![0; length])
 }
 
+/// What the first pass keeps of a picture.
+struct Scanned {
+    notes: PictureNotes,
+    /// Of its decoded pixels.
+    digest: [u8; 32],
+}
+
+/// A checksum over names, classes and contents in order.
+fn fingerprint(pictures: &Pictures, labels: Option<&Labels>, digests: &[[u8; 32]]) -> String {
+    let mut hasher = Sha256::new();
+    for (index, (name, digest)) in pictures.names().iter().zip(digests).enumerate() {
+        hasher.update(name.as_os_str().as_encoded_bytes());
+        hasher.update([0]);
+        hasher.update(labels.map_or(0, |labels| labels.classes[index] + 1).to_le_bytes());
+        hasher.update(digest);
+    }
+    format!("{:x}", hasher.finalize())
+}
+
 /// Decodes all pictures, the first of them into `cache`, as many as it has room for.
-fn scan(pictures: &Pictures, options: &DatasetOptions, cache: &mut [u8]) -> Vec<Result<PictureNotes, String>> {
+fn scan(pictures: &Pictures, options: &DatasetOptions, cache: &mut [u8]) -> Vec<Result<Scanned, String>> {
     let &DatasetOptions { resolution, channels, .. } = options;
     let length = picture_bytes(resolution, channels);
     let kept = cache.len() / length;
@@ -331,17 +347,19 @@ fn scan(pictures: &Pictures, options: &DatasetOptions, cache: &mut [u8]) -> Vec<
     let decode = |index: usize| {
         let decoded = decode(pictures, index, resolution, channels);
         bar.inc(1);
-        decoded.map_err(|error| format!("{error:#}"))
+        let (planes, notes) = decoded.map_err(|error| format!("{error:#}"))?;
+        let digest = Sha256::digest(&planes).into();
+        Ok((planes, Scanned { notes, digest }))
     };
     let into_slot = |(index, slot): (usize, &mut [u8])| {
-        decode(index).map(|(planes, notes)| {
+        decode(index).map(|(planes, scanned)| {
             slot.copy_from_slice(&planes);
-            notes
+            scanned
         })
     };
     let mut outcomes: Vec<_> = cache.par_chunks_exact_mut(length).enumerate().map(into_slot).collect();
     let others = (kept..pictures.len()).into_par_iter();
-    outcomes.par_extend(others.map(|index| decode(index).map(|(_, notes)| notes)));
+    outcomes.par_extend(others.map(|index| decode(index).map(|(_, scanned)| scanned)));
     bar.finish();
     outcomes
 }

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -90,6 +90,19 @@ pub fn fill_folder_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()
         sync_folder(path)
     };
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
+}
+
+/// Removes a file that may have gone already.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove '{}'", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A temporary file in the folder of `path` with everything that `write` writes.

@@ -1,8 +1,9 @@
 //! Checkpoints: everything that a run needs to go on exactly, in one folder each, whole or not at all.
 //!
-//! `checkpoints/000000128000/` of a run holds `state.safetensors` and `checkpoint.json`, the manifest with its checksum;
-//! `checkpoints/networks/` holds the modules that the state is put into.
+//! `checkpoints/000000128000/` of a run holds `state.safetensors` and `checkpoint.json`, the manifest with its checksum
+//! and one of its own; `checkpoints/networks/` holds the modules that the state is put into and `networks.json` with theirs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,15 +11,22 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use crate::io::atomic::fill_folder_atomically;
+use crate::io::atomic::{fill_folder_atomically, write_json};
 use crate::io::bounded::read_text;
 use crate::io::snapshot::FileRecord;
 
 /// The version of the format; another one is refused.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 const MANIFEST: &str = "checkpoint.json";
 const STATE: &str = "state.safetensors";
+/// The manifest's checksum in it.
+const SEAL: &str = "sha256";
+/// The modules and the list of their checksums.
+const MODULES: [&str; 2] = ["G.pt", "D.pt"];
+const MODULE_LIST: &str = "networks.json";
 
 #[derive(Serialize, Deserialize)]
 struct Manifest<T> {
@@ -52,6 +60,35 @@ impl Checkpoints {
     /// The folder of the modules.
     pub fn networks(&self) -> PathBuf {
         self.folder.join("networks")
+    }
+
+    /// Records the modules that are there, for [`check_networks`](Self::check_networks).
+    ///
+    /// # Errors
+    /// A module that is missing, or a file that cannot be written.
+    pub fn seal_networks(&self) -> Result<()> {
+        let records = MODULES.iter().map(|name| FileRecord::of(&self.networks().join(name)));
+        write_json(&self.networks().join(MODULE_LIST), &records.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Compares the modules with their checksums.
+    ///
+    /// # Errors
+    /// One that is missing or damaged, or no list of them.
+    pub fn check_networks(&self) -> Result<()> {
+        let path = self.networks().join(MODULE_LIST);
+        let remedy = "the run cannot go on; begin a new one from a snapshot of it";
+        let attempt = || -> Result<()> {
+            let records: Vec<FileRecord> =
+                serde_json::from_str(&read_text(&path)?).with_context(|| format!("'{}' is damaged", path.display()))?;
+            for name in MODULES {
+                let record = records.iter().find(|record| record.file == name);
+                let record = record.with_context(|| format!("'{}' is damaged: no '{name}' in it", path.display()))?;
+                check(&self.networks().join(name), record, MODULE_LIST)?;
+            }
+            Ok(())
+        };
+        attempt().context(remedy)
     }
 
     /// Makes the folders for a new run.
@@ -96,17 +133,18 @@ impl Checkpoints {
         write_state: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
         let folder = self.folder.join(name_of(seen_images));
-        // The same images again, as after an interruption right behind a checkpoint: the state is the same.
-        if !folder.exists() {
+        let written = if folder.exists() {
+            // The same images again, as after an interruption right behind a checkpoint: the state is the same.
+            let (old, path) = Checkpoint { seen_images, folder }.read_manifest::<Value>()?;
+            write_json(&path, &sealed(old.state, record)?)
+        } else {
             fill_folder_atomically(&folder, |place| {
                 let state = place.join(STATE);
                 write_state(&state)?;
-                let manifest = Manifest { version: VERSION, state: FileRecord::of(&state)?, record };
-                fs::write(place.join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
-                Ok(())
+                write_json(&place.join(MANIFEST), &sealed(FileRecord::of(&state)?, record)?)
             })
-            .context("no checkpoint was written; earlier ones are intact: make room and resume")?;
-        }
+        };
+        written.context("no checkpoint was written; earlier ones are intact: make room and resume")?;
         self.prune(seen_images)
     }
 
@@ -149,24 +187,25 @@ impl Checkpoint {
     /// # Errors
     /// A file that is missing or damaged, or of another version.
     pub fn read<T: DeserializeOwned>(&self) -> Result<(T, PathBuf)> {
+        let (manifest, path) = self.read_manifest::<T>()?;
+        let state = path.with_file_name(STATE);
+        check(&state, &manifest.state, MANIFEST)?;
+        Ok((manifest.record, state))
+    }
+
+    /// The manifest and its path.
+    fn read_manifest<T: DeserializeOwned>(&self) -> Result<(Manifest<T>, PathBuf)> {
         let path = self.folder.join(MANIFEST);
         let text = read_text(&path)?;
         let broken = || format!("'{}' is damaged", path.display());
-        let value: serde_json::Value = serde_json::from_str(&text).with_context(broken)?;
+        let value: Value = serde_json::from_str(&text).with_context(broken)?;
         if let Some(version) = value["version"].as_u64().filter(|&version| version != VERSION) {
             bail!("'{}' has format {version}, this program reads {VERSION}; use the one that wrote it", path.display());
         }
+        let (found, expected) = (seal_of(&value), value[SEAL].as_str().unwrap_or("none"));
+        ensure!(found == expected, "'{}' is damaged: its sha256 is {found}, it says {expected}", path.display());
         let manifest: Manifest<T> = serde_json::from_value(value).with_context(broken)?;
-        let state = self.folder.join(STATE);
-        let found = FileRecord::of(&state)?;
-        ensure!(
-            found == manifest.state,
-            "'{}' is damaged: its sha256 is {}, '{MANIFEST}' expects {}",
-            state.display(),
-            found.sha256,
-            manifest.state.sha256
-        );
-        Ok((manifest.record, state))
+        Ok((manifest, path))
     }
 
     /// The folder, for messages.
@@ -182,6 +221,39 @@ impl Checkpoint {
         fs::rename(&self.folder, &doomed).with_context(context)?;
         fs::remove_dir_all(&doomed).with_context(context)
     }
+}
+
+/// A manifest with its checksum.
+fn sealed<T: Serialize>(state: FileRecord, record: &T) -> Result<Value> {
+    let mut value = serde_json::to_value(Manifest { version: VERSION, state, record })?;
+    seal(&mut value);
+    Ok(value)
+}
+
+/// Puts a checksum over everything else into a manifest.
+pub fn seal(manifest: &mut Value) {
+    manifest[SEAL] = seal_of(manifest).into();
+}
+
+/// The checksum of a manifest, whatever it says itself: of its compact JSON with sorted keys.
+fn seal_of(manifest: &Value) -> String {
+    let entries = manifest.as_object().into_iter().flatten().filter(|(key, _)| *key != SEAL);
+    // Sorted here: whether serde_json sorts depends on how it was built.
+    let others: BTreeMap<_, _> = entries.collect();
+    format!("{:x}", Sha256::digest(json!(others).to_string()))
+}
+
+/// Compares a file with its record in `manifest`.
+fn check(path: &Path, expected: &FileRecord, manifest: &str) -> Result<()> {
+    let found = FileRecord::of(path)?;
+    ensure!(
+        found == *expected,
+        "'{}' is damaged: its sha256 is {}, '{manifest}' expects {}",
+        path.display(),
+        found.sha256,
+        expected.sha256
+    );
+    Ok(())
 }
 
 fn name_of(seen_images: u64) -> String {
@@ -244,14 +316,28 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_number_in_a_manifest_is_damage_and_another_record_of_the_same_images_is_none() {
+        let (_run, checkpoints) = filled();
+        let newest = || checkpoints.list().unwrap().pop().unwrap();
+        let path = newest().folder().join(MANIFEST);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"iteration\": 3", "\"iteration\": 4")).unwrap();
+        let message = newest().read::<Record>().unwrap_err().to_string();
+        assert!(message.contains("checkpoint.json' is damaged"), "{message}");
+        fs::write(&path, text).unwrap();
+        checkpoints.write(24, &Record { iteration: 5 }, |_| bail!("the state is there already")).unwrap();
+        assert_eq!(newest().read::<Record>().unwrap().0, Record { iteration: 5 });
+    }
+
+    #[test]
     fn damage_is_found_and_named() {
         let (_run, checkpoints) = filled();
         let [old, new] = &checkpoints.list().unwrap()[..] else { panic!("two are kept") };
         fs::write(new.folder().join(STATE), "other").unwrap();
         let message = new.read::<Record>().unwrap_err().to_string();
         assert!(message.contains("state.safetensors' is damaged"), "{message}");
-        fs::write(old.folder().join(MANIFEST), r#"{"version": 2}"#).unwrap();
-        assert!(old.read::<Record>().unwrap_err().to_string().contains("format 2"));
+        fs::write(old.folder().join(MANIFEST), r#"{"version": 3}"#).unwrap();
+        assert!(old.read::<Record>().unwrap_err().to_string().contains("format 3"));
         fs::write(old.folder().join(MANIFEST), "{").unwrap();
         assert!(old.read::<Record>().unwrap_err().to_string().contains("is damaged"));
     }

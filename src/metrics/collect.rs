@@ -11,6 +11,7 @@ use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
 use super::moments::Moments;
 use crate::data::{Dataset, Loader, Sampler};
 use crate::model::pictures::{DumpDraws, PictureSource};
+use crate::signals::StopRequest;
 use crate::tensor::images::ToBytes;
 use crate::ui::Bar;
 
@@ -20,13 +21,14 @@ const PREFETCH: usize = 3;
 /// Features of the first pictures that a sampler draws from a data set, one set per detector.
 ///
 /// # Errors
-/// Fewer pictures than needed, one that cannot be read any more, or a detector that fails.
+/// Fewer pictures than needed, one that cannot be read any more, or a detector that fails; a signal.
 pub fn of_dataset(
     needs: &[(&Detector, &Needs)],
     dataset: Arc<Dataset>,
     order: Sampler,
     form: PictureForm,
     batch: usize,
+    stop: &StopRequest,
 ) -> Result<Vec<FeatureSet>> {
     let mut collectors = Collectors::new(needs);
     let (count, total) = (collectors.expected, dataset.len());
@@ -35,6 +37,7 @@ pub fn of_dataset(
     let bar = Bar::new(count as u64, &format!("features of {}", dataset.name()));
     let mut loader = Loader::new(dataset, order, batch, 0, PREFETCH)?;
     for first in (0..count).step_by(batch) {
+        stop.check()?;
         let pixels = loader.next()?.pixels;
         let used = batch.min(count - first) as i64;
         let pixels = Tensor::from_data_size(&pixels, &[batch as i64, channels, side, side], Kind::Uint8);
@@ -48,12 +51,13 @@ pub fn of_dataset(
 /// Features of the first pictures of a dump, one set per detector.
 ///
 /// # Errors
-/// What the generator or the detector says.
+/// What the generator or the detector says; a signal.
 pub fn of_generator(
     needs: &[(&Detector, &Needs)],
     source: &PictureSource<'_>,
     draws: &DumpDraws,
     form: PictureForm,
+    stop: &StopRequest,
 ) -> Result<Vec<FeatureSet>> {
     let mut collectors = Collectors::new(needs);
     let count = collectors.expected;
@@ -64,6 +68,7 @@ pub fn of_generator(
         ToBytes::Metric,
         |range| draws.of(source, range),
         |_, pixels| {
+            stop.check()?;
             collectors.add(pixels)?;
             bar.inc(pixels.size()[0] as u64);
             Ok(true)

@@ -17,6 +17,7 @@ use super::outcome::Outcome;
 use super::path_length;
 use crate::data::{Dataset, DatasetOptions, Pictures, Sampler};
 use crate::model::pictures::{DumpDraws, PictureSource};
+use crate::signals::StopRequest;
 use crate::ui::say;
 
 /// How real pictures are read.
@@ -77,11 +78,21 @@ pub struct EvaluateSettings {
     pub save_features: Option<PathBuf>,
     /// A folder for the moments of both sides.
     pub save_moments: Option<PathBuf>,
+    /// Ends the measuring with [`Interrupted`](crate::signals::Interrupted).
+    pub stop: StopRequest,
 }
 
 impl Default for EvaluateSettings {
     fn default() -> Self {
-        Self { resolution: None, batch: 32, seed: 0, cache: None, save_features: None, save_moments: None }
+        Self {
+            resolution: None,
+            batch: 32,
+            seed: 0,
+            cache: None,
+            save_features: None,
+            save_moments: None,
+            stop: StopRequest::default(),
+        }
     }
 }
 
@@ -245,9 +256,9 @@ impl Evaluation {
                     ensure_enough(&job.metrics, dataset.len(), &format!("'{}' has", root.display()))?;
                 }
                 let order = Sampler::in_order(dataset.len());
-                of_dataset(&needs, dataset, order, form, self.settings.batch)
+                of_dataset(&needs, dataset, order, form, self.settings.batch, &self.settings.stop)
             }
-            Fakes::Generator(source, draws) => of_generator(&needs()?, source, draws, form),
+            Fakes::Generator(source, draws) => of_generator(&needs()?, source, draws, form, &self.settings.stop),
         }
     }
 
@@ -281,7 +292,7 @@ impl Evaluation {
         let total = dataset.len();
         let order = Sampler::new(total, false, REALS_ORDER);
         let needs = needs_of(total).union(&held);
-        let sets = of_dataset(&[(detector, &needs)], dataset, order, form, self.settings.batch)?;
+        let sets = of_dataset(&[(detector, &needs)], dataset, order, form, self.settings.batch, &self.settings.stop)?;
         let set = sets.into_iter().next().context("there is one set per detector")?;
         if let Some((cache, path)) = cached {
             cache.store(&path, &set)?;
@@ -303,7 +314,7 @@ impl Evaluation {
             bail!("cannot compute {}: it needs a generator", metric.name);
         };
         let detector = self.detectors.need(self.detectors.slot(metric.kind))?;
-        let value = path_length::perceptual_path_length(detector, source, draws, metric.fakes)
+        let value = path_length::perceptual_path_length(detector, source, draws, metric.fakes, &self.settings.stop)
             .with_context(|| format!("cannot compute {}", metric.name))?;
         Ok(Outcome {
             metric: metric.name.clone(),

@@ -10,6 +10,7 @@ use super::collect::to_rgb;
 use super::detector::Detector;
 use crate::model::Truncation;
 use crate::model::pictures::{DumpDraws, PictureSource};
+use crate::signals::StopRequest;
 use crate::tensor::images::check_finite;
 use crate::tensor::labels::one_hot;
 use crate::tensor::latents::dump_latents;
@@ -35,10 +36,12 @@ pub fn perceptual_path_length(
     source: &PictureSource<'_>,
     draws: &DumpDraws,
     pairs: usize,
+    stop: &StopRequest,
 ) -> Result<f64> {
     let bar = Bar::new(pairs as u64, "path lengths");
     let mut lengths = Vec::with_capacity(pairs);
     for range in source.batches(pairs) {
+        stop.check()?;
         let count = range.len() as u64;
         let of_batch = no_grad(|| path_lengths(detector, source, draws, range))?;
         lengths.extend(Vec::<f64>::try_from(of_batch.to_kind(Kind::Double))?);

@@ -2,7 +2,8 @@
 
 use super::file_kind::check_archive;
 use super::{FileKind, Precision};
-use crate::io::atomic::replace_atomically;
+use crate::io::atomic::write_atomically;
+use crate::io::memory_file::MemoryFile;
 use crate::tensor::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::path::{Path, PathBuf};
@@ -170,13 +171,7 @@ impl ScriptModule {
                 let _ = parameter.tensor.set_requires_grad(true);
             }
         }
-        let saved = replace_atomically(path, |scratch| {
-            // libtorch ends the whole program when the disk fills while it writes.
-            let needed = views.iter().map(|view| view.numel() as u64 * 8).sum::<u64>() + (1 << 20);
-            let room = free_space(scratch)?;
-            ensure!(room >= needed, "{} MiB are needed, the disk has {} left; make room", needed >> 20, room >> 20);
-            self.module.save(scratch).map_err(|error| anyhow!("{}", one_line(&error)))
-        });
+        let saved = self.write(path);
         for (parameter, view) in self.parameters.iter_mut().zip(&views) {
             parameter.tensor.set_data(view);
             if parameter.frozen {
@@ -185,19 +180,18 @@ impl ScriptModule {
         }
         saved.with_context(|| format!("cannot save the network to '{}'", path.display()))
     }
-}
 
-/// What the disk of a file has left for this user, in bytes.
-fn free_space(path: &Path) -> Result<u64> {
-    use std::os::unix::ffi::OsStrExt;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = std::ffi::CString::new(folder.as_os_str().as_bytes())?;
-    // SAFETY: all zeros are a valid value, which the call fills in.
-    let mut space: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the name ends in a zero byte and `space` lives on.
-    let status = unsafe { libc::statvfs(name.as_ptr(), &raw mut space) };
-    ensure!(status == 0, std::io::Error::last_os_error());
-    Ok(space.f_bavail * space.f_frsize)
+    /// libtorch ends the whole program when the disk fills while it writes, so it writes to memory.
+    fn write(&self, path: &Path) -> Result<()> {
+        // Twice the parameters, for buffers, and a few KiB of code: never less than the file.
+        let most = self.parameters.iter().map(|p| p.tensor.numel() as u64 * 8).sum::<u64>() + (1 << 20);
+        let mut memory = MemoryFile::new(most)?;
+        self.module.save(memory.path()).map_err(|error| anyhow!("{}", one_line(&error)))?;
+        write_atomically(path, |file| {
+            std::io::copy(memory.from_start()?, file).context("is the disk full?")?;
+            Ok(())
+        })
+    }
 }
 
 /// The first sentence of libtorch's explanation is the useful one.

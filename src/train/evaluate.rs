@@ -11,13 +11,14 @@ use serde_json::{Value, json};
 use super::draw::classes_of;
 use crate::config::RunConfig;
 use crate::data::Dataset;
-use crate::io::atomic::{write_atomically, write_json};
+use crate::io::atomic::{remove_if_there, write_atomically, write_json};
 use crate::metrics::name::MetricKind;
 use crate::metrics::{
     Detector, Detectors, EvaluateSettings, Evaluation, Fakes, FeatureCache, Outcome, Reals, outcome, parse_list,
 };
 use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
 use crate::model::{Generator, NoiseMode, Truncation};
+use crate::signals::StopRequest;
 use crate::tensor::labels::ClassDistribution;
 
 /// The fakes are those of `rootgan metrics` and `rootgan dump` without --seed.
@@ -50,7 +51,12 @@ impl Judge {
     ///
     /// # Errors
     /// An unknown metric, or a detector that is missing or is none.
-    pub fn of(config: &RunConfig, dataset: &Dataset, generator: &Generator) -> Result<Option<Self>> {
+    pub fn of(
+        config: &RunConfig,
+        dataset: &Dataset,
+        generator: &Generator,
+        stop: &StopRequest,
+    ) -> Result<Option<Self>> {
         let options = config.effective();
         let Some(names) = options.metrics.as_deref() else {
             return Ok(None);
@@ -62,7 +68,11 @@ impl Judge {
         let lower_is_better = metrics
             .first()
             .is_some_and(|m| matches!(m.kind, MetricKind::Frechet | MetricKind::Kernel | MetricKind::PathLength));
-        let settings = EvaluateSettings { cache: FeatureCache::default_folder(), ..EvaluateSettings::default() };
+        let settings = EvaluateSettings {
+            cache: FeatureCache::default_folder(),
+            stop: stop.clone(),
+            ..EvaluateSettings::default()
+        };
         let evaluation = Evaluation::new(metrics, detectors, Reals::Pictures(config.data.clone()), settings)?;
         let classes = classes_of(dataset);
         Ok(Some(Self { evaluation, classes, lower_is_better }))
@@ -115,12 +125,16 @@ fn better(lower_is_better: bool, best: Option<Best>, outcomes: &[Outcome], snaps
     if replaces { Some(new()) } else { best }
 }
 
-/// Writes `best.json`, which names the best snapshot.
+/// Writes `best.json`, which names the best snapshot; where there is none, there is no such file.
 ///
 /// # Errors
-/// A file that cannot be written.
-pub fn save_best(folder: &Path, best: &Best) -> Result<()> {
-    write_json(&folder.join("best.json"), best)
+/// A file that cannot be written or removed.
+pub fn save_best(folder: &Path, best: Option<&Best>) -> Result<()> {
+    let path = folder.join("best.json");
+    match best {
+        Some(best) => write_json(&path, best),
+        None => remove_if_there(&path),
+    }
 }
 
 /// Takes back the lines of metrics beyond `seen_images`, as when a run goes back to that place.
@@ -137,9 +151,10 @@ pub fn forget_after(folder: &Path, seen_images: u64) -> Result<()> {
         }
         let text = fs::read_to_string(&path).with_context(context)?;
         let stays = |line: &&str| {
-            let kimg = serde_json::from_str::<Value>(line).ok().and_then(|line| line["kimg"].as_f64());
+            // Half a line is what a killed process left.
+            let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
             // Lines that somebody else added, as by `rootgan metrics`, have no such number.
-            kimg.is_none_or(|kimg| (kimg * 1000.0).round() as u64 <= seen_images)
+            line["kimg"].as_f64().is_none_or(|kimg| (kimg * 1000.0).round() as u64 <= seen_images)
         };
         let kept: String = text.lines().filter(stays).map(|line| format!("{line}\n")).collect();
         if kept != text {

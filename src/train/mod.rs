@@ -11,7 +11,6 @@ mod provenance;
 pub mod resume;
 pub mod run;
 pub mod run_dir;
-pub mod signals;
 pub mod state;
 pub mod step;
 mod tick;

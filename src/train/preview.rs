@@ -10,6 +10,7 @@ use crate::config::GridSize;
 use crate::data::{Dataset, Sampler};
 use crate::io::grid::save_grid;
 use crate::model::{Generator, NoiseMode, Truncation};
+use crate::signals::StopRequest;
 use crate::tensor::images::{ToBytes, bytes, check_finite, to_u8};
 use crate::tensor::labels::{ClassDistribution, one_hot};
 use crate::tensor::seed::{Stream, derive, seed_torch};
@@ -45,12 +46,13 @@ impl Preview {
     /// Writes the grid of `g_ema` with constant noise and psi 1.
     ///
     /// # Errors
-    /// The generator fails, or the file cannot be written.
-    pub fn save_fakes(&self, path: &Path, g_ema: &Generator) -> Result<()> {
+    /// The generator fails, or the file cannot be written; a signal.
+    pub fn save_fakes(&self, path: &Path, g_ema: &Generator, stop: &StopRequest) -> Result<()> {
         let mut pixels = Vec::new();
         let cells = self.z.size()[0];
         let bar = Bar::new(cells as u64, "drawing the preview grid");
         for first in (0..cells).step_by(self.batch as usize) {
+            stop.check()?;
             let count = self.batch.min(cells - first);
             let (z, c) = (self.z.narrow(0, first, count), self.c.as_ref().map(|c| c.narrow(0, first, count)));
             let images = no_grad(|| g_ema.images(&z, c.as_ref(), Truncation::OFF, NoiseMode::Const, None))?;

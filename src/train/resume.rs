@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::evaluate::Best;
 use super::journal::JournalPlace;
 use super::networks::NetworkFiles;
+use super::run::Output;
 use super::run_dir::{self, Lock};
 use super::state::TrainerRecord;
 use super::tick::TickRecord;
@@ -23,6 +24,8 @@ pub struct RunRecord {
     pub(super) journal: JournalPlace,
     pub(super) rollbacks: u64,
     pub(super) best: Option<Best>,
+    /// What a signal kept from being made.
+    pub(super) due: Vec<Output>,
     pub(super) total_seconds: f64,
     pub(super) pictures: String,
     pub(super) device: String,
@@ -35,7 +38,12 @@ impl RunRecord {
         Duration::try_from_secs_f64(self.total_seconds).unwrap_or_default()
     }
 
-    /// Whether the numbers can be right: a manifest has no checksum of its own.
+    /// Whether the run has come to its end and everything was made.
+    pub fn is_complete(&self, total_images: u64) -> bool {
+        self.seen_images() >= total_images && self.due.is_empty()
+    }
+
+    /// Whether the numbers can be right.
     fn is_plausible(&self, checkpoint: &Checkpoint) -> bool {
         self.seen_images() == checkpoint.seen_images && self.trainer.is_plausible() && self.journal.is_plausible()
     }
@@ -67,7 +75,7 @@ impl RunRecord {
     pub fn check_pictures(&self, fingerprint: &str, data: &Path) -> Result<()> {
         ensure!(
             self.pictures == fingerprint,
-            "cannot go on: the pictures in '{}' are not those that the run began with (other names, labels or numbers); \
+            "cannot go on: the pictures in '{}' are not those that the run began with (other names, labels, numbers or pixels); \
              bring them back, or begin a new run from a snapshot of this one",
             data.display()
         );
@@ -125,14 +133,19 @@ impl Resumed {
     }
 
     /// The modules that the state is put into.
-    pub fn files(&self) -> NetworkFiles {
-        let networks = Checkpoints::of(&self.folder, 1).networks();
-        NetworkFiles {
+    ///
+    /// # Errors
+    /// One that is missing or damaged.
+    pub fn files(&self) -> Result<NetworkFiles> {
+        let checkpoints = Checkpoints::of(&self.folder, 1);
+        checkpoints.check_networks().with_context(|| format!("cannot resume '{}'", self.folder.display()))?;
+        let networks = checkpoints.networks();
+        Ok(NetworkFiles {
             generator: networks.join("G.pt"),
             generator_raw: None,
             discriminator: networks.join("D.pt"),
             z_dim: None,
-        }
+        })
     }
 
     /// The run's options with `given` on top. What is said about each change.

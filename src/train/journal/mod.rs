@@ -66,9 +66,14 @@ impl Journal {
                 }
                 Ok(file)
             };
-            attempt().with_context(|| format!("cannot go on with '{}'", path.display()))
+            attempt().with_context(|| {
+                format!(
+                    "cannot go on with '{}'; bring it back, or make it an empty file to go on without",
+                    path.display()
+                )
+            })
         };
-        let events = EventFile::from_open(append(&place.events, Some(place.events_bytes))?, place.events.clone());
+        let events = EventFile::from_open(append(&place.events, Some(place.events_bytes))?, place.events.clone())?;
         Ok(Self { log: append("log.txt", None)?, stats: append("stats.jsonl", Some(place.stats_bytes))?, events })
     }
 

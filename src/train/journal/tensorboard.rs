@@ -53,13 +53,25 @@ impl EventFile {
         let path = folder.join(&name);
         let file = File::create(&path).with_context(|| format!("cannot write '{}'", path.display()))?;
         let mut events = Self { file, name };
-        events.write(Event { wall_time: now(), file_version: Some("brain.Event:2".to_owned()), ..Event::default() })?;
+        events.begin()?;
         Ok(events)
     }
 
-    /// Goes on with a file that is open at its end.
-    pub fn from_open(file: File, name: String) -> Self {
-        Self { file, name }
+    /// Goes on with a file that is open at its end; an empty one is begun.
+    ///
+    /// # Errors
+    /// The file cannot be asked or written.
+    pub fn from_open(file: File, name: String) -> Result<Self> {
+        let is_empty = file.metadata()?.len() == 0;
+        let mut events = Self { file, name };
+        if is_empty {
+            events.begin()?;
+        }
+        Ok(events)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.write(Event { wall_time: now(), file_version: Some("brain.Event:2".to_owned()), ..Event::default() })
     }
 
     /// Its name, and how long it is.

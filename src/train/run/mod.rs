@@ -2,6 +2,8 @@
 
 mod outputs;
 
+pub use outputs::Output;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +18,6 @@ use super::journal::stats::Statistics;
 use super::networks::Networks;
 use super::preview::Preview;
 use super::resume::{Resumed, RunRecord};
-use super::signals::{Signal, StopRequest, Stopped};
 use super::state;
 use super::step::{Diverged, Trainer};
 use super::tick::{Clock, Report, Tick, losses_text};
@@ -25,6 +26,7 @@ use crate::config::{OnDivergence, RunConfig};
 use crate::data::{Batch, Dataset, Loader, Sampler};
 use crate::io::atomic::{write_atomically, write_json};
 use crate::io::checkpoint::{Checkpoint, Checkpoints};
+use crate::signals::{Signal, StopRequest, Stopped};
 use crate::tensor::device;
 use crate::tensor::images::from_bytes;
 use crate::tensor::labels::one_hot;
@@ -64,10 +66,10 @@ pub struct Finetune {
 pub fn finetune(start: Finetune) -> Result<PathBuf> {
     let stop = StopRequest::listen()?;
     let mut run = match start.resume {
-        Some(_) => Run::resume(start)?,
-        None => Run::begin(start)?,
+        Some(_) => Run::resume(start, stop)?,
+        None => Run::begin(start, stop)?,
     };
-    let outcome = run.train(&stop);
+    let outcome = run.train();
     if let Err(error) = &outcome {
         let prefix = if error.is::<Stopped>() { "" } else { "error: " };
         // It is shown by the caller; whoever reads the log later wants it too.
@@ -91,13 +93,16 @@ struct Run {
     rollbacks: u64,
     judge: Option<Judge>,
     best: Option<Best>,
+    /// What is still to be made for the folder.
+    due: Vec<Output>,
     provenance: Value,
+    stop: StopRequest,
     /// Keeps other processes away from the folder.
     _lock: run_dir::Lock,
 }
 
 impl Run {
-    fn begin(start: Finetune) -> Result<Self> {
+    fn begin(start: Finetune, stop: StopRequest) -> Result<Self> {
         let clock = Clock::starting_from(Duration::ZERO);
         let Finetune { config, mut networks, dataset, remarks, bad_pictures, folder, .. } = start;
         let folder = match folder {
@@ -115,17 +120,18 @@ impl Run {
         let checkpoints = Checkpoints::of(&folder, config.keep_checkpoints);
         checkpoints.create()?;
         networks.save_modules(&checkpoints.networks())?;
+        checkpoints.seal_networks()?;
         let preview = preview(&config, &networks, &dataset);
         preview.save_reals(&folder.join("reals.png"), &dataset, config.seed)?;
-        preview.save_fakes(&folder.join("fakes_init.png"), &networks.g_ema)?;
         let tick = Tick::first(clock.elapsed());
-        let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, lock)?;
-        run.measure_the_start()?;
+        let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, stop, lock)?;
+        run.due = vec![Output::FirstGrid, Output::FirstMetrics];
+        run.make_outputs(None)?;
         run.save_checkpoint()?;
         Ok(run)
     }
 
-    fn resume(start: Finetune) -> Result<Self> {
+    fn resume(start: Finetune, stop: StopRequest) -> Result<Self> {
         let Finetune { config, networks, dataset, remarks, bad_pictures, resume, .. } = start;
         let Resumed { folder, checkpoint, record, lock } = resume.context("a run that goes on has a checkpoint")?;
         run_dir::remove_leftovers(&folder)?;
@@ -138,11 +144,16 @@ impl Run {
         let preview = preview(&config, &networks, &dataset);
         let clock = Clock::starting_from(record.total());
         let tick = Tick::resumed(&record.tick);
-        let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, lock)?;
+        let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, stop, lock)?;
         run.go_back_to(&checkpoint)?;
+        run.due = record.due;
         // Only now: options that do not fit must not become the run's.
         write_json(&run.folder.join("training_options.json"), run.config().effective())?;
         run.journal.say(None, &format!("resumed at {} in '{}'", run.kimg_text(), run.folder.display()))?;
+        if !run.due.is_empty() {
+            run.make_outputs(None)?;
+            run.save_checkpoint()?;
+        }
         Ok(run)
     }
 
@@ -156,13 +167,14 @@ impl Run {
         preview: Preview,
         clock: Clock,
         tick: Tick,
+        stop: StopRequest,
         lock: run_dir::Lock,
     ) -> Result<Self> {
         networks.set_precision(config.precision)?;
         let provenance = provenance::of_run(&config, &networks, &dataset);
         let checkpoints = Checkpoints::of(&folder, config.keep_checkpoints);
         let classes = classes_of(&dataset);
-        let judge = Judge::of(&config, &dataset, &networks.g_ema)?;
+        let judge = Judge::of(&config, &dataset, &networks.g_ema, &stop)?;
         let dataset = Arc::new(dataset);
         let loader = loader(&config, &dataset, 0)?;
         let trainer = Trainer::new(networks, config, classes);
@@ -181,15 +193,21 @@ impl Run {
             rollbacks: 0,
             judge,
             best: None,
+            due: Vec::new(),
             provenance,
+            stop,
             _lock: lock,
         })
     }
 
     /// The loop.
-    fn train(&mut self, stop: &StopRequest) -> Result<()> {
+    fn train(&mut self) -> Result<()> {
         let bar = Bar::with_interval(self.config().total_images, "finetuning", PROGRESS_INTERVAL);
         bar.inc(self.trainer.seen_images);
+        // What is due is due of these weights.
+        if let Some(signal) = self.stop.received().filter(|_| !self.due.is_empty()) {
+            return Err(self.stopped(signal)?.into());
+        }
         while self.trainer.seen_images < self.config().total_images {
             if let Err(error) = self.iterate(&bar) {
                 self.after_failure(error, &bar)?;
@@ -200,7 +218,8 @@ impl Run {
             if done || self.tick.is_over(seen, self.config().tick_images) {
                 self.end_tick(&bar, done)?;
             }
-            let signal = stop.received().filter(|_| !done);
+            // One that comes when everything is made changes nothing.
+            let signal = self.stop.received().filter(|_| !done || !self.due.is_empty());
             if done || signal.is_some() || self.last_checkpoint.elapsed() >= self.config().checkpoint_interval {
                 let saved = self.save_checkpoint()?;
                 if done && !saved {
@@ -251,6 +270,8 @@ impl Run {
         self.rollbacks += 1;
         self.go_back_to(&checkpoint)?;
         self.trainer.lr_scale = scale;
+        self.due.clear();
+        self.forget_outputs()?;
         let line = format!(
             "diverged at {:.1} kimg ({error:#}); back to {} with the learning rates times {scale} (rollback {} of {})",
             seen as f64 / 1000.0,
@@ -258,7 +279,9 @@ impl Run {
             self.rollbacks,
             self.config().max_rollbacks,
         );
-        self.journal.say(Some(bar), &line)
+        self.journal.say(Some(bar), &line)?;
+        // The checkpoint gets the new rates and the count, so that they outlive a kill.
+        self.save_checkpoint().map(drop)
     }
 
     /// Puts everything into the state of a checkpoint, the files in the folder too.
@@ -271,6 +294,7 @@ impl Run {
         self.tick = Tick::resumed(&record.tick);
         self.rollbacks = self.rollbacks.max(record.rollbacks);
         self.best = record.best;
+        evaluate::save_best(&self.folder, self.best.as_ref())?;
         evaluate::forget_after(&self.folder, checkpoint.seen_images)?;
         self.checkpoints.forget_after(checkpoint.seen_images)?;
         self.loader = loader(self.config(), &self.dataset, self.trainer.seen_images)?;
@@ -299,13 +323,12 @@ impl Run {
         bar.set_message(losses_text(&summaries));
         let maintenance = Instant::now();
         if done || self.tick.is_occasion(self.config().image_ticks) {
-            self.save_grid()?;
+            self.due.push(Output::Grid);
         }
         if done || self.tick.is_occasion(self.config().snapshot_ticks) {
-            let files = self.save_snapshot()?;
-            self.measure(bar, &files)?;
-            self.remove_old_snapshots()?;
+            self.due.extend([Output::Snapshot, Output::Metrics]);
         }
+        self.make_outputs(Some(bar))?;
         self.tick = self.tick.next(report.seen_images, maintenance.elapsed());
         Ok(())
     }
@@ -322,8 +345,9 @@ impl Run {
                 journal: self.journal.place()?,
                 rollbacks: self.rollbacks,
                 best: self.best.clone(),
+                due: self.due.clone(),
                 total_seconds: self.clock.elapsed().as_secs_f64(),
-                pictures: self.dataset.fingerprint(),
+                pictures: self.dataset.fingerprint().to_owned(),
                 device: device::name(self.trainer.networks.g.script.device),
                 threads: tch::get_num_threads(),
             };

@@ -1,64 +1,98 @@
 //! What a run makes at a tick: grids, snapshots, their metrics.
 
-use std::io::ErrorKind;
+use std::fs;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Run;
+use crate::io::atomic::remove_if_there;
 use crate::io::snapshot::{self, SnapshotFiles};
 use crate::metrics::Outcome;
+use crate::signals::Interrupted;
 use crate::tensor::caught;
 use crate::train::evaluate;
 use crate::ui::Bar;
 
+/// What a run owes to its folder, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// The grid of what it starts from.
+    FirstGrid,
+    /// Metrics of that: it is no snapshot, and so not the best one.
+    FirstMetrics,
+    /// A grid.
+    Grid,
+    /// The three networks.
+    Snapshot,
+    /// The metrics of that snapshot, which may be the best so far.
+    Metrics,
+}
+
 impl Run {
-    pub(super) fn save_grid(&mut self) -> Result<()> {
-        let path = self.folder.join(format!("fakes{:06}.png", self.trainer.seen_images / 1000));
-        self.preview.save_fakes(&path, &self.trainer.networks.g_ema)
+    /// Makes what is due. Upon a signal the rest stays due, for the next checkpoint to hold: it is made when the run goes
+    /// on.
+    pub(super) fn make_outputs(&mut self, bar: Option<&Bar>) -> Result<()> {
+        while let Some(&output) = self.due.first() {
+            match self.make(output, bar) {
+                Err(error) if error.is::<Interrupted>() => return Ok(()),
+                made => made?,
+            }
+            self.due.remove(0);
+        }
+        Ok(())
     }
 
-    pub(super) fn save_snapshot(&mut self) -> Result<SnapshotFiles> {
-        let seen_images = self.trainer.seen_images;
-        let files = SnapshotFiles::at(&self.folder, seen_images / 1000);
-        // Ticks below 1 kimg write to the same names: without its manifest a half-replaced snapshot does not count.
-        match std::fs::remove_file(&files.manifest) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot replace '{}'", files.manifest.display()));
+    fn make(&mut self, output: Output, bar: Option<&Bar>) -> Result<()> {
+        self.stop.check()?;
+        match output {
+            Output::FirstGrid => self.save_grid("fakes_init.png"),
+            Output::FirstMetrics => self.outcomes(bar, "the start").map(drop),
+            Output::Grid => self.save_grid(&format!("fakes{:06}.png", self.trainer.seen_images / 1000)),
+            Output::Snapshot => self.save_snapshot(),
+            Output::Metrics => {
+                self.measure(bar)?;
+                self.remove_old_snapshots()
             }
-            _ => {}
         }
+    }
+
+    fn save_grid(&mut self, name: &str) -> Result<()> {
+        self.preview.save_fakes(&self.folder.join(name), &self.trainer.networks.g_ema, &self.stop)
+    }
+
+    fn snapshot_files(&self) -> SnapshotFiles {
+        SnapshotFiles::at(&self.folder, self.trainer.seen_images / 1000)
+    }
+
+    fn save_snapshot(&mut self) -> Result<()> {
+        let (seen_images, files) = (self.trainer.seen_images, self.snapshot_files());
+        // Ticks below 1 kimg write to the same names: without its manifest a half-replaced snapshot does not count.
+        remove_if_there(&files.manifest)?;
         let mut provenance = self.provenance.clone();
         provenance["seen_images"] = json!(seen_images);
         provenance["augment_p"] = json!(self.trainer.augment_p());
         self.trainer.networks.save(&files, &provenance)?;
-        files.write_manifest(seen_images, provenance)?;
-        Ok(files)
+        files.write_manifest(seen_images, provenance)
     }
 
-    /// The metrics of what the run starts from: no snapshot, and so not the best one.
-    pub(super) fn measure_the_start(&mut self) -> Result<()> {
-        self.outcomes(None, "the start").map(|_| ())
-    }
-
-    /// The metrics of a snapshot, which may be the best so far.
-    pub(super) fn measure(&mut self, bar: &Bar, files: &SnapshotFiles) -> Result<()> {
+    fn measure(&mut self, bar: Option<&Bar>) -> Result<()> {
         let kimg = self.trainer.seen_images as f64 / 1000.0;
-        let name = files.manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let outcomes = self.outcomes(Some(bar), &name)?;
+        let manifest = self.snapshot_files().manifest;
+        let name = manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let outcomes = self.outcomes(bar, &name)?;
         let Some(judge) = &self.judge else {
             return Ok(());
         };
         let best = judge.better(self.best.take(), &outcomes, &name, kimg);
-        if let Some(best) = &best {
-            evaluate::save_best(&self.folder, best)?;
-        }
         self.best = best;
-        Ok(())
+        evaluate::save_best(&self.folder, self.best.as_ref())
     }
 
     /// All metrics of the averaged generator; none where there are none. A run does not end because one cannot be computed.
-    pub(super) fn outcomes(&mut self, bar: Option<&Bar>, name: &str) -> Result<Vec<Outcome>> {
+    fn outcomes(&mut self, bar: Option<&Bar>, name: &str) -> Result<Vec<Outcome>> {
         let kimg = self.trainer.seen_images as f64 / 1000.0;
         let Some(judge) = &mut self.judge else {
             return Ok(Vec::new());
@@ -73,6 +107,7 @@ impl Run {
                 }
                 Ok(outcomes)
             }
+            Err(error) if error.is::<Interrupted>() => Err(error),
             Err(error) => {
                 self.journal.say(bar, &format!("warning: the metrics at {kimg:.1} kimg failed: {error:#}"))?;
                 Ok(Vec::new())
@@ -80,7 +115,7 @@ impl Run {
         }
     }
 
-    pub(super) fn remove_old_snapshots(&self) -> Result<()> {
+    fn remove_old_snapshots(&self) -> Result<()> {
         let keep = self.config().keep_snapshots;
         if keep == 0 {
             return Ok(());
@@ -89,5 +124,22 @@ impl Run {
         let best = self.best.as_ref().map(|best| self.folder.join(&best.snapshot));
         let surplus = all.len().saturating_sub(keep);
         all[..surplus].iter().filter(|files| Some(&files.manifest) != best.as_ref()).try_for_each(SnapshotFiles::remove)
+    }
+
+    /// Removes grids and snapshots of a course that was given up, beyond the images seen now.
+    pub(super) fn forget_outputs(&self) -> Result<()> {
+        let kimg = self.trainer.seen_images / 1000;
+        let given_up = snapshot::all(&self.folder)?.into_iter().filter(|files| files.kimg > kimg);
+        given_up.into_iter().try_for_each(|files| files.remove())?;
+        let context = || format!("cannot clean up in '{}'", self.folder.display());
+        for entry in fs::read_dir(&self.folder).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let number = name.strip_prefix("fakes").and_then(|name| name.strip_suffix(".png")?.parse::<u64>().ok());
+            if number.is_some_and(|number| number > kimg) {
+                fs::remove_file(&path).with_context(context)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// What has been asked for.
+/// What has been asked for; by default nothing, ever.
 #[derive(Clone, Debug, Default)]
 pub struct StopRequest {
     signal: Arc<AtomicUsize>,
@@ -43,6 +43,14 @@ impl StopRequest {
         Ok(request)
     }
 
+    /// For long work, between two steps of it.
+    ///
+    /// # Errors
+    /// [`Interrupted`] once a signal came.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        self.received().map_or(Ok(()), |_| Err(Interrupted))
+    }
+
     /// The signal that came, if one did.
     pub fn received(&self) -> Option<Signal> {
         match self.signal.load(Ordering::Relaxed) as i32 {
@@ -51,6 +59,24 @@ impl StopRequest {
             _ => None,
         }
     }
+}
+
+/// What long work says that was left because of a signal.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("left because of a signal")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Makes writing beyond the limit on the size of files an error of the write.
+pub fn survive_file_limits() {
+    // SAFETY: ignoring a signal needs no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// A signal that asks a program to end.
