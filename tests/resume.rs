@@ -173,6 +173,24 @@ fn network_bytes(run: &Path, network: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
+fn going_back_to_an_earlier_checkpoint_leads_to_the_same_end() {
+    let stage = Stage::new();
+    finish(stage.begin("runs", &["--keep-checkpoints", "30"]));
+    let run = stage.run("runs");
+    let (state, lines) = (last_state(&run), statistics(&run));
+    let place = run.join("checkpoints");
+    common::rootgan()
+        .args(["finetune", "--resume"])
+        .arg(place.join("000000000097"))
+        .assert()
+        .code(1)
+        .stderr(contains("no such checkpoint; there are '"));
+    finish(resume(&place.join("000000000096")));
+    assert_eq!(last_state(&run), state);
+    assert_eq!(statistics(&run), lines);
+}
+
+#[test]
 fn a_run_killed_at_several_places_ends_with_the_weights_and_statistics_of_an_uninterrupted_one() {
     let stage = Stage::new();
     finish(stage.begin("whole", &[]));

@@ -19,7 +19,8 @@ pub struct FinetuneArgs {
     /// Take options from a JSON file whose keys are the flags below; flags given here win
     #[arg(long, value_name = "FILE.json")]
     pub config: Option<PathBuf>,
-    /// Go on with a run from its last checkpoint: the same folder, options and result
+    /// Go on with a run from its last checkpoint: the same folder, options and result. With one of the folders in its
+    /// checkpoints/ it goes back there, and what came after is given up
     #[arg(long, value_name = "RUN", conflicts_with = "outdir")]
     pub resume: Option<PathBuf>,
     /// With --resume: let the options given here change those of the run

@@ -221,7 +221,7 @@ options! {
     /// Minutes between two checkpoints, which --resume goes on from; 0 for one after every iteration [default: 10]
     #[arg(long, value_name = "MINUTES", help_heading = "Output", allow_negative_numbers = true)]
     checkpoint_minutes: f64,
-    /// Checkpoints that are kept [default: 2]
+    /// Checkpoints that are kept besides the one of the best snapshot [default: 2]
     #[arg(long, value_name = "N", help_heading = "Output", allow_negative_numbers = true)]
     keep_checkpoints: u64,
     /// Thousands of images from one line of statistics to the next [default: 4]

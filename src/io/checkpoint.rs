@@ -122,13 +122,14 @@ impl Checkpoints {
     }
 
     /// Writes one: `write_state` writes its tensors to the path that it gets. Older ones beyond those to keep are
-    /// removed once it is complete.
+    /// removed once it is complete, but for the one of `best` images.
     ///
     /// # Errors
     /// A full disk or a folder that cannot be written: earlier checkpoints are then as they were.
     pub fn write<T: Serialize>(
         &self,
         seen_images: u64,
+        best: Option<u64>,
         record: &T,
         write_state: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
@@ -145,7 +146,15 @@ impl Checkpoints {
             })
         };
         written.context("no checkpoint was written; earlier ones are intact: make room and resume")?;
-        self.prune(seen_images)
+        self.prune(seen_images, best)
+    }
+
+    /// The run and the images of a checkpoint's folder, `RUN/checkpoints/000000128000`; None for another path.
+    pub fn named(path: &Path) -> Option<(PathBuf, u64)> {
+        let seen_images = number_of(path.file_name()?.to_str()?)?;
+        let above = path.parent().filter(|above| above.file_name().is_some_and(|name| name == "checkpoints"))?;
+        let run = above.parent().filter(|run| !run.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some((run.to_owned(), seen_images))
     }
 
     /// Removes checkpoints behind `seen_images`, as when a run goes back to that place.
@@ -173,9 +182,9 @@ impl Checkpoints {
         Ok(())
     }
 
-    fn prune(&self, seen_images: u64) -> Result<()> {
+    fn prune(&self, seen_images: u64, best: Option<u64>) -> Result<()> {
         let mut old = self.list()?;
-        old.retain(|checkpoint| checkpoint.seen_images <= seen_images);
+        old.retain(|checkpoint| checkpoint.seen_images <= seen_images && Some(checkpoint.seen_images) != best);
         let surplus = old.len().saturating_sub(self.keep);
         old[..surplus].iter().try_for_each(Checkpoint::remove)
     }
@@ -276,7 +285,7 @@ mod tests {
 
     fn write(checkpoints: &Checkpoints, seen_images: u64) -> Result<()> {
         let record = Record { iteration: seen_images / 8 };
-        checkpoints.write(seen_images, &record, |path| Ok(fs::write(path, seen_images.to_le_bytes())?))
+        checkpoints.write(seen_images, None, &record, |path| Ok(fs::write(path, seen_images.to_le_bytes())?))
     }
 
     fn numbers(checkpoints: &Checkpoints) -> Vec<u64> {
@@ -303,9 +312,28 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoints_folder_names_its_run() {
+        let named = |path: &str| Checkpoints::named(Path::new(path));
+        assert_eq!(named("runs/a/checkpoints/000000128000/"), Some(("runs/a".into(), 128_000)));
+        assert_eq!(named("checkpoints/000000000008"), Some((".".into(), 8)));
+        assert!(named("runs/000000128000").is_none() && named("runs/a/checkpoints").is_none());
+    }
+
+    #[test]
+    fn the_best_one_is_kept_besides_the_newest() {
+        let (_run, checkpoints) = filled();
+        for seen_images in [32, 40] {
+            checkpoints
+                .write(seen_images, Some(16), &Record { iteration: 4 }, |path| Ok(fs::write(path, "x")?))
+                .unwrap();
+        }
+        assert_eq!(numbers(&checkpoints), [16, 32, 40]);
+    }
+
+    #[test]
     fn a_failed_write_leaves_the_earlier_ones_and_nothing_else() {
         let (run, checkpoints) = filled();
-        let failed = checkpoints.write(32, &Record { iteration: 4 }, |path| {
+        let failed = checkpoints.write(32, None, &Record { iteration: 4 }, |path| {
             fs::write(path, "half")?;
             bail!("no space left on device")
         });
@@ -325,7 +353,7 @@ mod tests {
         let message = newest().read::<Record>().unwrap_err().to_string();
         assert!(message.contains("checkpoint.json' is damaged"), "{message}");
         fs::write(&path, text).unwrap();
-        checkpoints.write(24, &Record { iteration: 5 }, |_| bail!("the state is there already")).unwrap();
+        checkpoints.write(24, None, &Record { iteration: 5 }, |_| bail!("the state is there already")).unwrap();
         assert_eq!(newest().read::<Record>().unwrap().0, Record { iteration: 5 });
     }
 

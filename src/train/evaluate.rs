@@ -39,6 +39,13 @@ pub struct Best {
     pub detector: String,
 }
 
+impl Best {
+    /// Images seen then.
+    pub fn seen_images(&self) -> u64 {
+        (self.kimg * 1000.0).round() as u64
+    }
+}
+
 /// Measures the averaged generator.
 pub struct Judge {
     evaluation: Evaluation,

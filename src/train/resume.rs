@@ -96,11 +96,17 @@ pub struct Resumed {
 }
 
 impl Resumed {
-    /// Locks the folder and finds the newest whole checkpoint; a damaged one is passed over and reported.
+    /// Locks the folder of a run and finds the newest whole checkpoint; a damaged one is passed over and reported. `place`
+    /// is the run's folder, or one checkpoint of it to go back to.
     ///
     /// # Errors
     /// No run, a run that another process works on, or no whole checkpoint.
-    pub fn open(folder: &Path) -> Result<(Self, Vec<String>)> {
+    pub fn open(place: &Path) -> Result<(Self, Vec<String>)> {
+        let chosen = Checkpoints::named(place);
+        let (folder, chosen) = match &chosen {
+            Some((run, seen_images)) => (run.as_path(), Some(*seen_images)),
+            None => (place, None),
+        };
         ensure!(folder.is_dir(), "cannot resume '{}': no such run directory; check the path", folder.display());
         ensure!(
             folder.join("checkpoints").is_dir(),
@@ -108,12 +114,22 @@ impl Resumed {
             folder.display()
         );
         let lock = run_dir::lock(folder)?;
-        let all = Checkpoints::of(folder, 1).list()?;
+        let mut all = Checkpoints::of(folder, 1).list()?;
         ensure!(
             !all.is_empty(),
             "cannot resume '{}': it has no checkpoints, having ended before its first one; delete it and begin a new run",
             folder.display()
         );
+        if let Some(chosen) = chosen {
+            let there: Vec<String> = all.iter().map(|one| one.folder().display().to_string()).collect();
+            all.retain(|checkpoint| checkpoint.seen_images == chosen);
+            ensure!(
+                !all.is_empty(),
+                "cannot resume from '{}': no such checkpoint; there are '{}'",
+                place.display(),
+                there.join("', '")
+            );
+        }
         let mut remarks = Vec::new();
         for checkpoint in all.into_iter().rev() {
             match checkpoint.read::<RunRecord>() {

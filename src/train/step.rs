@@ -162,7 +162,7 @@ impl Trainer {
         stats: &mut Statistics,
         work: impl Fn(&mut Self, &mut Statistics) -> Result<()>,
     ) -> Result<()> {
-        let begun = Instant::now();
+        let (begun, mark) = (Instant::now(), stats.mark());
         while let Err(error) = caught(|| work(self, stats)) {
             let smaller = self.smaller_micro_batch().filter(|_| lacks_memory(&format!("{error:#}")));
             let Some(smaller) = smaller else {
@@ -174,6 +174,7 @@ impl Trainer {
                 self.iteration, self.config.micro_batch
             ));
             self.config.micro_batch = smaller;
+            stats.back_to(&mark);
         }
         synchronize(self.networks.g.script.device);
         stats.report_number(&format!("Timing/{phase:?}"), begun.elapsed().as_secs_f64());

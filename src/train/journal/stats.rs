@@ -26,6 +26,12 @@ pub struct Statistics {
     numbers: BTreeMap<String, Vec<f64>>,
 }
 
+/// How many values there were of each name.
+pub struct Mark {
+    tensors: BTreeMap<String, usize>,
+    numbers: BTreeMap<String, usize>,
+}
+
 impl Statistics {
     /// Adds every value of a tensor.
     pub fn report(&mut self, name: &str, values: &Tensor) {
@@ -35,6 +41,24 @@ impl Statistics {
     /// Adds one value.
     pub fn report_number(&mut self, name: &str, value: f64) {
         self.numbers.entry(name.to_owned()).or_default().push(value);
+    }
+
+    /// How much there is now, for [`back_to`](Self::back_to).
+    pub fn mark(&self) -> Mark {
+        fn lengths<T>(all: &BTreeMap<String, Vec<T>>) -> BTreeMap<String, usize> {
+            all.iter().map(|(name, values)| (name.clone(), values.len())).collect()
+        }
+        Mark { tensors: lengths(&self.tensors), numbers: lengths(&self.numbers) }
+    }
+
+    /// Forgets what was reported since, as when a phase is done again.
+    pub fn back_to(&mut self, mark: &Mark) {
+        fn cut<T>(all: &mut BTreeMap<String, Vec<T>>, lengths: &BTreeMap<String, usize>) {
+            all.iter_mut().for_each(|(name, values)| values.truncate(lengths.get(name).copied().unwrap_or(0)));
+            all.retain(|_, values| !values.is_empty());
+        }
+        cut(&mut self.tensors, &mark.tensors);
+        cut(&mut self.numbers, &mark.numbers);
     }
 
     /// The tensor that was last reported under a name, since the last `take`.
@@ -90,6 +114,20 @@ fn summarise(values: &[f64]) -> Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_phase_reported_before_it_was_done_again_is_forgotten() {
+        let mut stats = Statistics::default();
+        stats.report("loss", &Tensor::from_slice(&[1.0, 2.0]));
+        let mark = stats.mark();
+        stats.report("loss", &Tensor::from_slice(&[3.0]));
+        stats.report("new", &Tensor::from_slice(&[3.0]));
+        stats.report_number("time", 1.0);
+        stats.back_to(&mark);
+        let taken = stats.take();
+        assert_eq!(taken.keys().collect::<Vec<_>>(), ["loss"]);
+        assert_eq!((taken["loss"].num, taken["loss"].mean), (2, 1.5));
+    }
 
     #[test]
     fn what_is_pending_can_go_on_elsewhere() {

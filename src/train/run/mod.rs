@@ -220,7 +220,12 @@ impl Run {
             }
             // One that comes when everything is made changes nothing.
             let signal = self.stop.received().filter(|_| !done || !self.due.is_empty());
-            if done || signal.is_some() || self.last_checkpoint.elapsed() >= self.config().checkpoint_interval {
+            let is_best = self.best.as_ref().is_some_and(|best| best.seen_images() == seen);
+            if done
+                || is_best
+                || signal.is_some()
+                || self.last_checkpoint.elapsed() >= self.config().checkpoint_interval
+            {
                 let saved = self.save_checkpoint()?;
                 if done && !saved {
                     let warning = "warning: the last steps were left out, so there is no checkpoint of the end";
@@ -351,7 +356,8 @@ impl Run {
                 device: device::name(self.trainer.networks.g.script.device),
                 threads: tch::get_num_threads(),
             };
-            self.checkpoints.write(self.trainer.seen_images, &record, |path| state::write(path, &tensors))?;
+            let best = self.best.as_ref().map(Best::seen_images);
+            self.checkpoints.write(self.trainer.seen_images, best, &record, |path| state::write(path, &tensors))?;
             self.last_checkpoint = Instant::now();
         }
         Ok(sound)
