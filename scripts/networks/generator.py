@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import (FullyConnected, bias_lrelu, check_labels, clamp_in, demodulation, enter_block, fir, frozen, inf_norm,
+from .layers import (FullyConnected, activate_in_place, check_labels, clamp_in, demodulation, enter_block, fir, frozen, inf_norm,
                      normalize_second_moment, precision, resample_filter, scale_channels, upsample_image)
 
 
@@ -105,10 +105,12 @@ class SynthesisConv(nn.Module):
             x = fir(x, self.resample_filter, 1, 1, 4.0)
         else:
             x = F.conv2d(x, weight, padding=[1, 1])
-        x = scale_channels(x, demod)
+        gain = 1.4142135623730951 * self.gain
+        bias = (self.bias * gain).to(x.dtype).view(1, -1, 1, 1)
+        x = torch.addcmul(bias, x, (demod * gain).to(x.dtype).unsqueeze(-1).unsqueeze(-1))
         if noise is not None:
-            x = x + (noise * self.noise_strength).to(x.dtype)
-        return bias_lrelu(x, self.bias, self.gain, self.clamp)
+            x += (noise * (self.noise_strength * gain)).to(x.dtype)
+        return activate_in_place(x, self.gain, self.clamp)
 
 
 class ToRGB(nn.Module):

@@ -89,9 +89,10 @@ def upsample_image(img: Tensor, kernel: Tensor) -> Tensor:
     return F.conv_transpose2d(img, weight, stride=[2, 2], padding=[1, 1], groups=channels)
 
 
-def bias_lrelu(x: Tensor, bias: Tensor, gain: float, clamp: Optional[float]) -> Tensor:
-    """bias -> leaky ReLU (0.2) -> * sqrt(2) * gain -> clamp to +-clamp * gain."""
-    x = F.leaky_relu(x + bias.to(x.dtype).view(1, -1, 1, 1), 0.2) * (1.4142135623730951 * gain)
+def activate_in_place(x: Tensor, gain: float, clamp: Optional[float]) -> Tensor:
+    """Leaky ReLU (0.2), clamped to +-clamp * gain. The gain of the activation, sqrt(2) * gain, is in x already: a leaky
+    ReLU commutes with it, and weights and biases are fewer numbers to multiply. Nothing else may need x."""
+    x = F.leaky_relu_(x, 0.2)
     bound = clamp_in(x.dtype, clamp)
     if bound is not None:
         limit = bound * gain
@@ -166,18 +167,22 @@ class EqualizedConv(nn.Module):
         self.clamp = clamp
 
     def forward(self, x: Tensor) -> Tensor:
-        # A linear branch (the skip) has its gain in the weight: one pass over the activations less.
-        weight_gain = self.weight_gain if self.activate else self.weight_gain * self.gain
-        weight = (self.weight * weight_gain).to(x.dtype)
+        # Gains are in weight and bias: passes over the activations less.
+        bias: Optional[Tensor] = None
+        gain = self.gain
+        if self.activate:
+            gain = 1.4142135623730951 * self.gain
+            bias = (self.bias * gain).to(x.dtype)
+        weight = (self.weight * (self.weight_gain * gain)).to(x.dtype)
         if self.down == 2:
             if self.kernel == 1:
-                x = F.conv2d(fir(x, self.resample_filter, 1, 2, 1.0), weight)
+                x = F.conv2d(fir(x, self.resample_filter, 1, 2, 1.0), weight, bias)
             else:
-                x = F.conv2d(fir(x, self.resample_filter, 2, 1, 1.0), weight, stride=[2, 2])
+                x = F.conv2d(fir(x, self.resample_filter, 2, 1, 1.0), weight, bias, stride=[2, 2])
         else:
-            x = F.conv2d(x, weight, padding=[self.kernel // 2, self.kernel // 2])
+            x = F.conv2d(x, weight, bias, padding=[self.kernel // 2, self.kernel // 2])
         if self.activate:
-            x = bias_lrelu(x, self.bias, self.gain, self.clamp)
+            x = activate_in_place(x, self.gain, self.clamp)
         return x
 
 
