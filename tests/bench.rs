@@ -6,9 +6,20 @@ mod common;
 
 use serde_json::Value;
 
+/// Features: the mean colours.
+const DETECTOR: &str = "\
+class Detector(torch.nn.Module):
+    def forward(self, img: torch.Tensor, return_features: bool = False):
+        return img.to(torch.float32).mean(dim=[2, 3])
+net = Detector()
+";
+
 #[test]
 fn every_part_is_measured_and_the_operations_are_those_of_the_shapes() {
     let (generator, discriminator) = common::pair16();
+    let place = tempfile::tempdir().unwrap();
+    let detector = place.path().join("detector.pt");
+    common::scripted(&detector, DETECTOR);
     let output = common::rootgan()
         .args([
             "bench",
@@ -24,6 +35,7 @@ fn every_part_is_measured_and_the_operations_are_those_of_the_shapes() {
             "0.5",
         ])
         .args(["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)])
+        .args(["--detector", common::text(&detector)])
         .assert()
         .success();
     let report: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
@@ -39,6 +51,7 @@ fn every_part_is_measured_and_the_operations_are_those_of_the_shapes() {
         positive(&report["others"][format!("{name}_images_per_second")]);
     }
     positive(&report["others"]["checkpoint_seconds"]);
+    positive(&report["others"]["features_of_images_per_second"]);
     assert!(report["others"]["checkpoint_bytes"].as_u64().unwrap() > 100_000);
     let share = report["share_of_convolution_peak"].as_f64().unwrap();
     assert!(share > 0.0 && share < 1.0, "{share}");

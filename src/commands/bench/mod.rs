@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use crate::config::{AugmentMode, NetworkFacts, Options, RunConfig};
+use crate::metrics::Detector;
 use crate::model::{FreezeSettings, PrecisionKind, flops};
 use crate::tensor::device;
 use crate::tensor::labels::{ClassDistribution, one_hot};
@@ -48,6 +49,9 @@ pub struct BenchArgs {
     /// Measure the other work too: generating, dumping as PNG, loading pictures, writing a checkpoint
     #[arg(long)]
     pub all: bool,
+    /// Measure the features of this network (TorchScript) too, with --all
+    #[arg(long, value_name = "FILE.pt", requires = "all")]
+    pub detector: Option<PathBuf>,
     /// What the networks compute in [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long)]
     pub precision: Option<PrecisionKind>,
@@ -97,6 +101,8 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let work = [flops::of_convolutions(&networks.g.script, true), flops::of_convolutions(&networks.d.script, false)];
     let mut trainer = Trainer::new(networks, config, classes);
     let medians = measure(&args, &mut trainer, &Reals { images, c }, args.augment_p)?;
+    // That of training: what is measured later may take more.
+    let peak_memory = resident_bytes().1;
     let report = Report {
         device: format!("{} in {}", device::name(device), kind.name()),
         side,
@@ -104,7 +110,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
         operations: flops::of_training(work[0], work[1]),
         peak_rate: parts::convolution_peak(kind, device, args.iterations)?,
         others: if args.all { Some(Others::measure(&trainer, &args)?) } else { None },
-        peak_memory: resident_bytes().1,
+        peak_memory,
     };
     if args.json {
         println!("{}", report.json(&args))
@@ -172,6 +178,7 @@ struct Others {
     loaded_per_second: f64,
     checkpoint_seconds: f64,
     checkpoint_bytes: u64,
+    features_per_second: Option<f64>,
 }
 
 impl Others {
@@ -181,6 +188,10 @@ impl Others {
         let [decoded_per_second, loaded_per_second] =
             parts::loading(resolution, channels, args.batch as usize, repeats)?;
         let (checkpoint_seconds, checkpoint_bytes) = parts::checkpoint(trainer, repeats)?;
+        let device = g.script.device;
+        let detector = args.detector.as_ref().map(|path| Detector::load(path, device)).transpose()?;
+        let features_per_second =
+            detector.map(|detector| parts::features(&detector, i64::from(resolution), repeats)).transpose()?;
         Ok(Self {
             generated_per_second: parts::generation(g, repeats)?,
             dumped_per_second: parts::dump(g, repeats)?,
@@ -188,6 +199,7 @@ impl Others {
             loaded_per_second,
             checkpoint_seconds,
             checkpoint_bytes,
+            features_per_second,
         })
     }
 }
@@ -229,6 +241,7 @@ impl Report {
                 "loaded_images_per_second": others.loaded_per_second,
                 "checkpoint_seconds": others.checkpoint_seconds,
                 "checkpoint_bytes": others.checkpoint_bytes,
+                "features_of_images_per_second": others.features_per_second,
             })
         });
         json!({
@@ -284,6 +297,9 @@ impl Report {
                 1.0 / per_image
             );
             let megabytes = others.checkpoint_bytes as f64 / f64::from(1 << 20);
+            if let Some(features_per_second) = others.features_per_second {
+                println!("features for metrics: {features_per_second:.1} images/s");
+            }
             println!("checkpoint: {:.2} s, {megabytes:.1} MiB", others.checkpoint_seconds);
         }
         println!("peak host memory: {:.0} MiB", self.peak_memory as f64 / f64::from(1 << 20));

@@ -12,6 +12,7 @@ use super::median;
 use crate::commands::pictures::PngWriter;
 use crate::data::{Dataset, DatasetOptions, Loader, Sampler};
 use crate::io::pixels::encode_png_unsynced;
+use crate::metrics::Detector;
 use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
 use crate::model::{Generator, NoiseMode, PrecisionKind, Truncation};
 use crate::tensor::images::ToBytes;
@@ -110,6 +111,20 @@ pub fn loading(resolution: u32, channels: u32, batch: usize, repeats: usize) -> 
         median(&mut rates[1..]).context("no repeats")
     };
     Ok([rate(Some(0))?, rate(None)?])
+}
+
+/// Pictures per second whose features a detector computes, 32 at a time.
+pub fn features(detector: &Detector, side: i64, repeats: usize) -> Result<f64> {
+    const BATCH: i64 = 32;
+    let pixels = Tensor::randint(256, [BATCH, 3, side, side], (Kind::Uint8, detector.device()));
+    let mut rates = Vec::new();
+    for _ in 0..=repeats {
+        let begun = Instant::now();
+        // Reading a value waits for a GPU.
+        let _ = detector.features(&pixels)?.double_value(&[0, 0]);
+        rates.push(BATCH as f64 / begun.elapsed().as_secs_f64());
+    }
+    median(&mut rates[1..]).context("no repeats")
 }
 
 /// Slopes with a texture, so that they compress about as photographs do.
