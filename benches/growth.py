@@ -31,7 +31,8 @@ def say(*cells) -> None:
 
 def pair(folder: Path, resolution: int) -> list[str]:
     place = folder / f"pair{resolution}"
-    if not (place / "discriminator.pt").exists():
+    made, code = place / "discriminator.pt", max(path.stat().st_mtime for path in (ROOT / "scripts/networks").glob("*.py"))
+    if not made.exists() or made.stat().st_mtime < code:
         subprocess.run([sys.executable, ROOT / "scripts/make_pair.py", "--outdir", place, "--resolution", str(resolution),
                         "--channel-base", "16384", "--channel-max", "512", "--z-dim", "512", "--w-dim", "512",
                         "--mapping-layers", "2"], check=True, stdout=subprocess.DEVNULL)
@@ -56,7 +57,7 @@ def training(folder: Path) -> None:
 
 def pictures(folder: Path, count: int) -> Path:
     """`count` PNG files in folders of 1,000; hard links to as many contents, in steps that file systems allow."""
-    place = folder / "pictures"
+    place = folder / f"pictures{count}"
     originals = folder / "contents"
     originals.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -65,12 +66,13 @@ def pictures(folder: Path, count: int) -> Path:
         if not path.exists():
             coarse = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC).save(path)
-    there = len(list(place.iterdir())) * CONTENTS if place.is_dir() else 0
-    for first in range(there, count, CONTENTS):
+    for first in range(0, count, CONTENTS):
         sub = place / f"{first // CONTENTS:04}"
         sub.mkdir(parents=True, exist_ok=True)
-        for i in range(CONTENTS):
-            os.link(originals / f"{i:04}.png", sub / f"{i:04}.png")
+        there = {entry.name for entry in os.scandir(sub)}
+        for name in (f"{i:04}.png" for i in range(CONTENTS)):
+            if name not in there:
+                os.link(originals / name, sub / name)
     return place
 
 

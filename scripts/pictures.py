@@ -8,8 +8,8 @@ the set, seed and size only, not on --count.
 robots, monsters, heads, cats, people: aligned, centred avatars. One part per folder is drawn at random, resized once and
 pasted, 2,000 pictures of 64x64 in 3 to 13 s. Weak where a set has few parts: pictures share them, so this is far less
 varied than photographs.
-twemoji, noto: the 72x72 emoji of two vendors in random order, without flags, skin tones and exact duplicates: about
-1,555 each, varied and not aligned, so harder to learn.
+twemoji, noto: the 72x72 emoji of two vendors in random order, without flags of countries, skin tones and exact
+duplicates: about 1,555 each, varied and not aligned, so harder to learn.
 
     .venv/bin/python scripts/pictures.py robots --count 2000 --size 64 --seed 0 --out .cache/pictures/robots
     .venv/bin/python scripts/pictures.py twemoji --count 1500 --size 64 --out .cache/pictures/twemoji

@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -28,19 +29,25 @@ fn finetune(place: &Path, condition: &str, more: &[&str]) -> PathBuf {
 }
 
 fn command(place: &Path, condition: &str, more: &[&str]) -> assert_cmd::Command {
+    let mut command = common::rootgan();
+    command.args(arguments(place, condition, more)).env("XDG_CACHE_HOME", place.join("cache"));
+    command
+}
+
+fn arguments(place: &Path, condition: &str, more: &[&str]) -> Vec<String> {
     let detector = place.join("detector.pt");
     common::scripted(&detector, &DETECTOR.replace("CONDITION", condition));
     common::picture_folder(&place.join("discs"), 12, 16);
     let (generator, discriminator) = common::pair16();
-    let mut command = common::rootgan();
-    command
-        .args(["finetune", "--device", "cpu", "--batch", "8", "--grid", "2x2", "--tick-kimg", "0.016"])
-        .args(["--snapshot-ticks", "1", "--metrics", "fid20_full", "--detector", common::text(&detector)])
-        .args(["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)])
-        .args(["--data", common::text(&place.join("discs")), "--outdir", common::text(&place.join("runs"))])
-        .args(more)
-        .env("XDG_CACHE_HOME", place.join("cache"));
-    command
+    let (data, runs) = (place.join("discs"), place.join("runs"));
+    let fixed = [
+        &["finetune", "--device", "cpu", "--batch", "8", "--grid", "2x2", "--tick-kimg", "0.016"][..],
+        &["--snapshot-ticks", "1", "--metrics", "fid20_full", "--detector", common::text(&detector)],
+        &["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)],
+        &["--data", common::text(&data), "--outdir", common::text(&runs)],
+        more,
+    ];
+    fixed.concat().into_iter().map(str::to_owned).collect()
 }
 
 fn lines(run: &Path) -> Vec<Value> {
@@ -100,44 +107,57 @@ fn a_detector_that_fails_is_a_warning_and_the_run_goes_on() {
     assert!(!run.join("best.json").exists());
 }
 
-/// The metrics would take minutes. The signal ends the program in the middle of them, and what is due is made when the run
-/// goes on.
+/// Starts the program and sends it SIGTERM once `is_time` says so: it ends within seconds.
+fn interrupt(arguments: &[&str], place: &Path, is_time: impl Fn() -> bool) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rootgan"))
+        .args(arguments)
+        .envs([("OMP_NUM_THREADS", "1"), ("XDG_CACHE_HOME", common::text(&place.join("cache")))])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !is_time() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was its time");
+        assert!(begun.elapsed() < Duration::from_secs(120), "its time never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let asked = Instant::now();
+    // SAFETY: a signal to a process of this test.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(asked.elapsed() < Duration::from_secs(40), "{:?}", asked.elapsed());
+}
+
+/// Metrics of a million pictures take minutes. A signal ends the program in the middle of them, at the beginning and at the
+/// end of a run, and what is due is made when the run goes on.
 #[test]
 fn a_signal_does_not_wait_for_metrics_and_they_are_made_when_the_run_goes_on() {
     let place = tempfile::tempdir().unwrap();
-    let mut program = command(place.path(), "False", &["--kimg", "0.016", "--metrics", "fid1000k_full"]);
-    let path = place.path().to_owned();
-    let ended = std::thread::spawn(move || program.timeout(Duration::from_secs(100)).assert().code(143));
-    let run = loop {
-        let run = fs::read_dir(path.join("runs")).ok().and_then(|runs| runs.flatten().next()).map(|run| run.path());
-        match run {
-            Some(run) if run.join("fakes_init.png").is_file() => break run,
-            _ => std::thread::sleep(Duration::from_millis(5)),
-        }
+    let more = ["--kimg", "0.016", "--metrics", "fid1000k_full"];
+    let arguments = arguments(place.path(), "False", &more);
+    let found = || fs::read_dir(place.path().join("runs")).ok()?.flatten().map(|run| run.path()).next();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    interrupt(&words, place.path(), || found().is_some_and(|run| run.join("fakes_init.png").is_file()));
+    let run = found().unwrap();
+    let due = |checkpoint: &str| -> Value {
+        let path = run.join("checkpoints").join(checkpoint).join("checkpoint.json");
+        serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap()["due"].take()
     };
-    let processes = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let (text, asked) = (common::text(&path), Instant::now());
-    let ours = processes.filter(|pid| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line);
-        line.contains(text) && line.contains("fid1000k_full")
-    });
-    for pid in ours {
-        // SAFETY: a signal to a process of this test.
-        unsafe { libc::kill(pid.parse().unwrap(), libc::SIGTERM) };
-    }
-    let _ = ended.join().unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
-    let manifest = || -> Value {
-        serde_json::from_slice(&fs::read(run.join("checkpoints/000000000000/checkpoint.json")).unwrap()).unwrap()
+    assert_eq!(due("000000000000"), serde_json::json!(["first_metrics"]));
+    let resume = ["finetune", "--resume", common::text(&run), "--override", "--metrics", "fid20_full"];
+    let go_on = || {
+        let mut command = common::rootgan();
+        command.args(resume).env("XDG_CACHE_HOME", place.path().join("cache")).assert().success();
+        lines(&run).iter().map(|line| line["kimg"].as_f64().unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!(manifest()["due"], serde_json::json!(["first_metrics"]));
-    common::rootgan()
-        .args(["finetune", "--override", "--metrics", "fid20_full", "--resume"])
-        .arg(&run)
-        .env("XDG_CACHE_HOME", path.join("cache"))
-        .assert()
-        .success();
-    let kimg: Vec<f64> = lines(&run).iter().map(|line| line["kimg"].as_f64().unwrap()).collect();
-    assert_eq!(kimg, [0.0, 0.016]);
+    assert_eq!(go_on(), [0.0, 0.016]);
+
+    let longer = [&resume[..4], &["--kimg", "0.032", "--metrics", "fid1000k_full"]].concat();
+    let manifest = run.join("network-snapshot-000000.json");
+    let is_last = || fs::read_to_string(&manifest).is_ok_and(|text| text.contains("\"seen_images\": 32"));
+    interrupt(&longer, place.path(), is_last);
+    assert_eq!(due("000000000032"), serde_json::json!(["metrics"]));
+    assert_eq!(go_on(), [0.0, 0.016, 0.032]);
+    assert_eq!(due("000000000032"), serde_json::json!([]));
 }

@@ -6,6 +6,7 @@
 mod common;
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -39,6 +40,12 @@ fn transforms(name: &str) -> Transforms {
     t
 }
 
+/// libtorch's generator of random numbers belongs to the whole process: tests that draw from it take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn golden() -> HashMap<String, Tensor> {
     Tensor::read_safetensors(common::golden_dir().join("ada.safetensors")).unwrap().into_iter().collect()
 }
@@ -53,6 +60,7 @@ fn seeded() -> Draws {
 
 #[test]
 fn every_transform_gives_the_reference_pixels() {
+    let _alone = alone();
     let golden = golden();
     let mut compared = 0;
     for (key, expected) in &golden {
@@ -74,12 +82,14 @@ fn every_transform_gives_the_reference_pixels() {
 
 #[test]
 fn with_p_zero_the_pipe_is_the_identity_bit_for_bit() {
+    let _alone = alone();
     let images = normal(&[2, 3, 16, 16], Kind::Float);
     assert_eq!(Transforms::named("bgcfnc").unwrap().apply(&images, 0.0, Derivatives::First, &mut seeded()), images);
 }
 
 #[test]
 fn the_smallest_networks_and_grey_images_are_augmented_too() {
+    let _alone = alone();
     for shape in [[2, 3, 16, 16], [2, 1, 16, 16], [1, 3, 8, 4]] {
         let images = normal(&shape, Kind::Float);
         let out = Transforms::named("bgcfnc").unwrap().apply(&images, 0.9, Derivatives::First, &mut seeded());
@@ -92,6 +102,7 @@ fn the_smallest_networks_and_grey_images_are_augmented_too() {
 /// noise, whose statistics are tested beside it).
 #[test]
 fn the_long_pipes_are_their_groups_in_order() {
+    let _alone = alone();
     let images = normal(&[2, 3, 16, 16], Kind::Float);
     for percentile in [0.25, 0.8] {
         let apply = |pipe: &str, images: &Tensor| {
@@ -109,6 +120,7 @@ fn the_long_pipes_are_their_groups_in_order() {
 /// In float64, where nothing is lost: the same pixels, and the same gradient of a curved function of them.
 #[test]
 fn the_fast_way_and_the_one_that_can_be_differentiated_twice_agree() {
+    let _alone = alone();
     let images = normal(&[4, 3, 16, 24], Kind::Double);
     let of = |order| {
         let x = images.detach().set_requires_grad(true);
@@ -126,6 +138,7 @@ fn the_fast_way_and_the_one_that_can_be_differentiated_twice_agree() {
 /// gradient, against a finite difference in float64.
 #[test]
 fn the_second_derivative_agrees_with_a_finite_difference() {
+    let _alone = alone();
     let (images, direction) = (normal(&[2, 3, 16, 16], Kind::Double), normal(&[2, 3, 16, 16], Kind::Double));
     let weight = normal(&[1, 3, 16, 16], Kind::Double) * 0.1;
     let penalty = |x: &Tensor| {

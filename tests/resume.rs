@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use rootgan::io::checkpoint::Checkpoints;
+use rootgan::io::snapshot::{Network, SnapshotFiles};
 use serde_json::Value;
 
 /// 24 iterations of 8 images in three ticks, with everything that has a state: ADA, path length, R1, mixing.
@@ -178,6 +179,11 @@ fn going_back_to_an_earlier_checkpoint_leads_to_the_same_end() {
     finish(stage.begin("runs", &["--keep-checkpoints", "30"]));
     let run = stage.run("runs");
     let (state, lines) = (last_state(&run), statistics(&run));
+    // What lies beyond that place would look like the newest.
+    let (grid, beyond) = (run.join("fakes000007.png"), SnapshotFiles::at(&run, 7));
+    fs::write(&grid, "").unwrap();
+    Network::ALL.iter().for_each(|&network| fs::write(beyond.of(network), "").unwrap());
+    beyond.write_manifest(7000, Value::Null).unwrap();
     let place = run.join("checkpoints");
     common::rootgan()
         .args(["finetune", "--resume"])
@@ -185,7 +191,13 @@ fn going_back_to_an_earlier_checkpoint_leads_to_the_same_end() {
         .assert()
         .code(1)
         .stderr(contains("no such checkpoint; there are '"));
+    // Refused before anything is changed.
+    let mut refused = common::rootgan();
+    refused.args(["finetune", "--override", "--freeze-d", "1", "--resume"]).arg(place.join("000000000096"));
+    refused.assert().code(1);
+    assert!(statistics(&run) == lines && grid.is_file() && checkpoints(&run).last() == Some(&192));
     finish(resume(&place.join("000000000096")));
+    assert!(!grid.exists() && !beyond.manifest.exists() && !beyond.d.exists());
     assert_eq!(last_state(&run), state);
     assert_eq!(statistics(&run), lines);
 }

@@ -282,16 +282,40 @@ mod tests {
         assert_spread(&values(&rotated, |m| m[1][0]), 0.5_f64.sqrt());
     }
 
+    #[test]
+    fn images_come_back_in_the_order_of_the_batch() {
+        let images = Tensor::randn([7, 1, 8, 8], (Kind::Double, Device::Cpu));
+        let filters = filters(&images, [4, 4], [4, 4]);
+        let turned = |angle: f64| Affine::rotation(angle * std::f64::consts::FRAC_PI_2);
+        let maps = [turned(0.0), turned(0.3), turned(1.0), turned(0.7), turned(3.0), turned(2.0), turned(0.1)];
+        let mut groups = Groups::default();
+        maps.iter().enumerate().for_each(|(image, map)| groups.add(image as i64, *map));
+        assert_eq!((groups.mixed.0.len(), groups.kept.0.len(), groups.swapped.0.len()), (3, 2, 2));
+        let apart = groups.apply(
+            &images,
+            |part, maps| filters.mixed(part, maps, Derivatives::First),
+            |part, lines, swapped| filters.kept(part, lines, swapped),
+        );
+        let together = filters.mixed(&images, &maps, Derivatives::First);
+        assert!((apart - together).abs().max().double_value(&[]) < 1e-10);
+    }
+
+    /// With so many reflected pixels to the left and right, and above and below.
+    fn filters(images: &Tensor, [left, right]: [usize; 2], [top, bottom]: [usize; 2]) -> Filters {
+        let (h, w) = (images.size()[2] as usize, images.size()[3] as usize);
+        Filters {
+            up_x: AxisMatrix::upsample(w, left, right).tensor_like(images),
+            up_y: AxisMatrix::upsample(h, top, bottom).tensor_like(images),
+            down_x: AxisMatrix::downsample(w).tensor_like(images),
+            down_y: AxisMatrix::downsample(h).tensor_like(images),
+        }
+    }
+
     /// In float64: the same pixels and the same gradient, for both orders of the axes and an oblong image.
     #[test]
     fn a_matrix_per_axis_does_what_sampling_in_two_dimensions_does() {
         let images = Tensor::randn([3, 2, 10, 14], (Kind::Double, Device::Cpu));
-        let filters = Filters {
-            up_x: AxisMatrix::upsample(14, 5, 8).tensor_like(&images),
-            up_y: AxisMatrix::upsample(10, 3, 4).tensor_like(&images),
-            down_x: AxisMatrix::downsample(14).tensor_like(&images),
-            down_y: AxisMatrix::downsample(10).tensor_like(&images),
-        };
+        let filters = filters(&images, [5, 8], [3, 4]);
         let maps = |linear: [[f64; 2]; 2]| -> Vec<Affine> {
             let [[a, b], [c, d]] = linear;
             (0..3).map(|i| f64::from(i) * 1.7).map(|i| Affine([[a, b, i - 0.3], [c, d, 2.0 - i]])).collect()

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::commands::finetune::{Place, train};
-use crate::config::{LossKind, Options};
+use crate::config::{LossKind, Options, preset};
 use crate::io::atomic::write_json;
 use crate::io::checkpoint::Checkpoints;
 use crate::metrics::name::MetricKind;
@@ -20,6 +20,7 @@ use crate::signals::Stopped;
 use crate::tensor::device;
 use crate::train::comparison::report::{Setting, save};
 use crate::train::comparison::{Arm, Comparison, measure_of};
+use crate::train::resume::Resumed;
 use crate::train::run_dir::{self, Lock};
 use crate::ui::say;
 
@@ -147,6 +148,13 @@ impl Plan {
             options.outdir.is_none() && options.desc.is_none(),
             "the runs of a comparison lie in --out; leave --outdir and --desc away"
         );
+        let preset = preset(options.cfg.as_deref().unwrap_or("auto"))?;
+        ensure!(
+            preset.root_slope_cap.is_none(),
+            "cannot compare with --cfg {}: it caps the slope of every loss; take another, and name caps as rooted:K:SLOPE",
+            options.cfg.as_deref().unwrap_or("auto")
+        );
+        options.kimg = options.kimg.or(preset.kimg);
         let kimg = options.kimg.context("say how long the runs are: pass --kimg")?;
         ensure!(args.seeds > 0, "cannot compare with 0 seeds; pass --seeds 1 or more");
         let losses = args.losses.split(',').map(str::parse).collect::<Result<Vec<Loss>>>()?;
@@ -236,11 +244,16 @@ impl Plan {
         };
         let resume = || Place::Resume { folder: folder.clone(), allow_changes: false };
         match newest {
-            Some(seen_images) if seen_images as f64 >= self.images => say("it is complete"),
+            Some(_) if self.is_complete(&folder)? => say("it is complete"),
             Some(_) => outcome(train(Options::default(), resume(), false))?,
             None => outcome(train(arm, Place::Folder(folder.clone()), false))?,
         }
         Arm::read(&loss.to_string(), seed, &folder, &self.metric)
+    }
+
+    /// Whether a run has come to its end, metrics included.
+    fn is_complete(&self, folder: &Path) -> Result<bool> {
+        Ok(Resumed::open(folder)?.0.record.is_complete(self.images as u64))
     }
 
     fn setting(&self, device: &str) -> Vec<String> {

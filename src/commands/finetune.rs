@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::config::{NetworkFacts, Options, RunConfig, freeze_settings};
-use crate::data::{Dataset, DatasetOptions};
+use crate::data::{Dataset, DatasetOptions, Labels};
 use crate::model::PrecisionKind;
 use crate::tensor::device;
 use crate::train::networks::{NetworkFiles, Networks};
@@ -56,9 +56,9 @@ pub enum Place {
     New,
     /// In this folder, which is made.
     Folder(PathBuf),
-    /// In this folder, from its last checkpoint.
+    /// Going on.
     Resume {
-        /// The run's folder.
+        /// The run's folder, or one of its checkpoints'.
         folder: PathBuf,
         /// Whether options may differ from the run's.
         allow_changes: bool,
@@ -104,6 +104,9 @@ pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathB
     remarks.extend([format!("device: {}", device::name(device)), in_short(&config, facts)]);
     remarks.extend(report.summary());
     remarks.extend(notes(&config, facts));
+    if dataset.labels().is_none() && Labels::are_there(dataset.pictures()) {
+        remarks.push("the labels of dataset.json are not used: the networks were made without classes".to_owned());
+    }
     if let Some(resumed) = &resume {
         resumed.record.check_pictures(dataset.fingerprint(), &config.data)?;
         remarks.extend(resumed.record.differences(&device::name(device), tch::get_num_threads()));

@@ -9,4 +9,5 @@ mod run;
 
 pub use grid_size::GridSize;
 pub use options::{AugmentMode, LossKind, OnDivergence, Options};
+pub use presets::preset;
 pub use run::{AugmentConfig, NetworkFacts, RunConfig, freeze_settings};

@@ -200,7 +200,7 @@ impl Dataset {
         check_usable(root, &report)?;
         pictures.keep(&usable);
         labels.iter_mut().for_each(|labels| labels.keep(&usable));
-        report.labels = labels.as_ref().map(Labels::summary).or_else(|| Labels::unused(&pictures));
+        report.labels = labels.as_ref().map(Labels::summary);
         let fingerprint = fingerprint(&pictures, labels.as_ref(), &digests);
         let dataset = Self { name: name_of(root), resolution, channels, pictures, labels, fingerprint, cache };
         Ok((dataset, report))
@@ -245,9 +245,14 @@ impl Dataset {
         self.pictures.place(index)
     }
 
-    /// A checksum over names, classes and pixels in order, taken when the data set was opened.
+    /// A checksum over names, classes and files in order, taken when the data set was opened.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// The pictures that it is made of.
+    pub fn pictures(&self) -> &Pictures {
+        &self.pictures
     }
 
     /// The classes, where labels were asked for.
@@ -322,7 +327,7 @@ fn zeroed(length: usize) -> Result<Vec<u8>> {
 /// What the first pass keeps of a picture.
 struct Scanned {
     notes: PictureNotes,
-    /// Of its decoded pixels.
+    /// Of its file: decoders may differ from one version or processor to the next.
     digest: [u8; 32],
 }
 
@@ -345,11 +350,14 @@ fn scan(pictures: &Pictures, options: &DatasetOptions, cache: &mut [u8]) -> Vec<
     let kept = cache.len() / length;
     let bar = Bar::new(pictures.len() as u64, "reading pictures");
     let decode = |index: usize| {
-        let decoded = decode(pictures, index, resolution, channels);
+        let read = || -> Result<_> {
+            let bytes = pictures.read(index)?;
+            let (planes, notes) = decode_bytes(&bytes, resolution, channels)?;
+            Ok((planes, Scanned { notes, digest: Sha256::digest(&bytes).into() }))
+        };
+        let scanned = read();
         bar.inc(1);
-        let (planes, notes) = decoded.map_err(|error| format!("{error:#}"))?;
-        let digest = Sha256::digest(&planes).into();
-        Ok((planes, Scanned { notes, digest }))
+        scanned.map_err(|error| format!("{error:#}"))
     };
     let into_slot = |(index, slot): (usize, &mut [u8])| {
         decode(index).map(|(planes, scanned)| {

@@ -83,11 +83,9 @@ impl Labels {
         Ok(Self { classes, class_count, origin })
     }
 
-    /// A line for the terminal where pictures come with labels that networks without classes do not take.
-    pub(super) fn unused(pictures: &Pictures) -> Option<String> {
-        // A file that cannot be read says nothing that is needed here.
-        let labelled = in_file(pictures).is_ok_and(|found| matches!(found, InFile::Classes(_)));
-        labelled.then(|| format!("  the labels of {LABEL_FILE} are not used: the networks were made without classes"))
+    /// Whether pictures come with a file of labels that can be used.
+    pub fn are_there(pictures: &Pictures) -> bool {
+        in_file(pictures).is_ok_and(|found| matches!(found, InFile::Classes(_)))
     }
 
     /// The classes of all pictures, as many as their numbers need; or None, and where labels had to be left out, why.

@@ -162,7 +162,12 @@ impl Checkpoints {
     /// # Errors
     /// One cannot be removed.
     pub fn forget_after(&self, seen_images: u64) -> Result<()> {
-        self.list()?.iter().filter(|checkpoint| checkpoint.seen_images > seen_images).try_for_each(Checkpoint::remove)
+        // The newest first: a kill in between leaves none that others are missing before.
+        self.list()?
+            .iter()
+            .rev()
+            .filter(|checkpoint| checkpoint.seen_images > seen_images)
+            .try_for_each(Checkpoint::remove)
     }
 
     /// Removes what a process that was killed left half written or half removed.

@@ -29,6 +29,8 @@ pub struct ScriptModule {
     module: CModule,
     /// The file it came from.
     pub path: PathBuf,
+    /// Its length when it was loaded.
+    file_bytes: u64,
     /// Where it lives.
     pub device: Device,
     /// All parameters in the module's own order.
@@ -54,6 +56,7 @@ impl ScriptModule {
             FileKind::Foreign { what, remedy } => bail!("cannot load '{shown}' as TorchScript: it is {what}; {remedy}"),
         }
         check_archive(path)?;
+        let file_bytes = std::fs::metadata(path).with_context(|| format!("cannot read '{shown}'"))?.len();
         let module = CModule::load_on_device(path, device).map_err(|error| {
             anyhow!(
                 "cannot load '{shown}' as TorchScript: {}; copy or export it again (weights/README.md)",
@@ -66,7 +69,7 @@ impl ScriptModule {
             .into_iter()
             .map(|(name, tensor)| Parameter { name, trainable: tensor.requires_grad(), tensor, frozen: false })
             .collect();
-        Ok(Self { module, path: path.to_path_buf(), device, parameters })
+        Ok(Self { module, path: path.to_path_buf(), device, file_bytes, parameters })
     }
 
     /// Calls a method that returns one tensor.
@@ -183,8 +186,9 @@ impl ScriptModule {
 
     /// libtorch ends the whole program when the disk fills while it writes, so it writes to memory.
     fn write(&self, path: &Path) -> Result<()> {
-        // Twice the parameters, for buffers, and a few KiB of code: never less than the file.
-        let most = self.parameters.iter().map(|p| p.tensor.numel() as u64 * 8).sum::<u64>() + (1 << 20);
+        // Parameters may have come in 16 bits; code and what else there is are in the file that was loaded.
+        let parameters = self.parameters.iter().map(|p| p.tensor.numel() as u64 * 8).sum::<u64>();
+        let most = parameters + 2 * self.file_bytes + (1 << 20);
         let mut memory = MemoryFile::new(most)?;
         self.module.save(memory.path()).map_err(|error| anyhow!("{}", one_line(&error)))?;
         write_atomically(path, |file| {

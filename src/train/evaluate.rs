@@ -144,11 +144,11 @@ pub fn save_best(folder: &Path, best: Option<&Best>) -> Result<()> {
     }
 }
 
-/// Takes back the lines of metrics beyond `seen_images`, as when a run goes back to that place.
+/// Takes back the lines of metrics of `first_images` and more, as when a run goes back to that place.
 ///
 /// # Errors
 /// A file that cannot be read or written.
-pub fn forget_after(folder: &Path, seen_images: u64) -> Result<()> {
+pub fn forget_from(folder: &Path, first_images: u64) -> Result<()> {
     let context = || format!("cannot go on with the metrics in '{}'", folder.display());
     for entry in fs::read_dir(folder).with_context(context)? {
         let path = entry.with_context(context)?.path();
@@ -161,7 +161,7 @@ pub fn forget_after(folder: &Path, seen_images: u64) -> Result<()> {
             // Half a line is what a killed process left.
             let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
             // Lines that somebody else added, as by `rootgan metrics`, have no such number.
-            line["kimg"].as_f64().is_none_or(|kimg| (kimg * 1000.0).round() as u64 <= seen_images)
+            line["kimg"].as_f64().is_none_or(|kimg| ((kimg * 1000.0).round() as u64) < first_images)
         };
         let kept: String = text.lines().filter(stays).map(|line| format!("{line}\n")).collect();
         if kept != text {

@@ -75,7 +75,7 @@ impl RunRecord {
     pub fn check_pictures(&self, fingerprint: &str, data: &Path) -> Result<()> {
         ensure!(
             self.pictures == fingerprint,
-            "cannot go on: the pictures in '{}' are not those that the run began with (other names, labels, numbers or pixels); \
+            "cannot go on: the pictures in '{}' are not those that the run began with (other names, labels, numbers or contents); \
              bring them back, or begin a new run from a snapshot of this one",
             data.display()
         );
@@ -91,6 +91,8 @@ pub struct Resumed {
     pub checkpoint: Checkpoint,
     /// What that checkpoint says.
     pub record: RunRecord,
+    /// Whether it was asked for, and what came after it is given up.
+    pub goes_back: bool,
     /// Keeps other processes away.
     pub lock: Lock,
 }
@@ -130,21 +132,31 @@ impl Resumed {
                 there.join("', '")
             );
         }
-        let mut remarks = Vec::new();
+        let (mut remarks, is_chosen) = (Vec::new(), chosen.is_some());
         for checkpoint in all.into_iter().rev() {
             match checkpoint.read::<RunRecord>() {
                 Ok((record, _)) if !record.is_plausible(&checkpoint) => {
                     remarks
                         .push(format!("passed over: the manifest in '{}' is damaged", checkpoint.folder().display()));
                 }
-                Ok((record, _)) => return Ok((Self { folder: folder.to_owned(), checkpoint, record, lock }, remarks)),
+                Ok((record, _)) => {
+                    let folder = folder.to_owned();
+                    return Ok((Self { folder, checkpoint, record, goes_back: is_chosen, lock }, remarks));
+                }
                 Err(error) => remarks.push(format!("passed over: {error:#}")),
             }
         }
+        let damage = remarks.first().map_or("", String::as_str);
+        ensure!(
+            !is_chosen,
+            "cannot resume from '{}': {damage}; take another one, or '{}'",
+            place.display(),
+            folder.display()
+        );
         bail!(
             "cannot resume '{}': no checkpoint in it is whole; begin a new run from a snapshot or the first networks ({})",
             folder.display(),
-            remarks.first().map_or("", String::as_str)
+            damage
         );
     }
 

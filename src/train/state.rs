@@ -37,7 +37,7 @@ pub struct TrainerRecord {
 }
 
 impl TrainerRecord {
-    /// Whether a trainer can have been there; a manifest has no checksum of its own.
+    /// Whether a trainer can have been there.
     pub(super) fn is_plausible(&self) -> bool {
         (0.0..=1.0).contains(&self.augment_p)
             && self.lr_scale > 0.0

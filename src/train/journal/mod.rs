@@ -32,6 +32,12 @@ impl JournalPlace {
     }
 }
 
+/// An empty file, written at its end only: it may be cut while it is open.
+fn new_to_append(path: &Path) -> Result<File> {
+    let attempt = || File::create(path).and_then(|_| File::options().append(true).open(path));
+    attempt().with_context(|| format!("cannot write '{}'", path.display()))
+}
+
 /// The open files of a run.
 pub struct Journal {
     log: File,
@@ -45,36 +51,41 @@ impl Journal {
     /// # Errors
     /// A file cannot be written.
     pub fn create(folder: &Path) -> Result<Self> {
-        let create = |name: &str| {
-            let path = folder.join(name);
-            File::create(&path).with_context(|| format!("cannot write '{}'", path.display()))
-        };
+        let create = |name: &str| new_to_append(&folder.join(name));
         Ok(Self { log: create("log.txt")?, stats: create("stats.jsonl")?, events: EventFile::create(folder)? })
     }
 
-    /// Goes on with the files of a run as they were at `place`: what was written after it is cut off, except in the log.
+    /// Goes on with the files of a run whose place `place` is or was.
     ///
     /// # Errors
     /// A file is missing or cannot be written.
     pub fn reopen(folder: &Path, place: &JournalPlace) -> Result<Self> {
-        let append = |name: &str, length: Option<u64>| -> Result<File> {
+        let append = |name: &str| -> Result<File> {
             let path = folder.join(name);
-            let attempt = || -> std::io::Result<File> {
-                let file = File::options().append(true).open(&path)?;
-                if let Some(length) = length.filter(|&length| file.metadata().is_ok_and(|file| file.len() > length)) {
-                    file.set_len(length)?;
-                }
-                Ok(file)
-            };
-            attempt().with_context(|| {
+            File::options().append(true).open(&path).with_context(|| {
                 format!(
                     "cannot go on with '{}'; bring it back, or make it an empty file to go on without",
                     path.display()
                 )
             })
         };
-        let events = EventFile::from_open(append(&place.events, Some(place.events_bytes))?, place.events.clone())?;
-        Ok(Self { log: append("log.txt", None)?, stats: append("stats.jsonl", Some(place.stats_bytes))?, events })
+        let events = EventFile::from_open(append(&place.events)?, place.events.clone())?;
+        Ok(Self { log: append("log.txt")?, stats: append("stats.jsonl")?, events })
+    }
+
+    /// Cuts off what was written after `place`, except in the log.
+    ///
+    /// # Errors
+    /// A file cannot be changed.
+    pub fn go_back_to(&mut self, place: &JournalPlace) -> Result<()> {
+        self.events.cut(place.events_bytes)?;
+        let length = self.stats.metadata().context("cannot go on with stats.jsonl")?.len();
+        if length < place.stats_bytes {
+            self.say(None, "warning: stats.jsonl is shorter than the run left it: some of its lines are lost")?;
+        } else {
+            self.stats.set_len(place.stats_bytes).context("cannot cut stats.jsonl")?;
+        }
+        Ok(())
     }
 
     /// How far the files have come.

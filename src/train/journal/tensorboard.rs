@@ -11,6 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use prost::Message;
 
+use super::new_to_append;
+
 /// An open event file.
 pub struct EventFile {
     file: File,
@@ -50,8 +52,7 @@ impl EventFile {
     /// The file cannot be written.
     pub fn create(folder: &Path) -> Result<Self> {
         let name = format!("events.out.tfevents.{:010}.rootgan", now() as u64);
-        let path = folder.join(&name);
-        let file = File::create(&path).with_context(|| format!("cannot write '{}'", path.display()))?;
+        let file = new_to_append(&folder.join(&name))?;
         let mut events = Self { file, name };
         events.begin()?;
         Ok(events)
@@ -68,6 +69,17 @@ impl EventFile {
             events.begin()?;
         }
         Ok(events)
+    }
+
+    /// Cuts off what is beyond `bytes`.
+    ///
+    /// # Errors
+    /// The file cannot be changed.
+    pub fn cut(&self, bytes: u64) -> Result<()> {
+        let attempt = || -> std::io::Result<()> {
+            if self.file.metadata()?.len() > bytes { self.file.set_len(bytes) } else { Ok(()) }
+        };
+        attempt().with_context(|| format!("cannot go on with '{}'", self.name))
     }
 
     fn begin(&mut self) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The loop of a run: batches in, ticks, grids, snapshots and checkpoints out; from the beginning or from a checkpoint.
 
+mod back;
 mod outputs;
 
 pub use outputs::Output;
@@ -8,24 +9,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::draw::{Reals, classes_of};
-use super::evaluate::{self, Best, Judge};
+use super::evaluate::{Best, Judge};
 use super::journal::Journal;
 use super::journal::stats::Statistics;
 use super::networks::Networks;
 use super::preview::Preview;
 use super::resume::{Resumed, RunRecord};
 use super::state;
-use super::step::{Diverged, Trainer};
+use super::step::Trainer;
 use super::tick::{Clock, Report, Tick, losses_text};
 use super::{provenance, run_dir};
-use crate::config::{OnDivergence, RunConfig};
+use crate::config::RunConfig;
 use crate::data::{Batch, Dataset, Loader, Sampler};
 use crate::io::atomic::{write_atomically, write_json};
-use crate::io::checkpoint::{Checkpoint, Checkpoints};
+use crate::io::checkpoint::Checkpoints;
 use crate::signals::{Signal, StopRequest, Stopped};
 use crate::tensor::device;
 use crate::tensor::images::from_bytes;
@@ -126,6 +127,8 @@ impl Run {
         let tick = Tick::first(clock.elapsed());
         let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, stop, lock)?;
         run.due = vec![Output::FirstGrid, Output::FirstMetrics];
+        // From now on nothing is lost, however long these take.
+        run.save_checkpoint()?;
         run.make_outputs(None)?;
         run.save_checkpoint()?;
         Ok(run)
@@ -133,7 +136,8 @@ impl Run {
 
     fn resume(start: Finetune, stop: StopRequest) -> Result<Self> {
         let Finetune { config, networks, dataset, remarks, bad_pictures, resume, .. } = start;
-        let Resumed { folder, checkpoint, record, lock } = resume.context("a run that goes on has a checkpoint")?;
+        let Resumed { folder, checkpoint, record, goes_back, lock } =
+            resume.context("a run that goes on has a checkpoint")?;
         run_dir::remove_leftovers(&folder)?;
         Checkpoints::of(&folder, config.keep_checkpoints).remove_leftovers()?;
         let mut journal = Journal::reopen(&folder, &record.journal)?;
@@ -146,7 +150,9 @@ impl Run {
         let tick = Tick::resumed(&record.tick);
         let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, stop, lock)?;
         run.go_back_to(&checkpoint)?;
-        run.due = record.due;
+        if goes_back {
+            run.forget_outputs()?;
+        }
         // Only now: options that do not fit must not become the run's.
         write_json(&run.folder.join("training_options.json"), run.config().effective())?;
         run.journal.say(None, &format!("resumed at {} in '{}'", run.kimg_text(), run.folder.display()))?;
@@ -254,56 +260,6 @@ impl Run {
         }
         outcome?;
         bar.inc(self.config().batch);
-        Ok(())
-    }
-
-    /// Goes back to the last good checkpoint with half the learning rates, if that is wanted and may help.
-    fn after_failure(&mut self, error: anyhow::Error, bar: &Bar) -> Result<()> {
-        let where_to = self.checkpoints.list()?.pop();
-        let diverged = error.is::<Diverged>();
-        let context = format!("the run in '{}' stopped at {}", self.folder.display(), self.kimg_text());
-        let (Some(checkpoint), true) = (where_to, diverged) else {
-            return Err(error).context(context);
-        };
-        let place = format!("the last good checkpoint is '{}'", checkpoint.folder().display());
-        let config = self.config();
-        if config.on_divergence == OnDivergence::Stop || self.rollbacks >= config.max_rollbacks {
-            let resume = format!("{} --override with a lower --g-lr and --d-lr", self.resume_command());
-            return Err(anyhow!("{error:#}; {place}: {resume}, or --on-divergence rollback")).context(context);
-        }
-        let (seen, scale) = (self.trainer.seen_images, self.trainer.lr_scale / 2.0);
-        self.rollbacks += 1;
-        self.go_back_to(&checkpoint)?;
-        self.trainer.lr_scale = scale;
-        self.due.clear();
-        self.forget_outputs()?;
-        let line = format!(
-            "diverged at {:.1} kimg ({error:#}); back to {} with the learning rates times {scale} (rollback {} of {})",
-            seen as f64 / 1000.0,
-            self.kimg_text(),
-            self.rollbacks,
-            self.config().max_rollbacks,
-        );
-        self.journal.say(Some(bar), &line)?;
-        // The checkpoint gets the new rates and the count, so that they outlive a kill.
-        self.save_checkpoint().map(drop)
-    }
-
-    /// Puts everything into the state of a checkpoint, the files in the folder too.
-    fn go_back_to(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        let (record, path): (RunRecord, PathBuf) = checkpoint.read()?;
-        state::restore(&mut self.trainer, &mut self.statistics, &record.trainer, state::read(&path)?).with_context(
-            || format!("cannot go on from '{}'; begin a new run from a snapshot", checkpoint.folder().display()),
-        )?;
-        self.journal = Journal::reopen(&self.folder, &record.journal)?;
-        self.tick = Tick::resumed(&record.tick);
-        self.rollbacks = self.rollbacks.max(record.rollbacks);
-        self.best = record.best;
-        evaluate::save_best(&self.folder, self.best.as_ref())?;
-        evaluate::forget_after(&self.folder, checkpoint.seen_images)?;
-        self.checkpoints.forget_after(checkpoint.seen_images)?;
-        self.loader = loader(self.config(), &self.dataset, self.trainer.seen_images)?;
-        self.last_checkpoint = Instant::now();
         Ok(())
     }
 

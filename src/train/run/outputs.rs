@@ -1,8 +1,6 @@
 //! What a run makes at a tick: grids, snapshots, their metrics.
 
-use std::fs;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -29,6 +27,13 @@ pub enum Output {
     Snapshot,
     /// The metrics of that snapshot, which may be the best so far.
     Metrics,
+}
+
+impl Output {
+    /// Whether lines of metrics come of it.
+    pub(super) fn measures(self) -> bool {
+        matches!(self, Self::FirstMetrics | Self::Metrics)
+    }
 }
 
 impl Run {
@@ -124,22 +129,5 @@ impl Run {
         let best = self.best.as_ref().map(|best| self.folder.join(&best.snapshot));
         let surplus = all.len().saturating_sub(keep);
         all[..surplus].iter().filter(|files| Some(&files.manifest) != best.as_ref()).try_for_each(SnapshotFiles::remove)
-    }
-
-    /// Removes grids and snapshots of a course that was given up, beyond the images seen now.
-    pub(super) fn forget_outputs(&self) -> Result<()> {
-        let kimg = self.trainer.seen_images / 1000;
-        let given_up = snapshot::all(&self.folder)?.into_iter().filter(|files| files.kimg > kimg);
-        given_up.into_iter().try_for_each(|files| files.remove())?;
-        let context = || format!("cannot clean up in '{}'", self.folder.display());
-        for entry in fs::read_dir(&self.folder).with_context(context)? {
-            let path = entry.with_context(context)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let number = name.strip_prefix("fakes").and_then(|name| name.strip_suffix(".png")?.parse::<u64>().ok());
-            if number.is_some_and(|number| number > kimg) {
-                fs::remove_file(&path).with_context(context)?;
-            }
-        }
-        Ok(())
     }
 }
