@@ -4,7 +4,9 @@
 
 Training: `rootgan bench` on random pairs with channel_base 16384, channel_max 512, z and w of 512 and 2 mapping layers.
 Pictures: `rootgan finetune --dry-run`, which lists and decodes every picture once, on folders of PNG files of 64x64 (all
-different names, 1,000 different contents, hard links) and, for up to 100,000 of them, a run of 1 kimg on them. Takes about half an hour and 5 GB of disk for a million pictures.
+names different, 1,000 different contents, hard links), and for up to 100,000 of them a run of 1 kimg.
+
+Takes half an hour.
 """
 
 import argparse

@@ -346,8 +346,8 @@ def main() -> None:
                 g.synthesise(g.styles(step.latents(args.batch), 0.0))
             rates.append(4 * args.batch / (time.perf_counter() - begun))
     generated = sorted(rates[1:])[len(rates[1:]) // 2]
-    report = {"phase_seconds": medians, "seconds_per_image": seconds / args.batch, "peak_host_memory_mib": peak, "others": {"generated_images_per_second": generated},
-              "threads": torch.get_num_threads(), "batch": args.batch, "resolution": side}
+    report = {"phase_seconds": medians, "seconds_per_image": seconds / args.batch, "peak_host_memory_mib": peak,
+              "others": {"generated_images_per_second": generated}, "threads": torch.get_num_threads(), "batch": args.batch, "resolution": side}
     if args.json:
         json.dump(report, sys.stdout)
         return

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import (FullyConnected, activate_in_place, check_labels, clamp_in, demodulation, enter_block, fir, frozen, inf_norm,
-                     normalize_second_moment, precision, resample_filter, scale_channels, upsample_image)
+from .layers import (FullyConnected, activate_in_place, check_labels, clamp_in, demodulation, enter_block, fir, frozen,
+                     inf_norm, normalize_second_moment, precision, resample_filter, scale_channels, upsample_image)
 
 
 class Mapping(nn.Module):

@@ -3,38 +3,29 @@
 //! `checkpoints/000000128000/` of a run holds `state.safetensors` and `checkpoint.json`, the manifest with its checksum
 //! and one of its own; `checkpoints/networks/` holds the modules that the state is put into and `networks.json` with theirs.
 
-use std::collections::BTreeMap;
+mod manifest;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::Value;
 
 use crate::io::atomic::{fill_folder_atomically, write_json};
 use crate::io::bounded::read_text;
 use crate::io::snapshot::FileRecord;
 
-/// The version of the format; another one is refused.
-const VERSION: u64 = 2;
+use self::manifest::Manifest;
+pub use self::manifest::seal;
+
 const MANIFEST: &str = "checkpoint.json";
 const STATE: &str = "state.safetensors";
-/// The manifest's checksum in it.
-const SEAL: &str = "sha256";
 /// The modules and the list of their checksums.
 const MODULES: [&str; 2] = ["G.pt", "D.pt"];
 const MODULE_LIST: &str = "networks.json";
-
-#[derive(Serialize, Deserialize)]
-struct Manifest<T> {
-    version: u64,
-    state: FileRecord,
-    #[serde(flatten)]
-    record: T,
-}
 
 /// The checkpoints of one run.
 #[derive(Clone, Debug)]
@@ -137,12 +128,12 @@ impl Checkpoints {
         let written = if folder.exists() {
             // The same images again, as after an interruption right behind a checkpoint: the state is the same.
             let (old, path) = Checkpoint { seen_images, folder }.read_manifest::<Value>()?;
-            write_json(&path, &sealed(old.state, record)?)
+            Manifest::new(old.state, record).write(&path)
         } else {
             fill_folder_atomically(&folder, |place| {
                 let state = place.join(STATE);
                 write_state(&state)?;
-                write_json(&place.join(MANIFEST), &sealed(FileRecord::of(&state)?, record)?)
+                Manifest::new(FileRecord::of(&state)?, record).write(&place.join(MANIFEST))
             })
         };
         written.context("no checkpoint was written; earlier ones are intact: make room and resume")?;
@@ -210,15 +201,7 @@ impl Checkpoint {
     /// The manifest and its path.
     fn read_manifest<T: DeserializeOwned>(&self) -> Result<(Manifest<T>, PathBuf)> {
         let path = self.folder.join(MANIFEST);
-        let text = read_text(&path)?;
-        let broken = || format!("'{}' is damaged", path.display());
-        let value: Value = serde_json::from_str(&text).with_context(broken)?;
-        if let Some(version) = value["version"].as_u64().filter(|&version| version != VERSION) {
-            bail!("'{}' has format {version}, this program reads {VERSION}; use the one that wrote it", path.display());
-        }
-        let (found, expected) = (seal_of(&value), value[SEAL].as_str().unwrap_or("none"));
-        ensure!(found == expected, "'{}' is damaged: its sha256 is {found}, it says {expected}", path.display());
-        let manifest: Manifest<T> = serde_json::from_value(value).with_context(broken)?;
+        let manifest = Manifest::read(&path)?;
         Ok((manifest, path))
     }
 
@@ -235,26 +218,6 @@ impl Checkpoint {
         fs::rename(&self.folder, &doomed).with_context(context)?;
         fs::remove_dir_all(&doomed).with_context(context)
     }
-}
-
-/// A manifest with its checksum.
-fn sealed<T: Serialize>(state: FileRecord, record: &T) -> Result<Value> {
-    let mut value = serde_json::to_value(Manifest { version: VERSION, state, record })?;
-    seal(&mut value);
-    Ok(value)
-}
-
-/// Puts a checksum over everything else into a manifest.
-pub fn seal(manifest: &mut Value) {
-    manifest[SEAL] = seal_of(manifest).into();
-}
-
-/// The checksum of a manifest, whatever it says itself: of its compact JSON with sorted keys.
-fn seal_of(manifest: &Value) -> String {
-    let entries = manifest.as_object().into_iter().flatten().filter(|(key, _)| *key != SEAL);
-    // Sorted here: whether serde_json sorts depends on how it was built.
-    let others: BTreeMap<_, _> = entries.collect();
-    format!("{:x}", Sha256::digest(json!(others).to_string()))
 }
 
 /// Compares a file with its record in `manifest`.
@@ -281,6 +244,9 @@ fn number_of(name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::bail;
+    use serde::Deserialize;
+
     use super::*;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
