@@ -80,6 +80,11 @@ impl Arm {
         self.points.last().map_or(f64::NAN, |point| point.value)
     }
 
+    /// The least value; infinity where there is none.
+    pub fn best(&self) -> f64 {
+        self.points.iter().map(|point| point.value).fold(f64::INFINITY, f64::min)
+    }
+
     /// Where the metric first is at most `level`, between evaluations by a straight line.
     pub fn kimg_to_reach(&self, level: f64) -> Option<f64> {
         let first = self.points.first().filter(|point| point.value <= level);

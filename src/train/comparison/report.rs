@@ -105,12 +105,11 @@ fn final_table(losses: &[(&str, Vec<&Arm>)]) -> String {
         let spread = |of: fn(&Arm) -> f64| Spread::of(&arms.iter().map(|arm| of(arm)).collect::<Vec<_>>()).text();
         let slope = arms.iter().map(|arm| arm.largest_slope).fold(0.0, f64::max);
         let skipped: u64 = arms.iter().map(|arm| arm.skipped_steps).sum();
-        let best = |arm: &Arm| arm.points.iter().map(|point| point.value).fold(f64::INFINITY, f64::min);
         let _ = writeln!(
             text,
             "| {loss} | {} | {} | {} | {skipped} | {} |",
             spread(Arm::last),
-            spread(best),
+            spread(Arm::best),
             number(slope),
             spread(|arm| arm.seconds)
         );
@@ -118,22 +117,20 @@ fn final_table(losses: &[(&str, Vec<&Arm>)]) -> String {
     text + "\n"
 }
 
-/// Levels that a reader can compare speeds at: what every loss reached at the end, and two thirds and a third of the way
-/// to it from the start.
-fn levels(comparison: &Comparison) -> Vec<f64> {
-    let losses = comparison.by_loss();
-    let ends = losses.iter().map(|(_, arms)| Spread::of(&arms.iter().map(|arm| arm.last()).collect::<Vec<_>>()).mean);
-    let reached = ends.fold(f64::NEG_INFINITY, f64::max);
+/// Levels that a reader can compare speeds at: the lowest that every seed of the baseline came to, and a quarter, half and
+/// three quarters of the way to it from the start.
+fn levels(comparison: &Comparison, losses: &[(&str, Vec<&Arm>)]) -> Vec<f64> {
+    let baseline = losses.get(baseline(losses)).map_or(&[][..], |(_, arms)| arms);
+    let reached = baseline.iter().map(|arm| arm.best()).fold(f64::NEG_INFINITY, f64::max);
     let start = comparison.arms.iter().find_map(|arm| arm.points.first()).map_or(f64::NAN, |point| point.value);
-    let between = |share: f64| start + (reached - start) * share;
-    let all = [between(1.0 / 3.0), between(2.0 / 3.0), reached];
+    let all = [0.25, 0.5, 0.75, 1.0].map(|share| start + (reached - start) * share);
     all.into_iter().filter(|level| level.is_finite() && start > *level).collect()
 }
 
 fn levels_table(comparison: &Comparison, losses: &[(&str, Vec<&Arm>)]) -> String {
-    let levels = levels(comparison);
+    let levels = levels(comparison, losses);
     if levels.is_empty() {
-        return format!("No loss ended below the {} of the start.\n\n", comparison.metric);
+        return format!("The baseline never came below the {} of the start.\n\n", comparison.metric);
     }
     let mut text = format!("Thousands of images until {} is reached:\n\n| loss |", comparison.metric);
     levels.iter().for_each(|level| text.push_str(&format!(" {} |", number(*level))));
@@ -156,10 +153,14 @@ fn levels_table(comparison: &Comparison, losses: &[(&str, Vec<&Arm>)]) -> String
     text + "\n"
 }
 
-/// Every loss against the logistic one, or against the first.
+/// Which loss the others are compared with: the logistic one, else the first.
+fn baseline(losses: &[(&str, Vec<&Arm>)]) -> usize {
+    losses.iter().position(|(loss, _)| *loss == "logistic").unwrap_or(0)
+}
+
+/// Every loss against the baseline.
 fn conclusions(losses: &[(&str, Vec<&Arm>)]) -> Vec<String> {
-    let Some((baseline, base_arms)) = losses.iter().find(|(loss, _)| *loss == "logistic").or_else(|| losses.first())
-    else {
+    let Some((baseline, base_arms)) = losses.get(baseline(losses)) else {
         return Vec::new();
     };
     let ends = |arms: &[&Arm]| arms.iter().map(|arm| arm.last()).collect::<Vec<f64>>();
@@ -203,8 +204,9 @@ mod tests {
         ] {
             assert!(text.contains(part), "'{part}' is not in:\n{text}");
         }
-        // Levels: a third and two thirds of the way from 10 to 4.2, and 4.2.
-        assert!(text.contains("| loss | 8.07 | 6.13 | 4.20 |"), "{text}");
+        // Levels: on the way from 10 to what both seeds of the baseline reached.
+        assert!(text.contains("| loss | 8.55 | 7.10 | 5.65 | 4.20 |"), "{text}");
+        assert!(text.contains("| rooted, k = 20 | ") && text.contains(" (1 of 2) |"), "{text}");
     }
 
     #[test]
