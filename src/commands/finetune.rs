@@ -103,10 +103,7 @@ pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathB
     )?;
     remarks.extend([format!("device: {}", device::name(device)), in_short(&config, facts)]);
     remarks.extend(report.summary());
-    remarks.extend(notes(&config, facts));
-    if dataset.labels().is_none() && Labels::are_there(dataset.pictures()) {
-        remarks.push("the labels of dataset.json are not used: the networks were made without classes".to_owned());
-    }
+    remarks.extend(notes(&config, facts, &dataset));
     if let Some(resumed) = &resume {
         resumed.record.check_pictures(dataset.fingerprint(), &config.data)?;
         remarks.extend(resumed.record.differences(&device::name(device), tch::get_num_threads()));
@@ -140,7 +137,7 @@ fn files_of(options: &Options) -> Result<NetworkFiles> {
 }
 
 /// What the user may not expect.
-fn notes(config: &RunConfig, facts: NetworkFacts) -> Vec<String> {
+fn notes(config: &RunConfig, facts: NetworkFacts, dataset: &Dataset) -> Vec<String> {
     let mut notes = Vec::new();
     if config.precision.kind == PrecisionKind::Fp16 && !facts.on_cuda {
         notes.push("fp16 is many times slower than fp32 on a CPU; bf16 is the 16-bit type for CPUs".to_owned());
@@ -148,6 +145,9 @@ fn notes(config: &RunConfig, facts: NetworkFacts) -> Vec<String> {
     if !facts.has_ws {
         let path = config.generator.display();
         notes.push(format!("'{path}' only takes z: path-length regularisation and style mixing are off"));
+    }
+    if dataset.labels().is_none() && Labels::are_there(dataset.pictures()) {
+        notes.push("the labels of dataset.json are not used: the networks were made without classes".to_owned());
     }
     notes
 }

@@ -15,7 +15,6 @@ use crate::metrics::{
 };
 use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
 use crate::model::{Generator, NoiseMode, Truncation};
-use crate::signals::StopRequest;
 use crate::tensor::device;
 use crate::tensor::labels::ClassDistribution;
 use crate::ui::say;
@@ -127,13 +126,13 @@ pub fn run(mut args: MetricsArgs) -> Result<()> {
         (None, None) => Reals::None,
     };
     let settings = EvaluateSettings {
-        stop: StopRequest::default(),
         resolution: args.resolution,
         batch: args.batch.unwrap_or(EvaluateSettings::default().batch),
         seed: args.seed,
         cache: if args.no_cache { None } else { args.cache.clone().or_else(FeatureCache::default_folder) },
         save_features: args.save_features.clone(),
         save_moments: args.save_moments.clone(),
+        ..EvaluateSettings::default()
     };
     let generator = match args.generator.is_some() || args.from.is_some() {
         true => Some(load_generator(args.generator.as_deref(), args.from.as_deref(), args.z_dim, device)?),
