@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .layers import (FullyConnected, activate_in_place, check_labels, clamp_in, demodulation, enter_block, fir, frozen,
                      inf_norm, normalize_second_moment, precision, resample_filter, scale_channels, upsample_image)
+from .winograd import conv3x3
 
 
 class Mapping(nn.Module):
@@ -104,7 +105,7 @@ class SynthesisConv(nn.Module):
             x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=[2, 2])
             x = fir(x, self.resample_filter, 1, 1, 4.0)
         else:
-            x = F.conv2d(x, weight, padding=[1, 1])
+            x = conv3x3(x, weight)
         gain = 1.4142135623730951 * self.gain
         bias = (self.bias * gain).to(x.dtype).view(1, -1, 1, 1)
         x = torch.addcmul(bias, x, (demod * gain).to(x.dtype).unsqueeze(-1).unsqueeze(-1))

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .winograd import conv3x3
+
 
 def frozen(value: Tensor) -> nn.Parameter:
     """A tensor that is saved and listed with the parameters but never trained."""
@@ -46,10 +48,8 @@ def precision(kind: str, num_res: int, img_resolution: int) -> tuple[torch.dtype
 
 def enter_block(x: Tensor, dtype: torch.dtype) -> Tensor:
     """x [N, C, H, W] in the type that a block computes in, and in the order of memory that is faster in it: channels-last
-    in 16-bit types."""
-    if x.dtype == dtype:
-        return x
-    if dtype == torch.float32:
+    but for 4x4 and, beyond the CPU, float32."""
+    if dtype == torch.float32 and (x.device.type != "cpu" or x.shape[2] <= 4):
         return x.to(dtype, memory_format=torch.contiguous_format)
     return x.to(dtype, memory_format=torch.channels_last)
 
@@ -180,7 +180,7 @@ class EqualizedConv(nn.Module):
             else:
                 x = F.conv2d(fir(x, self.resample_filter, 2, 1, 1.0), weight, bias, stride=[2, 2])
         else:
-            x = F.conv2d(x, weight, bias, padding=[self.kernel // 2, self.kernel // 2])
+            x = conv3x3(x, weight, bias) if self.kernel == 3 else F.conv2d(x, weight, bias)
         if self.activate:
             x = activate_in_place(x, self.gain, self.clamp)
         return x
