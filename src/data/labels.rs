@@ -208,10 +208,16 @@ fn common_folders(pictures: &Pictures) -> Vec<PathBuf> {
     let mut common = pictures.names()[0].parent().unwrap_or(Path::new("")).to_owned();
     for name in pictures.names() {
         while !name.starts_with(&common) {
-            common.pop();
+            if !common.pop() {
+                // Names of a zip may begin with a slash, some of them or all.
+                common.clear();
+            }
         }
     }
     let mut folders: Vec<PathBuf> = common.ancestors().map(Path::to_owned).collect();
+    if common.is_absolute() {
+        folders.push(PathBuf::new());
+    }
     folders.reverse();
     folders
 }
