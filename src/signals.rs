@@ -43,6 +43,11 @@ impl StopRequest {
         Ok(request)
     }
 
+    /// Asks as `signal` does: for a program around this library, and for tests.
+    pub fn ask(&self, signal: Signal) {
+        self.signal.store(usize::from(signal.exit_code() - 128), Ordering::Relaxed);
+    }
+
     /// For long work, between two steps of it.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use common::picture_folder;
 use rootgan::data::{Dataset, DatasetOptions, Labels, Pictures, Subset};
+use rootgan::signals::{Interrupted, Signal, StopRequest};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -130,6 +131,38 @@ fn names_that_point_out_of_the_archive_are_passed_over_and_nothing_is_written() 
 }
 
 #[test]
+fn labels_of_a_zip_whose_names_begin_with_a_slash_are_found() {
+    let place = tempfile::tempdir().unwrap();
+    picture_folder(&place.path().join("pictures"), 1, 16);
+    let png = fs::read(place.path().join("pictures/picture000.png")).unwrap();
+    // Some of them, which have no folder in common, or all.
+    for names in [["//a.png", "b/c.png"], ["/a.png", "/b/c.png"]] {
+        let archive = place.path().join("absolute.zip");
+        let mut zip = ZipWriter::new(File::create(&archive).unwrap());
+        for name in names {
+            zip.start_file(name, SimpleFileOptions::default()).unwrap();
+            zip.write_all(&png).unwrap();
+        }
+        zip.start_file("dataset.json", SimpleFileOptions::default()).unwrap();
+        write!(zip, r#"{{"labels": [["{}", 1], ["{}", 0]]}}"#, names[0], names[1]).unwrap();
+        zip.finish().unwrap();
+        assert_eq!(classes(&archive, 2).classes, [1, 0], "{names:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_reading_and_hashing() {
+    let place = tempfile::tempdir().unwrap();
+    picture_folder(place.path(), 3, 16);
+    let stop = StopRequest::default();
+    assert!(Dataset::open_until(place.path(), &OPTIONS, &stop).is_ok());
+    stop.ask(Signal::Terminate);
+    let error = Dataset::open_until(place.path(), &OPTIONS, &stop).err().unwrap();
+    assert!(error.is::<Interrupted>(), "{error:#}");
+    assert!(Pictures::open(place.path()).unwrap().content_sha256(&stop).is_err());
+}
+
+#[test]
 fn sub_folders_are_classes_in_the_order_of_their_names() {
     let place = tempfile::tempdir().unwrap();
     two_classes(place.path());
@@ -245,7 +278,7 @@ fn the_content_of_pictures_is_known_wherever_they_lie() {
     let (folder, archive) = (place.path().join("a"), place.path().join("a.zip"));
     picture_folder(&folder, 4, 12);
     pack(&folder, &archive, CompressionMethod::Deflated);
-    let content = |root: &Path| Pictures::open(root).unwrap().content_sha256();
+    let content = |root: &Path| Pictures::open(root).unwrap().content_sha256(&StopRequest::default()).unwrap();
     let before = content(&folder);
     assert_eq!(content(&archive), before);
     fs::rename(&folder, place.path().join("b")).unwrap();

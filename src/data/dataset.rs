@@ -14,6 +14,7 @@ use crate::data::available_memory;
 use crate::data::decode::{PictureNotes, decode_bytes};
 use crate::data::labels::Labels;
 use crate::data::pictures::Pictures;
+use crate::signals::StopRequest;
 use crate::ui::{Bar, on_one_line};
 
 /// What to assume where the system does not say how much memory is available.
@@ -159,6 +160,14 @@ impl Dataset {
     /// Options out of range, no folder or zip or no picture at `root`, no labels where they are asked for, not enough
     /// memory, no usable picture, or more than a tenth of the pictures unreadable.
     pub fn open(root: &Path, options: &DatasetOptions) -> Result<(Self, ScanReport)> {
+        Self::open_until(root, options, &StopRequest::default())
+    }
+
+    /// [`Dataset::open`], given up upon a signal.
+    ///
+    /// # Errors
+    /// Those of `open`; [`Interrupted`](crate::signals::Interrupted).
+    pub fn open_until(root: &Path, options: &DatasetOptions, stop: &StopRequest) -> Result<(Self, ScanReport)> {
         let &DatasetOptions { resolution, channels, .. } = options;
         ensure!(
             resolution > 0 && matches!(channels, 1 | 3),
@@ -174,7 +183,8 @@ impl Dataset {
         let picture_bytes = picture_bytes(resolution, channels);
         let slots = cache_slots(options, pictures.len());
         let mut cache = zeroed(slots * picture_bytes)?;
-        let outcomes = scan(&pictures, options, &mut cache);
+        let outcomes = scan(&pictures, options, &mut cache, stop);
+        stop.check()?;
 
         let before_subset = options.subset.map(|_| listed);
         let mut report =
@@ -343,14 +353,20 @@ fn fingerprint(pictures: &Pictures, labels: Option<&Labels>, digests: &[[u8; 32]
     format!("{:x}", hasher.finalize())
 }
 
-/// Decodes all pictures, the first of them into `cache`, as many as it has room for.
-fn scan(pictures: &Pictures, options: &DatasetOptions, cache: &mut [u8]) -> Vec<Result<Scanned, String>> {
+/// Decodes all pictures, the first of them into `cache`, as many as it has room for. Upon a signal the rest is left.
+fn scan(
+    pictures: &Pictures,
+    options: &DatasetOptions,
+    cache: &mut [u8],
+    stop: &StopRequest,
+) -> Vec<Result<Scanned, String>> {
     let &DatasetOptions { resolution, channels, .. } = options;
     let length = picture_bytes(resolution, channels);
     let kept = cache.len() / length;
     let bar = Bar::new(pictures.len() as u64, "reading pictures");
     let decode = |index: usize| {
         let read = || -> Result<_> {
+            stop.check()?;
             let bytes = pictures.read(index)?;
             let (planes, notes) = decode_bytes(&bytes, resolution, channels)?;
             Ok((planes, Scanned { notes, digest: Sha256::digest(&bytes).into() }))

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::archive::Archive;
 use super::decode::{MAX_BYTES, read_bounded};
 use super::folder::{EXTENSIONS, describe, extension_of, is_hidden, list_images};
+use crate::signals::{Interrupted, StopRequest};
 use crate::ui::Bar;
 
 /// Labels of millions of pictures have less.
@@ -109,15 +110,19 @@ impl Pictures {
 
     /// The SHA-256 over the content of all pictures, in order; names and places do not matter. One that cannot be read
     /// counts as empty.
-    pub fn content_sha256(&self) -> String {
+    ///
+    /// # Errors
+    /// A signal.
+    pub fn content_sha256(&self, stop: &StopRequest) -> Result<String, Interrupted> {
         let bar = Bar::new(self.len() as u64, "checking pictures");
         let digest = |index| {
+            stop.check()?;
             bar.inc(1);
-            Sha256::digest(self.read(index).unwrap_or_default())
+            Ok(Sha256::digest(self.read(index).unwrap_or_default()))
         };
-        let digests: Vec<_> = (0..self.len()).into_par_iter().map(digest).collect();
+        let digests: Vec<_> = (0..self.len()).into_par_iter().map(digest).collect::<Result<_, Interrupted>>()?;
         bar.finish();
-        format!("{:x}", Sha256::digest(digests.concat()))
+        Ok(format!("{:x}", Sha256::digest(digests.concat())))
     }
 
     /// Height and width that all pictures have, by their headers; those that cannot be read are passed over.

@@ -270,7 +270,7 @@ impl Evaluation {
         let detector = self.detectors.need(slot)?;
         let form = PictureForm { rule: LANCZOS.to_owned(), ..form.clone() };
         let cached = self.settings.cache.as_deref().map(|folder| -> Result<_> {
-            let content = Pictures::open(root)?.content_sha256();
+            let content = Pictures::open(root)?.content_sha256(&self.settings.stop)?;
             let cache = FeatureCache::at(folder);
             let path = cache.path(&content, &detector.id.sha256, &form, &format!("shuffled {REALS_ORDER}"));
             Ok((cache, path))
@@ -302,7 +302,7 @@ impl Evaluation {
 
     fn open(&self, root: &Path, form: &PictureForm) -> Result<Arc<Dataset>> {
         let options = DatasetOptions { resolution: form.side, channels: form.channels, ..DatasetOptions::default() };
-        let (dataset, report) = Dataset::open(root, &options)?;
+        let (dataset, report) = Dataset::open_until(root, &options, &self.settings.stop)?;
         if !report.unreadable.is_empty() {
             report.summary().iter().for_each(say);
         }
