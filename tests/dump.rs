@@ -100,7 +100,7 @@ fn deleted_pictures_come_back_the_same() {
     for index in [1, 8, 9] {
         std::fs::remove_file(place.path().join(format!("{index:06}.png"))).unwrap();
     }
-    // What a dump that is killed while writing leaves behind.
+    // What a dump that was killed while writing left behind when pictures were renamed into place.
     std::fs::write(place.path().join(".000009.png.abcdef.png"), "half").unwrap();
     dump16(place.path(), &options).success().stderr(contains("7 of 10 pictures are there"));
     assert_eq!(names(place.path()), before);
@@ -108,7 +108,7 @@ fn deleted_pictures_come_back_the_same() {
     assert_eq!(std::fs::metadata(place.path().join("000002.png")).unwrap().modified().unwrap(), kept);
 }
 
-/// What a power cut leaves of pictures that were not synced.
+/// What a kill or a power cut leaves of pictures that are written in place.
 #[test]
 fn empty_and_cut_pictures_are_made_again_and_the_others_left_alone() {
     let place = tempfile::tempdir().unwrap();

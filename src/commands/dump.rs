@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::commands::pictures::{ClassRule, PictureArgs, PngWriter, class_counts, count_text};
 use crate::io::npz::{RowFile, npz_shape, write_npz};
-use crate::io::pixels::{encode_png_unsynced, grey_to_rgb, png_is_whole, to_interleaved};
+use crate::io::pixels::{encode_png_in_place, grey_to_rgb, png_is_whole, to_interleaved};
 use crate::io::record;
 use crate::io::snapshot::sha256;
 use crate::model::NoiseMode;
@@ -115,7 +115,7 @@ impl Dump<'_> {
         let batches: Vec<_> = self.source.batches(self.count).filter(has_gap).collect();
         if self.begin(present.len()) {
             let (out, picture_bytes) = (&self.out, self.source.picture_bytes());
-            let writer = PngWriter::new(&self.source, encode_png_unsynced)?;
+            let writer = PngWriter::new(&self.source, encode_png_in_place)?;
             let bar = Bar::new((self.count - present.len()) as u64, "dumping");
             self.make(&batches, |batch| {
                 let pictures = (batch.first..).zip(batch.pixels.chunks_exact(picture_bytes));
@@ -252,13 +252,13 @@ fn pictures_in(folder: &Path) -> Result<BTreeSet<usize>> {
     Ok(names_in(folder)?.iter().filter_map(|name| index_of(name)).collect())
 }
 
-/// Those that are complete: a power cut may have taken the content of what had its name already.
+/// Those that are complete: a kill or a power cut may have left the beginning of one.
 fn whole_among(folder: &Path, named: &BTreeSet<usize>) -> BTreeSet<usize> {
     named.par_iter().copied().filter(|&index| png_is_whole(&folder.join(png_name(index)))).collect()
 }
 
-/// Removes what a killed dump was writing, `.000123.png.xxxxxx.png`: tools that take every png of a
-/// folder would count it.
+/// Removes what a killed dump of rootgan before 2026-11-25 was writing, `.000123.png.xxxxxx.png`: tools that take every
+/// png of a folder would count it.
 fn remove_leftovers(folder: &Path) -> Result<()> {
     for name in names_in(folder)? {
         let hidden = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".png")?.rsplit_once('.'));

@@ -141,7 +141,7 @@ pub fn class_counts(source: &PictureSource<'_>, labels_of: Option<&Path>) -> Res
     class_counts_of(source.generator).map(Some)
 }
 
-/// [`encode_png`](crate::io::pixels::encode_png) or its fellow without syncing: file, interleaved
+/// [`encode_png`](crate::io::pixels::encode_png) or its fellow that writes in place: file, interleaved
 /// pixels, width, height, channels.
 pub type Encode = fn(&Path, &[u8], usize, usize, usize) -> Result<()>;
 

@@ -1,5 +1,7 @@
 //! Files and folders that appear whole or not at all: written beside their place, flushed to disk, then renamed.
 //!
+//! [`write_in_place`] alone does without, for the pictures of a dump.
+//!
 //! A run that is killed in the middle leaves the old file, and at worst a hidden `.name.*` beside it.
 
 use std::ffi::OsString;
@@ -40,22 +42,25 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     })
 }
 
-/// As [`write_atomically`], without waiting for the disk, for files by the ten thousand.
+/// Writes a file by one call, in place and without waiting for the disk, for files by the ten thousand.
 ///
-/// A process that is killed leaves whole files only. A power cut, though, may leave empty files, cut
-/// ones or none where this call had succeeded: whatever goes on with them must check them first.
+/// A process that is killed, or a power cut, may leave an empty file or a cut one: whatever goes on with them must check
+/// them first.
 ///
 /// # Errors
-/// As [`write_atomically`]; a disk that fails later is not noticed.
-pub fn write_unsynced(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let attempt = || -> Result<()> {
-        written(path, write)?.persist(path)?;
-        Ok(())
+/// The file cannot be written; it is removed then.
+pub fn write_in_place(path: &Path, bytes: &[u8]) -> Result<()> {
+    let attempt = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes).inspect_err(|_| {
+            // What fills a disk must not pass for a picture.
+            let _ = std::fs::remove_file(path);
+        })
     };
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// The same for writers that open the file themselves: `write` gets the path to write to, which lies
+/// [`write_atomically`] for writers that open the file themselves: `write` gets the path to write to, which lies
 /// in the same folder and has the same extension.
 ///
 /// # Errors

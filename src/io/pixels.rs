@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 
-use crate::io::atomic::{write_atomically, write_unsynced};
+use crate::io::atomic::{write_atomically, write_in_place};
 
 /// Planes to side by side: `C x H x W` to `H x W x C`.
 ///
@@ -80,12 +80,12 @@ pub fn encode_png(path: &Path, interleaved: &[u8], width: usize, height: usize, 
     write_atomically(path, |file| write_png(file, interleaved, width, height, colour))
 }
 
-/// As [`encode_png`], but without waiting for the disk, see [`write_unsynced`]: what goes on with
-/// such files must ask [`png_is_whole`].
+/// As [`encode_png`], but in place and without waiting for the disk, see [`write_in_place`]: what goes on with such files
+/// must ask [`png_is_whole`].
 ///
 /// # Errors
 /// As [`encode_png`].
-pub fn encode_png_unsynced(
+pub fn encode_png_in_place(
     path: &Path,
     interleaved: &[u8],
     width: usize,
@@ -93,7 +93,9 @@ pub fn encode_png_unsynced(
     channels: usize,
 ) -> Result<()> {
     let colour = png_colour(path, interleaved, width, height, channels)?;
-    write_unsynced(path, |file| write_png(file, interleaved, width, height, colour))
+    let mut bytes = Vec::with_capacity(interleaved.len());
+    write_png(&mut bytes, interleaved, width, height, colour)?;
+    write_in_place(path, &bytes)
 }
 
 /// `H x W x C` bytes as the content of a PNG.
@@ -166,14 +168,14 @@ fn planes(planar: &[u8], channels: usize) -> std::slice::ChunksExact<'_, u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{encode_png_unsynced, png_is_whole};
+    use super::{encode_png_in_place, png_is_whole};
 
     #[test]
     fn a_png_that_is_cut_anywhere_is_not_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         assert!(!png_is_whole(&path), "missing");
-        encode_png_unsynced(&path, &[0, 50, 100, 150, 200, 250], 3, 2, 1).unwrap();
+        encode_png_in_place(&path, &[0, 50, 100, 150, 200, 250], 3, 2, 1).unwrap();
         assert!(png_is_whole(&path));
         let bytes = std::fs::read(&path).unwrap();
         for length in 0..bytes.len() {

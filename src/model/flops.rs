@@ -5,6 +5,9 @@ use super::ScriptModule;
 /// Floating-point operations of all convolutions of a contract network for one image, forward; a multiplication and an
 /// addition count as two. Resampling filters, linear layers and everything pointwise are left out: under 2 % together.
 ///
+/// They count as direct ones, also where the networks get the same result by fewer multiplications
+/// (`scripts/networks/winograd.py`): a share of what the machine can do may then be above 1.
+///
 /// A transposed convolution of the generator works on its input's pixels, a strided one of the discriminator on its
 /// output's: both have half the block's resolution.
 pub fn of_convolutions(script: &ScriptModule, is_generator: bool) -> f64 {

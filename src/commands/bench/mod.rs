@@ -280,7 +280,7 @@ impl Report {
             println!("with {} at p {p}: {per_kimg:.1} s per kimg, {more:+.1} %", args.augpipe);
         }
         println!(
-            "convolutions: {:.2} GFLOP per image, {:.0} % of the {:.0} GFLOP/s that a large one reaches here",
+            "direct convolutions: {:.2} GFLOP per image, {:.0} % of the {:.0} GFLOP/s that a large one reaches here",
             self.operations / 1e9,
             self.share_of_peak(args) * 100.0,
             self.peak_rate / 1e9

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use super::median;
 use crate::commands::pictures::PngWriter;
 use crate::data::{Dataset, DatasetOptions, Loader, Sampler};
-use crate::io::pixels::encode_png_unsynced;
+use crate::io::pixels::encode_png_in_place;
 use crate::metrics::Detector;
 use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
 use crate::model::{Generator, NoiseMode, PrecisionKind, Truncation};
@@ -33,10 +33,13 @@ pub fn generation(g: &Generator, repeats: usize) -> Result<f64> {
 pub fn dump(g: &Generator, repeats: usize) -> Result<f64> {
     let folder = tempfile::tempdir().context("cannot make a folder for pictures")?;
     let source = source(g);
-    let writer = PngWriter::new(&source, encode_png_unsynced)?;
+    let writer = PngWriter::new(&source, encode_png_in_place)?;
     let (places, draws) = (places(&source), draws(g));
     let mut rates = Vec::new();
-    for _ in 0..=repeats {
+    for repeat in 0..=repeats {
+        // A dump makes new files, which is faster than replacing some.
+        let folder = folder.path().join(repeat.to_string());
+        std::fs::create_dir(&folder).with_context(|| format!("cannot create '{}'", folder.display()))?;
         let begun = Instant::now();
         let batches: Vec<_> = source.batches(places).collect();
         let picture_bytes = source.picture_bytes();
@@ -47,7 +50,7 @@ pub fn dump(g: &Generator, repeats: usize) -> Result<f64> {
             |batch| {
                 let pictures = (batch.first..).zip(batch.pixels.chunks_exact(picture_bytes));
                 let named: Vec<_> =
-                    pictures.map(|(index, planar)| (folder.path().join(format!("{index:06}.png")), planar)).collect();
+                    pictures.map(|(index, planar)| (folder.join(format!("{index:06}.png")), planar)).collect();
                 writer.write(&named)
             },
         )?;
