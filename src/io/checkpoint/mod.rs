@@ -113,7 +113,7 @@ impl Checkpoints {
     }
 
     /// Writes one: `write_state` writes its tensors to the path that it gets. Older ones beyond those to keep are
-    /// removed once it is complete, but for the one of `best` images.
+    /// removed once it is complete, but for the first one of `best` images or more.
     ///
     /// # Errors
     /// A full disk or a folder that cannot be written: earlier checkpoints are then as they were.
@@ -180,6 +180,7 @@ impl Checkpoints {
 
     fn prune(&self, seen_images: u64, best: Option<u64>) -> Result<()> {
         let mut old = self.list()?;
+        let best = best.and_then(|best| old.iter().map(|checkpoint| checkpoint.seen_images).find(|&seen| seen >= best));
         old.retain(|checkpoint| checkpoint.seen_images <= seen_images && Some(checkpoint.seen_images) != best);
         let surplus = old.len().saturating_sub(self.keep);
         old[..surplus].iter().try_for_each(Checkpoint::remove)
@@ -299,6 +300,17 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(numbers(&checkpoints), [16, 32, 40]);
+    }
+
+    #[test]
+    fn the_next_one_stands_for_the_best_where_its_own_was_not_written() {
+        let (_run, checkpoints) = filled();
+        for seen_images in [32, 40, 48] {
+            checkpoints
+                .write(seen_images, Some(20), &Record { iteration: 4 }, |path| Ok(fs::write(path, "x")?))
+                .unwrap();
+        }
+        assert_eq!(numbers(&checkpoints), [24, 40, 48]);
     }
 
     #[test]

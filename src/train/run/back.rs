@@ -70,6 +70,8 @@ impl Run {
         self.due = record.due;
         self.loader = loader(self.config(), &self.dataset, self.trainer.seen_images)?;
         self.last_checkpoint = Instant::now();
+        self.saved_images = seen_images;
+        self.saved_best = self.best.clone();
         Ok(())
     }
 

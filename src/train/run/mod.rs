@@ -91,6 +91,10 @@ struct Run {
     loader: Loader,
     checkpoints: Checkpoints,
     last_checkpoint: Instant,
+    /// Images of the newest checkpoint.
+    saved_images: u64,
+    /// The best snapshot that it names.
+    saved_best: Option<Best>,
     rollbacks: u64,
     judge: Option<Judge>,
     best: Option<Best>,
@@ -196,6 +200,8 @@ impl Run {
             loader,
             checkpoints,
             last_checkpoint: Instant::now(),
+            saved_images: 0,
+            saved_best: None,
             rollbacks: 0,
             judge,
             best: None,
@@ -226,7 +232,8 @@ impl Run {
             }
             // One that comes when everything is made changes nothing.
             let signal = self.stop.received().filter(|_| !done || !self.due.is_empty());
-            let is_best = self.best.as_ref().is_some_and(|best| best.seen_images() == seen);
+            // Also one whose own checkpoint was left out.
+            let is_best = self.best.as_ref().is_some_and(|best| best.seen_images() > self.saved_images);
             if done
                 || is_best
                 || signal.is_some()
@@ -315,6 +322,8 @@ impl Run {
             let best = self.best.as_ref().map(Best::seen_images);
             self.checkpoints.write(self.trainer.seen_images, best, &record, |path| state::write(path, &tensors))?;
             self.last_checkpoint = Instant::now();
+            self.saved_images = self.trainer.seen_images;
+            self.saved_best = self.best.clone();
         }
         Ok(sound)
     }

@@ -126,8 +126,10 @@ impl Run {
             return Ok(());
         }
         let all = snapshot::all(&self.folder)?;
-        let best = self.best.as_ref().map(|best| self.folder.join(&best.snapshot));
+        // Also the one before, until a checkpoint names the new one: the run may go back to where that was none.
+        let spared: Vec<_> =
+            [&self.best, &self.saved_best].into_iter().flatten().map(|best| self.folder.join(&best.snapshot)).collect();
         let surplus = all.len().saturating_sub(keep);
-        all[..surplus].iter().filter(|files| Some(&files.manifest) != best.as_ref()).try_for_each(SnapshotFiles::remove)
+        all[..surplus].iter().filter(|files| !spared.contains(&files.manifest)).try_for_each(SnapshotFiles::remove)
     }
 }
