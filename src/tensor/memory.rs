@@ -25,6 +25,7 @@ pub fn resident_bytes() -> (u64, u64) {
 /// Whether an error's text says that memory has run out, on the CPU or a GPU.
 pub fn lacks_memory(text: &str) -> bool {
     text.contains("out of memory") || text.contains("can't allocate memory") || text.contains("not enough memory")
-        // What oneDNN says.
+        // What C++ says, and oneDNN.
+        || text.contains("std::bad_alloc")
         || text.contains("could not create a primitive")
 }

@@ -17,7 +17,7 @@ use tch::TchError;
 /// A libtorch error as one line: the C++ backtrace and the TorchScript listing are cut away.
 pub fn one_line(error: &TchError) -> String {
     let text = error.to_string();
-    let text = text.split("\nException raised from").next().unwrap_or_default();
+    let text = without_backtrace(&text);
     let text = text.strip_prefix("Internal torch error: ").unwrap_or(text);
     // A script error ends with the Python exception that was raised; a listing precedes it.
     let listing = "The following operation failed in the TorchScript interpreter.";
@@ -42,8 +42,20 @@ pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 pub fn panic_line(panic: &(dyn Any + Send)) -> String {
     let fixed = panic.downcast_ref::<&str>().copied();
     let text = fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    let text = text.split("Exception raised from").next().unwrap_or_default().replace("\\n", " ");
+    // An operator that failed: libtorch's words, as a debugger would show them.
+    let text = text.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"").unwrap_or(text);
+    let text = without_backtrace(text).replace("\\n", " ").replace("\\\"", "\"");
+    let text = text.strip_suffix("\")").unwrap_or(&text);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What libtorch says before it lists C++ functions, and without the name of an assertion that failed.
+fn without_backtrace(text: &str) -> &str {
+    let ends = ["Exception raised from", "frame #0:"];
+    let end = ends.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    let text = &text[..end];
+    let allocator = "DefaultCPUAllocator: ";
+    text.find(allocator).map_or(text, |at| &text[at + allocator.len()..])
 }
 
 /// How a script error names the exception that was raised; its sentence is enough.
@@ -51,13 +63,28 @@ const SCRIPT_EXCEPTIONS: [&str; 3] = ["builtins.ValueError: ", "RuntimeError: ",
 
 #[cfg(test)]
 mod tests {
-    use super::one_line;
+    use super::{one_line, panic_line};
     use tch::TchError;
 
     #[test]
     fn a_cpp_backtrace_is_cut() {
         let error = TchError::Torch("bad shape\nException raised from f at x.cpp:1\nframe #0".into());
         assert_eq!(one_line(&error), "bad shape");
+    }
+
+    #[test]
+    fn a_lack_of_memory_is_said_without_the_assertion_and_the_backtrace() {
+        let said = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried \
+                    to allocate 88974432 bytes. Error code 12 (Cannot allocate memory)\nframe #0: c10::Thr";
+        let short =
+            "can't allocate memory: you tried to allocate 88974432 bytes. Error code 12 (Cannot allocate memory)";
+        let error = TchError::Torch(said.into());
+        assert_eq!(one_line(&error), short);
+        let failed = |said: &str| -> Result<(), TchError> { Err(TchError::Torch(said.into())) };
+        let panicked = std::panic::catch_unwind(|| failed(said).unwrap());
+        assert_eq!(panic_line(&*panicked.unwrap_err()), short);
+        let panicked = std::panic::catch_unwind(|| failed("std::bad_alloc").unwrap());
+        assert_eq!(panic_line(&*panicked.unwrap_err()), "std::bad_alloc");
     }
 
     #[test]
