@@ -100,6 +100,7 @@ const CASES: &[Case] = &[
     case(Network, "logits that are no numbers", "finetune --discriminator {}/CriticNan.pt", &["CriticNan.pt", "not finite", "weights/README.md"], nothing),
     case(Network, "logits of integers", "finetune --discriminator {}/CriticInt.pt", &["CriticInt.pt", "of type Int", "weights/README.md"], nothing),
     case(Network, "a discriminator that cannot learn", "finetune --discriminator {}/CriticDetached.pt", &["CriticDetached.pt", "no gradient", "weights/README.md"], nothing),
+    case(Network, "a discriminator without second derivatives", "finetune --discriminator {}/CriticOnce.pt", &["CriticOnce.pt", "R1", "--r1-gamma 0"], nothing),
     case(Network, "a discriminator that raises", "bench --generator {}/g.pt --discriminator {}/CriticRaises.pt",
         &["CriticRaises.pt", "images must be 64x64", "weights/README.md"], nothing),
     case(Network, "a width of z below 1", "generate --generator {}/Generator.pt --z-dim 0 --seeds 0 --outdir {}/out", &["Generator.pt", "--z-dim 0", "pass 1 to"], nothing),

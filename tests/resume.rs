@@ -72,7 +72,11 @@ impl Stage {
     }
 
     fn begin(&self, outdir: &str, more: &[&str]) -> Command {
-        let (generator, discriminator) = common::pair16();
+        self.begin_with(common::pair16(), outdir, more)
+    }
+
+    fn begin_with(&self, pair: (PathBuf, PathBuf), outdir: &str, more: &[&str]) -> Command {
+        let (generator, discriminator) = pair;
         let mut command = rootgan();
         command
             .args(["finetune", "--generator"])
@@ -171,6 +175,17 @@ fn network_bytes(run: &Path, network: &str) -> Vec<(String, Vec<u8>)> {
         values.iter().flat_map(|value| value.to_le_bytes()).collect()
     };
     script.parameters.iter().map(|p| (p.name.clone(), bytes(&p.tensor))).collect()
+}
+
+#[test]
+fn networks_with_the_fast_convolution_go_on_to_the_same_bits() {
+    let stage = Stage::new();
+    finish(stage.begin_with(common::wide_pair16(), "whole", &[]));
+    let mut child = stage.begin_with(common::wide_pair16(), "runs", &[]).spawn().unwrap();
+    wait_for(&mut child, 40, || stage.find("runs"));
+    kill(child);
+    finish(resume(&stage.run("runs")));
+    assert!(last_state(&stage.run("runs")) == last_state(&stage.run("whole")), "another state");
 }
 
 #[test]

@@ -19,8 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAIR = ["--resolution", "16", "--z-dim", "32", "--w-dim", "32", "--mapping-layers", "2", "--channel-base", "256",
-        "--channel-max", "32"]
+PAIR = ["--resolution", "16", "--z-dim", "32", "--w-dim", "32", "--mapping-layers", "2"]
 
 
 def main() -> int:
@@ -28,6 +27,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--kimg", type=float, default=16, help="length of the run; longer if it ends before the last kill")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--channels", type=int, default=16, help="of the networks at 16x16; from 128 on they convolve by "
+                        "matrix products (scripts/networks/winograd.py)")
     parser.add_argument("--rootgan", type=Path, default=ROOT / "target/release/rootgan")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -35,8 +36,8 @@ def main() -> int:
 
 
 def check(args: argparse.Namespace, scratch: Path) -> int:
-    subprocess.run([sys.executable, ROOT / "scripts/make_pair.py", "--outdir", scratch / "pair", *PAIR], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, ROOT / "scripts/make_pair.py", "--outdir", scratch / "pair", *PAIR, "--channel-base",
+                    str(16 * args.channels), "--channel-max", str(2 * args.channels)], check=True, stdout=subprocess.DEVNULL)
     subprocess.run([sys.executable, ROOT / "scripts/pictures.py", "cats", "--count", "50", "--size", "16", "--out",
                     scratch / "cats"], check=True, stdout=subprocess.DEVNULL)
     options = ["--generator", scratch / "pair/generator.pt", "--discriminator", scratch / "pair/discriminator.pt",

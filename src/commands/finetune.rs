@@ -9,6 +9,7 @@ use crate::data::{Dataset, DatasetOptions, Labels};
 use crate::model::PrecisionKind;
 use crate::tensor::device;
 use crate::train::networks::{NetworkFiles, Networks};
+use crate::train::rehearsal::rehearse;
 use crate::train::resume::Resumed;
 use crate::train::{Finetune, finetune, run_dir};
 use crate::ui::say;
@@ -113,6 +114,9 @@ pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathB
             resumed.folder.display(),
             resumed.record.seen_images()
         );
+    }
+    if resume.is_none() {
+        rehearse(&networks, &config)?;
     }
     let effective = serde_json::to_string_pretty(config.effective()).context("cannot show the options")?;
     if dry_run {

@@ -8,6 +8,7 @@ pub mod networks;
 pub mod phases;
 pub mod preview;
 mod provenance;
+pub mod rehearsal;
 pub mod resume;
 pub mod run;
 pub mod run_dir;

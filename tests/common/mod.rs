@@ -127,6 +127,12 @@ pub fn python(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// A pair of 16x16 that is wide enough for the fast convolution (`scripts/networks/winograd.py`).
+pub fn wide_pair16() -> (PathBuf, PathBuf) {
+    let sizes = "--resolution 16 --z-dim 16 --w-dim 16 --mapping-layers 1 --channel-base 2048 --channel-max 128";
+    pair("wide16", &sizes.split(' ').collect::<Vec<_>>(), None)
+}
+
 /// A pair of `scripts/make_pair.py`, made once per content of the scripts, arguments and weights.
 ///
 /// Other test processes may be doing the same: each builds in a folder of its own and renames it;
