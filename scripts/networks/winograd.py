@@ -5,8 +5,8 @@ The same function and the same derivatives, rounded a little differently: in flo
 their size from those of a direct convolution, where that one's own rounding is some 1e-7. The points are 0, +-sqrt(1/2),
 +-sqrt(2) and infinity, whose error is a fifth of that of the common 0, +-1, +-2 (benches/NOTES.md).
 
-It is made of matrix products and reorderings alone, so it can be differentiated any number of times. Both transforms are
-one banded matrix per axis, in which the zeros around the image are folded.
+It is made of matrix products and reorderings alone, so it can be differentiated any number of times. The image's
+transform is one banded matrix per axis, in which the zeros around the image are folded.
 """
 
 import torch

@@ -25,4 +25,5 @@ pub use freeze::{FreezeSettings, freeze_discriminator, freeze_generator};
 pub use generator::{Generator, NoiseMode, Truncation, ZOnlySpec};
 pub use pair::check_pair;
 pub use precision::{Precision, PrecisionKind};
+pub use probe::probe_numbers;
 pub use script::{Parameter, ScriptModule};

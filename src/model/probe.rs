@@ -1,7 +1,7 @@
 //! A pair tried out before anything long begins: shapes, types, finite numbers, and one backward pass through both.
 
 use anyhow::{Context, Result, ensure};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{Discriminator, Generator, NoiseMode, ScriptModule, Truncation, all_finite};
 use crate::tensor::{caught, one_line};
@@ -47,8 +47,7 @@ fn check_types(script: &ScriptModule) -> Result<()> {
 fn logits_of(generator: &Generator, discriminator: &Discriminator, n: i64) -> Result<Tensor> {
     let (g, d) = (generator.script.path.display(), discriminator.script.path.display());
     let z_dim = generator.z_dim();
-    // Numbers of about the right size that take nothing from any random stream.
-    let z = (Tensor::arange(n * z_dim, (Kind::Float, generator.script.device)) * 1.7).sin().reshape([n, z_dim]) * 1.4;
+    let z = probe_numbers(&[n, z_dim], generator.script.device);
     let c = match generator.c_dim() {
         0 => None,
         c_dim => Some(Tensor::zeros([n, c_dim], (Kind::Float, generator.script.device))),
@@ -70,6 +69,11 @@ fn logits_of(generator: &Generator, discriminator: &Discriminator, n: i64) -> Re
     ensure!(logits.kind() == Kind::Float, "'{d}' gives logits of type {:?}, Float is expected", logits.kind());
     ensure!(all_finite(&logits), "'{d}' gives logits that are not finite: the weights are damaged or diverged");
     Ok(logits)
+}
+
+/// Numbers of about the size of normal draws that take nothing from any random stream.
+pub fn probe_numbers(shape: &[i64], device: Device) -> Tensor {
+    (Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, device)) * 1.7).sin().reshape(shape) * 1.4
 }
 
 /// Whether the logits depend on the network, so that it can learn.

@@ -1,12 +1,13 @@
 //! The regularisers tried out before a run begins: they differentiate a gradient, which not every operator can.
 
 use anyhow::{Context, Result, anyhow};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
+use super::draw::Draw;
 use super::networks::Networks;
-use super::phases::mean;
+use super::phases::{generate, mean};
 use crate::config::RunConfig;
-use crate::model::{Generator, NoiseMode, ScriptModule, Truncation};
+use crate::model::{Generator, NoiseMode, ScriptModule, probe_numbers};
 use crate::regularize::{MeanPathLength, path_lengths, squared_gradient_norms};
 use crate::tensor::memory::lacks_memory;
 use crate::tensor::{caught, one_line};
@@ -45,30 +46,26 @@ fn cannot(script: &ScriptModule, what: &str, option: &str) -> String {
 }
 
 fn r1(networks: &Networks, n: i64) -> Result<()> {
-    let (g, d) = (&networks.g, &networks.d);
-    let (z, c) = (some([n, g.z_dim()], &g.script), g.class_labels(first_class(g), n)?);
-    let images = no_grad(|| g.images(&z, c.as_ref(), Truncation::OFF, NoiseMode::Const, None))?;
+    let (d, draw) = (&networks.d, draw(&networks.g, n)?);
+    let (images, _) = no_grad(|| generate(&networks.g, &draw, false))?;
     let images = images.detach().set_requires_grad(true);
-    let logits = d.logits(&images, c.as_ref())?;
+    let logits = d.logits(&images, draw.c.as_ref())?;
     differentiate(&mean(&squared_gradient_norms(&logits, &images)?), &d.script)
 }
 
 fn path_length(networks: &Networks, n: i64) -> Result<()> {
     let g = &networks.g;
-    let (z, c) = (some([n, g.z_dim()], &g.script), g.class_labels(first_class(g), n)?);
-    let ws = g.mapping(&z, c.as_ref(), Truncation::OFF, false)?;
-    let ws = if ws.requires_grad() { ws } else { ws.set_requires_grad(true) };
-    let images = g.synthesis(&ws, NoiseMode::Const, None)?;
-    let lengths = path_lengths(&images, &ws, &some(images.size(), &g.script))?;
+    let (images, ws) = generate(g, &draw(g, n)?, false)?;
+    let ws = ws.context("path length needs a generator with mapping and synthesis")?;
+    let lengths = path_lengths(&images, &ws, &probe_numbers(&images.size(), g.script.device))?;
     let mut pl_mean = MeanPathLength::new(g.script.device);
     differentiate(&mean(&pl_mean.penalties(&lengths)), &g.script)
 }
 
-/// Numbers of about the size of normal draws.
-fn some(shape: impl AsRef<[i64]>, script: &ScriptModule) -> Tensor {
-    let shape = shape.as_ref();
-    let count: i64 = shape.iter().product();
-    (Tensor::arange(count, (Kind::Float, script.device)) * 1.7).sin().reshape(shape) * 1.4
+/// The same latents every time, of the first class where there are classes.
+fn draw(g: &Generator, n: i64) -> Result<Draw> {
+    let c = g.class_labels((g.c_dim() > 0).then_some(0), n)?;
+    Ok(Draw { z: probe_numbers(&[n, g.z_dim()], g.script.device), c, mixing: None, noise: NoiseMode::Const })
 }
 
 fn differentiate(value: &Tensor, script: &ScriptModule) -> Result<()> {
@@ -76,8 +73,4 @@ fn differentiate(value: &Tensor, script: &ScriptModule) -> Result<()> {
     let gradients =
         Tensor::f_run_backward(&[value], &leaves, false, false).map_err(|error| anyhow!("{}", one_line(&error)))?;
     gradients.iter().any(Tensor::defined).then_some(()).context("it has no gradient: the parameters do not matter")
-}
-
-fn first_class(g: &Generator) -> Option<i64> {
-    (g.c_dim() > 0).then_some(0)
 }
