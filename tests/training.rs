@@ -81,6 +81,21 @@ fn mixing_takes_the_first_rows_of_one_style_and_the_last_of_the_other() {
 }
 
 #[test]
+fn a_network_computes_in_another_way_while_it_is_differentiated_twice_and_no_longer() {
+    let n = networks();
+    let images = reals().images;
+    let logits = || no_grad(|| n.d.logits(&images, None));
+    let usual = logits().unwrap();
+    let twice = n.d.script.differentiated_twice(logits).unwrap();
+    assert_ne!(twice, usual, "the filters round differently");
+    assert!((twice - &usual).abs().max().double_value(&[]) < 1e-5);
+    assert_eq!(logits().unwrap(), usual);
+    let wrong = Tensor::zeros([BATCH, 3, 8, 8], (Kind::Float, Device::Cpu));
+    n.d.script.differentiated_twice(|| n.d.logits(&wrong, None)).unwrap_err();
+    assert_eq!(logits().unwrap(), usual, "also after an error");
+}
+
+#[test]
 fn draws_mix_as_often_as_asked_at_every_place() {
     let _alone = alone();
     let g = generator();

@@ -12,18 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .resample import fir, resample_filter
 from .winograd import conv3x3
 
 
 def frozen(value: Tensor) -> nn.Parameter:
     """A tensor that is saved and listed with the parameters but never trained."""
     return nn.Parameter(value, requires_grad=False)
-
-
-def resample_filter() -> nn.Parameter:
-    """The [1, 3, 3, 1] low-pass filter as a 4x4 outer product that sums to one."""
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
-    return frozen(torch.outer(taps, taps) / 64)
 
 
 def precision(kind: str, num_res: int, img_resolution: int) -> tuple[torch.dtype, int]:
@@ -44,6 +39,13 @@ def precision(kind: str, num_res: int, img_resolution: int) -> tuple[torch.dtype
             lowest = lowest // 2
             num_res -= 1
     return dtype, lowest
+
+
+def check_derivatives(order: int) -> int:
+    """How often results will be differentiated, 1 or 2."""
+    if order != 1 and order != 2:
+        raise ValueError(f"order is {order}, expected 1 or 2 derivatives")
+    return order
 
 
 def enter_block(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -72,23 +74,6 @@ def inf_norm(x: Tensor, dim: list[int]) -> Tensor:
     return x.detach().abs().amax(dim=dim, keepdim=True).clamp_min(1e-20)
 
 
-def fir(x: Tensor, kernel: Tensor, padding: int, stride: int, gain: float) -> Tensor:
-    """Filters every channel with the 4x4 `kernel`; only the kept samples are computed when `stride` is 2."""
-    channels = x.shape[1]
-    weight = (kernel * gain).to(x.dtype).expand(channels, 1, 4, 4)
-    if stride == 2 and x.dtype != torch.float32 and not x.is_cuda:
-        # All samples, half of them thrown away: 5 to 14 times faster than the strided filter's derivative on the CPU.
-        return F.conv2d(x, weight, padding=[padding, padding], groups=channels)[:, :, ::2, ::2]
-    return F.conv2d(x, weight, stride=[stride, stride], padding=[padding, padding], groups=channels)
-
-
-def upsample_image(img: Tensor, kernel: Tensor) -> Tensor:
-    """Doubles the size: zeros between samples, pad (2, 1), filter with gain 4."""
-    channels = img.shape[1]
-    weight = (kernel * 4.0).to(img.dtype).expand(channels, 1, 4, 4)
-    return F.conv_transpose2d(img, weight, stride=[2, 2], padding=[1, 1], groups=channels)
-
-
 def activate_in_place(x: Tensor, gain: float, clamp: Optional[float]) -> Tensor:
     """Leaky ReLU (0.2), clamped to +-clamp * gain. The gain of the activation, sqrt(2) * gain, is in x already: a leaky
     ReLU commutes with it, and weights and biases are fewer numbers to multiply. Nothing else may need x."""
@@ -96,7 +81,8 @@ def activate_in_place(x: Tensor, gain: float, clamp: Optional[float]) -> Tensor:
     bound = clamp_in(x.dtype, clamp)
     if bound is not None:
         limit = bound * gain
-        x = x.clamp(-limit, limit)
+        # Not `clamp`, whose derivative is five passes over the activations: the same but where |x| is the limit itself.
+        x = F.hardtanh(x, -limit, limit)
     return x
 
 
@@ -142,7 +128,7 @@ class FullyConnected(nn.Module):
 class EqualizedConv(nn.Module):
     """Discriminator convolution with equalised learning rate: [N, in, H, W] -> [N, out, H / down, W / down].
 
-    `down` = 2 filters first and then strides. With `activate`, bias and leaky ReLU follow, times `gain`, clamped.
+    `down` = 2 filters first and then strides; `twice` as in resample.py. With `activate`, bias and leaky ReLU follow, times `gain`, clamped.
     """
 
     activate: torch.jit.Final[bool]
@@ -166,7 +152,7 @@ class EqualizedConv(nn.Module):
         self.gain = gain
         self.clamp = clamp
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, twice: bool = False) -> Tensor:
         # Gains are in weight and bias: passes over the activations less.
         bias: Optional[Tensor] = None
         gain = self.gain
@@ -176,9 +162,9 @@ class EqualizedConv(nn.Module):
         weight = (self.weight * (self.weight_gain * gain)).to(x.dtype)
         if self.down == 2:
             if self.kernel == 1:
-                x = F.conv2d(fir(x, self.resample_filter, 1, 2, 1.0), weight, bias)
+                x = F.conv2d(fir(x, self.resample_filter, 1, 2, 1.0, twice), weight, bias)
             else:
-                x = F.conv2d(fir(x, self.resample_filter, 2, 1, 1.0), weight, bias, stride=[2, 2])
+                x = F.conv2d(fir(x, self.resample_filter, 2, 1, 1.0, twice), weight, bias, stride=[2, 2])
         else:
             x = conv3x3(x, weight, bias) if self.kernel == 3 else F.conv2d(x, weight, bias)
         if self.activate:

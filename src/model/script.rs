@@ -131,6 +131,29 @@ impl ScriptModule {
         })
     }
 
+    /// Runs `work` while the module knows that what it returns will be differentiated twice, so that it can compute in the
+    /// way whose second derivative is cheap. A module without `set_derivatives` is called as ever.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn differentiated_twice<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        /// Sets it back however `work` ends.
+        struct Once<'a>(&'a ScriptModule);
+        impl Drop for Once<'_> {
+            fn drop(&mut self) {
+                self.0.set_derivatives(1);
+            }
+        }
+        self.set_derivatives(2);
+        let _once = Once(self);
+        work()
+    }
+
+    /// Only speed and rounding depend on it: refusing, or having no such method, changes nothing.
+    fn set_derivatives(&self, order: i64) {
+        let _ = self.module.method_is::<IValue>("set_derivatives", &[IValue::Int(order)]);
+    }
+
     /// The provenance record stored in the module, `{}` where there is none.
     pub fn provenance(&self) -> serde_json::Value {
         let text = self.string_method("get_provenance").unwrap_or_default();

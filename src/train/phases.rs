@@ -70,7 +70,7 @@ pub fn generator_reg(
     draw: &Draw,
     unit_noise: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let (images, ws) = generate(g, draw, true)?;
+    let (images, ws) = g.script.differentiated_twice(|| generate(g, draw, true))?;
     let ws = ws.context("path length needs a generator with mapping and synthesis; pass --pl-weight 0")?;
     let noise = unit_noise.map_or_else(|| images.randn_like(), Tensor::shallow_clone);
     let lengths = path_lengths(&images, &ws, &noise)?;
@@ -125,7 +125,8 @@ pub fn discriminator_reg(
     augment: &mut Augment,
 ) -> Result<Tensor> {
     let images = reals.detach().set_requires_grad(true);
-    let logits = d.logits(&augment.apply(&images, Derivatives::Second), c)?;
+    let augmented = augment.apply(&images, Derivatives::Second);
+    let logits = d.script.differentiated_twice(|| d.logits(&augmented, c))?;
     squared_gradient_norms(&logits, &images)
 }
 

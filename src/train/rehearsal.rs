@@ -49,13 +49,14 @@ fn r1(networks: &Networks, n: i64) -> Result<()> {
     let (d, draw) = (&networks.d, draw(&networks.g, n)?);
     let (images, _) = no_grad(|| generate(&networks.g, &draw, false))?;
     let images = images.detach().set_requires_grad(true);
-    let logits = d.logits(&images, draw.c.as_ref())?;
+    let logits = d.script.differentiated_twice(|| d.logits(&images, draw.c.as_ref()))?;
     differentiate(&mean(&squared_gradient_norms(&logits, &images)?), &d.script)
 }
 
 fn path_length(networks: &Networks, n: i64) -> Result<()> {
     let g = &networks.g;
-    let (images, ws) = generate(g, &draw(g, n)?, false)?;
+    let draw = draw(g, n)?;
+    let (images, ws) = g.script.differentiated_twice(|| generate(g, &draw, false))?;
     let ws = ws.context("path length needs a generator with mapping and synthesis")?;
     let lengths = path_lengths(&images, &ws, &probe_numbers(&images.size(), g.script.device))?;
     let mut pl_mean = MeanPathLength::new(g.script.device);

@@ -5,7 +5,7 @@ import torch
 from checkpoints.architecture import from_tensors
 from checkpoints.checkpoint import Checkpoint, CheckpointError
 from checkpoints.resolution import transfer
-from networks.layers import fir, resample_filter, upsample_image
+from networks.resample import fir, resample_filter, upsample_image
 from networks.pair import D_ARCHITECTURES, G_ARCHITECTURES, Architecture, random_pair
 
 
