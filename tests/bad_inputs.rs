@@ -100,6 +100,7 @@ const CASES: &[Case] = &[
     case(Network, "logits that are no numbers", "finetune --discriminator {}/CriticNan.pt", &["CriticNan.pt", "not finite", "weights/README.md"], nothing),
     case(Network, "logits of integers", "finetune --discriminator {}/CriticInt.pt", &["CriticInt.pt", "of type Int", "weights/README.md"], nothing),
     case(Network, "a discriminator that cannot learn", "finetune --discriminator {}/CriticDetached.pt", &["CriticDetached.pt", "no gradient", "weights/README.md"], nothing),
+    case(Network, "a generator without second derivatives", "finetune --generator {}/GeneratorOnce.pt", &["GeneratorOnce.pt", "path length", "--pl-weight 0"], nothing),
     case(Network, "a discriminator without second derivatives", "finetune --discriminator {}/CriticOnce.pt", &["CriticOnce.pt", "R1", "--r1-gamma 0"], nothing),
     case(Network, "a discriminator that raises", "bench --generator {}/g.pt --discriminator {}/CriticRaises.pt",
         &["CriticRaises.pt", "images must be 64x64", "weights/README.md"], nothing),
