@@ -9,8 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use rootgan::augment::Augment;
 use rootgan::config::{AugmentMode, NetworkFacts, Options, RunConfig};
-use rootgan::model::{FreezeSettings, Generator, NoiseMode, Truncation, all_finite};
+use rootgan::model::{Discriminator, FreezeSettings, Generator, NoiseMode, Truncation, all_finite};
+use rootgan::regularize::MeanPathLength;
 use rootgan::train::draw::{Draw, Mixing, Reals};
 use rootgan::train::journal::stats::Statistics;
 use rootgan::train::networks::{NetworkFiles, Networks};
@@ -80,19 +82,84 @@ fn mixing_takes_the_first_rows_of_one_style_and_the_last_of_the_other() {
     });
 }
 
+/// A pair that raises unless it was told that it will be differentiated twice.
+const PARTICULAR: &str = r#"
+import json
+from typing import Optional
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.order = 1
+
+    def check(self):
+        if self.order != 2:
+            raise ValueError("differentiated once")
+
+    @torch.jit.export
+    def set_derivatives(self, order: int):
+        self.order = order
+
+class D(Network):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.check()
+        return (images * self.weight).square().sum(dim=[1, 2, 3]).unsqueeze(1)
+
+class G(Network):
+    def __init__(self, text: str):
+        super().__init__()
+        self.text = text
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return z
+
+    @torch.jit.export
+    def describe(self) -> str:
+        return self.text
+
+    @torch.jit.export
+    def run_mapping(self, z: torch.Tensor, c: Optional[torch.Tensor], psi: float, cutoff: Optional[int], update: bool):
+        return z.unsqueeze(1).repeat(1, 6, 1)
+
+    @torch.jit.export
+    def run_synthesis(self, ws: torch.Tensor, noise_mode: str, noise: Optional[torch.Tensor]):
+        self.check()
+        pictures = (ws[:, 0, :3] * self.weight).square()
+        return pictures.reshape(-1, 3, 1, 1).repeat(1, 1, 16, 16)
+
+SIZES = {"kind": "generator", "contract": 1, "z_dim": 8, "c_dim": 0, "w_dim": 8, "num_ws": 6, "img_resolution": 16,
+         "img_channels": 3, "mapping_layers": 2, "channel_base": 256, "channel_max": 32, "conv_clamp": None, "noise_numel": 0}
+net = G(json.dumps(SIZES)) if sys.argv[1].endswith("g.pt") else D()
+net.order = 2  # as a file that was saved so
+"#;
+
 #[test]
-fn a_network_computes_in_another_way_while_it_is_differentiated_twice_and_no_longer() {
-    let n = networks();
+fn a_network_is_told_when_it_is_differentiated_twice_and_when_no_longer() {
+    let _alone = alone();
+    common::configure_torch();
+    let place = tempfile::tempdir().unwrap();
+    let (g, d) = (place.path().join("g.pt"), place.path().join("d.pt"));
+    common::scripted(&g, PARTICULAR);
+    common::scripted(&d, PARTICULAR);
+    let (g, d) = (Generator::load(&g, Device::Cpu, None).unwrap(), Discriminator::load(&d, Device::Cpu).unwrap());
     let images = reals().images;
-    let logits = || no_grad(|| n.d.logits(&images, None));
-    let usual = logits().unwrap();
-    let twice = n.d.script.differentiated_twice(logits).unwrap();
-    assert_ne!(twice, usual, "the filters round differently");
-    assert!((twice - &usual).abs().max().double_value(&[]) < 1e-5);
-    assert_eq!(logits().unwrap(), usual);
-    let wrong = Tensor::zeros([BATCH, 3, 8, 8], (Kind::Float, Device::Cpu));
-    n.d.script.differentiated_twice(|| n.d.logits(&wrong, None)).unwrap_err();
-    assert_eq!(logits().unwrap(), usual, "also after an error");
+    let once = || {
+        let message = d.logits(&images, None).unwrap_err().to_string();
+        assert!(message.contains("differentiated once"), "{message}");
+    };
+    once();
+    let _ = phases::discriminator_reg(&d, &images, None, &mut Augment::off()).unwrap();
+    once();
+    let draw =
+        Draw { z: Tensor::ones([2, 8], (Kind::Float, Device::Cpu)), c: None, mixing: None, noise: NoiseMode::Const };
+    let _ = phases::generator_reg(&g, &mut MeanPathLength::new(Device::Cpu), &draw, None).unwrap();
+    phases::generate(&g, &draw, false).unwrap_err();
+    d.script.differentiated_twice(|| anyhow::bail!("wrong") as anyhow::Result<()>).unwrap_err();
+    once();
+    let panic = || d.script.differentiated_twice(|| -> anyhow::Result<()> { panic!("wrong") });
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(panic)).unwrap_err();
+    once();
 }
 
 #[test]

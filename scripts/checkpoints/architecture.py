@@ -187,7 +187,17 @@ def misfits(tensors: Tensors, wanted: Mapping[str, Any], constants: Tensors) -> 
                                      if list(value.shape) != wanted[name]],
         "tensors that are not floating point": [f"{name} {str(value.dtype).removeprefix('torch.')}"
                                                 for name, value in common if not value.is_floating_point()],
+        "resample filters that are no outer product": [name for name, value in common
+                                                       if name.endswith("resample_filter") and value.shape == FILTER.shape
+                                                       and not is_outer(value)],
     }
+
+
+def is_outer(kernel: Tensor) -> bool:
+    """Whether the kernel filters one axis after the other, as path length and R1 do it (networks/resample.py)."""
+    k = kernel.to(torch.float64)
+    total = k.sum()
+    return bool(total != 0) and torch.allclose(torch.outer(k.sum(dim=1), k.sum(dim=0)) / total, k, atol=1e-6)
 
 
 def refuse_infinite(tensors: Tensors, kind: str, source: str) -> None:

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import (FullyConnected, activate_in_place, check_derivatives, check_labels, clamp_in, demodulation,
-                     enter_block, frozen, inf_norm, normalize_second_moment, precision, scale_channels)
-from .resample import fir, resample_filter, upsample_image
+                     enter_block, inf_norm, normalize_second_moment, precision, scale_channels)
+from .resample import fir, frozen, resample_filter, upsample_image
 from .winograd import conv3x3
 
 
@@ -140,7 +140,7 @@ class ToRGB(nn.Module):
             x = F.conv2d(scale_channels(x, styles), weight).to(torch.float32)
         x = x + self.bias.view(1, -1, 1, 1)
         if limit is not None:
-            x = x.clamp(-limit, limit)
+            x = F.hardtanh(x, -limit, limit)  # as in activate_in_place
         return x
 
 

@@ -16,11 +16,6 @@ from .resample import fir, resample_filter
 from .winograd import conv3x3
 
 
-def frozen(value: Tensor) -> nn.Parameter:
-    """A tensor that is saved and listed with the parameters but never trained."""
-    return nn.Parameter(value, requires_grad=False)
-
-
 def precision(kind: str, num_res: int, img_resolution: int) -> tuple[torch.dtype, int]:
     """The type `kind` (fp32, bf16 or fp16) and the lowest resolution computed in it: that of the `num_res` highest ones,
     never below 8; beyond the image's own in fp32 and for num_res 0."""
@@ -81,7 +76,7 @@ def activate_in_place(x: Tensor, gain: float, clamp: Optional[float]) -> Tensor:
     bound = clamp_in(x.dtype, clamp)
     if bound is not None:
         limit = bound * gain
-        # Not `clamp`, whose derivative is five passes over the activations: the same but where |x| is the limit itself.
+        # `clamp` is the same but for its derivative, which takes five passes over the activations and is 1 at the limit.
         x = F.hardtanh(x, -limit, limit)
     return x
 
@@ -128,7 +123,8 @@ class FullyConnected(nn.Module):
 class EqualizedConv(nn.Module):
     """Discriminator convolution with equalised learning rate: [N, in, H, W] -> [N, out, H / down, W / down].
 
-    `down` = 2 filters first and then strides; `twice` as in resample.py. With `activate`, bias and leaky ReLU follow, times `gain`, clamped.
+    `down` = 2 filters first and then strides; `twice` as in resample.py. With `activate`, bias and leaky ReLU follow, times
+    `gain`, clamped.
     """
 
     activate: torch.jit.Final[bool]

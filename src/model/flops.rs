@@ -3,7 +3,8 @@
 use super::ScriptModule;
 
 /// Floating-point operations of all convolutions of a contract network for one image, forward; a multiplication and an
-/// addition count as two. Resampling filters, linear layers and everything pointwise are left out: under 2 % together.
+/// addition count as two. Resampling filters, linear layers and everything pointwise are left out: under 2 % together
+/// (more in path length and R1, where filters are matrix products).
 ///
 /// They count as direct ones, also where the networks get the same result by fewer multiplications
 /// (`scripts/networks/winograd.py`): a share of what the machine can do may then be above 1.

@@ -35,6 +35,8 @@ pub struct ScriptModule {
     pub device: Device,
     /// All parameters in the module's own order.
     pub parameters: Vec<Parameter>,
+    /// Whether there is a method `set_derivatives`.
+    has_derivatives: bool,
 }
 
 impl ScriptModule {
@@ -69,7 +71,12 @@ impl ScriptModule {
             .into_iter()
             .map(|(name, tensor)| Parameter { name, trainable: tensor.requires_grad(), tensor, frozen: false })
             .collect();
-        Ok(Self { module, path: path.to_path_buf(), device, file_bytes, parameters })
+        let mut loaded =
+            Self { module, path: path.to_path_buf(), device, file_bytes, parameters, has_derivatives: false };
+        loaded.has_derivatives = loaded.has_method("set_derivatives");
+        // Saving keeps what was set.
+        loaded.set_derivatives(1)?;
+        Ok(loaded)
     }
 
     /// Calls a method that returns one tensor.
@@ -135,23 +142,27 @@ impl ScriptModule {
     /// way whose second derivative is cheap. A module without `set_derivatives` is called as ever.
     ///
     /// # Errors
-    /// Those of `work`.
+    /// Those of `work`, or of the method.
     pub fn differentiated_twice<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        /// Sets it back however `work` ends.
-        struct Once<'a>(&'a ScriptModule);
-        impl Drop for Once<'_> {
+        /// Back to one derivative, however `work` ends.
+        struct Reset<'a>(&'a ScriptModule);
+        impl Drop for Reset<'_> {
             fn drop(&mut self) {
-                self.0.set_derivatives(1);
+                let _ = self.0.set_derivatives(1);
             }
         }
-        self.set_derivatives(2);
-        let _once = Once(self);
+        self.set_derivatives(2)?;
+        let _reset = Reset(self);
         work()
     }
 
-    /// Only speed and rounding depend on it: refusing, or having no such method, changes nothing.
-    fn set_derivatives(&self, order: i64) {
-        let _ = self.module.method_is::<IValue>("set_derivatives", &[IValue::Int(order)]);
+    fn set_derivatives(&self, order: i64) -> Result<()> {
+        if !self.has_derivatives {
+            return Ok(());
+        }
+        self.module.method_is::<IValue>("set_derivatives", &[IValue::Int(order)]).map(|_| ()).map_err(|error| {
+            anyhow!("'{}': set_derivatives({order}) failed: {}", self.path.display(), shorten(&one_line(&error)))
+        })
     }
 
     /// The provenance record stored in the module, `{}` where there is none.

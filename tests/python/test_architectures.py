@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks.generator import LinearUp
-from networks.layers import resample_filter
 from networks.pair import D_ARCHITECTURES, G_ARCHITECTURES, Architecture, random_pair
+from networks.resample import resample_filter
 
 VARIANTS = [*(("g", name) for name in G_ARCHITECTURES), *(("d", name) for name in D_ARCHITECTURES)]
 

@@ -46,6 +46,7 @@ def change(g=None, d=None, kwargs=None, attributes=None, content=None):
             r"not floating point \(synthesis.b8.conv1.noise_const int32\)",
         ),
         (change(g={"synthesis.b8.conv0.resample_filter": torch.ones(3, 3)}), "another shape"),
+        (change(d={"b8.skip.resample_filter": torch.eye(4)}), r"1 resample filters that are no outer product \(b8.skip"),
         (change(g={"synthesis.b4.const": None}), "missing tensors"),
         (change(g={"mapping.fc0.weight": None}), "'mapping.fc0.weight' is missing"),
         (change(g={"synthesis.b16.conv1.weight": torch.ones(5)}), r"has shape \[5\], expected 4 dimensions"),
