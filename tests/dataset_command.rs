@@ -418,8 +418,9 @@ fn an_interrupted_conversion_leaves_nothing_under_the_final_name() {
             assert!(process.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+        // Not SIGINT, which is ignored where the tests run in a shell's background.
         // SAFETY: a signal to a child that has not been waited for.
-        unsafe { libc::kill(process.id() as libc::pid_t, libc::SIGINT) };
+        unsafe { libc::kill(process.id() as libc::pid_t, libc::SIGTERM) };
         assert!(!process.wait().unwrap().success());
         assert!(!stage.path(target).exists());
     }
