@@ -188,9 +188,13 @@ def misfits(tensors: Tensors, wanted: Mapping[str, Any], constants: Tensors) -> 
         "tensors that are not floating point": [f"{name} {str(value.dtype).removeprefix('torch.')}"
                                                 for name, value in common if not value.is_floating_point()],
         "resample filters that are no outer product": [name for name, value in common
-                                                       if name.endswith("resample_filter") and value.shape == FILTER.shape
-                                                       and not is_outer(value)],
+                                                       if is_filter(name, value) and not is_outer(value)],
     }
+
+
+def is_filter(name: str, value: Tensor) -> bool:
+    """Whether it is a resample filter by its name and shape."""
+    return name.endswith("resample_filter") and value.shape == FILTER.shape
 
 
 def is_outer(kernel: Tensor) -> bool:
@@ -219,7 +223,7 @@ def same(a: Tensors, b: Tensors) -> bool:
 
 def is_plain_filter(name: str, value: Tensor) -> bool:
     """A resample filter that our networks do not keep, because nothing uses it there."""
-    return name.endswith("resample_filter") and value.shape == FILTER.shape and torch.allclose(value.float(), FILTER)
+    return is_filter(name, value) and torch.allclose(value.float(), FILTER)
 
 
 def fill_constants(tensors: Tensors, wanted: Mapping[str, Any], kind: str, notes: list[str]) -> dict[str, Tensor]:

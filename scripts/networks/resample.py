@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .axes import along_both_axes
+
 
 def frozen(value: Tensor) -> nn.Parameter:
     """A tensor that is saved and listed with the parameters but never trained."""
@@ -28,7 +30,7 @@ def fir(x: Tensor, kernel: Tensor, padding: int, stride: int, gain: float, twice
     is 2."""
     if twice and banded_pays(x.shape[2], x.shape[3]):
         rows = bands(x.shape[2], kernel.sum(dim=1), padding, stride) * (gain / kernel.sum())
-        return along_both_axes(x, rows, bands(x.shape[3], kernel.sum(dim=0), padding, stride))
+        return banded(x, rows, bands(x.shape[3], kernel.sum(dim=0), padding, stride))
     channels = x.shape[1]
     weight = (kernel * gain).to(x.dtype).expand(channels, 1, 4, 4)
     if stride == 2 and x.dtype != torch.float32 and not x.is_cuda:
@@ -42,7 +44,7 @@ def upsample_image(img: Tensor, kernel: Tensor, twice: bool = False) -> Tensor:
     if twice and banded_pays(2 * img.shape[2], 2 * img.shape[3]):
         # The adjoint of filtering twice the size at every second sample.
         rows = bands(2 * img.shape[2], kernel.sum(dim=1), 1, 2).t() * (4.0 / kernel.sum())
-        return along_both_axes(img, rows, bands(2 * img.shape[3], kernel.sum(dim=0), 1, 2).t())
+        return banded(img, rows, bands(2 * img.shape[3], kernel.sum(dim=0), 1, 2).t())
     channels = img.shape[1]
     weight = (kernel * 4.0).to(img.dtype).expand(channels, 1, 4, 4)
     return F.conv_transpose2d(img, weight, stride=[2, 2], padding=[1, 1], groups=channels)
@@ -64,15 +66,9 @@ def bands(size: int, taps: Tensor, padding: int, stride: int) -> Tensor:
     return matrix[:, padding:padding + size]
 
 
-def along_both_axes(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def banded(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """x [N, C, H, W] -> rows [M, H] @ x @ columns [K, W]^T: [N, C, M, K], in the type and the order of memory of x."""
-    n, channels, h, w = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
-    m, k = rows.shape[0], columns.shape[0]
-    # Expanded matrices and `bmm`, as in winograd.py: `matmul` copies where a gradient is needed.
-    rows, columns = rows.to(x.dtype), columns.to(x.dtype)
-    y = torch.bmm(rows.unsqueeze(0).expand(n, m, h), x.permute(0, 2, 3, 1).reshape(n, h, w * channels))
-    y = torch.bmm(columns.unsqueeze(0).expand(n * m, k, w), y.view(n * m, w, channels))
-    y = y.view(n, m, k, channels).permute(0, 3, 1, 2)
+    y = along_both_axes(x, rows.to(x.dtype), columns.to(x.dtype)).permute(0, 3, 1, 2)
     if x.is_contiguous():
         y = y.contiguous()
     return y

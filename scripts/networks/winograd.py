@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .axes import along_both_axes
+
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [N, in, H, W] with pad 1, weight [out, in, 3, 3], bias [out] -> [N, out, H, W]."""
@@ -43,11 +45,9 @@ def winograd(x: Tensor, weight: Tensor) -> Tensor:
     # [36, in, out]: the filters at every pair of points. Two transposes of large blocks are faster than one of all axes.
     taps = weight.reshape(outputs, inputs * 9).t().contiguous().view(inputs, 9, outputs).transpose(0, 1)
     u = torch.mm(filters, taps.reshape(9, inputs * outputs)).view(36, inputs, outputs)
-    # [N, 6 T, 6 T, in] -> [36, N * T * T, in]: the images at every pair of points, tile by tile. `bmm` with an expanded
-    # matrix and not `matmul`, which copies for the sake of one large product where a gradient is needed.
-    v = torch.bmm(into.unsqueeze(0).expand(n, 6 * tiles, size), x.permute(0, 2, 3, 1).reshape(n, size, size * inputs))
-    v = torch.bmm(into.unsqueeze(0).expand(n * 6 * tiles, 6 * tiles, size), v.view(n * 6 * tiles, size, inputs))
-    v = v.view(n, 6, tiles, 6, tiles, inputs).permute(1, 3, 0, 2, 4, 5).reshape(36, n * tiles * tiles, inputs)
+    # [N, 6 T, 6 T, in] -> [36, N * T * T, in]: the images at every pair of points, tile by tile.
+    v = along_both_axes(x, into, into).view(n, 6, tiles, 6, tiles, inputs)
+    v = v.permute(1, 3, 0, 2, 4, 5).reshape(36, n * tiles * tiles, inputs)
     y = torch.mm(out, torch.bmm(v, u).view(36, n * tiles * tiles * outputs))
     # [4, 4, N, T, T, out]: the pixels of every tile.
     y = y.view(4, 4, n, tiles, tiles, outputs).permute(2, 3, 0, 4, 1, 5).reshape(n, size, size, outputs)
