@@ -1,7 +1,9 @@
 //! Adam over one flat parameter buffer, with the correction for lazy regularisation.
 
 use anyhow::{Result, ensure};
-use tch::{Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
+
+use crate::tensor::finite::magnitude;
 
 /// Adam's settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,20 +48,22 @@ pub struct Adam {
     mean: Option<Tensor>,
     /// Mean of its square.
     square: Tensor,
-    steps: i32,
+    /// Steps taken, a scalar on the device: only that knows which were left out.
+    steps: Tensor,
 }
 
 impl Adam {
     /// For a buffer like `values`; nothing learnt yet.
     pub fn new(settings: AdamSettings, values: &Tensor) -> Self {
         let mean = (settings.beta1 != 0.0).then(|| values.zeros_like());
-        Self { settings, mean, square: values.zeros_like(), steps: 0 }
+        let steps = Tensor::zeros([0i64; 0], (Kind::Double, values.device()));
+        Self { settings, mean, square: values.zeros_like(), steps }
     }
 
-    /// Views of what it has learnt.
+    /// Views of what it has learnt; waits for the device.
     pub fn state(&self) -> AdamState {
         let mean = self.mean.as_ref().map(Tensor::shallow_clone);
-        AdamState { mean, square: self.square.shallow_clone(), steps: self.steps }
+        AdamState { mean, square: self.square.shallow_clone(), steps: self.steps.double_value(&[]) as i32 }
     }
 
     /// Goes on from `state`, which is copied.
@@ -69,8 +73,8 @@ impl Adam {
     pub fn restore(&mut self, state: &AdamState) -> Result<()> {
         let fits = state.square.size() == self.square.size() && state.mean.is_some() == self.mean.is_some();
         ensure!(fits, "the optimiser's state is of {} values, not {}", state.square.numel(), self.square.numel());
-        self.steps = state.steps;
         no_grad(|| {
+            let _ = self.steps.f_fill_(f64::from(state.steps))?;
             self.square.f_copy_(&state.square)?;
             if let (Some(mean), Some(stored)) = (&mut self.mean, &state.mean) {
                 mean.f_copy_(stored)?;
@@ -80,24 +84,40 @@ impl Adam {
     }
 
     /// One step: `values -= lr m^ / (sqrt(v^) + eps)`, with m^ and v^ corrected for their start at 0. `lr_factor` scales
-    /// lr.
+    /// lr. A gradient with a value whose square is not finite changes nothing and counts as no step: v keeps squares, and
+    /// one that overflows would make the weights NaN a step later. Nothing here waits for the device.
     ///
     /// # Shapes
-    /// `values` and `gradient`: [total], as in [`Adam::new`].
-    pub fn step(&mut self, values: &Tensor, gradient: &Tensor, lr_factor: f64) {
+    /// `values` and `gradient`: [total], as in [`Adam::new`] -> whether the step was taken, a scalar on the device.
+    pub fn step(&mut self, values: &Tensor, gradient: &Tensor, lr_factor: f64) -> Tensor {
         let AdamSettings { beta1, beta2, eps, .. } = self.settings;
         let lr = self.settings.lr * lr_factor;
-        self.steps += 1;
-        let (correction1, correction2) = (1.0 - beta1.powi(self.steps), 1.0 - beta2.powi(self.steps));
         no_grad(|| {
-            let _ = self.square.lerp_(&gradient.square(), 1.0 - beta2);
-            let mean = match &mut self.mean {
-                Some(mean) => mean.lerp_(gradient, 1.0 - beta1),
-                None => gradient.shallow_clone(),
-            };
-            let root = self.square.sqrt() * (1.0 / correction2.sqrt()) + eps;
-            let _ = values.shallow_clone().addcdiv_(&(mean * (-lr / correction1)), &root);
-        });
+            let taken = magnitude(gradient).square().isfinite();
+            // Zeros instead, and weights of 0 for the means below: then all stays what it is.
+            let mut update = gradient.where_scalarother(&taken, 0.0);
+            let root = update.square();
+            let weight = |beta: f64| taken.to_kind(Kind::Float) * (1.0 - beta);
+            // From here on no memory is asked for that could be lacking, so a step is taken as a whole.
+            self.steps += &taken;
+            // At least 1: before the first step it would divide by 0.
+            let steps = self.steps.clamp_min(1.0);
+            let correction = |beta: f64| -> Tensor { 1.0 - Tensor::pow_scalar(beta, &steps) };
+            let _ = self.square.lerp_tensor_(&root, &weight(beta2));
+            let mut root = self.square.sqrt_out(&root);
+            root *= correction(beta2).rsqrt();
+            root += eps;
+            match &mut self.mean {
+                Some(mean) => {
+                    let _ = mean.lerp_tensor_(&update, &weight(beta1));
+                    update.copy_(mean);
+                    update *= taken.to_kind(Kind::Double) * -lr / correction(beta1);
+                }
+                None => update *= -lr,
+            }
+            let _ = values.shallow_clone().addcdiv_(&update, &root);
+            taken
+        })
     }
 }
 
@@ -118,7 +138,7 @@ mod tests {
     fn the_first_step_has_the_length_of_the_learning_rate() {
         let settings = AdamSettings { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8 };
         let values = Tensor::from_slice(&[1f32, 1.0, 1.0]);
-        Adam::new(settings, &values).step(&values, &Tensor::from_slice(&[2f32, -0.01, 0.0]), 1.0);
+        let _ = Adam::new(settings, &values).step(&values, &Tensor::from_slice(&[2f32, -0.01, 0.0]), 1.0);
         let expected = Tensor::from_slice(&[0.9f32, 1.1, 1.0]);
         assert!((values - expected).abs().max().double_value(&[]) < 1e-6);
     }
@@ -129,10 +149,42 @@ mod tests {
         let settings = AdamSettings { lr: 0.1, beta1: 0.5, beta2: 0.9, eps: 0.0 };
         let values = Tensor::from_slice(&[0f32]);
         let mut adam = Adam::new(settings, &values);
-        adam.step(&values, &Tensor::from_slice(&[1f32]), 1.0);
-        adam.step(&values, &Tensor::from_slice(&[3f32]), 1.0);
+        let _ = adam.step(&values, &Tensor::from_slice(&[1f32]), 1.0);
+        let _ = adam.step(&values, &Tensor::from_slice(&[3f32]), 1.0);
         let (mean, square) = ((0.25 + 1.5) / 0.75, (0.09 + 0.9) / 0.19);
         let expected = -0.1 - 0.1 * mean / f64::sqrt(square);
         assert!((values.double_value(&[0]) - expected).abs() < 1e-6);
+    }
+
+    /// Also the very first, and where a mean of the gradient is kept that would go on moving the values.
+    #[test]
+    fn a_gradient_that_is_not_finite_changes_nothing_and_counts_as_no_step() {
+        let good = |sign: f32| Tensor::from_slice(&[sign, -2.0 * sign, 0.5]);
+        for beta1 in [0.0, 0.9] {
+            let settings = AdamSettings { lr: 0.1, beta1, beta2: 0.99, eps: 1e-8 };
+            let run = |bad: &[f32]| {
+                let values = Tensor::from_slice(&[1f32, 2.0, 3.0]);
+                let mut adam = Adam::new(settings, &values);
+                let mut bad_steps = || {
+                    for &value in bad {
+                        let before = values.copy();
+                        let taken = adam.step(&values, &Tensor::from_slice(&[1f32, value, 1.0]), 1.0);
+                        assert_eq!((taken.int64_value(&[]), &values), (0, &before));
+                    }
+                    assert_eq!(adam.step(&values, &good(1.0), 1.0).int64_value(&[]), 1);
+                };
+                bad_steps();
+                bad_steps();
+                (values, adam.state())
+            };
+            let (values, state) = run(&[]);
+            // The last is finite, but not its square.
+            let (others, other) = run(&[f32::NAN, f32::INFINITY, -f32::INFINITY, 1e20]);
+            assert_eq!(
+                (values, state.square, state.mean, state.steps),
+                (others, other.square, other.mean, other.steps)
+            );
+            assert_eq!(state.steps, 2);
+        }
     }
 }

@@ -11,8 +11,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rootgan::augment::Augment;
 use rootgan::config::{AugmentMode, NetworkFacts, Options, RunConfig};
-use rootgan::model::{Discriminator, FreezeSettings, Generator, NoiseMode, Truncation, all_finite};
+use rootgan::model::{Discriminator, FreezeSettings, Generator, NoiseMode, Truncation};
 use rootgan::regularize::MeanPathLength;
+use rootgan::tensor::finite::all_finite;
 use rootgan::train::draw::{Draw, Mixing, Reals};
 use rootgan::train::journal::stats::Statistics;
 use rootgan::train::networks::{NetworkFiles, Networks};
@@ -222,6 +223,50 @@ fn a_phase_that_never_has_a_finite_gradient_stops_the_run() {
     ] {
         assert!(message.contains(words), "'{words}' is not in '{message}'");
     }
+}
+
+/// On a GPU the host looks at the end of an iteration only; the CPU can do so too, and must come to the same.
+#[test]
+fn steps_looked_at_later_end_the_same() {
+    let _alone = alone();
+    let course = |timed_every: u64| {
+        let options = Options {
+            max_bad_steps: Some(3),
+            r1_interval: Some(1),
+            pl_interval: Some(1),
+            augpipe: Some("blit".into()),
+            ..Options::default()
+        };
+        let mut trainer = trainer_with(networks(), options);
+        // The first of all is timed whatever the setting.
+        (trainer.iteration, trainer.timed_every) = (1, timed_every);
+        tch::manual_seed(5);
+        let (reals, mut stats) = (reals(), Statistics::default());
+        let mut notices = Vec::new();
+        let bias = trainer.networks.d.script.parameters.iter().position(|p| p.name == "b4.out.bias").unwrap();
+        let bias = trainer.networks.d.script.parameters[bias].tensor.detach();
+        for value in [0.0, -110.0, 0.0, f64::NAN, 0.0] {
+            let _ = no_grad(|| bias.shallow_clone().fill_(value));
+            trainer.iterate(&reals, &mut stats).unwrap();
+            notices.extend(trainer.take_notices());
+        }
+        let summaries = stats.take();
+        assert_eq!(summaries.contains_key("Timing/Gmain"), timed_every == 1);
+        let results: Vec<_> = summaries.into_iter().filter(|(name, _)| !name.starts_with("Timing/")).collect();
+        let weights = [&trainer.networks.g_flat.values, &trainer.networks.d_flat.values].map(Tensor::copy);
+        let _ = no_grad(|| bias.shallow_clone().fill_(f64::NAN));
+        let error = loop {
+            if let Err(error) = trainer.iterate(&reals, &mut stats) {
+                break format!("{error:#}");
+            }
+        };
+        // Not finite numbers are equal to none, also as text.
+        (format!("{results:?}"), weights, notices, error)
+    };
+    let (at_once, later) = (course(1), course(u64::MAX));
+    assert_eq!(at_once.2.len(), 4, "{:?}", at_once.2);
+    assert!(at_once.3.contains("phase Gmain of iteration 8: the loss of Gmain"), "{}", at_once.3);
+    assert_eq!(at_once, later);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! checkpoints work on one tensor instead of hundreds.
 
 use super::script::ScriptModule;
+use crate::tensor::finite::all_finite;
 use anyhow::{Result, anyhow};
 use tch::{Kind, Tensor, no_grad};
 
@@ -67,9 +68,4 @@ impl FlatParameters {
     pub fn first_non_finite<'a>(&'a self, gradient: &'a Tensor) -> Option<&'a str> {
         self.split(gradient).find(|(_, part)| !all_finite(part)).map(|(name, _)| name)
     }
-}
-
-/// Whether every value is finite.
-pub fn all_finite(values: &Tensor) -> bool {
-    values.isfinite().all().int64_value(&[]) == 1
 }

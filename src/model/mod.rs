@@ -20,7 +20,7 @@ pub use contract::parse as parse_description;
 pub use contract::{DiscriminatorSpec, GeneratorSpec};
 pub use discriminator::Discriminator;
 pub use file_kind::FileKind;
-pub use flat::{FlatParameters, all_finite};
+pub use flat::FlatParameters;
 pub use freeze::{FreezeSettings, freeze_discriminator, freeze_generator};
 pub use generator::{Generator, NoiseMode, Truncation, ZOnlySpec};
 pub use pair::check_pair;

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{Discriminator, Generator, NoiseMode, ScriptModule, Truncation, all_finite};
+use super::{Discriminator, Generator, NoiseMode, ScriptModule, Truncation};
+use crate::tensor::finite::all_finite;
 use crate::tensor::{caught, one_line};
 
 /// Makes a few images and judges them, without and with gradients.

@@ -2,6 +2,7 @@
 //! know about tensors, and nothing of networks.
 
 pub mod device;
+pub mod finite;
 pub mod images;
 pub mod labels;
 pub mod latents;

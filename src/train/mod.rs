@@ -5,6 +5,7 @@ pub mod draw;
 pub mod evaluate;
 pub mod journal;
 pub mod networks;
+mod outcomes;
 pub mod phases;
 pub mod preview;
 mod provenance;

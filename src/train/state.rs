@@ -11,8 +11,9 @@ use tch::{Device, Tensor, no_grad};
 
 use super::journal::stats::Statistics;
 use super::step::Trainer;
-use crate::model::{ScriptModule, all_finite, weights};
+use crate::model::{ScriptModule, weights};
 use crate::optimizer::{Adam, AdamState};
+use crate::tensor::finite::all_finite;
 use crate::tensor::one_line;
 
 /// Counters and numbers of a trainer.
@@ -74,7 +75,7 @@ pub fn collect(trainer: &Trainer, statistics: &Statistics) -> (TrainerRecord, Te
         seen_images: trainer.seen_images,
         augment_p: trainer.augment_p(),
         adam_steps,
-        bad_steps: trainer.bad_steps.in_a_row,
+        bad_steps: trainer.outcomes.left_out_in_a_row,
         lr_scale: trainer.lr_scale,
         micro_batch: trainer.config.micro_batch,
         micro_batch_asked: asked(trainer),
@@ -84,7 +85,7 @@ pub fn collect(trainer: &Trainer, statistics: &Statistics) -> (TrainerRecord, Te
 
 /// Whether it is worth going back to: no step was left out just now, and all weights are numbers.
 pub fn is_sound(trainer: &Trainer) -> bool {
-    trainer.bad_steps.in_a_row == [0; 4]
+    trainer.outcomes.left_out_in_a_row == [0; 4]
         && all_finite(&trainer.networks.g_flat.values)
         && all_finite(&trainer.networks.d_flat.values)
 }
@@ -117,7 +118,8 @@ pub fn restore(
         tensors.into_iter().filter_map(|(name, values)| Some((name.strip_prefix("stats.")?.to_owned(), values)));
     statistics.restore(pending.collect());
     (trainer.iteration, trainer.seen_images) = (record.iteration, record.seen_images);
-    (trainer.bad_steps.in_a_row, trainer.lr_scale) = (record.bad_steps, record.lr_scale);
+    trainer.outcomes.forget(record.bad_steps);
+    trainer.lr_scale = record.lr_scale;
     // Other options since then are for another amount of memory.
     if record.micro_batch_asked == asked(trainer) && trainer.config.batch.is_multiple_of(record.micro_batch.max(1)) {
         trainer.config.micro_batch = record.micro_batch.max(1);

@@ -1,19 +1,19 @@
 //! One training iteration: the four phases in order, each with its optimiser step, then the average.
 
-use std::fmt;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::draw::{Draw, Reals};
 use super::journal::stats::Statistics;
 use super::networks::Networks;
+use super::outcomes::{Outcomes, place};
 use super::phases::{self, Adversarial, mean};
 use crate::augment::{AdaController, Augment, Draws};
 use crate::config::RunConfig;
-use crate::model::{FlatParameters, all_finite};
+use crate::model::FlatParameters;
 use crate::optimizer::Adam;
 use crate::regularize::MeanPathLength;
 use crate::tensor::caught;
@@ -21,6 +21,9 @@ use crate::tensor::device::synchronize;
 use crate::tensor::labels::ClassDistribution;
 use crate::tensor::memory::lacks_memory;
 use crate::tensor::seed::{Stream, host_rng, seed_torch};
+
+/// [`Trainer::timed_every`] where waiting costs something: with the published intervals all four phases are due then.
+const TIMED_EVERY_ON_GPU: u64 = 16;
 
 /// Everything that changes from one iteration to the next.
 pub struct Trainer {
@@ -36,9 +39,12 @@ pub struct Trainer {
     pub(super) d_adam: Adam,
     pub(super) pl_mean: MeanPathLength,
     pub(super) ada: Ada,
-    pub(super) bad_steps: BadSteps,
+    pub(super) outcomes: Outcomes,
     /// What the learning rates were multiplied by after divergence, 1 at first.
     pub lr_scale: f64,
+    /// Of how many iterations the phases of one are timed, and their steps looked at, one by one: on a GPU the host waits
+    /// for it to finish each then, instead of at the end of the iteration.
+    pub timed_every: u64,
 }
 
 /// What the augmentation's probability is adapted by.
@@ -49,18 +55,9 @@ pub(super) struct Ada {
     pub(super) signs: Vec<Tensor>,
 }
 
-/// Steps left out because a gradient was not finite.
-#[derive(Default)]
-pub(super) struct BadSteps {
-    /// By phase: the discriminator's good steps say nothing of the generator.
-    pub(super) in_a_row: [u64; 4],
-    /// What to tell the user, collected by the loop.
-    notices: Vec<String>,
-}
-
 /// A phase by its statistics' name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Gmain,
     Greg,
     Dmain,
@@ -69,13 +66,22 @@ enum Phase {
 
 impl Phase {
     /// What its loss is called in the statistics.
-    fn loss_name(self) -> &'static str {
+    pub(super) fn loss_name(self) -> &'static str {
         match self {
             Phase::Gmain => "Loss/G/loss",
             Phase::Greg => "Loss/pl_penalty",
             Phase::Dmain => "Loss/D/loss",
             Phase::Dreg => "Loss/r1_penalty",
         }
+    }
+
+    fn is_of_generator(self) -> bool {
+        matches!(self, Phase::Gmain | Phase::Greg)
+    }
+
+    /// Those that it trains.
+    fn parameters(self, networks: &Networks) -> &FlatParameters {
+        if self.is_of_generator() { &networks.g_flat } else { &networks.d_flat }
     }
 
     fn stream(self) -> Stream {
@@ -94,9 +100,9 @@ impl Trainer {
         let g_adam = Adam::new(config.g_adam, &networks.g_flat.values);
         let d_adam = Adam::new(config.d_adam, &networks.d_flat.values);
         let pl_mean = MeanPathLength::new(networks.g.script.device);
-        let bad_steps = BadSteps::default();
         let controller = config.augment.ada.map(|settings| AdaController::new(settings, config.augment.p));
         let ada = Ada { controller, signs: Vec::new() };
+        let timed_every = if networks.g.script.device == Device::Cpu { 1 } else { TIMED_EVERY_ON_GPU };
         Self {
             networks,
             iteration: 0,
@@ -107,8 +113,9 @@ impl Trainer {
             d_adam,
             pl_mean,
             ada,
-            bad_steps,
+            outcomes: Outcomes::default(),
             lr_scale: 1.0,
+            timed_every,
         }
     }
 
@@ -145,6 +152,7 @@ impl Trainer {
         }
         let beta = self.config.ema.beta(self.config.batch, self.seen_images);
         self.networks.update_ema(beta);
+        self.look(stats)?;
         self.iteration += 1;
         self.seen_images += self.config.batch;
         self.ada.adapt(self.iteration, self.config.batch);
@@ -153,7 +161,7 @@ impl Trainer {
 
     /// What has to be told about left-out steps since the last call.
     pub fn take_notices(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.bad_steps.notices)
+        std::mem::take(&mut self.outcomes.notices)
     }
 
     fn timed(
@@ -166,16 +174,20 @@ impl Trainer {
         while let Err(error) = caught(|| work(self, stats)) {
             let smaller = self.smaller_micro_batch().filter(|_| lacks_memory(&format!("{error:#}")));
             let Some(smaller) = smaller else {
-                return Err(error).with_context(|| format!("phase {phase:?} of iteration {}", self.iteration));
+                return Err(error).context(place(phase, self.iteration));
             };
             // The phase takes its step only at its end, so it can be done again.
-            self.bad_steps.notices.push(format!(
+            self.outcomes.notices.push(format!(
                 "iteration {}: out of memory in {phase:?}; going on with --micro-batch {smaller} instead of {}",
                 self.iteration, self.config.micro_batch
             ));
             self.config.micro_batch = smaller;
             stats.back_to(&mark);
         }
+        if !self.iteration.is_multiple_of(self.timed_every) {
+            return Ok(());
+        }
+        self.look(stats)?;
         synchronize(self.networks.g.script.device);
         stats.report_number(&format!("Timing/{phase:?}"), begun.elapsed().as_secs_f64());
         Ok(())
@@ -191,7 +203,8 @@ impl Trainer {
             stats.report("Loss/G/slope", &config.loss.slope(&logits.detach()));
             n.g_flat.gradient(&(mean(&losses) / self.rounds() as f64))
         })?;
-        self.generator_step(Phase::Gmain, &gradient, stats)
+        self.step(Phase::Gmain, gradient);
+        Ok(())
     }
 
     /// On half as many images, as published: it costs more than twice the memory.
@@ -207,10 +220,10 @@ impl Trainer {
             n.g_flat.gradient(&(mean(&penalties) * (weight * gain)))
         })?;
         // A length that is not finite would stay in the mean for ever.
-        if all_finite(&pl_mean.pl_mean) {
-            self.pl_mean = pl_mean;
-        }
-        self.generator_step(Phase::Greg, &gradient, stats)
+        let finite = pl_mean.pl_mean.isfinite();
+        self.pl_mean.pl_mean = pl_mean.pl_mean.where_self(&finite, &self.pl_mean.pl_mean);
+        self.step(Phase::Greg, gradient);
+        Ok(())
     }
 
     /// Generated and real half one after the other, so that only one graph is alive.
@@ -229,12 +242,13 @@ impl Trainer {
             signs.push(real.logits.detach().sign());
             stats.report("Loss/D/loss", &(fake.losses.detach() + real.losses.detach()));
             stats.report("Loss/D/slope", &config.loss.slope(&Tensor::cat(&[-fake.logits, real.logits], 0).detach()));
-            Ok(of_fake + n.d_flat.gradient(&(mean(&real.losses) * share))?)
+            Ok(of_fake.shallow_clone().g_add_(&n.d_flat.gradient(&(mean(&real.losses) * share))?))
         })?;
         if self.ada.controller.is_some() {
             self.ada.signs.extend(signs);
         }
-        self.discriminator_step(Phase::Dmain, &gradient, stats)
+        self.step(Phase::Dmain, gradient);
+        Ok(())
     }
 
     fn discriminator_reg(&mut self, reals: &Reals, stats: &mut Statistics) -> Result<()> {
@@ -253,7 +267,8 @@ impl Trainer {
             add(&mut gradient, n.d_flat.gradient(&(mean(&norms) * (weight * gain)))?);
         }
         let gradient = gradient.context("a batch has at least one micro-batch")?;
-        self.discriminator_step(Phase::Dreg, &gradient, stats)
+        self.step(Phase::Dreg, gradient);
+        Ok(())
     }
 
     /// The sum of what `of_round` gives for every micro-batch, each with its own draw.
@@ -306,37 +321,19 @@ impl Trainer {
         reals.narrow(round * micro, micro)
     }
 
-    fn generator_step(&mut self, phase: Phase, gradient: &Tensor, stats: &mut Statistics) -> Result<()> {
+    /// Takes the phase's step, if its gradient is finite.
+    fn step(&mut self, phase: Phase, gradient: Tensor) {
         let lr_factor = self.lr_factor();
-        let applied = apply(&mut self.g_adam, &self.networks.g_flat, gradient, lr_factor);
-        self.note(phase, applied, stats)
+        let flat = phase.parameters(&self.networks);
+        let adam = if phase.is_of_generator() { &mut self.g_adam } else { &mut self.d_adam };
+        let taken = adam.step(&flat.values, &gradient, lr_factor);
+        self.outcomes.add(phase, taken, gradient);
     }
 
-    fn discriminator_step(&mut self, phase: Phase, gradient: &Tensor, stats: &mut Statistics) -> Result<()> {
-        let lr_factor = self.lr_factor();
-        let applied = apply(&mut self.d_adam, &self.networks.d_flat, gradient, lr_factor);
-        self.note(phase, applied, stats)
-    }
-
-    fn note(&mut self, phase: Phase, applied: Applied, stats: &mut Statistics) -> Result<()> {
-        let Applied::LeftOut { parameter } = applied else {
-            self.bad_steps.in_a_row[phase as usize] = 0;
-            return Ok(());
-        };
-        self.bad_steps.in_a_row[phase as usize] += 1;
-        stats.report_number(&format!("Progress/skipped_{phase:?}"), 1.0);
-        let (iteration, in_a_row) = (self.iteration, self.bad_steps.in_a_row[phase as usize]);
-        let loss = phase.loss_name();
-        let what = match stats.last(loss) {
-            Some(values) if !all_finite(values) => format!("the loss of {phase:?} ({loss}) is not finite"),
-            _ => format!("the gradient of {phase:?} or its square is not finite, first in '{parameter}'"),
-        };
-        if in_a_row >= self.config.max_bad_steps {
-            let remedy = "lower --g-lr and --d-lr, a higher --r1-gamma or a --root-slope-cap help";
-            return Err(Diverged(format!("{what}; {in_a_row} steps in a row were left out; {remedy}")).into());
-        }
-        self.bad_steps.notices.push(format!("iteration {iteration}: {what}; step left out ({in_a_row} in a row)"));
-        Ok(())
+    /// Looks at what became of the steps, which waits for the device.
+    fn look(&mut self, stats: &mut Statistics) -> Result<()> {
+        let Self { networks, outcomes, config, iteration, .. } = self;
+        outcomes.look(*iteration, config.max_bad_steps, |phase| phase.parameters(networks), stats)
     }
 }
 
@@ -348,35 +345,6 @@ impl Ada {
         let signs = Tensor::cat(&std::mem::take(&mut self.signs), 0);
         controller.adapt(signs.mean(Kind::Double).double_value(&[]), batch);
     }
-}
-
-/// No finite gradient for too many steps in a row.
-#[derive(Debug)]
-pub struct Diverged(String);
-
-impl fmt::Display for Diverged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Diverged {}
-
-/// What became of a gradient.
-enum Applied {
-    Step,
-    LeftOut { parameter: String },
-}
-
-/// Takes the step, unless the square of a value of the gradient is not finite: Adam keeps squares, and one that
-/// overflows would make the weights NaN one step later.
-fn apply(adam: &mut Adam, flat: &FlatParameters, gradient: &Tensor, lr_factor: f64) -> Applied {
-    let square = gradient.square();
-    if all_finite(&square) {
-        adam.step(&flat.values, gradient, lr_factor);
-        return Applied::Step;
-    }
-    Applied::LeftOut { parameter: flat.first_non_finite(&square).unwrap_or_default().to_owned() }
 }
 
 fn add(sum: &mut Option<Tensor>, term: Tensor) {

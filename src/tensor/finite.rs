@@ -1,0 +1,44 @@
+//! Whether numbers are numbers, found without asking the device until somebody wants to know.
+
+use tch::Tensor;
+
+/// The largest absolute value, a scalar on the device of `values`: NaN where one is NaN, infinite where one is. One pass,
+/// without a temporary.
+///
+/// # Panics
+/// If there are no values.
+pub fn magnitude(values: &Tensor) -> Tensor {
+    let (least, most) = values.detach().aminmax(None, false);
+    most.maximum(&-least)
+}
+
+/// Whether every value is finite; waits for the device.
+pub fn all_finite(values: &Tensor) -> bool {
+    values.numel() == 0 || magnitude(values).double_value(&[]).is_finite()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    #[test]
+    fn one_value_that_is_none_is_found_anywhere() {
+        let length = 10_007;
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for place in [0, 1, 4999, length - 1] {
+                let values = Tensor::randn([length], (Kind::Float, Device::Cpu));
+                assert!(all_finite(&values));
+                let _ = values.get(place).fill_(bad);
+                assert!(!all_finite(&values), "{bad} at {place}");
+            }
+        }
+        assert!(all_finite(&Tensor::zeros([0], (Kind::Float, Device::Cpu))));
+    }
+
+    #[test]
+    fn the_magnitude_has_no_sign() {
+        assert_eq!(magnitude(&Tensor::from_slice(&[1f32, -3.0, 2.0])).double_value(&[]), 3.0);
+    }
+}

@@ -1,0 +1,110 @@
+//! What became of the steps: taken, or left out because a gradient was not finite. The device decides; the host looks
+//! later, at all of an iteration at once.
+
+use std::fmt;
+
+use anyhow::Result;
+use tch::{Kind, Tensor};
+
+use super::journal::stats::Statistics;
+use super::step::Phase;
+use crate::model::FlatParameters;
+use crate::tensor::finite::all_finite;
+use crate::tensor::images::bytes;
+
+/// The steps that nobody has looked at yet, and the left-out ones before them.
+#[derive(Default)]
+pub(super) struct Outcomes {
+    /// By phase: the discriminator's good steps say nothing of the generator.
+    pub(super) left_out_in_a_row: [u64; 4],
+    /// What to tell the user, collected by the loop.
+    pub(super) notices: Vec<String>,
+    unseen: Vec<Unseen>,
+}
+
+/// One step.
+struct Unseen {
+    phase: Phase,
+    /// Whether it was taken, a scalar on the device.
+    taken: Tensor,
+    /// What it would have been taken with, to name the parameter.
+    gradient: Tensor,
+}
+
+impl Outcomes {
+    /// Keeps the outcome of a step, `taken` on the device, for [`look`](Self::look).
+    pub(super) fn add(&mut self, phase: Phase, taken: Tensor, gradient: Tensor) {
+        self.unseen.push(Unseen { phase, taken, gradient });
+    }
+
+    /// Looks at the steps since the last call, which waits for the device; `flat` gives the parameters of a phase. Left-out
+    /// steps are counted, and told by a notice.
+    ///
+    /// # Errors
+    /// [`Diverged`] after `most_in_a_row` left-out steps of a phase.
+    pub(super) fn look<'a>(
+        &mut self,
+        iteration: u64,
+        most_in_a_row: u64,
+        flat: impl Fn(Phase) -> &'a FlatParameters,
+        stats: &mut Statistics,
+    ) -> Result<()> {
+        let unseen = std::mem::take(&mut self.unseen);
+        for (Unseen { phase, gradient, .. }, taken) in unseen.iter().zip(read(&unseen)) {
+            let in_a_row = &mut self.left_out_in_a_row[*phase as usize];
+            if taken {
+                *in_a_row = 0;
+                continue;
+            }
+            *in_a_row += 1;
+            stats.report_number(&format!("Progress/skipped_{phase:?}"), 1.0);
+            let loss = phase.loss_name();
+            let what = match stats.last(loss) {
+                Some(values) if !all_finite(values) => format!("the loss of {phase:?} ({loss}) is not finite"),
+                _ => {
+                    let name = flat(*phase).first_non_finite(&gradient.square()).unwrap_or_default().to_owned();
+                    format!("the gradient of {phase:?} or its square is not finite, first in '{name}'")
+                }
+            };
+            if *in_a_row >= most_in_a_row {
+                let remedy = "lower --g-lr and --d-lr, a higher --r1-gamma or a --root-slope-cap help";
+                let text = format!("{what}; {in_a_row} steps in a row were left out; {remedy}");
+                return Err(anyhow::Error::new(Diverged(text)).context(place(*phase, iteration)));
+            }
+            self.notices.push(format!("iteration {iteration}: {what}; step left out ({in_a_row} in a row)"));
+        }
+        Ok(())
+    }
+
+    /// Forgets steps that belong to a course that was given up.
+    pub(super) fn forget(&mut self, left_out_in_a_row: [u64; 4]) {
+        self.left_out_in_a_row = left_out_in_a_row;
+        self.unseen.clear();
+    }
+}
+
+/// Where in a run an error happened.
+pub(super) fn place(phase: Phase, iteration: u64) -> String {
+    format!("phase {phase:?} of iteration {iteration}")
+}
+
+/// Which of them were taken, in one copy from the device.
+fn read(unseen: &[Unseen]) -> Vec<bool> {
+    if unseen.is_empty() {
+        return Vec::new();
+    }
+    let taken: Vec<&Tensor> = unseen.iter().map(|one| &one.taken).collect();
+    bytes(&Tensor::stack(&taken, 0).to_kind(Kind::Uint8)).into_iter().map(|byte| byte == 1).collect()
+}
+
+/// No finite gradient for too many steps in a row.
+#[derive(Debug)]
+pub struct Diverged(String);
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Diverged {}
