@@ -1,5 +1,6 @@
 //! Keeps the layers: a file under `src/` imports only from its own layer or from lower ones, and what
-//! needs no tensors stays free of libtorch. Weak for macros of ours that hide a path: there are none.
+//! needs no tensors stays free of libtorch; and nothing that a training phase is made of waits for the
+//! device. Weak for macros of ours that hide a path: there are none.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -259,4 +260,70 @@ fn a_module_in_no_layer_is_named() {
     let found = messages("src/helpers.rs", "fn f() {}");
     assert_eq!(found, ["src/helpers.rs:1: 'helpers' is in no layer; add it to LAYERS in tests/layering.rs"]);
     assert_eq!(messages("src/model/pair.rs", "use crate::helpers::f;").len(), 1);
+}
+
+/// What a training phase is made of: on a GPU the host prepares the next work while the device computes, unless it asks
+/// for a number or copies in a way that waits (`tensor::device::upload` does not).
+const WITHOUT_WAITING: [&str; 8] = [
+    "src/augment",
+    "src/ema.rs",
+    "src/loss.rs",
+    "src/optimizer.rs",
+    "src/regularize.rs",
+    "src/train/draw.rs",
+    "src/train/phases.rs",
+    "src/train/step.rs",
+];
+const WAITING: [&str; 6] = ["copy_data", "copy_data_u8", "double_value", "int64_value", "synchronize", "to_device"];
+/// A draw's table on the CPU; what a checkpoint is made of; timing, and the augmentation's adjustment after an iteration.
+const MAY_WAIT: [(&str, &str); 4] = [
+    ("src/augment/draws.rs", "double_value"),
+    ("src/optimizer.rs", "double_value"),
+    ("src/train/step.rs", "synchronize"),
+    ("src/train/step.rs", "double_value"),
+];
+
+/// Waiting calls outside of the tests, with their lines.
+fn waiting(stream: TokenStream) -> Vec<(usize, String)> {
+    let tokens: Vec<TokenTree> = stream.into_iter().collect();
+    let of_tests =
+        |index: usize| index >= 2 && is_ident(&tokens[index - 2], "mod") && is_ident(&tokens[index - 1], "tests");
+    let found = tokens.iter().enumerate().flat_map(|(index, token)| match token {
+        TokenTree::Group(group) if !of_tests(index) => waiting(group.stream()),
+        TokenTree::Ident(ident) if WAITING.iter().any(|name| ident == name) => {
+            vec![(ident.span().start().line, ident.to_string())]
+        }
+        _ => Vec::new(),
+    });
+    found.collect()
+}
+
+#[test]
+fn nothing_in_a_phase_waits_for_the_device() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut excused = Vec::new();
+    for place in WITHOUT_WAITING {
+        for entry in walkdir::WalkDir::new(root.join(place)).sort_by_file_name() {
+            let entry = entry.unwrap();
+            if entry.path().extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let file = entry.path().strip_prefix(root).unwrap().to_str().unwrap();
+            let source = std::fs::read_to_string(entry.path()).unwrap();
+            for (line, name) in waiting(source.parse().unwrap()) {
+                let excuse = MAY_WAIT.iter().find(|excuse| **excuse == (file, name.as_str()));
+                let excuse =
+                    excuse.unwrap_or_else(|| panic!("{file}:{line}: {name} waits for the device inside a phase"));
+                excused.push(*excuse);
+            }
+        }
+    }
+    assert_eq!(excused, MAY_WAIT, "excuses that nothing needs, or needed twice");
+}
+
+#[test]
+fn waiting_is_seen_in_functions_and_macros_and_not_in_tests() {
+    let source =
+        "fn f() { g!(x.double_value(&[])); }\nmod tests { fn g() { x.int64_value(&[]); } }\nfn h() { x.to_device(y) }";
+    assert_eq!(waiting(source.parse().unwrap()), [(1, "double_value".to_owned()), (3, "to_device".to_owned())]);
 }

@@ -4,6 +4,7 @@
 use tch::Tensor;
 
 use super::filters::{BANDS, SYM6};
+use crate::tensor::device::upload;
 
 /// A matrix [rows, columns] that acts on one axis.
 pub(super) struct AxisMatrix {
@@ -24,7 +25,7 @@ impl AxisMatrix {
     /// The matrix where the images are, in their kind.
     pub(super) fn tensor_like(&self, images: &Tensor) -> Tensor {
         let matrix = Tensor::from_slice(&self.values).view([self.rows as i64, self.columns as i64]);
-        matrix.to_device(images.device()).to_kind(images.kind())
+        upload(&matrix, images.device()).to_kind(images.kind())
     }
 
     /// From n samples to 2 (n + low + high): reflected at the ends, then the sym6 low pass at twice the rate.

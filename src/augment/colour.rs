@@ -4,6 +4,7 @@ use tch::Tensor;
 
 use super::Transforms;
 use super::draws::Draws;
+use crate::tensor::device::upload;
 
 type Matrix = [[f64; 4]; 4];
 
@@ -49,7 +50,7 @@ pub(super) fn apply(images: &Tensor, transforms: &Transforms, p: f64, draws: &mu
     let size = images.size();
     let matrices: Vec<Matrix> = (0..size[0]).map(|_| draw_matrix(transforms, p, draws)).collect();
     let values: Vec<f32> = matrices.iter().flat_map(|m| m[..3].concat()).map(|value| value as f32).collect();
-    let affine = Tensor::from_slice(&values).view([size[0], 3, 4]).to_device(images.device()).to_kind(images.kind());
+    let affine = upload(&Tensor::from_slice(&values).view([size[0], 3, 4]), images.device()).to_kind(images.kind());
     let (linear, shift) = (affine.narrow(2, 0, 3), affine.narrow(2, 3, 1));
     let pixels = images.reshape([size[0], size[1], -1]);
     let out = if size[1] == 3 {

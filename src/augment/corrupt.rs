@@ -5,6 +5,7 @@ use tch::Tensor;
 use super::Transforms;
 use super::axis::AxisMatrix;
 use super::draws::Draws;
+use crate::tensor::device::upload;
 
 /// The power that natural images have in each band, lowest first.
 const EXPECTED_POWER: [f64; 4] = [10.0 / 13.0, 1.0 / 13.0, 1.0 / 13.0, 1.0 / 13.0];
@@ -19,7 +20,7 @@ const CUTOUT: f64 = 0.5;
 pub(super) fn filter(images: &Tensor, transforms: &Transforms, p: f64, draws: &mut Draws) -> Tensor {
     let size = images.size();
     let gains: Vec<f32> = (0..size[0]).flat_map(|_| draw_gains(transforms, p, draws)).map(|gain| gain as f32).collect();
-    let gains = Tensor::from_slice(&gains).view([size[0], 4]).to_device(images.device()).to_kind(images.kind());
+    let gains = upload(&Tensor::from_slice(&gains).view([size[0], 4]), images.device()).to_kind(images.kind());
     let along = |n: i64| {
         let bands: Vec<Tensor> = (0..4).map(|band| AxisMatrix::band(n as usize, band).tensor_like(images)).collect();
         let bands = Tensor::stack(&bands, 0).view([4, n * n]);
@@ -78,7 +79,7 @@ pub(super) fn cutout(images: &Tensor, p: f64, draws: &mut Draws) -> Tensor {
 }
 
 fn per_image(values: &[f32], images: &Tensor) -> Tensor {
-    Tensor::from_slice(values).to_device(images.device()).to_kind(images.kind()).view([-1, 1, 1, 1])
+    upload(&Tensor::from_slice(values), images.device()).to_kind(images.kind()).view([-1, 1, 1, 1])
 }
 
 #[cfg(test)]

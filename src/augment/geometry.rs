@@ -6,6 +6,7 @@ use super::affine::{Affine, Axes};
 use super::axis::AxisMatrix;
 use super::draws::Draws;
 use super::{Derivatives, Transforms, sampling};
+use crate::tensor::device::upload;
 
 /// What an output filter needs beyond the image on every side, in pixels.
 const FILTER_PAD: f64 = 6.0;
@@ -121,7 +122,7 @@ impl Groups {
         mixed: impl Fn(&Tensor, &[Affine]) -> Tensor,
         kept: impl Fn(&Tensor, &[Lines; 2], bool) -> Tensor,
     ) -> Tensor {
-        let places = |of: &[i64]| Tensor::from_slice(of).to_device(images.device());
+        let places = |of: &[i64]| upload(&Tensor::from_slice(of), images.device());
         let taken = |of: &[i64]| images.index_select(0, &places(of));
         let (mut order, mut parts) = (Vec::new(), Vec::new());
         if !self.mixed.0.is_empty() {

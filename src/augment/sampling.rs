@@ -4,6 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::affine::Affine;
+use crate::tensor::device::upload;
 
 /// Bilinear samples with zeros outside, by libtorch's own sampler, whose derivative has no derivative.
 ///
@@ -19,7 +20,8 @@ pub(super) fn sample_once(images: &Tensor, maps: &[Affine], h: usize, w: usize) 
         .flat_map(|map| Affine::scale(inputs[0], inputs[1]).after(map).after(&outputs).0)
         .flatten()
         .collect();
-    let theta = Tensor::from_slice(&theta).view([size[0], 2, 3]).to_kind(images.kind()).to_device(images.device());
+    let theta = Tensor::from_slice(&theta).view([size[0], 2, 3]).to_kind(images.kind());
+    let theta = upload(&theta, images.device());
     let grid = Tensor::affine_grid_generator(&theta, [size[0], size[1], h as i64, w as i64], false);
     const BILINEAR: i64 = 0;
     const ZEROS_OUTSIDE: i64 = 0;
@@ -52,7 +54,7 @@ pub(super) fn sample_twice(images: &Tensor, maps: &[Affine], h: usize, w: usize)
 /// (slope, offset) of each image, of [samples, M] -> [N, n, M].
 pub(super) fn sample_rows(lines: &[(f64, f64)], n: usize, of: &Tensor) -> Tensor {
     let (samples, device, kind) = (of.size()[0], of.device(), of.kind());
-    let column = |values: Vec<f64>| Tensor::from_slice(&values).to_device(device).view([-1, 1]);
+    let column = |values: Vec<f64>| upload(&Tensor::from_slice(&values), device).view([-1, 1]);
     let outputs = Tensor::arange(n as i64, (Kind::Double, device)) - (n as f64 - 1.0) / 2.0;
     let middle = (samples as f64 - 1.0) / 2.0;
     let at = column(lines.iter().map(|line| line.0).collect()) * outputs
@@ -91,7 +93,7 @@ fn source_places(maps: &[Affine], h: usize, w: usize, in_h: i64, in_w: i64, devi
     let (x, y) = (offsets(w).view([1, 1, -1]), offsets(h).view([1, -1, 1]));
     let coefficient = |row: usize, column: usize, more: f64| {
         let values: Vec<f64> = maps.iter().map(|map| map.0[row][column] + more).collect();
-        Tensor::from_slice(&values).to_device(device).view([-1, 1, 1])
+        upload(&Tensor::from_slice(&values), device).view([-1, 1, 1])
     };
     [(0, in_w), (1, in_h)].map(|(row, size)| {
         let along_y = coefficient(row, 1, 0.0) * &y + coefficient(row, 2, (size as f64 - 1.0) / 2.0);

@@ -1,7 +1,7 @@
 //! Which devices there are, why one is not usable, and the settings of libtorch's run time.
 
 use anyhow::{Result, bail};
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Tensor};
 
 /// What was found out about one kind of device.
 pub struct DeviceReport {
@@ -73,6 +73,20 @@ pub fn name(device: Device) -> String {
         Device::Cuda(index) => format!("cuda:{index}"),
         _ => "cpu".into(),
     }
+}
+
+/// Numbers of the host on a device, without waiting for what the device is doing: libtorch's own copy would, which leaves
+/// a GPU idle while the host prepares what comes next.
+pub fn upload(values: &Tensor, device: Device) -> Tensor {
+    if device == Device::Cpu {
+        return values.shallow_clone();
+    }
+    // From page-locked memory, which libtorch keeps until the copy is done. Where there is none left, the driver copies
+    // by itself, and may wait.
+    let locked = values.f_internal_pin_memory(device);
+    let source = locked.as_ref().unwrap_or(values);
+    let (non_blocking, copy) = (true, false);
+    source.to_device_(device, source.kind(), non_blocking, copy)
 }
 
 /// Waits until the device has done all its work (nothing to wait for on the CPU).

@@ -3,6 +3,8 @@
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
+use super::device::upload;
+
 /// How an image in [-1, 1] becomes bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToBytes {
@@ -14,7 +16,7 @@ pub enum ToBytes {
 
 /// u8 [N, C, H, W] planar pixels as f32 in [-1, 1] on `device`: u8 / 127.5 - 1.
 pub fn from_bytes(pixels: &[u8], shape: [i64; 4], device: Device) -> Tensor {
-    Tensor::from_data_size(pixels, &shape, Kind::Uint8).to_device(device).to_kind(Kind::Float) / 127.5 - 1.0
+    upload(&Tensor::from_data_size(pixels, &shape, Kind::Uint8), device).to_kind(Kind::Float) / 127.5 - 1.0
 }
 
 /// f32 [N, C, H, W] in [-1, 1] as u8 of the same shape on the same device.

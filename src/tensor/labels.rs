@@ -3,6 +3,8 @@
 use rand::Rng;
 use tch::{Device, Tensor};
 
+use super::device::upload;
+
 /// c [N, c_dim]: one one-hot row per class.
 ///
 /// # Panics
@@ -13,7 +15,7 @@ pub fn one_hot(classes: &[u32], c_dim: i64, device: Device) -> Tensor {
     for (row, &class) in rows.chunks_exact_mut(width).zip(classes) {
         row[class as usize] = 1.0;
     }
-    Tensor::from_slice(&rows).view([classes.len() as i64, c_dim]).to_device(device)
+    upload(&Tensor::from_slice(&rows).view([classes.len() as i64, c_dim]), device)
 }
 
 /// How often each class occurs.

@@ -17,7 +17,7 @@ use crate::model::FlatParameters;
 use crate::optimizer::Adam;
 use crate::regularize::MeanPathLength;
 use crate::tensor::caught;
-use crate::tensor::device::synchronize;
+use crate::tensor::device;
 use crate::tensor::labels::ClassDistribution;
 use crate::tensor::memory::lacks_memory;
 use crate::tensor::seed::{Stream, host_rng, seed_torch};
@@ -188,7 +188,7 @@ impl Trainer {
             return Ok(());
         }
         self.look(stats)?;
-        synchronize(self.networks.g.script.device);
+        device::synchronize(self.networks.g.script.device);
         stats.report_number(&format!("Timing/{phase:?}"), begun.elapsed().as_secs_f64());
         Ok(())
     }

@@ -100,6 +100,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let kind = config.precision.kind;
     let work = [flops::of_convolutions(&networks.g.script, true), flops::of_convolutions(&networks.d.script, false)];
     let mut trainer = Trainer::new(networks, config, classes);
+    trainer.timed_every = 1;
     let medians = measure(&args, &mut trainer, &Reals { images, c }, args.augment_p)?;
     // That of training: what is measured later may take more.
     let peak_memory = resident_bytes().1;
