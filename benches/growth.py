@@ -35,8 +35,9 @@ def pair(folder: Path, resolution: int) -> list[str]:
     place = folder / f"pair{resolution}"
     made, code = place / "discriminator.pt", max(path.stat().st_mtime for path in (ROOT / "scripts/networks").glob("*.py"))
     if not made.exists() or made.stat().st_mtime < code:
+        channel_base = 16384 if resolution <= 256 else 32768
         subprocess.run([sys.executable, ROOT / "scripts/make_pair.py", "--outdir", place, "--resolution", str(resolution),
-                        "--channel-base", "16384", "--channel-max", "512", "--z-dim", "512", "--w-dim", "512",
+                        "--channel-base", str(channel_base), "--channel-max", "512", "--z-dim", "512", "--w-dim", "512",
                         "--mapping-layers", "2"], check=True, stdout=subprocess.DEVNULL)
     return ["--generator", place / "generator.pt", "--discriminator", place / "discriminator.pt"]
 

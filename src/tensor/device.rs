@@ -3,6 +3,8 @@
 use anyhow::{Result, bail};
 use tch::{Cuda, Device, Tensor};
 
+use super::gpu::Gpu;
+
 /// What was found out about one kind of device.
 pub struct DeviceReport {
     /// `cpu`, `cuda:0`, ... or `cuda` where there is none.
@@ -19,14 +21,19 @@ pub fn report() -> Vec<DeviceReport> {
     let cuda = match cuda_obstacle() {
         Some(reason) => vec![DeviceReport { name: "cuda".into(), usable: false, detail: reason }],
         None => (0..Cuda::device_count())
-            .map(|i| DeviceReport {
-                name: format!("cuda:{i}"),
-                usable: true,
-                detail: format!("cuDNN {}", if Cuda::cudnn_is_available() { "available" } else { "missing" }),
-            })
+            .map(|i| DeviceReport { name: format!("cuda:{i}"), usable: true, detail: gpu_text(i as usize) })
             .collect(),
     };
     std::iter::once(cpu).chain(cuda).collect()
+}
+
+/// `NVIDIA H100 80GB HBM3, 79.6 GiB, cuDNN available`, as far as the driver tells.
+fn gpu_text(index: usize) -> String {
+    let gpu = Gpu::of(Device::Cuda(index));
+    let name = gpu.as_ref().and_then(Gpu::name);
+    let memory = gpu.and_then(|gpu| gpu.bytes()).map(|bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)));
+    let cudnn = format!("cuDNN {}", if Cuda::cudnn_is_available() { "available" } else { "missing" });
+    [name, memory, Some(cudnn)].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Why CUDA cannot be used, or None when it can.

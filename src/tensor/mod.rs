@@ -3,6 +3,7 @@
 
 pub mod device;
 pub mod finite;
+pub mod gpu;
 pub mod images;
 pub mod labels;
 pub mod latents;

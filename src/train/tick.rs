@@ -93,6 +93,8 @@ pub(super) struct Report {
     pub augment_p: f64,
     pub lr_scale: f64,
     pub device: Device,
+    /// Bytes that this process holds on a GPU, where that is known. libtorch keeps what it once had, so it is the peak.
+    pub gpu_bytes: Option<u64>,
 }
 
 impl Report {
@@ -119,11 +121,12 @@ impl Report {
         ] {
             statistics.report_number(name, value);
         }
-        // libtorch's count of device memory is not within reach; on the CPU it is zero.
-        let gpu_memory = if self.device.is_cuda() { "-" } else { "0.00" };
-        if !self.device.is_cuda() {
-            statistics.report_number("Resources/peak_gpu_mem_gb", 0.0);
+        let gpu_bytes = if self.device.is_cuda() { self.gpu_bytes } else { Some(0) };
+        let gpu_memory = gpu_bytes.map(|bytes| bytes as f64 / f64::from(1 << 30));
+        if let Some(gigabytes) = gpu_memory {
+            statistics.report_number("Resources/peak_gpu_mem_gb", gigabytes);
         }
+        let gpu_memory = gpu_memory.map_or_else(|| "-".to_owned(), |gigabytes| format!("{gigabytes:.2}"));
         format!(
             "tick {:<5} kimg {kimg:<8.1} time {:<12} sec/tick {seconds:<7.1} sec/kimg {per_kimg:<7.2} maintenance \
              {maintenance:<6.1} cpumem {memory:<6.2} gpumem {gpu_memory:<6} augment {p:.3}",

@@ -8,12 +8,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::config::{AugmentMode, NetworkFacts, Options, RunConfig};
 use crate::metrics::Detector;
 use crate::model::{FreezeSettings, PrecisionKind, flops};
 use crate::tensor::device;
+use crate::tensor::gpu::Gpu;
 use crate::tensor::labels::{ClassDistribution, one_hot};
 use crate::tensor::memory::resident_bytes;
 use crate::train::draw::Reals;
@@ -52,6 +53,10 @@ pub struct BenchArgs {
     /// Measure the features of this network (TorchScript) too, with --all
     #[arg(long, value_name = "FILE.pt", requires = "all")]
     pub detector: Option<PathBuf>,
+    /// Then train freely for at least so long, all phases in each iteration: on a GPU the phases above wait for it one by
+    /// one, here it never waits for the host inside an iteration [default: 10 on CUDA, else 0]
+    #[arg(long, value_name = "SECONDS")]
+    pub free_seconds: Option<f64>,
     /// What the networks compute in [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long)]
     pub precision: Option<PrecisionKind>,
@@ -83,6 +88,10 @@ impl Medians {
 pub fn run(args: BenchArgs) -> Result<()> {
     ensure!(args.iterations > 0, "cannot measure 0 iterations; pass --iterations 1 or more");
     let p = args.augment_p.unwrap_or(0.0);
+    ensure!(
+        args.free_seconds.is_none_or(|seconds| (0.0..=3600.0).contains(&seconds)),
+        "--free-seconds must be from 0 to 3600"
+    );
     ensure!((0.0..=1.0).contains(&p), "--augment-p must be from 0 to 1, not {p}");
     let device = device::parse(&args.device)?;
     let (generator, discriminator) = (args.generator.clone(), args.discriminator.clone());
@@ -101,13 +110,22 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let work = [flops::of_convolutions(&networks.g.script, true), flops::of_convolutions(&networks.d.script, false)];
     let mut trainer = Trainer::new(networks, config, classes);
     trainer.timed_every = 1;
-    let medians = measure(&args, &mut trainer, &Reals { images, c }, args.augment_p)?;
+    let reals = Reals { images, c };
+    let medians = measure(&args, &mut trainer, &reals, args.augment_p)?;
+    let gpu = Gpu::of(device);
+    let free_seconds = args.free_seconds.unwrap_or(if device.is_cuda() { 10.0 } else { 0.0 });
+    let free = match free_seconds > 0.0 {
+        true => Some(parts::free_training(&mut trainer, &reals, gpu.as_ref(), free_seconds)?),
+        false => None,
+    };
     // That of training: what is measured later may take more.
     let peak_memory = resident_bytes().1;
     let report = Report {
-        device: format!("{} in {}", device::name(device), kind.name()),
+        device: device_text(device, gpu.as_ref(), kind),
         side,
         medians,
+        free,
+        gpu_bytes: gpu.as_ref().and_then(Gpu::used_bytes),
         operations: flops::of_training(work[0], work[1]),
         peak_rate: parts::convolution_peak(kind, device, args.iterations)?,
         others: if args.all { Some(Others::measure(&trainer, &args)?) } else { None },
@@ -119,6 +137,12 @@ pub fn run(args: BenchArgs) -> Result<()> {
         report.print(&args)
     }
     Ok(())
+}
+
+/// `cuda:0 (NVIDIA H100 80GB HBM3) in fp16`.
+fn device_text(device: Device, gpu: Option<&Gpu>, kind: PrecisionKind) -> String {
+    let name = gpu.and_then(Gpu::name).map(|name| format!(" ({name})")).unwrap_or_default();
+    format!("{}{name} in {}", device::name(device), kind.name())
 }
 
 /// Iterations without augmentation and, where asked for, with it in turn, so that both see the same machine.
@@ -209,6 +233,9 @@ struct Report {
     device: String,
     side: i64,
     medians: Vec<Medians>,
+    free: Option<parts::FreeTraining>,
+    /// What the process held on a GPU after training, where that is known.
+    gpu_bytes: Option<u64>,
     /// Of a training iteration per image, in convolutions.
     operations: f64,
     /// Operations per second of a large convolution.
@@ -254,8 +281,14 @@ impl Report {
             "convolution_gflop_per_image": self.operations / 1e9,
             "convolution_peak_gflop_per_second": self.peak_rate / 1e9,
             "share_of_convolution_peak": self.share_of_peak(args),
+            "free": self.free.as_ref().map(|free| json!({
+                "iterations": free.iterations,
+                "seconds_per_iteration": free.seconds_per_iteration,
+                "share_of_time_in_kernels": free.in_kernels,
+            })),
+            "gpu_memory_mib": self.gpu_bytes.map(mib),
             "others": others,
-            "peak_host_memory_mib": self.peak_memory as f64 / f64::from(1 << 20),
+            "peak_host_memory_mib": mib(self.peak_memory),
         })
     }
 
@@ -280,6 +313,12 @@ impl Report {
             let more = (augmented.weighted() / plain.weighted() - 1.0) * 100.0;
             println!("with {} at p {p}: {per_kimg:.1} s per kimg, {more:+.1} %", args.augpipe);
         }
+        if let Some(free) = &self.free {
+            let busy =
+                free.in_kernels.map_or_else(String::new, |share| format!(", {:.0} % of it in kernels", share * 100.0));
+            let (seconds, iterations) = (free.seconds_per_iteration, free.iterations);
+            println!("freely: {seconds:.4} s per iteration of all four phases{busy} ({iterations} iterations)");
+        }
         println!(
             "direct convolutions: {:.2} GFLOP per image, {:.0} % of the {:.0} GFLOP/s that a large one reaches here",
             self.operations / 1e9,
@@ -297,14 +336,21 @@ impl Report {
                 others.loaded_per_second,
                 1.0 / per_image
             );
-            let megabytes = others.checkpoint_bytes as f64 / f64::from(1 << 20);
+            let megabytes = mib(others.checkpoint_bytes);
             if let Some(features_per_second) = others.features_per_second {
                 println!("features for metrics: {features_per_second:.1} images/s");
             }
             println!("checkpoint: {:.2} s, {megabytes:.1} MiB", others.checkpoint_seconds);
         }
-        println!("peak host memory: {:.0} MiB", self.peak_memory as f64 / f64::from(1 << 20));
+        println!("peak host memory: {:.0} MiB", mib(self.peak_memory));
+        if let Some(bytes) = self.gpu_bytes {
+            println!("held on the GPU: {:.0} MiB", mib(bytes));
+        }
     }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {

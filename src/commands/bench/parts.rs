@@ -2,7 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use image::RgbImage;
@@ -15,14 +16,64 @@ use crate::io::pixels::encode_png_in_place;
 use crate::metrics::Detector;
 use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
 use crate::model::{Generator, NoiseMode, PrecisionKind, Truncation};
+use crate::tensor::gpu::Gpu;
 use crate::tensor::images::ToBytes;
 use crate::tensor::labels::ClassDistribution;
+use crate::train::draw::Reals;
 use crate::train::journal::stats::Statistics;
 use crate::train::state;
 use crate::train::step::Trainer;
 
+/// Between two questions to the driver.
+const SAMPLING: Duration = Duration::from_millis(100);
+/// As long as what it answers reaches back.
+const DRIVERS_WINDOW: Duration = Duration::from_secs(1);
+
 /// Pictures that are on disk for the loader.
 const PICTURES: u32 = 256;
+
+/// Training as a run does it.
+pub struct FreeTraining {
+    pub iterations: u64,
+    pub seconds_per_iteration: f64,
+    /// The share of the time in which a kernel ran, where the driver tells.
+    pub in_kernels: Option<f64>,
+}
+
+/// Iterations with all phases, for at least so many seconds.
+pub fn free_training(trainer: &mut Trainer, reals: &Reals, gpu: Option<&Gpu>, seconds: f64) -> Result<FreeTraining> {
+    trainer.timed_every = u64::MAX;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| gpu.and_then(|gpu| busy_until(gpu, &done)));
+        let (begun, mut iterations) = (Instant::now(), 0);
+        let trained = loop {
+            // A run writes its statistics now and then too, which frees them.
+            if let Err(error) = trainer.iterate(reals, &mut Statistics::default()) {
+                break Err(error);
+            }
+            iterations += 1;
+            if begun.elapsed().as_secs_f64() >= seconds {
+                break Ok(());
+            }
+        };
+        let whole = begun.elapsed().as_secs_f64();
+        done.store(true, Ordering::Relaxed);
+        let in_kernels = sampler.join().ok().flatten();
+        trained.map(|()| FreeTraining { iterations, seconds_per_iteration: whole / iterations as f64, in_kernels })
+    })
+}
+
+/// The mean of what the driver answers, until there is enough.
+fn busy_until(gpu: &Gpu, done: &AtomicBool) -> Option<f64> {
+    std::thread::sleep(DRIVERS_WINDOW);
+    let mut samples = Vec::new();
+    while !done.load(Ordering::Relaxed) {
+        samples.push(gpu.busy()?);
+        std::thread::sleep(SAMPLING);
+    }
+    (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64)
+}
 
 /// Pictures per second of the generator alone, as bytes, without writing them.
 pub fn generation(g: &Generator, repeats: usize) -> Result<f64> {

@@ -29,6 +29,7 @@ use crate::io::atomic::{write_atomically, write_json};
 use crate::io::checkpoint::Checkpoints;
 use crate::signals::{Signal, StopRequest, Stopped};
 use crate::tensor::device;
+use crate::tensor::gpu::Gpu;
 use crate::tensor::images::from_bytes;
 use crate::tensor::labels::one_hot;
 use crate::tensor::seed::{Stream, derive};
@@ -101,6 +102,7 @@ struct Run {
     /// What is still to be made for the folder.
     due: Vec<Output>,
     provenance: Value,
+    gpu: Option<Gpu>,
     stop: StopRequest,
     /// Keeps other processes away from the folder.
     _lock: run_dir::Lock,
@@ -187,6 +189,7 @@ impl Run {
         let judge = Judge::of(&config, &dataset, &networks.g_ema, &stop)?;
         let dataset = Arc::new(dataset);
         let loader = loader(&config, &dataset, 0)?;
+        let gpu = Gpu::of(networks.g.script.device);
         let trainer = Trainer::new(networks, config, classes);
         Ok(Self {
             clock,
@@ -207,6 +210,7 @@ impl Run {
             best: None,
             due: Vec::new(),
             provenance,
+            gpu,
             stop,
             _lock: lock,
         })
@@ -278,6 +282,7 @@ impl Run {
             augment_p: self.trainer.augment_p(),
             lr_scale: self.trainer.lr_scale,
             device: self.trainer.networks.g.script.device,
+            gpu_bytes: self.gpu.as_ref().and_then(Gpu::used_bytes),
         };
         let line = report.tell(&self.tick, &mut self.statistics);
         let summaries = self.statistics.take();

@@ -1,0 +1,45 @@
+"""Training on a GPU at 64, 256 and 1024 pixels: seconds per kimg, the share of the time in which kernels run, and memory, as
+a table in Markdown under the GPU's name.
+
+    cargo build --release && .venv/bin/python benches/gpu.py [--sizes 64:32,256:16,1024:4] [arguments of rootgan bench]
+
+Random pairs with channel_base 16384 (32768 above 256), channel_max 512, z and w of 512 and 2 mapping layers, `--precision`
+as bench chooses it. The share is the driver's, over ten seconds or more of training without timing single phases
+(`rootgan bench --free-seconds`).
+"""
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+
+from growth import ROOT, ROOTGAN, pair, say
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="64:32,256:16,1024:4", help="images to measure, each with its batch")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".cache/bench/growth")
+    parser.add_argument("--device", default="cuda")
+    args, others = parser.parse_known_args()
+    for number, size in enumerate(args.sizes.split(",")):
+        resolution, batch = (int(word) for word in size.split(":"))
+        bench = [ROOTGAN, "bench", *pair(args.folder, resolution), "--batch", str(batch), "--device", args.device, "--json",
+                 *others]
+        done = subprocess.run(bench, stdout=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"error: no result at {resolution}x{resolution}, batch {batch}")
+        report = json.loads(done.stdout)
+        if number == 0:
+            print(f"{report['device']}:\n")
+            say("images", "batch", "s per kimg", "in kernels", "MiB on the GPU", "of the convolution peak")
+            say(*["---"] * 6)
+        share = (report["free"] or {}).get("share_of_time_in_kernels")
+        memory = report["gpu_memory_mib"]
+        say(f"{resolution}x{resolution}", batch, f"{report['seconds_per_image'] * 1000:.3g}",
+            "unknown" if share is None else f"{share * 100:.0f} %", "unknown" if memory is None else f"{memory:.0f}",
+            f"{report['share_of_convolution_peak'] * 100:.0f} %")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+//! What NVIDIA's driver says of a GPU: its name, the memory in use, and whether kernels run. What libtorch knows of them is
+//! not within reach, and the driver knows the other programs too.
+
+use nvml_wrapper::Nvml;
+use nvml_wrapper::enums::device::UsedGpuMemory;
+use tch::Device;
+
+/// One GPU. Every answer is None where the driver gives none.
+pub struct Gpu {
+    nvml: Nvml,
+    place: Place,
+}
+
+/// How the driver names a GPU.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// In the order of the slots.
+    Index(u32),
+    Uuid(String),
+}
+
+impl Gpu {
+    /// That of a CUDA device; None on the CPU and without the driver's library, or where it cannot be told which it is.
+    pub fn of(device: Device) -> Option<Self> {
+        let Device::Cuda(index) = device else {
+            return None;
+        };
+        let nvml = Nvml::init().ok()?;
+        let place = place(index, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
+        let by_slot = std::env::var("CUDA_DEVICE_ORDER").is_ok_and(|order| order == "PCI_BUS_ID");
+        let known = matches!(place, Place::Uuid(_)) || by_slot || all_alike(&nvml);
+        let gpu = Self { nvml, place };
+        (known && gpu.device().is_some()).then_some(gpu)
+    }
+
+    /// `NVIDIA H100 80GB HBM3`.
+    pub fn name(&self) -> Option<String> {
+        self.device()?.name().ok()
+    }
+
+    /// The memory that it has.
+    pub fn bytes(&self) -> Option<u64> {
+        Some(self.device()?.memory_info().ok()?.total)
+    }
+
+    /// The memory that this process holds, what libtorch keeps for later included.
+    pub fn used_bytes(&self) -> Option<u64> {
+        let processes = self.device()?.running_compute_processes().ok()?;
+        // In a container the driver's numbers of processes are not ours, but one alone can only be this.
+        let own = processes.iter().find(|process| process.pid == std::process::id());
+        match own.or(processes.first().filter(|_| processes.len() == 1))?.used_gpu_memory {
+            UsedGpuMemory::Used(bytes) => Some(bytes),
+            UsedGpuMemory::Unavailable => None,
+        }
+    }
+
+    /// The share of the last moments, a second at most, in which a kernel ran, 0 to 1.
+    pub fn busy(&self) -> Option<f64> {
+        Some(f64::from(self.device()?.utilization_rates().ok()?.gpu) / 100.0)
+    }
+
+    fn device(&self) -> Option<nvml_wrapper::Device<'_>> {
+        match &self.place {
+            Place::Index(index) => self.nvml.device_by_index(*index).ok(),
+            Place::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str()).ok(),
+        }
+    }
+}
+
+/// Whether CUDA's order, the fastest first, can be no other than that of the slots.
+fn all_alike(nvml: &Nvml) -> bool {
+    let count = nvml.device_count().unwrap_or(0);
+    let names: Vec<_> = (0..count).map(|index| nvml.device_by_index(index).and_then(|gpu| gpu.name()).ok()).collect();
+    names.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// Where CUDA's device `index` is, with `CUDA_VISIBLE_DEVICES` as given.
+fn place(index: usize, visible: Option<&str>) -> Option<Place> {
+    let Some(visible) = visible else {
+        return u32::try_from(index).ok().map(Place::Index);
+    };
+    let name = visible.split(',').nth(index)?.trim();
+    match name.parse() {
+        Ok(index) => Some(Place::Index(index)),
+        Err(_) => (!name.is_empty()).then(|| Place::Uuid(name.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_found_among_the_visible_ones() {
+        assert_eq!(place(1, None), Some(Place::Index(1)));
+        assert_eq!(place(0, Some("3, 1")), Some(Place::Index(3)));
+        assert_eq!(place(1, Some("3, 1")), Some(Place::Index(1)));
+        assert_eq!(place(0, Some("GPU-8932f937")), Some(Place::Uuid("GPU-8932f937".to_owned())));
+        assert_eq!((place(2, Some("3,1")), place(0, Some(""))), (None, None));
+    }
+
+    #[test]
+    fn the_cpu_is_none() {
+        assert!(Gpu::of(Device::Cpu).is_none());
+    }
+}
