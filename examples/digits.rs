@@ -24,9 +24,10 @@ use networks::Network;
 use objective::Objective;
 use rand::seq::SliceRandom;
 use rootgan::io::plot::{Line, Plot};
+use rootgan::tensor::no_grad;
 use rootgan::tensor::seed::{Stream, host_rng};
 use tch::nn::{self, OptimizerConfig};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
 /// Digits: cross-entropy, rooted and bounded.
 #[derive(Parser)]

@@ -1,6 +1,8 @@
 //! The exponential moving average of the generator's weights.
 
-use tch::{Tensor, no_grad};
+use tch::Tensor;
+
+use crate::tensor::no_grad;
 
 /// How slowly the average follows.
 #[derive(Clone, Copy, Debug, PartialEq)]

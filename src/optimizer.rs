@@ -1,9 +1,10 @@
 //! Adam over one flat parameter buffer, with the correction for lazy regularisation.
 
 use anyhow::{Result, ensure};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
 use crate::tensor::finite::magnitude;
+use crate::tensor::no_grad;
 
 /// Adam's settings.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,9 +9,10 @@ use common::{configure_torch, pair16, python, rootgan, text};
 use predicates::str::contains;
 use rootgan::io::snapshot::{SnapshotFiles, sha256};
 use rootgan::model::{Discriminator, Generator, NoiseMode, ScriptModule, Truncation, weights};
+use rootgan::tensor::no_grad;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tch::{Device, no_grad};
+use tch::Device;
 use tempfile::tempdir;
 
 fn load(path: &Path) -> ScriptModule {

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use rootgan::io::snapshot::{Manifest, Network, find};
 use rootgan::model::{Generator, NoiseMode, Truncation};
 use rootgan::tensor::images::{ToBytes, bytes, to_u8};
+use rootgan::tensor::no_grad;
 use serde_json::Value;
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Tensor};
 
 const SIDE: u32 = 16;
 const BATCH: u64 = 8;

@@ -12,9 +12,10 @@ use rootgan::augment::Augment;
 use rootgan::loss::{AdversarialLoss, Rooted};
 use rootgan::model::{Discriminator, FlatParameters, Generator, NoiseMode, Truncation};
 use rootgan::regularize::{MeanPathLength, squared_gradient_norms};
+use rootgan::tensor::no_grad;
 use rootgan::train::draw::Draw;
 use rootgan::train::phases::{self, mean};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 /// Largest difference relative to the tensor's largest entry: float32 through some twenty layers
 /// that are summed in another order.

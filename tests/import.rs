@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rootgan::model::{Discriminator, Generator, NoiseMode, Truncation, check_pair};
-use tch::{Device, Tensor, no_grad};
+use rootgan::tensor::no_grad;
+use tch::{Device, Tensor};
 
 /// Largest difference relative to the tensor's largest entry, as for the networks themselves.
 const TOLERANCE: f64 = 1e-4;

@@ -8,6 +8,7 @@ use rootgan::augment::Augment;
 use rootgan::loss::{AdversarialLoss, Rooted};
 use rootgan::model::{FreezeSettings, Generator, NoiseMode, Precision, PrecisionKind, Truncation};
 use rootgan::regularize::MeanPathLength;
+use rootgan::tensor::no_grad;
 use rootgan::train::draw::Draw;
 use rootgan::train::networks::{NetworkFiles, Networks};
 use rootgan::train::phases::{self, mean};
@@ -88,7 +89,7 @@ fn a_run_in_bf16_writes_files_that_begin_in_fp32() {
     let saved = rootgan::io::snapshot::find(run).unwrap();
     let g = Generator::load(&saved.g, Device::Cpu, None).unwrap();
     let z = seeded([2, g.z_dim()]);
-    let draw = || tch::no_grad(|| g.images(&z, None, Truncation::OFF, NoiseMode::Const, None).unwrap());
+    let draw = || no_grad(|| g.images(&z, None, Truncation::OFF, NoiseMode::Const, None).unwrap());
     let images = draw();
     g.script.set_precision(Precision::default()).unwrap();
     assert_eq!(draw(), images);

@@ -14,12 +14,13 @@ use rootgan::config::{AugmentMode, NetworkFacts, Options, RunConfig};
 use rootgan::model::{Discriminator, FreezeSettings, Generator, NoiseMode, Truncation};
 use rootgan::regularize::MeanPathLength;
 use rootgan::tensor::finite::all_finite;
+use rootgan::tensor::no_grad;
 use rootgan::train::draw::{Draw, Mixing, Reals};
 use rootgan::train::journal::stats::Statistics;
 use rootgan::train::networks::{NetworkFiles, Networks};
 use rootgan::train::phases;
 use rootgan::train::step::Trainer;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 const BATCH: i64 = 4;
 

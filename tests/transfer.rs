@@ -10,6 +10,7 @@ use std::path::Path;
 use rootgan::config::{NetworkFacts, Options, RunConfig};
 use rootgan::io::snapshot::SnapshotFiles;
 use rootgan::model::{FreezeSettings, Parameter, ScriptModule};
+use rootgan::tensor::no_grad;
 use rootgan::train::draw::Reals;
 use rootgan::train::journal::stats::Statistics;
 use rootgan::train::networks::{NetworkFiles, Networks};
@@ -118,7 +119,7 @@ fn the_average_starts_from_the_averaged_generator_and_training_from_the_raw_one(
     let place = tempfile::tempdir().unwrap();
     let raw = place.path().join("raw.pt");
     let mut networks = load(FreezeSettings::default());
-    let _ = tch::no_grad(|| networks.g_flat.values.shallow_clone().multiply_(&Tensor::from(0.5f32)));
+    let _ = no_grad(|| networks.g_flat.values.shallow_clone().multiply_(&Tensor::from(0.5f32)));
     networks.g.script.save(&raw).unwrap();
     let both = NetworkFiles { generator_raw: Some(raw), ..files() };
     let networks = Networks::load(&both, FreezeSettings::default(), Device::Cpu).unwrap();

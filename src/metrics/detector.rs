@@ -6,10 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tch::{Device, IValue, Kind, Tensor, no_grad};
+use tch::{Device, IValue, Kind, Tensor};
 
 use crate::io::snapshot::sha256;
 use crate::model::ScriptModule;
+use crate::tensor::no_grad;
 
 /// The file whose Frechet distance is called FID, by its name: nothing in it says what it is.
 const INCEPTION: &str = "inception-2015-12-05";

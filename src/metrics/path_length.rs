@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 use super::collect::to_rgb;
 use super::detector::Detector;
@@ -14,6 +14,7 @@ use crate::signals::StopRequest;
 use crate::tensor::images::check_finite;
 use crate::tensor::labels::one_hot;
 use crate::tensor::latents::dump_latents;
+use crate::tensor::no_grad;
 use crate::ui::Bar;
 
 /// Shares of path lengths that are left out below and above.

@@ -3,8 +3,9 @@
 
 use super::script::ScriptModule;
 use crate::tensor::finite::all_finite;
+use crate::tensor::no_grad;
 use anyhow::{Result, anyhow};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
 /// One flat f32 buffer and the module's parameters that look into it.
 pub struct FlatParameters {

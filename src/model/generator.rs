@@ -6,6 +6,8 @@ use anyhow::{Result, bail, ensure};
 use std::path::Path;
 use tch::{Device, IValue, Kind, Tensor};
 
+use crate::tensor::no_grad;
+
 /// Where the per-pixel noise comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoiseMode {
@@ -233,7 +235,7 @@ fn probe(script: &ScriptModule, z_dim: Option<i64>) -> Result<ZOnlySpec> {
     let candidates = z_dim.map_or(COMMON_Z_DIMS.to_vec(), |z_dim| vec![z_dim]);
     for &z_dim in &candidates {
         let z = Tensor::zeros([2, z_dim], (Kind::Float, script.device));
-        match tch::no_grad(|| script.tensor_method("forward", &[IValue::from(z)])) {
+        match no_grad(|| script.tensor_method("forward", &[IValue::from(z)])) {
             Ok(images) => {
                 let size = images.size();
                 ensure!(

@@ -5,12 +5,13 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result};
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Tensor};
 
 use super::{Generator, NoiseMode, Truncation};
 use crate::tensor::images::{ToBytes, bytes, check_finite, to_u8};
 use crate::tensor::labels::{ClassDistribution, one_hot};
 use crate::tensor::latents::dump_latents;
+use crate::tensor::no_grad;
 use crate::tensor::seed::{Stream, host_rng};
 
 /// How many finished batches may wait to be written: more would only take memory.

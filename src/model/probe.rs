@@ -1,10 +1,11 @@
 //! A pair tried out before anything long begins: shapes, types, finite numbers, and one backward pass through both.
 
 use anyhow::{Context, Result, ensure};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 use super::{Discriminator, Generator, NoiseMode, ScriptModule, Truncation};
 use crate::tensor::finite::all_finite;
+use crate::tensor::no_grad;
 use crate::tensor::{caught, one_line};
 
 /// Makes a few images and judges them, without and with gradients.

@@ -3,6 +3,7 @@
 
 use super::ScriptModule;
 use crate::io::atomic::replace_atomically;
+use crate::tensor::no_grad;
 use crate::tensor::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 /// What a safetensors file holds.
 pub struct Weights {

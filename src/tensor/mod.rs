@@ -31,6 +31,13 @@ pub fn one_line(error: &TchError) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Runs `work` without recording for gradients; also a panic in it ends that, where `tch::no_grad` would leave gradients
+/// switched off for whatever is tried next.
+pub fn no_grad<T>(work: impl FnOnce() -> T) -> T {
+    let _guard = tch::no_grad_guard();
+    work()
+}
+
 /// Runs `work`; a panic becomes an error. Plain tensor operators panic where libtorch refuses, for lack of memory above
 /// all.
 ///
@@ -65,8 +72,16 @@ const SCRIPT_EXCEPTIONS: [&str; 3] = ["builtins.ValueError: ", "RuntimeError: ",
 
 #[cfg(test)]
 mod tests {
-    use super::{one_line, panic_line};
-    use tch::TchError;
+    use super::{caught, no_grad, one_line, panic_line};
+    use tch::{TchError, Tensor};
+
+    #[test]
+    fn after_a_panic_gradients_are_recorded_as_before() {
+        caught(|| no_grad(|| -> anyhow::Result<()> { panic!("lack of memory") })).unwrap_err();
+        let leaf = Tensor::from_slice(&[1f32]).set_requires_grad(true);
+        assert!((&leaf * 2.0).requires_grad());
+        assert!(!no_grad(|| &leaf * 2.0).requires_grad());
+    }
 
     #[test]
     fn a_cpp_backtrace_is_cut() {

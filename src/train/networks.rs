@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Tensor};
 
 use crate::ema;
 use crate::io::snapshot::SnapshotFiles;
@@ -11,6 +11,7 @@ use crate::model::{
     Discriminator, FlatParameters, FreezeSettings, Generator, Precision, ScriptModule, check_pair,
     freeze_discriminator, freeze_generator,
 };
+use crate::tensor::no_grad;
 
 /// The files that a run starts from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,13 +1,14 @@
 //! The losses of the four phases as functions of networks and draws; gradients are the caller's.
 
 use anyhow::{Context, Result};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
 use super::draw::Draw;
 use crate::augment::{Augment, Derivatives};
 use crate::loss::AdversarialLoss;
 use crate::model::{Discriminator, Generator, Truncation};
 use crate::regularize::{MeanPathLength, path_lengths, squared_gradient_norms};
+use crate::tensor::no_grad;
 
 /// An adversarial loss with the logits that it came from.
 pub struct Adversarial {

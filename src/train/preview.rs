@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 use crate::config::GridSize;
 use crate::data::{Dataset, Sampler};
@@ -13,6 +13,7 @@ use crate::model::{Generator, NoiseMode, Truncation};
 use crate::signals::StopRequest;
 use crate::tensor::images::{ToBytes, bytes, check_finite, to_u8};
 use crate::tensor::labels::{ClassDistribution, one_hot};
+use crate::tensor::no_grad;
 use crate::tensor::seed::{Stream, derive, seed_torch};
 use crate::ui::Bar;
 

@@ -1,7 +1,7 @@
 //! The regularisers tried out before a run begins: they differentiate a gradient, which not every operator can.
 
 use anyhow::{Context, Result, anyhow};
-use tch::{Tensor, no_grad};
+use tch::Tensor;
 
 use super::draw::Draw;
 use super::networks::Networks;
@@ -10,6 +10,7 @@ use crate::config::RunConfig;
 use crate::model::{Generator, NoiseMode, ScriptModule, probe_numbers};
 use crate::regularize::{MeanPathLength, path_lengths, squared_gradient_norms};
 use crate::tensor::memory::lacks_memory;
+use crate::tensor::no_grad;
 use crate::tensor::{caught, one_line};
 
 /// As many images as networks made elsewhere may ask for, as those with batch normalisation do.

@@ -7,13 +7,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Tensor};
 
 use super::journal::stats::Statistics;
 use super::step::Trainer;
 use crate::model::{ScriptModule, weights};
 use crate::optimizer::{Adam, AdamState};
 use crate::tensor::finite::all_finite;
+use crate::tensor::no_grad;
 use crate::tensor::one_line;
 
 /// Counters and numbers of a trainer.

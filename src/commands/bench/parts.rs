@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use image::RgbImage;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 use super::median;
 use crate::commands::pictures::PngWriter;
@@ -19,6 +19,7 @@ use crate::model::{Generator, NoiseMode, PrecisionKind, Truncation};
 use crate::tensor::gpu::Gpu;
 use crate::tensor::images::ToBytes;
 use crate::tensor::labels::ClassDistribution;
+use crate::tensor::no_grad;
 use crate::train::draw::Reals;
 use crate::train::journal::stats::Statistics;
 use crate::train::state;
