@@ -95,31 +95,31 @@ impl Adam {
         let lr = self.settings.lr * lr_factor;
         no_grad(|| {
             let taken = magnitude(gradient).square().isfinite();
-            // Zeros instead, and weights of 0 for the means below: then all stays what it is. A scalar for the zero would
-            // be copied from the host, which waits.
+            // Zeros instead, and weights of 0 for the means below: then all stays what it is.
             let zero = Tensor::zeros([0i64; 0], (Kind::Float, gradient.device()));
             let mut update = gradient.where_self(&taken, &zero);
             let root = update.square();
+            let steps = &self.steps + &taken;
             let weight = |beta: f64| taken.to_kind(Kind::Float) * (1.0 - beta);
-            // From here on only scalars need memory, so that a lack of it leaves no half a step.
-            self.steps += &taken;
-            // At least 1: before the first step it would divide by 0.
-            let steps = self.steps.clamp_min(1.0);
-            let correction = |beta: f64| -> Tensor { 1.0 - Tensor::pow_scalar(beta, &steps) };
-            let _ = self.square.lerp_tensor_(&root, &weight(beta2));
+            // Of at least 1 step: before the first it would be 0, and is divided by.
+            let counted = steps.clamp_min(1.0);
+            let correction = |beta: f64| -> Tensor { 1.0 - Tensor::pow_scalar(beta, &counted) };
+            let (weight1, weight2) = (weight(beta1), weight(beta2));
+            let root_scale = correction(beta2).rsqrt().to_kind(Kind::Float);
+            let rate = (taken.to_kind(Kind::Double) * -lr / correction(beta1)).to_kind(Kind::Float);
+
+            // From here on all is in place: a lack of memory leaves no half a step.
+            let _ = self.square.lerp_tensor_(&root, &weight2);
             let mut root = self.square.sqrt_out(&root);
-            root *= correction(beta2).rsqrt().to_kind(Kind::Float);
+            root *= root_scale;
             root += eps;
-            match &mut self.mean {
-                Some(mean) => {
-                    let _ = mean.lerp_tensor_(&update, &weight(beta1));
-                    update.copy_(mean);
-                    let rate = taken.to_kind(Kind::Double) * -lr / correction(beta1);
-                    update *= rate.to_kind(Kind::Float);
-                }
-                None => update *= -lr,
+            if let Some(mean) = &mut self.mean {
+                let _ = mean.lerp_tensor_(&update, &weight1);
+                update.copy_(mean);
             }
+            update *= rate;
             let _ = values.shallow_clone().addcdiv_(&update, &root);
+            self.steps = steps;
             taken
         })
     }

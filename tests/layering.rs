@@ -263,18 +263,39 @@ fn a_module_in_no_layer_is_named() {
 }
 
 /// What a training phase is made of: on a GPU the host prepares the next work while the device computes, unless it asks
-/// for a number or copies in a way that waits (`tensor::device::upload` does not).
-const WITHOUT_WAITING: [&str; 8] = [
+/// for a number or copies in a way that waits (`tensor::device::upload` does not). What TorchScript does is not seen here.
+const WITHOUT_WAITING: [&str; 11] = [
     "src/augment",
     "src/ema.rs",
     "src/loss.rs",
+    "src/model/flat.rs",
     "src/optimizer.rs",
     "src/regularize.rs",
+    "src/tensor/labels.rs",
     "src/train/draw.rs",
+    "src/train/networks.rs",
     "src/train/phases.rs",
     "src/train/step.rs",
 ];
-const WAITING: [&str; 6] = ["copy_data", "copy_data_u8", "double_value", "int64_value", "synchronize", "to_device"];
+const WAITING: [&str; 17] = [
+    "all_finite",
+    "allclose",
+    "bytes",
+    "check_finite",
+    "copy_data",
+    "copy_data_u8",
+    "double_value",
+    "equal",
+    "f_double_value",
+    "f_int64_value",
+    "int64_value",
+    "is_nonzero",
+    "masked_select",
+    "nonzero",
+    "synchronize",
+    "to_device",
+    "try_from",
+];
 /// A draw's table on the CPU; what a checkpoint is made of; timing, and the augmentation's adjustment after an iteration.
 const MAY_WAIT: [(&str, &str); 4] = [
     ("src/augment/draws.rs", "double_value"),
@@ -318,12 +339,12 @@ fn nothing_in_a_phase_waits_for_the_device() {
             }
         }
     }
-    assert_eq!(excused, MAY_WAIT, "excuses that nothing needs, or needed twice");
+    excused.dedup();
+    assert_eq!(excused, MAY_WAIT, "excuses that nothing needs");
 }
 
 #[test]
 fn waiting_is_seen_in_functions_and_macros_and_not_in_tests() {
-    let source =
-        "fn f() { g!(x.double_value(&[])); }\nmod tests { fn g() { x.int64_value(&[]); } }\nfn h() { x.to_device(y) }";
-    assert_eq!(waiting(source.parse().unwrap()), [(1, "double_value".to_owned()), (3, "to_device".to_owned())]);
+    let source = "fn f() { g!(x.double_value(&[])); }\nmod tests { fn g() { x.int64_value(&[]); } }\nfn h() { if all_finite(&x) {} }";
+    assert_eq!(waiting(source.parse().unwrap()), [(1, "double_value".to_owned()), (3, "all_finite".to_owned())]);
 }

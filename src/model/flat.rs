@@ -2,7 +2,6 @@
 //! checkpoints work on one tensor instead of hundreds.
 
 use super::script::ScriptModule;
-use crate::tensor::finite::all_finite;
 use crate::tensor::no_grad;
 use anyhow::{Result, anyhow};
 use tch::{Kind, Tensor};
@@ -65,8 +64,13 @@ impl FlatParameters {
         })
     }
 
-    /// The name of the first parameter whose part of `gradient` has a value that is not finite.
-    pub fn first_non_finite<'a>(&'a self, gradient: &'a Tensor) -> Option<&'a str> {
-        self.split(gradient).find(|(_, part)| !all_finite(part)).map(|(name, _)| name)
+    /// The name of the parameter that a place of the flat buffer, 0 to total - 1, belongs to.
+    pub fn name_at(&self, place: i64) -> Option<&str> {
+        let mut end = 0;
+        let mut ends_behind = |leaf: &Tensor| {
+            end += leaf.numel() as i64;
+            place < end
+        };
+        self.names.iter().zip(&self.leaves).find(|(_, leaf)| ends_behind(leaf)).map(|(name, _)| name.as_str())
     }
 }

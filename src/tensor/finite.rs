@@ -1,6 +1,6 @@
 //! Whether numbers are numbers, found without asking the device until somebody wants to know.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// The largest absolute value, a scalar on the device of `values`: NaN where one is NaN, infinite where one is. One pass,
 /// without a temporary.
@@ -17,9 +17,14 @@ pub fn all_finite(values: &Tensor) -> bool {
     values.numel() == 0 || magnitude(values).double_value(&[]).is_finite()
 }
 
+/// The place of the first value that is not finite, a scalar on the device of `values`, [total]; 0 where all are.
+pub fn first_non_finite(values: &Tensor) -> Tensor {
+    values.isfinite().logical_not().to_kind(Kind::Uint8).argmax(None, false)
+}
+
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use tch::Device;
 
     use super::*;
 
@@ -32,6 +37,8 @@ mod tests {
                 assert!(all_finite(&values));
                 let _ = values.get(place).fill_(bad);
                 assert!(!all_finite(&values), "{bad} at {place}");
+                let _ = values.get(length - 1).fill_(bad);
+                assert_eq!(first_non_finite(&values).int64_value(&[]), place);
             }
         }
         assert!(all_finite(&Tensor::zeros([0], (Kind::Float, Device::Cpu))));

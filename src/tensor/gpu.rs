@@ -16,11 +16,13 @@ pub struct Gpu {
 enum Place {
     /// In the order of the slots.
     Index(u32),
+    /// `GPU-` or `MIG-` and a number, perhaps only its beginning.
     Uuid(String),
 }
 
 impl Gpu {
-    /// That of a CUDA device; None on the CPU and without the driver's library, or where it cannot be told which it is.
+    /// That of a CUDA device; None on the CPU and without the driver's library, or where it cannot be told which it is, as
+    /// with a slice of a GPU (MIG) that is not named in `CUDA_VISIBLE_DEVICES`.
     pub fn of(device: Device) -> Option<Self> {
         let Device::Cuda(index) = device else {
             return None;
@@ -30,7 +32,9 @@ impl Gpu {
         let by_slot = std::env::var("CUDA_DEVICE_ORDER").is_ok_and(|order| order == "PCI_BUS_ID");
         let known = matches!(place, Place::Uuid(_)) || by_slot || all_alike(&nvml);
         let gpu = Self { nvml, place };
-        (known && gpu.device().is_some()).then_some(gpu)
+        let whole = gpu.device()?.mig_mode().is_ok_and(|mode| mode.current == 1)
+            && !gpu.device()?.mig_is_mig_device_handle().unwrap_or(false);
+        (known && !whole).then_some(gpu)
     }
 
     /// `NVIDIA H100 80GB HBM3`.
@@ -43,14 +47,17 @@ impl Gpu {
         Some(self.device()?.memory_info().ok()?.total)
     }
 
-    /// The memory that this process holds, what libtorch keeps for later included.
+    /// The memory that this process holds now, what libtorch keeps for later and CUDA's own included.
     pub fn used_bytes(&self) -> Option<u64> {
         let processes = self.device()?.running_compute_processes().ok()?;
-        // In a container the driver's numbers of processes are not ours, but one alone can only be this.
-        let own = processes.iter().find(|process| process.pid == std::process::id());
-        match own.or(processes.first().filter(|_| processes.len() == 1))?.used_gpu_memory {
-            UsedGpuMemory::Used(bytes) => Some(bytes),
-            UsedGpuMemory::Unavailable => None,
+        // In a container the driver's numbers of processes may not be ours, but one alone is taken for this.
+        let own = match &processes[..] {
+            [one] => one,
+            several => several.iter().find(|process| process.pid == std::process::id())?,
+        };
+        match own.used_gpu_memory {
+            UsedGpuMemory::Used(bytes) if bytes > 0 => Some(bytes),
+            _ => None,
         }
     }
 
@@ -62,7 +69,11 @@ impl Gpu {
     fn device(&self) -> Option<nvml_wrapper::Device<'_>> {
         match &self.place {
             Place::Index(index) => self.nvml.device_by_index(*index).ok(),
-            Place::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str()).ok(),
+            Place::Uuid(uuid) => {
+                let begins = |gpu: &nvml_wrapper::Device<'_>| gpu.uuid().is_ok_and(|whole| whole.starts_with(uuid));
+                let mut gpus = (0..self.nvml.device_count().ok()?).filter_map(|i| self.nvml.device_by_index(i).ok());
+                gpus.find(begins).or_else(|| self.nvml.device_by_uuid(uuid.as_str()).ok())
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use super::journal::stats::Statistics;
 use super::step::Phase;
 use crate::model::FlatParameters;
-use crate::tensor::finite::all_finite;
+use crate::tensor::finite::{all_finite, first_non_finite};
 use crate::tensor::images::bytes;
 
 /// The steps that nobody has looked at yet, and the left-out ones before them.
@@ -27,14 +27,37 @@ struct Unseen {
     phase: Phase,
     /// Whether it was taken, a scalar on the device.
     taken: Tensor,
-    /// What it would have been taken with, to name the parameter.
-    gradient: Tensor,
+    culprit: Culprit,
+}
+
+/// What tells the parameter whose gradient is not finite.
+pub(super) enum Culprit {
+    /// The gradient, [total]: for a look at once, which seldom finds anything.
+    In(Tensor),
+    /// The place in it of the first value whose square is not finite, a scalar on the device: the gradient need not be
+    /// kept until somebody looks.
+    At(Tensor),
+}
+
+impl Culprit {
+    /// The place in this gradient, found on the device.
+    pub(super) fn of(gradient: &Tensor) -> Self {
+        Self::At(first_non_finite(&gradient.square()))
+    }
+
+    fn name<'a>(&self, flat: &'a FlatParameters) -> &'a str {
+        let place = match self {
+            Self::In(gradient) => first_non_finite(&gradient.square()),
+            Self::At(place) => place.shallow_clone(),
+        };
+        flat.name_at(place.int64_value(&[])).unwrap_or_default()
+    }
 }
 
 impl Outcomes {
     /// Keeps the outcome of a step, `taken` on the device, for [`look`](Self::look).
-    pub(super) fn add(&mut self, phase: Phase, taken: Tensor, gradient: Tensor) {
-        self.unseen.push(Unseen { phase, taken, gradient });
+    pub(super) fn add(&mut self, phase: Phase, taken: Tensor, culprit: Culprit) {
+        self.unseen.push(Unseen { phase, taken, culprit });
     }
 
     /// Looks at the steps since the last call, which waits for the device; `flat` gives the parameters of a phase. Left-out
@@ -50,7 +73,7 @@ impl Outcomes {
         stats: &mut Statistics,
     ) -> Result<()> {
         let unseen = std::mem::take(&mut self.unseen);
-        for (Unseen { phase, gradient, .. }, taken) in unseen.iter().zip(read(&unseen)) {
+        for (Unseen { phase, culprit, .. }, taken) in unseen.iter().zip(read(&unseen)) {
             let in_a_row = &mut self.left_out_in_a_row[*phase as usize];
             if taken {
                 *in_a_row = 0;
@@ -62,7 +85,7 @@ impl Outcomes {
             let what = match stats.last(loss) {
                 Some(values) if !all_finite(values) => format!("the loss of {phase:?} ({loss}) is not finite"),
                 _ => {
-                    let name = flat(*phase).first_non_finite(&gradient.square()).unwrap_or_default().to_owned();
+                    let name = culprit.name(flat(*phase));
                     format!("the gradient of {phase:?} or its square is not finite, first in '{name}'")
                 }
             };

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::draw::{Draw, Reals};
 use super::journal::stats::Statistics;
 use super::networks::Networks;
-use super::outcomes::{Outcomes, place};
+use super::outcomes::{Culprit, Diverged, Outcomes, place};
 use super::phases::{self, Adversarial, mean};
 use crate::augment::{AdaController, Augment, Draws};
 use crate::config::RunConfig;
@@ -22,7 +22,7 @@ use crate::tensor::labels::ClassDistribution;
 use crate::tensor::memory::lacks_memory;
 use crate::tensor::seed::{Stream, host_rng, seed_torch};
 
-/// [`Trainer::timed_every`] where waiting costs something: with the published intervals all four phases are due then.
+/// [`Trainer::timed_every`] where waiting costs something.
 const TIMED_EVERY_ON_GPU: u64 = 16;
 
 /// Everything that changes from one iteration to the next.
@@ -42,8 +42,9 @@ pub struct Trainer {
     pub(super) outcomes: Outcomes,
     /// What the learning rates were multiplied by after divergence, 1 at first.
     pub lr_scale: f64,
-    /// Of how many iterations the phases of one are timed, and their steps looked at, one by one: on a GPU the host waits
-    /// for it to finish each then, instead of at the end of the iteration.
+    /// Of how many iterations one is timed phase by phase, and the steps looked at one by one, 1 at least: on a GPU the host
+    /// waits for it to finish each then, and else at the end of an iteration. A phase that runs seldom is timed when it
+    /// runs.
     pub timed_every: u64,
 }
 
@@ -130,6 +131,11 @@ impl Trainer {
         self.config.augment.p = p.clamp(0.0, 1.0);
     }
 
+    /// Evaluates R1 and path length every so many iterations from now on.
+    pub fn regularize_every(&mut self, r1_interval: u64, pl_interval: u64) {
+        (self.config.r1.interval, self.config.path_length.interval) = (r1_interval, pl_interval);
+    }
+
     /// The settings of the run.
     pub fn config(&self) -> &RunConfig {
         &self.config
@@ -151,7 +157,11 @@ impl Trainer {
             self.timed(Phase::Dreg, stats, |t, stats| t.discriminator_reg(reals, stats))?;
         }
         let beta = self.config.ema.beta(self.config.batch, self.seen_images);
-        self.networks.update_ema(beta);
+        let averaged = caught(|| {
+            self.networks.update_ema(beta);
+            Ok(())
+        });
+        averaged.with_context(|| format!("the averaged generator of iteration {}", self.iteration))?;
         self.look(stats)?;
         self.iteration += 1;
         self.seen_images += self.config.batch;
@@ -174,9 +184,11 @@ impl Trainer {
         while let Err(error) = caught(|| work(self, stats)) {
             let smaller = self.smaller_micro_batch().filter(|_| lacks_memory(&format!("{error:#}")));
             let Some(smaller) = smaller else {
+                // Steps that were left out before may be the reason, and are worth telling; the error is this one.
+                let _ = self.look(stats);
                 return Err(error).context(place(phase, self.iteration));
             };
-            // The phase takes its step only at its end, so it can be done again.
+            // The phase changes nothing before its step, which it takes at its end, so it can be done again.
             self.outcomes.notices.push(format!(
                 "iteration {}: out of memory in {phase:?}; going on with --micro-batch {smaller} instead of {}",
                 self.iteration, self.config.micro_batch
@@ -184,7 +196,7 @@ impl Trainer {
             self.config.micro_batch = smaller;
             stats.back_to(&mark);
         }
-        if !self.iteration.is_multiple_of(self.timed_every) {
+        if !self.is_timed(phase) {
             return Ok(());
         }
         self.look(stats)?;
@@ -221,8 +233,9 @@ impl Trainer {
         })?;
         // A length that is not finite would stay in the mean for ever.
         let finite = pl_mean.pl_mean.isfinite();
-        self.pl_mean.pl_mean = pl_mean.pl_mean.where_self(&finite, &self.pl_mean.pl_mean);
+        let pl_mean = pl_mean.pl_mean.where_self(&finite, &self.pl_mean.pl_mean);
         self.step(Phase::Greg, gradient);
+        self.pl_mean.pl_mean = pl_mean;
         Ok(())
     }
 
@@ -244,10 +257,10 @@ impl Trainer {
             stats.report("Loss/D/slope", &config.loss.slope(&Tensor::cat(&[-fake.logits, real.logits], 0).detach()));
             Ok(of_fake.shallow_clone().g_add_(&n.d_flat.gradient(&(mean(&real.losses) * share))?))
         })?;
+        self.step(Phase::Dmain, gradient);
         if self.ada.controller.is_some() {
             self.ada.signs.extend(signs);
         }
-        self.step(Phase::Dmain, gradient);
         Ok(())
     }
 
@@ -321,19 +334,36 @@ impl Trainer {
         reals.narrow(round * micro, micro)
     }
 
+    /// Whether this call of the phase is one to be timed, and its step looked at, at once.
+    fn is_timed(&self, phase: Phase) -> bool {
+        let interval = match phase {
+            Phase::Gmain | Phase::Dmain => 1,
+            Phase::Greg => self.config.path_length.interval,
+            Phase::Dreg => self.config.r1.interval,
+        };
+        let spacing = self.timed_every.div_ceil(interval.max(1)).saturating_mul(interval);
+        self.iteration.is_multiple_of(spacing)
+    }
+
     /// Takes the phase's step, if its gradient is finite.
     fn step(&mut self, phase: Phase, gradient: Tensor) {
         let lr_factor = self.lr_factor();
+        let place = (!self.is_timed(phase)).then(|| Culprit::of(&gradient));
         let flat = phase.parameters(&self.networks);
         let adam = if phase.is_of_generator() { &mut self.g_adam } else { &mut self.d_adam };
         let taken = adam.step(&flat.values, &gradient, lr_factor);
-        self.outcomes.add(phase, taken, gradient);
+        self.outcomes.add(phase, taken, place.unwrap_or(Culprit::In(gradient)));
     }
 
     /// Looks at what became of the steps, which waits for the device.
     fn look(&mut self, stats: &mut Statistics) -> Result<()> {
         let Self { networks, outcomes, config, iteration, .. } = self;
-        outcomes.look(*iteration, config.max_bad_steps, |phase| phase.parameters(networks), stats)
+        let flat = |phase: Phase| phase.parameters(networks);
+        // A GPU's own errors surface here, as it is waited for.
+        caught(|| outcomes.look(*iteration, config.max_bad_steps, flat, stats)).map_err(|error| {
+            let diverged = error.is::<Diverged>();
+            if diverged { error } else { error.context(format!("the steps of iteration {iteration}")) }
+        })
     }
 }
 

@@ -93,7 +93,8 @@ pub(super) struct Report {
     pub augment_p: f64,
     pub lr_scale: f64,
     pub device: Device,
-    /// Bytes that this process holds on a GPU, where that is known. libtorch keeps what it once had, so it is the peak.
+    /// Bytes that this process holds on a GPU, where that is known. libtorch seldom gives back what it once had, so it is
+    /// nearly the peak.
     pub gpu_bytes: Option<u64>,
 }
 

@@ -24,7 +24,10 @@ use crate::train::step::Trainer;
 use crate::ui::Bar;
 
 /// How often the phases run in a training with the published intervals.
-const SHARES: [(&str, f64); 4] = [("Gmain", 1.0), ("Greg", 0.25), ("Dmain", 1.0), ("Dreg", 0.0625)];
+const SHARES: [(&str, f64); 4] =
+    [("Gmain", 1.0), ("Greg", 1.0 / PL_INTERVAL as f64), ("Dmain", 1.0), ("Dreg", 1.0 / R1_INTERVAL as f64)];
+const PL_INTERVAL: u64 = 4;
+const R1_INTERVAL: u64 = 16;
 
 /// Measure the time of each training phase, and memory.
 #[derive(Debug, clap::Args)]
@@ -53,8 +56,8 @@ pub struct BenchArgs {
     /// Measure the features of this network (TorchScript) too, with --all
     #[arg(long, value_name = "FILE.pt", requires = "all")]
     pub detector: Option<PathBuf>,
-    /// Then train freely for at least so long, all phases in each iteration: on a GPU the phases above wait for it one by
-    /// one, here it never waits for the host inside an iteration [default: 10 on CUDA, else 0]
+    /// Then train as a run does for at least so long: on a GPU single phases are timed by waiting for each, here the host
+    /// waits once an iteration. From 3 s on with the share of the time in which kernels ran [default: 10 on CUDA, else 0]
     #[arg(long, value_name = "SECONDS")]
     pub free_seconds: Option<f64>,
     /// What the networks compute in [default: fp32, on CUDA fp16 where the networks can]
@@ -109,15 +112,12 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let kind = config.precision.kind;
     let work = [flops::of_convolutions(&networks.g.script, true), flops::of_convolutions(&networks.d.script, false)];
     let mut trainer = Trainer::new(networks, config, classes);
-    trainer.timed_every = 1;
+    let usual = std::mem::replace(&mut trainer.timed_every, 1);
     let reals = Reals { images, c };
     let medians = measure(&args, &mut trainer, &reals, args.augment_p)?;
+    trainer.timed_every = usual;
     let gpu = Gpu::of(device);
-    let free_seconds = args.free_seconds.unwrap_or(if device.is_cuda() { 10.0 } else { 0.0 });
-    let free = match free_seconds > 0.0 {
-        true => Some(parts::free_training(&mut trainer, &reals, gpu.as_ref(), free_seconds)?),
-        false => None,
-    };
+    let free = train_freely(&args, &mut trainer, &reals, gpu.as_ref())?;
     // That of training: what is measured later may take more.
     let peak_memory = resident_bytes().1;
     let report = Report {
@@ -139,6 +139,23 @@ pub fn run(args: BenchArgs) -> Result<()> {
     Ok(())
 }
 
+/// As a run does, without augmentation, where that is asked for.
+fn train_freely(
+    args: &BenchArgs,
+    trainer: &mut Trainer,
+    reals: &Reals,
+    gpu: Option<&Gpu>,
+) -> Result<Option<parts::FreeTraining>> {
+    let on_gpu = trainer.networks.g.script.device.is_cuda();
+    let seconds = args.free_seconds.unwrap_or(if on_gpu { 10.0 } else { 0.0 });
+    if seconds == 0.0 {
+        return Ok(None);
+    }
+    trainer.fix_augment_p(0.0);
+    trainer.regularize_every(R1_INTERVAL, PL_INTERVAL);
+    parts::free_training(trainer, reals, gpu, seconds).map(Some)
+}
+
 /// `cuda:0 (NVIDIA H100 80GB HBM3) in fp16`.
 fn device_text(device: Device, gpu: Option<&Gpu>, kind: PrecisionKind) -> String {
     let name = gpu.and_then(Gpu::name).map(|name| format!(" ({name})")).unwrap_or_default();
@@ -156,6 +173,8 @@ fn measure(args: &BenchArgs, trainer: &mut Trainer, reals: &Reals, p: Option<f64
             let mut stats = Statistics::default();
             let begun = Instant::now();
             trainer.iterate(reals, &mut stats)?;
+            // The average, which nobody waited for.
+            device::synchronize(trainer.networks.g.script.device);
             let whole = begun.elapsed().as_secs_f64();
             let times = stats.take();
             let of = |name: &str| times.get(&format!("Timing/{name}")).map_or(0.0, |time| time.mean);
@@ -283,7 +302,7 @@ impl Report {
             "share_of_convolution_peak": self.share_of_peak(args),
             "free": self.free.as_ref().map(|free| json!({
                 "iterations": free.iterations,
-                "seconds_per_iteration": free.seconds_per_iteration,
+                "seconds_per_image": free.seconds_per_iteration / args.batch as f64,
                 "share_of_time_in_kernels": free.in_kernels,
             })),
             "gpu_memory_mib": self.gpu_bytes.map(mib),
@@ -316,8 +335,9 @@ impl Report {
         if let Some(free) = &self.free {
             let busy =
                 free.in_kernels.map_or_else(String::new, |share| format!(", {:.0} % of it in kernels", share * 100.0));
-            let (seconds, iterations) = (free.seconds_per_iteration, free.iterations);
-            println!("freely: {seconds:.4} s per iteration of all four phases{busy} ({iterations} iterations)");
+            let per_image = free.seconds_per_iteration / args.batch as f64;
+            let (per_kimg, iterations) = (per_image * 1000.0, free.iterations);
+            println!("as a run: {per_image:.4} s per image ({per_kimg:.1} s per kimg){busy}, {iterations} iterations");
         }
         println!(
             "direct convolutions: {:.2} GFLOP per image, {:.0} % of the {:.0} GFLOP/s that a large one reaches here",

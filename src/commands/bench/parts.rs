@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
@@ -16,8 +16,9 @@ use crate::io::pixels::encode_png_in_place;
 use crate::metrics::Detector;
 use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
 use crate::model::{Generator, NoiseMode, PrecisionKind, Truncation};
+use crate::tensor::device::synchronize;
 use crate::tensor::gpu::Gpu;
-use crate::tensor::images::ToBytes;
+use crate::tensor::images::{ToBytes, bytes, from_bytes, to_u8};
 use crate::tensor::labels::ClassDistribution;
 use crate::tensor::no_grad;
 use crate::train::draw::Reals;
@@ -33,7 +34,7 @@ const DRIVERS_WINDOW: Duration = Duration::from_secs(1);
 /// Pictures that are on disk for the loader.
 const PICTURES: u32 = 256;
 
-/// Training as a run does it.
+/// Training as a run does it, but for decoding pictures.
 pub struct FreeTraining {
     pub iterations: u64,
     pub seconds_per_iteration: f64,
@@ -41,20 +42,25 @@ pub struct FreeTraining {
     pub in_kernels: Option<f64>,
 }
 
-/// Iterations with all phases, for at least so many seconds.
+/// Whole rounds of iterations, as many as R1 has between two evaluations, for at least so many seconds. Pictures come from
+/// the host.
 pub fn free_training(trainer: &mut Trainer, reals: &Reals, gpu: Option<&Gpu>, seconds: f64) -> Result<FreeTraining> {
-    trainer.timed_every = u64::MAX;
+    let shape = <[i64; 4]>::try_from(reals.images.size()).map_err(|_| anyhow!("images have four axes"))?;
+    let (pixels, device) = (bytes(&to_u8(&reals.images, ToBytes::Round)), reals.images.device());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let sampler = scope.spawn(|| gpu.and_then(|gpu| busy_until(gpu, &done)));
+        let round = trainer.config().r1.interval;
         let (begun, mut iterations) = (Instant::now(), 0);
         let trained = loop {
+            let reals =
+                Reals { images: from_bytes(&pixels, shape, device), c: reals.c.as_ref().map(Tensor::shallow_clone) };
             // A run writes its statistics now and then too, which frees them.
-            if let Err(error) = trainer.iterate(reals, &mut Statistics::default()) {
+            if let Err(error) = trainer.iterate(&reals, &mut Statistics::default()) {
                 break Err(error);
             }
             iterations += 1;
-            if begun.elapsed().as_secs_f64() >= seconds {
+            if iterations % round == 0 && begun.elapsed().as_secs_f64() >= seconds {
                 break Ok(());
             }
         };
@@ -70,7 +76,7 @@ fn busy_until(gpu: &Gpu, done: &AtomicBool) -> Option<f64> {
     std::thread::sleep(DRIVERS_WINDOW);
     let mut samples = Vec::new();
     while !done.load(Ordering::Relaxed) {
-        samples.push(gpu.busy()?);
+        samples.extend(gpu.busy());
         std::thread::sleep(SAMPLING);
     }
     (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64)
@@ -217,21 +223,29 @@ pub fn convolution_peak(kind: PrecisionKind, device: Device, repeats: usize) -> 
     const CHANNELS: i64 = 512;
     const SIDE: i64 = 32;
     const IMAGES: i64 = 8;
+    // One takes a GPU less time than starting it and waiting for it.
+    let at_once: u32 = if device.is_cuda() { 50 } else { 1 };
     let kind = match kind {
         PrecisionKind::Fp32 => Kind::Float,
         PrecisionKind::Bf16 => Kind::BFloat16,
         PrecisionKind::Fp16 => Kind::Half,
     };
     let random = |size: [i64; 4]| Tensor::randn(size, (Kind::Float, device)).to_kind(kind);
-    let (x, weight) = (random([IMAGES, CHANNELS, SIDE, SIDE]), random([CHANNELS, CHANNELS, 3, 3]));
+    let (mut x, mut weight) = (random([IMAGES, CHANNELS, SIDE, SIDE]), random([CHANNELS, CHANNELS, 3, 3]));
+    if device.is_cuda() && kind != Kind::Float {
+        // Channels last, in which the networks are there.
+        let channels_last = |x: &Tensor| x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        (x, weight) = (channels_last(&x), channels_last(&weight));
+    }
     let operations = 2.0 * (CHANNELS * CHANNELS * 9 * SIDE * SIDE * IMAGES) as f64;
     let mut rates = Vec::new();
     for _ in 0..=repeats.max(3) {
         let begun = Instant::now();
-        let y = no_grad(|| x.f_conv2d(&weight, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1))?;
-        // Reading a value waits for a GPU.
-        let _ = y.double_value(&[0, 0, 0, 0]);
-        rates.push(operations / begun.elapsed().as_secs_f64());
+        for _ in 0..at_once {
+            let _ = no_grad(|| x.f_conv2d(&weight, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1))?;
+        }
+        synchronize(device);
+        rates.push(operations * f64::from(at_once) / begun.elapsed().as_secs_f64());
     }
     rates[1..].iter().copied().reduce(f64::max).context("no repeats")
 }
