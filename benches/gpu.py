@@ -4,8 +4,8 @@ a table in Markdown under the GPU's name.
     cargo build --release && .venv/bin/python benches/gpu.py [--sizes 64:32,256:16,1024:4] [arguments of rootgan bench]
 
 Random pairs with channel_base 16384 (32768 above 256), channel_max 512, z and w of 512 and 2 mapping layers, `--precision`
-as bench chooses it. All figures are of ten seconds or more of training as a run does it (`rootgan bench --free-seconds`); the
-share is the driver's, of the whole GPU, so nothing else may use it.
+as bench chooses it. Seconds are of training as a run does it without augmentation (`rootgan bench --free-seconds`); the share
+is the driver's, of the whole GPU, so nothing else may use it; the memory is what the driver counts for the process afterwards.
 """
 
 import argparse
@@ -21,12 +21,14 @@ def main() -> None:
     parser.add_argument("--sizes", default="64:32,256:16,1024:4", help="images to measure, each with its batch")
     parser.add_argument("--folder", type=Path, default=ROOT / ".cache/bench/growth")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--free-seconds", default="10")
+    parser.add_argument("--free-seconds", type=float, default=10.0)
     args, others = parser.parse_known_args()
+    if args.free_seconds <= 0:
+        parser.error("--free-seconds must be above 0")
     for number, size in enumerate(args.sizes.split(",")):
         resolution, batch = (int(word) for word in size.split(":"))
         bench = [ROOTGAN, "bench", *pair(args.folder, resolution), "--batch", str(batch), "--device", args.device, "--json",
-                 "--free-seconds", args.free_seconds, *others]
+                 "--free-seconds", str(args.free_seconds), *others]
         done = subprocess.run(bench, stdout=subprocess.PIPE, text=True)
         if done.returncode != 0:
             raise SystemExit(f"error: no result at {resolution}x{resolution}, batch {batch}")

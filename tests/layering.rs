@@ -339,8 +339,7 @@ fn nothing_in_a_phase_waits_for_the_device() {
             }
         }
     }
-    excused.dedup();
-    assert_eq!(excused, MAY_WAIT, "excuses that nothing needs");
+    assert_eq!(excused, MAY_WAIT, "excuses that nothing needs, or needed twice");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use rootgan::train::draw::{Draw, Mixing, Reals};
 use rootgan::train::journal::stats::Statistics;
 use rootgan::train::networks::{NetworkFiles, Networks};
 use rootgan::train::phases;
+use rootgan::train::state;
 use rootgan::train::step::Trainer;
 use tch::{Device, Kind, Tensor};
 
@@ -162,6 +163,103 @@ fn a_network_is_told_when_it_is_differentiated_twice_and_when_no_longer() {
     let panic = || d.script.differentiated_twice(|| -> anyhow::Result<()> { panic!("wrong") });
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(panic)).unwrap_err();
     once();
+}
+
+/// A pair whose discriminator has memory for eight images only, and whose generator keeps a `w_avg`.
+const TIGHT: &str = r#"
+import json
+from typing import Optional
+
+class D(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.shape[0] > 8:
+            raise RuntimeError("CUDA out of memory")
+        return (images * self.weight).square().mean(dim=[1, 2, 3]).unsqueeze(1)
+
+class G(torch.nn.Module):
+    def __init__(self, text: str):
+        super().__init__()
+        self.text = text
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.w_avg = torch.nn.Parameter(torch.zeros(8), requires_grad=False)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return z
+
+    @torch.jit.export
+    def describe(self) -> str:
+        return self.text
+
+    @torch.jit.export
+    def run_mapping(self, z: torch.Tensor, c: Optional[torch.Tensor], psi: float, cutoff: Optional[int], update: bool):
+        if update:
+            self.w_avg.copy_(torch.lerp(z.detach().mean(dim=0), self.w_avg, 0.9))
+        return z.unsqueeze(1).repeat(1, 6, 1)
+
+    @torch.jit.export
+    def run_synthesis(self, ws: torch.Tensor, noise_mode: str, noise: Optional[torch.Tensor]):
+        pictures = (ws[:, 0, :3] * self.weight).square()
+        return pictures.reshape(-1, 3, 1, 1).repeat(1, 1, 16, 16)
+
+SIZES = {"kind": "generator", "contract": 1, "z_dim": 8, "c_dim": 0, "w_dim": 8, "num_ws": 6, "img_resolution": 16,
+         "img_channels": 3, "mapping_layers": 2, "channel_base": 256, "channel_max": 32, "conv_clamp": None, "noise_numel": 0}
+net = G(json.dumps(SIZES)) if sys.argv[1].endswith("g.pt") else D()
+"#;
+
+/// The phase is done again from the beginning: nothing of the first try is left.
+#[test]
+fn a_run_whose_micro_batch_shrinks_goes_on_like_one_that_began_with_the_smaller_one() {
+    let _alone = alone();
+    common::configure_torch();
+    let place = tempfile::tempdir().unwrap();
+    let (generator, discriminator) = (place.path().join("g.pt"), place.path().join("d.pt"));
+    common::scripted(&generator, TIGHT);
+    common::scripted(&discriminator, TIGHT);
+    let reals = Reals::unlabelled(Tensor::rand([16, 3, 16, 16], (Kind::Float, Device::Cpu)) * 2.0 - 1.0);
+    let course = |micro_batch: u64| {
+        let files = NetworkFiles {
+            generator: generator.clone(),
+            discriminator: discriminator.clone(),
+            ..NetworkFiles::default()
+        };
+        let networks = Networks::load(&files, FreezeSettings::default(), Device::Cpu).unwrap();
+        let options = Options {
+            batch: Some(16),
+            micro_batch: Some(micro_batch),
+            shrink_micro_batch: Some(true),
+            ada_kimg: Some(1.0),
+            ..Options::default()
+        };
+        let mut trainer = trainer_with(networks, options);
+        let mut stats = Statistics::default();
+        for _ in 0..2 {
+            trainer.iterate(&reals, &mut stats).unwrap();
+        }
+        let (_, mut tensors) = state::collect(&trainer, &stats);
+        tensors.retain(|name, _| !name.starts_with("stats.Timing/"));
+        (tensors, trainer.take_notices())
+    };
+    let ((shrunk, notices), (small, none)) = (course(16), course(8));
+    assert!(shrunk.contains_key("G.w_avg") && shrunk.contains_key("pl_mean") && shrunk.contains_key("ada.signs"));
+    assert_eq!(shrunk, small);
+    assert_eq!(none, Vec::<String>::new());
+    assert_eq!(notices, ["iteration 0: out of memory in Gmain; going on with --micro-batch 8 instead of 16"]);
+}
+
+#[test]
+fn a_place_of_the_flat_buffer_belongs_to_a_parameter() {
+    let networks = networks();
+    let mut first = 0;
+    for (name, leaf) in networks.d_flat.names.iter().zip(&networks.d_flat.leaves) {
+        let last = first + leaf.numel() as i64 - 1;
+        assert_eq!([first, last].map(|place| networks.d_flat.name_at(place)), [Some(name.as_str()); 2]);
+        first = last + 1;
+    }
+    assert_eq!(networks.d_flat.name_at(first), None);
 }
 
 #[test]

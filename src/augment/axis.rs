@@ -6,7 +6,10 @@ use tch::Tensor;
 use super::filters::{BANDS, SYM6};
 use crate::tensor::device::upload;
 
-/// A matrix [rows, columns] that acts on one axis: the few values of every row that are not 0.
+/// Values of a matrix from which on it is made on the device: those of 128x128 images and larger.
+const LARGE: usize = 128 * 128;
+
+/// A matrix [rows, columns] that acts on one axis: the values of every row that are not 0.
 pub(super) struct AxisMatrix {
     /// Their places in the whole matrix, row by row, each once.
     places: Vec<i64>,
@@ -37,13 +40,20 @@ impl AxisMatrix {
         }
     }
 
-    /// The matrix where the images are, in their kind. Only its values go there, not its zeros: those are the most.
+    /// The matrix where the images are, in their kind. Of a large one only the values go there: most of it is zeros.
     pub(super) fn tensor_like(&self, images: &Tensor) -> Tensor {
+        let size = self.rows * self.columns;
+        let shape = [self.rows as i64, self.columns as i64];
+        if size < LARGE {
+            let mut whole = vec![0f32; size];
+            self.places.iter().zip(&self.values).for_each(|(&place, &value)| whole[place as usize] = value);
+            return upload(&Tensor::from_slice(&whole).view(shape), images.device()).to_kind(images.kind());
+        }
         let (places, values) = (Tensor::from_slice(&self.places), Tensor::from_slice(&self.values));
         let [places, values] = [places, values].map(|part| upload(&part, images.device()));
-        let mut matrix = Tensor::zeros([(self.rows * self.columns) as i64], (images.kind(), images.device()));
+        let mut matrix = Tensor::zeros([size as i64], (images.kind(), images.device()));
         let _ = matrix.scatter_(0, &places, &values.to_kind(images.kind()));
-        matrix.view([self.rows as i64, self.columns as i64])
+        matrix.view(shape)
     }
 
     /// From n samples to 2 (n + low + high): reflected at the ends, then the sym6 low pass at twice the rate.

@@ -64,7 +64,7 @@ impl FlatParameters {
         })
     }
 
-    /// The name of the parameter that a place of the flat buffer, 0 to total - 1, belongs to.
+    /// The name of the parameter that a place of the flat buffer, 0 to total - 1, belongs to; None beyond.
     pub fn name_at(&self, place: i64) -> Option<&str> {
         let mut end = 0;
         let mut ends_behind = |leaf: &Tensor| {

@@ -16,7 +16,7 @@ pub struct Gpu {
 enum Place {
     /// In the order of the slots.
     Index(u32),
-    /// `GPU-` or `MIG-` and a number, perhaps only its beginning.
+    /// `GPU-` and the beginning of a number, or `MIG-` and a whole one.
     Uuid(String),
 }
 
@@ -32,9 +32,11 @@ impl Gpu {
         let by_slot = std::env::var("CUDA_DEVICE_ORDER").is_ok_and(|order| order == "PCI_BUS_ID");
         let known = matches!(place, Place::Uuid(_)) || by_slot || all_alike(&nvml);
         let gpu = Self { nvml, place };
-        let whole = gpu.device()?.mig_mode().is_ok_and(|mode| mode.current == 1)
-            && !gpu.device()?.mig_is_mig_device_handle().unwrap_or(false);
-        (known && !whole).then_some(gpu)
+        let device = gpu.device()?;
+        // A GPU that knows no slices answers with an error.
+        let has_slices = device.mig_mode().is_ok_and(|mode| mode.current == 1);
+        let is_slice = device.mig_is_mig_device_handle().unwrap_or(false);
+        (known && (is_slice || !has_slices)).then_some(gpu)
     }
 
     /// `NVIDIA H100 80GB HBM3`.

@@ -85,6 +85,15 @@ impl Networks {
         Ok(())
     }
 
+    /// A copy of what the trained networks change by themselves when they are called, the generator's `w_avg` above all.
+    pub fn untrained(&self) -> Untrained {
+        let of = |script: &ScriptModule| -> Vec<(Tensor, Tensor)> {
+            let kept = script.parameters.iter().filter(|p| !p.trainable && !p.frozen);
+            kept.map(|p| (p.tensor.shallow_clone(), p.tensor.detach().copy())).collect()
+        };
+        Untrained([of(&self.g.script), of(&self.d.script)])
+    }
+
     /// Moves the averaged generator: trained parameters by `beta`, everything else copied.
     pub fn update_ema(&self, beta: f64) {
         ema::update(&self.ema_flat.values, &self.g_flat.values, beta);
@@ -127,6 +136,20 @@ impl Networks {
             script.save(path)?;
         }
         Ok(())
+    }
+}
+
+/// Tensors of networks, and what they were.
+pub struct Untrained([Vec<(Tensor, Tensor)>; 2]);
+
+impl Untrained {
+    /// Makes the tensors what they were.
+    pub fn put_back(&self) {
+        no_grad(|| {
+            for (tensor, was) in self.0.iter().flatten() {
+                tensor.detach().copy_(was);
+            }
+        });
     }
 }
 

@@ -180,28 +180,44 @@ impl Trainer {
         stats: &mut Statistics,
         work: impl Fn(&mut Self, &mut Statistics) -> Result<()>,
     ) -> Result<()> {
+        let is_timed = self.is_timed(phase);
+        let untrained = self.config.shrink_micro_batch.then(|| self.networks.untrained());
+        if is_timed {
+            self.finish(stats).context(place(phase, self.iteration))?;
+        }
         let (begun, mark) = (Instant::now(), stats.mark());
         while let Err(error) = caught(|| work(self, stats)) {
             let smaller = self.smaller_micro_batch().filter(|_| lacks_memory(&format!("{error:#}")));
             let Some(smaller) = smaller else {
                 // Steps that were left out before may be the reason, and are worth telling; the error is this one.
-                let _ = self.look(stats);
+                if let Err(diverged) = self.look(stats) {
+                    self.outcomes.notices.push(format!("{diverged:#}"));
+                }
                 return Err(error).context(place(phase, self.iteration));
             };
-            // The phase changes nothing before its step, which it takes at its end, so it can be done again.
+            // The phase takes its step at its end, and changes nothing before but what networks change by themselves
+            // (`w_avg`): it can be done again.
             self.outcomes.notices.push(format!(
                 "iteration {}: out of memory in {phase:?}; going on with --micro-batch {smaller} instead of {}",
                 self.iteration, self.config.micro_batch
             ));
             self.config.micro_batch = smaller;
             stats.back_to(&mark);
+            if let Some(untrained) = &untrained {
+                untrained.put_back();
+            }
         }
-        if !self.is_timed(phase) {
-            return Ok(());
+        if is_timed {
+            self.finish(stats)?;
+            stats.report_number(&format!("Timing/{phase:?}"), begun.elapsed().as_secs_f64());
         }
+        Ok(())
+    }
+
+    /// Waits until the device has done its work, and looks at what became of the steps.
+    fn finish(&mut self, stats: &mut Statistics) -> Result<()> {
         self.look(stats)?;
         device::synchronize(self.networks.g.script.device);
-        stats.report_number(&format!("Timing/{phase:?}"), begun.elapsed().as_secs_f64());
         Ok(())
     }
 
@@ -341,18 +357,17 @@ impl Trainer {
             Phase::Greg => self.config.path_length.interval,
             Phase::Dreg => self.config.r1.interval,
         };
-        let spacing = self.timed_every.div_ceil(interval.max(1)).saturating_mul(interval);
-        self.iteration.is_multiple_of(spacing)
+        self.iteration.is_multiple_of(timed_spacing(self.timed_every, interval))
     }
 
     /// Takes the phase's step, if its gradient is finite.
     fn step(&mut self, phase: Phase, gradient: Tensor) {
         let lr_factor = self.lr_factor();
-        let place = (!self.is_timed(phase)).then(|| Culprit::of(&gradient));
+        let culprit = (!self.is_timed(phase)).then(|| Culprit::of(&gradient));
         let flat = phase.parameters(&self.networks);
         let adam = if phase.is_of_generator() { &mut self.g_adam } else { &mut self.d_adam };
         let taken = adam.step(&flat.values, &gradient, lr_factor);
-        self.outcomes.add(phase, taken, place.unwrap_or(Culprit::In(gradient)));
+        self.outcomes.add(phase, taken, culprit.unwrap_or(Culprit::In(gradient)));
     }
 
     /// Looks at what became of the steps, which waits for the device.
@@ -377,6 +392,11 @@ impl Ada {
     }
 }
 
+/// Iterations between two timed calls of a phase that runs every `interval`: at least `timed_every` of them.
+fn timed_spacing(timed_every: u64, interval: u64) -> u64 {
+    timed_every.div_ceil(interval.max(1)).saturating_mul(interval)
+}
+
 fn add(sum: &mut Option<Tensor>, term: Tensor) {
     *sum = Some(match sum.take() {
         Some(mut sum) => sum.g_add_(&term),
@@ -388,4 +408,19 @@ fn report_scores(stats: &mut Statistics, of: &str, logits: &Tensor) {
     let logits = logits.detach();
     stats.report(&format!("Loss/signs/{of}"), &logits.sign());
     stats.report(&format!("Loss/scores/{of}"), &logits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_that_runs_seldom_is_timed_when_it_runs() {
+        for (timed_every, interval, spacing) in
+            [(1, 1, 1), (1, 4, 4), (16, 1, 16), (16, 4, 16), (16, 16, 16), (16, 3, 18), (16, 24, 24), (16, 0, 0)]
+        {
+            assert_eq!(timed_spacing(timed_every, interval), spacing, "{timed_every} {interval}");
+        }
+        assert_eq!(timed_spacing(u64::MAX, 3), u64::MAX);
+    }
 }

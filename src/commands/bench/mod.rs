@@ -56,8 +56,9 @@ pub struct BenchArgs {
     /// Measure the features of this network (TorchScript) too, with --all
     #[arg(long, value_name = "FILE.pt", requires = "all")]
     pub detector: Option<PathBuf>,
-    /// Then train as a run does for at least so long: on a GPU single phases are timed by waiting for each, here the host
-    /// waits once an iteration. From 3 s on with the share of the time in which kernels ran [default: 10 on CUDA, else 0]
+    /// Then train as a run without augmentation does, for at least so long and 16 iterations: on a GPU single phases are
+    /// timed by waiting for each, here the host waits once an iteration. With the share of the time in which kernels ran,
+    /// which takes 3 s or more [default: 10 on CUDA, else 0]
     #[arg(long, value_name = "SECONDS")]
     pub free_seconds: Option<f64>,
     /// What the networks compute in [default: fp32, on CUDA fp16 where the networks can]
@@ -209,6 +210,8 @@ fn config(args: &BenchArgs, facts: NetworkFacts) -> Result<RunConfig> {
         aug: Some(AugmentMode::Fixed),
         augpipe: Some(args.augpipe.clone()),
         p: Some(0.0),
+        // Random networks on random pictures may diverge; the time is the same.
+        max_bad_steps: Some(u64::MAX),
         ..Options::default()
     };
     RunConfig::resolve(&options, facts)

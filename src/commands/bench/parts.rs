@@ -16,6 +16,7 @@ use crate::io::pixels::encode_png_in_place;
 use crate::metrics::Detector;
 use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
 use crate::model::{Generator, NoiseMode, PrecisionKind, Truncation};
+use crate::tensor::caught;
 use crate::tensor::device::synchronize;
 use crate::tensor::gpu::Gpu;
 use crate::tensor::images::{ToBytes, bytes, from_bytes, to_u8};
@@ -52,18 +53,20 @@ pub fn free_training(trainer: &mut Trainer, reals: &Reals, gpu: Option<&Gpu>, se
         let sampler = scope.spawn(|| gpu.and_then(|gpu| busy_until(gpu, &done)));
         let round = trainer.config().r1.interval;
         let (begun, mut iterations) = (Instant::now(), 0);
-        let trained = loop {
-            let reals =
-                Reals { images: from_bytes(&pixels, shape, device), c: reals.c.as_ref().map(Tensor::shallow_clone) };
-            // A run writes its statistics now and then too, which frees them.
-            if let Err(error) = trainer.iterate(&reals, &mut Statistics::default()) {
-                break Err(error);
+        let trained = caught(|| {
+            loop {
+                let reals = Reals {
+                    images: from_bytes(&pixels, shape, device),
+                    c: reals.c.as_ref().map(Tensor::shallow_clone),
+                };
+                // A run writes its statistics now and then too, which frees them.
+                trainer.iterate(&reals, &mut Statistics::default())?;
+                iterations += 1;
+                if iterations % round == 0 && begun.elapsed().as_secs_f64() >= seconds {
+                    return Ok(());
+                }
             }
-            iterations += 1;
-            if iterations % round == 0 && begun.elapsed().as_secs_f64() >= seconds {
-                break Ok(());
-            }
-        };
+        });
         let whole = begun.elapsed().as_secs_f64();
         done.store(true, Ordering::Relaxed);
         let in_kernels = sampler.join().ok().flatten();
