@@ -7,6 +7,7 @@ from typing import Any, Mapping, Optional
 
 import torch
 from networks.pair import MAX_CHANNELS, Architecture
+from networks.resample import is_outer
 from torch import Tensor, nn
 
 from .checkpoint import CheckpointError
@@ -195,13 +196,6 @@ def misfits(tensors: Tensors, wanted: Mapping[str, Any], constants: Tensors) -> 
 def is_filter(name: str, value: Tensor) -> bool:
     """Whether it is a resample filter by its name and shape."""
     return name.endswith("resample_filter") and value.shape == FILTER.shape
-
-
-def is_outer(kernel: Tensor) -> bool:
-    """Whether the kernel filters one axis after the other, as path length and R1 do it (networks/resample.py)."""
-    k = kernel.to(torch.float64)
-    total = k.sum()
-    return bool(total != 0) and torch.allclose(torch.outer(k.sum(dim=1), k.sum(dim=0)) / total, k, atol=1e-6)
 
 
 def refuse_infinite(tensors: Tensors, kind: str, source: str) -> None:

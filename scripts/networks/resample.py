@@ -25,6 +25,13 @@ def resample_filter() -> nn.Parameter:
     return frozen(torch.outer(taps, taps) / 64)
 
 
+def is_outer(kernel: Tensor) -> bool:
+    """Whether the kernel filters one axis after the other, as the matrices below do."""
+    k = kernel.to(torch.float64)
+    total = k.sum()
+    return bool(total != 0) and torch.allclose(torch.outer(k.sum(dim=1), k.sum(dim=0)) / total, k, atol=1e-6)
+
+
 def fir(x: Tensor, kernel: Tensor, padding: int, stride: int, gain: float, twice: bool = False) -> Tensor:
     """Filters every channel with the 4x4 `kernel`, an outer product; only the kept samples are computed when `stride`
     is 2."""

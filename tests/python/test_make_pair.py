@@ -21,15 +21,15 @@ def load(folder):
     return (torch.jit.load(folder / name) for name in ("generator.pt", "discriminator.pt"))
 
 
-def weights_file(path, metadata=(), dropped=()):
-    """A random grey pair of 16x16 with 2 classes as safetensors, some sizes replaced or dropped."""
+def weights_file(path, metadata=(), dropped=(), changed=()):
+    """A random grey pair of 16x16 with 2 classes as safetensors, some sizes replaced or dropped, some tensors changed."""
     sizes = {"img_resolution": 16, "z_dim": 8, "c_dim": 2, "w_dim": 8, "mapping_layers": 2, "channel_base": 256,
              "channel_max": 8, "mbstd_group_size": 2}
     pair = random_pair(Architecture(**sizes, img_channels=1), seed=5)
     tensors = {f"{prefix}.{name}": value.contiguous()
                for prefix, module in zip("GD", pair) for name, value in module.state_dict().items()}
     texts = {name: str(value) for name, value in {**sizes, **dict(metadata)}.items() if name not in dropped}
-    save_file(tensors, path, metadata=texts)
+    save_file({**tensors, **dict(changed)}, path, metadata=texts)
     return pair
 
 
@@ -98,6 +98,13 @@ def test_sizes_that_are_absent_or_do_not_fit_are_named(monkeypatch, tmp_path):
         run(monkeypatch, "--from-safetensors", path, "--outdir", tmp_path)
     weights_file(path, metadata={"channel_max": 4})
     with pytest.raises(SystemExit, match="weights of '.*weights.safetensors' do not fit: .*size mismatch"):
+        run(monkeypatch, "--from-safetensors", path, "--outdir", tmp_path)
+
+
+def test_a_filter_that_does_not_go_along_the_axes_is_refused(monkeypatch, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    weights_file(path, changed={"D.b8.skip.resample_filter": torch.eye(4) / 4})
+    with pytest.raises(SystemExit, match="'D.b8.skip.resample_filter' is no outer product"):
         run(monkeypatch, "--from-safetensors", path, "--outdir", tmp_path)
 
 
