@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--channels", type=int, default=16, help="of the networks at 16x16; from 128 on they convolve by "
                         "matrix products (scripts/networks/winograd.py)")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rootgan", type=Path, default=ROOT / "target/release/rootgan")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -41,7 +42,7 @@ def check(args: argparse.Namespace, scratch: Path) -> int:
     subprocess.run([sys.executable, ROOT / "scripts/pictures.py", "cats", "--count", "50", "--size", "16", "--out",
                     scratch / "cats"], check=True, stdout=subprocess.DEVNULL)
     options = ["--generator", scratch / "pair/generator.pt", "--discriminator", scratch / "pair/discriminator.pt",
-               "--data", scratch / "cats", "--device", "cpu", "--batch", "8", "--kimg", str(args.kimg), "--tick-kimg", "0.5",
+               "--data", scratch / "cats", "--device", args.device, "--batch", "8", "--kimg", str(args.kimg), "--tick-kimg", "0.5",
                "--snapshot-ticks", "4", "--image-ticks", "4", "--grid", "4x4", "--checkpoint-minutes", "0.004"]
     begun = time.monotonic()
     run_to_end([args.rootgan, "finetune", *options, "--outdir", scratch / "whole"])
