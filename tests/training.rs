@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand_chacha::ChaCha8Rng;
@@ -85,29 +86,15 @@ fn mixing_takes_the_first_rows_of_one_style_and_the_last_of_the_other() {
     });
 }
 
-/// A pair that raises unless it was told that it will be differentiated twice.
-const PARTICULAR: &str = r#"
+/// The smallest pair of the contract, made of `Network`, which has `weight`, `check` for a number of images, and `mapped`.
+const PAIR: &str = r#"
 import json
 from typing import Optional
 
-class Network(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(1))
-        self.order = 1
-
-    def check(self):
-        if self.order != 2:
-            raise ValueError("differentiated once")
-
-    @torch.jit.export
-    def set_derivatives(self, order: int):
-        self.order = order
-
 class D(Network):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.check()
-        return (images * self.weight).square().sum(dim=[1, 2, 3]).unsqueeze(1)
+        self.check(images.shape[0])
+        return (images * self.weight).square().mean(dim=[1, 2, 3]).unsqueeze(1)
 
 class G(Network):
     def __init__(self, text: str):
@@ -123,28 +110,72 @@ class G(Network):
 
     @torch.jit.export
     def run_mapping(self, z: torch.Tensor, c: Optional[torch.Tensor], psi: float, cutoff: Optional[int], update: bool):
+        if update:
+            self.mapped(z)
         return z.unsqueeze(1).repeat(1, 6, 1)
 
     @torch.jit.export
     def run_synthesis(self, ws: torch.Tensor, noise_mode: str, noise: Optional[torch.Tensor]):
-        self.check()
+        self.check(ws.shape[0])
         pictures = (ws[:, 0, :3] * self.weight).square()
         return pictures.reshape(-1, 3, 1, 1).repeat(1, 1, 16, 16)
 
 SIZES = {"kind": "generator", "contract": 1, "z_dim": 8, "c_dim": 0, "w_dim": 8, "num_ws": 6, "img_resolution": 16,
          "img_channels": 3, "mapping_layers": 2, "channel_base": 256, "channel_max": 32, "conv_clamp": None, "noise_numel": 0}
 net = G(json.dumps(SIZES)) if sys.argv[1].endswith("g.pt") else D()
-net.order = 2  # as a file that was saved so
 "#;
+
+/// Raises unless it was told that it will be differentiated twice; `order` is as in a file that was saved so.
+const PARTICULAR: &str = r#"
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.order = 2
+
+    def check(self, images: int):
+        if self.order != 2:
+            raise ValueError("differentiated once")
+
+    def mapped(self, z: torch.Tensor):
+        pass
+
+    @torch.jit.export
+    def set_derivatives(self, order: int):
+        self.order = order
+"#;
+
+/// Has memory for eight images only, and keeps a `w_avg`.
+const TIGHT: &str = r#"
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.w_avg = torch.nn.Parameter(torch.zeros(8), requires_grad=False)
+
+    def check(self, images: int):
+        if images > 8:
+            raise RuntimeError("CUDA out of memory")
+
+    def mapped(self, z: torch.Tensor):
+        self.w_avg.copy_(torch.lerp(z.detach().mean(dim=0), self.w_avg, 0.9))
+"#;
+
+/// The files of `PAIR` made of this `Network`, in `folder`.
+fn scripted_pair(folder: &Path, network: &str) -> (PathBuf, PathBuf) {
+    common::configure_torch();
+    let files = (folder.join("g.pt"), folder.join("d.pt"));
+    for file in [&files.0, &files.1] {
+        common::scripted(file, &format!("{network}{PAIR}"));
+    }
+    files
+}
 
 #[test]
 fn a_network_is_told_when_it_is_differentiated_twice_and_when_no_longer() {
     let _alone = alone();
-    common::configure_torch();
     let place = tempfile::tempdir().unwrap();
-    let (g, d) = (place.path().join("g.pt"), place.path().join("d.pt"));
-    common::scripted(&g, PARTICULAR);
-    common::scripted(&d, PARTICULAR);
+    let (g, d) = scripted_pair(place.path(), PARTICULAR);
     let (g, d) = (Generator::load(&g, Device::Cpu, None).unwrap(), Discriminator::load(&d, Device::Cpu).unwrap());
     let images = reals().images;
     let once = || {
@@ -165,60 +196,12 @@ fn a_network_is_told_when_it_is_differentiated_twice_and_when_no_longer() {
     once();
 }
 
-/// A pair whose discriminator has memory for eight images only, and whose generator keeps a `w_avg`.
-const TIGHT: &str = r#"
-import json
-from typing import Optional
-
-class D(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(1))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if images.shape[0] > 8:
-            raise RuntimeError("CUDA out of memory")
-        return (images * self.weight).square().mean(dim=[1, 2, 3]).unsqueeze(1)
-
-class G(torch.nn.Module):
-    def __init__(self, text: str):
-        super().__init__()
-        self.text = text
-        self.weight = torch.nn.Parameter(torch.ones(1))
-        self.w_avg = torch.nn.Parameter(torch.zeros(8), requires_grad=False)
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return z
-
-    @torch.jit.export
-    def describe(self) -> str:
-        return self.text
-
-    @torch.jit.export
-    def run_mapping(self, z: torch.Tensor, c: Optional[torch.Tensor], psi: float, cutoff: Optional[int], update: bool):
-        if update:
-            self.w_avg.copy_(torch.lerp(z.detach().mean(dim=0), self.w_avg, 0.9))
-        return z.unsqueeze(1).repeat(1, 6, 1)
-
-    @torch.jit.export
-    def run_synthesis(self, ws: torch.Tensor, noise_mode: str, noise: Optional[torch.Tensor]):
-        pictures = (ws[:, 0, :3] * self.weight).square()
-        return pictures.reshape(-1, 3, 1, 1).repeat(1, 1, 16, 16)
-
-SIZES = {"kind": "generator", "contract": 1, "z_dim": 8, "c_dim": 0, "w_dim": 8, "num_ws": 6, "img_resolution": 16,
-         "img_channels": 3, "mapping_layers": 2, "channel_base": 256, "channel_max": 32, "conv_clamp": None, "noise_numel": 0}
-net = G(json.dumps(SIZES)) if sys.argv[1].endswith("g.pt") else D()
-"#;
-
 /// The phase is done again from the beginning: nothing of the first try is left.
 #[test]
 fn a_run_whose_micro_batch_shrinks_goes_on_like_one_that_began_with_the_smaller_one() {
     let _alone = alone();
-    common::configure_torch();
     let place = tempfile::tempdir().unwrap();
-    let (generator, discriminator) = (place.path().join("g.pt"), place.path().join("d.pt"));
-    common::scripted(&generator, TIGHT);
-    common::scripted(&discriminator, TIGHT);
+    let (generator, discriminator) = scripted_pair(place.path(), TIGHT);
     let reals = Reals::unlabelled(Tensor::rand([16, 3, 16, 16], (Kind::Float, Device::Cpu)) * 2.0 - 1.0);
     let course = |micro_batch: u64| {
         let files = NetworkFiles {
