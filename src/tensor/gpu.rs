@@ -28,9 +28,10 @@ impl Gpu {
             return None;
         };
         let nvml = Nvml::init().ok()?;
-        let place = place(index, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
+        let named = place(index, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
         let by_slot = std::env::var("CUDA_DEVICE_ORDER").is_ok_and(|order| order == "PCI_BUS_ID");
-        let known = matches!(place, Place::Uuid(_)) || by_slot || all_alike(&nvml);
+        let known = matches!(named, Place::Uuid(_)) || by_slot || all_alike(&nvml);
+        let place = whole_gpu(&nvml, &named).map_or(named, Place::Index);
         let gpu = Self { nvml, place };
         let device = gpu.device()?;
         // A GPU that knows no slices answers with an error.
@@ -71,13 +72,21 @@ impl Gpu {
     fn device(&self) -> Option<nvml_wrapper::Device<'_>> {
         match &self.place {
             Place::Index(index) => self.nvml.device_by_index(*index).ok(),
-            Place::Uuid(uuid) => {
-                let begins = |gpu: &nvml_wrapper::Device<'_>| gpu.uuid().is_ok_and(|whole| whole.starts_with(uuid));
-                let mut gpus = (0..self.nvml.device_count().ok()?).filter_map(|i| self.nvml.device_by_index(i).ok());
-                gpus.find(begins).or_else(|| self.nvml.device_by_uuid(uuid.as_str()).ok())
-            }
+            Place::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str()).ok(),
         }
     }
+}
+
+/// The slot of a GPU that is named by the beginning of its number.
+fn whole_gpu(nvml: &Nvml, named: &Place) -> Option<u32> {
+    let Place::Uuid(beginning) = named else {
+        return None;
+    };
+    let begins_so = |index: &u32| {
+        let uuid = nvml.device_by_index(*index).and_then(|gpu| gpu.uuid());
+        uuid.is_ok_and(|uuid| uuid.starts_with(beginning))
+    };
+    (0..nvml.device_count().ok()?).find(begins_so)
 }
 
 /// Whether CUDA's order, the fastest first, can be no other than that of the slots.

@@ -8,7 +8,7 @@ use tch::{Device, Tensor};
 use crate::ema;
 use crate::io::snapshot::SnapshotFiles;
 use crate::model::{
-    Discriminator, FlatParameters, FreezeSettings, Generator, Precision, ScriptModule, check_pair,
+    Discriminator, FlatParameters, FreezeSettings, Generator, Parameter, Precision, ScriptModule, check_pair,
     freeze_discriminator, freeze_generator,
 };
 use crate::tensor::no_grad;
@@ -39,7 +39,7 @@ pub struct Networks {
     /// The trained parameters of `d`.
     pub d_flat: FlatParameters,
     ema_flat: FlatParameters,
-    /// `w_avg`, `noise_const` and whatever else is kept with the weights: (of g, of g_ema).
+    /// `w_avg`, `noise_const` and whatever else is kept with the weights: (of g_ema, of g).
     untrained: Vec<(Tensor, Tensor)>,
     precision: Precision,
 }
@@ -65,8 +65,8 @@ impl Networks {
         let d_flat = FlatParameters::adopt(&mut d.script);
         let pairs = g.script.parameters.iter().zip(&g_ema.script.parameters);
         let untrained = pairs
-            .filter(|(of_g, _)| !of_g.trainable && !of_g.frozen)
-            .map(|(of_g, of_ema)| (of_g.tensor.shallow_clone(), of_ema.tensor.shallow_clone()))
+            .filter(|(of_g, _)| is_untrained(of_g))
+            .map(|(of_g, of_ema)| (of_ema.tensor.shallow_clone(), of_g.tensor.shallow_clone()))
             .collect();
         Ok(Self { g, d, g_ema, g_flat, d_flat, ema_flat, untrained, precision: Precision::default() })
     }
@@ -87,21 +87,15 @@ impl Networks {
 
     /// A copy of what the trained networks change by themselves when they are called, the generator's `w_avg` above all.
     pub fn untrained(&self) -> Untrained {
-        let of = |script: &ScriptModule| -> Vec<(Tensor, Tensor)> {
-            let kept = script.parameters.iter().filter(|p| !p.trainable && !p.frozen);
-            kept.map(|p| (p.tensor.shallow_clone(), p.tensor.detach().copy())).collect()
-        };
-        Untrained([of(&self.g.script), of(&self.d.script)])
+        let parameters = [&self.g.script, &self.d.script].into_iter().flat_map(|script| &script.parameters);
+        let kept = parameters.filter(|p| is_untrained(p));
+        Untrained(kept.map(|p| (p.tensor.shallow_clone(), p.tensor.detach().copy())).collect())
     }
 
     /// Moves the averaged generator: trained parameters by `beta`, everything else copied.
     pub fn update_ema(&self, beta: f64) {
         ema::update(&self.ema_flat.values, &self.g_flat.values, beta);
-        no_grad(|| {
-            for (of_g, of_ema) in &self.untrained {
-                of_ema.shallow_clone().copy_(of_g);
-            }
-        });
+        copy_each(&self.untrained);
     }
 
     /// Writes the modules, as they are, for a run to be resumed with.
@@ -140,17 +134,23 @@ impl Networks {
 }
 
 /// Tensors of networks, and what they were.
-pub struct Untrained([Vec<(Tensor, Tensor)>; 2]);
+pub struct Untrained(Vec<(Tensor, Tensor)>);
 
 impl Untrained {
     /// Makes the tensors what they were.
     pub fn put_back(&self) {
-        no_grad(|| {
-            for (tensor, was) in self.0.iter().flatten() {
-                tensor.detach().copy_(was);
-            }
-        });
+        copy_each(&self.0);
     }
+}
+
+/// Whether a parameter changes without being trained, as `w_avg` does; what is frozen does not.
+fn is_untrained(parameter: &Parameter) -> bool {
+    !parameter.trainable && !parameter.frozen
+}
+
+/// Copies the second of each pair to the first.
+fn copy_each(pairs: &[(Tensor, Tensor)]) {
+    no_grad(|| pairs.iter().for_each(|(to, from)| to.detach().copy_(from)));
 }
 
 fn check_same_shapes(raw: &ScriptModule, averaged: &ScriptModule) -> Result<()> {

@@ -34,20 +34,19 @@ struct Unseen {
 pub(super) enum Culprit {
     /// The gradient, [total]: for a look at once, which seldom finds anything.
     In(Tensor),
-    /// The place in it of the first value whose square is not finite, a scalar on the device: the gradient need not be
-    /// kept until somebody looks.
+    /// The place in it, a scalar on the device: the gradient need not be kept until somebody looks.
     At(Tensor),
 }
 
 impl Culprit {
     /// The place in this gradient, found on the device.
     pub(super) fn of(gradient: &Tensor) -> Self {
-        Self::At(first_non_finite(&gradient.square()))
+        Self::At(first_overflow(gradient))
     }
 
     fn name<'a>(&self, flat: &'a FlatParameters) -> &'a str {
         let place = match self {
-            Self::In(gradient) => first_non_finite(&gradient.square()),
+            Self::In(gradient) => first_overflow(gradient),
             Self::At(place) => place.shallow_clone(),
         };
         flat.name_at(place.int64_value(&[])).unwrap_or_default()
@@ -104,6 +103,11 @@ impl Outcomes {
         self.left_out_in_a_row = left_out_in_a_row;
         self.unseen.clear();
     }
+}
+
+/// The place of the first value whose square is not finite, a scalar on the device.
+fn first_overflow(gradient: &Tensor) -> Tensor {
+    first_non_finite(&gradient.square())
 }
 
 /// Where in a run an error happened.
