@@ -14,7 +14,7 @@ from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from networks.pair import SIZES, Architecture, fill, random_pair, save  # noqa: E402
-from networks.resample import is_outer  # noqa: E402
+from networks.resample import is_filter, is_outer  # noqa: E402
 from whole_files import sha256_of  # noqa: E402
 
 
@@ -47,7 +47,7 @@ def from_safetensors(path: Path):
     except KeyError as error:
         raise ValueError(f"'{path}' lacks the size {error} in its D.description") from None
     for name, value in tensors.items():
-        if name.endswith("resample_filter") and value.shape == (4, 4) and not is_outer(value):
+        if is_filter(name, value) and not is_outer(value):
             raise ValueError(f"weights of '{path}' do not fit: '{name}' is no outer product, as resample filters have to be")
     pair = architecture.generator(), architecture.discriminator()
     sha256 = sha256_of(path)

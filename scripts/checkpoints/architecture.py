@@ -7,7 +7,7 @@ from typing import Any, Mapping, Optional
 
 import torch
 from networks.pair import MAX_CHANNELS, Architecture
-from networks.resample import is_outer
+from networks.resample import is_filter, is_outer, resample_filter
 from torch import Tensor, nn
 
 from .checkpoint import CheckpointError
@@ -15,7 +15,7 @@ from .wording import some_of
 
 Tensors = Mapping[str, Tensor]
 STYLEGAN3 = re.compile(r"(^|\.)synthesis\.(input\.|L\d+_)|(^|\.)magnitude_ema$")
-FILTER = torch.outer(torch.tensor([1.0, 3.0, 3.0, 1.0]), torch.tensor([1.0, 3.0, 3.0, 1.0])) / 64
+FILTER = resample_filter().detach()
 MEGABYTE = 1 << 20
 KINDS = {"G_ema": "generator", "G": "generator in training (G)", "D": "discriminator"}
 
@@ -191,11 +191,6 @@ def misfits(tensors: Tensors, wanted: Mapping[str, Any], constants: Tensors) -> 
         "resample filters that are no outer product": [name for name, value in common
                                                        if is_filter(name, value) and not is_outer(value)],
     }
-
-
-def is_filter(name: str, value: Tensor) -> bool:
-    """Whether it is a resample filter by its name and shape."""
-    return name.endswith("resample_filter") and value.shape == FILTER.shape
 
 
 def refuse_infinite(tensors: Tensors, kind: str, source: str) -> None:

@@ -25,6 +25,11 @@ def resample_filter() -> nn.Parameter:
     return frozen(torch.outer(taps, taps) / 64)
 
 
+def is_filter(name: str, value: Tensor) -> bool:
+    """Whether it is a resample filter by its name and shape."""
+    return name.endswith("resample_filter") and value.shape == (4, 4)
+
+
 def is_outer(kernel: Tensor) -> bool:
     """Whether the kernel filters one axis after the other, as the matrices below do."""
     k = kernel.to(torch.float64)
