@@ -5,7 +5,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map_err(|_| "torch-sys did not say where libtorch is; run scripts/setup first")?;
     let lib = std::fs::canonicalize(&configured)
         .map_err(|e| format!("no libtorch in '{configured}' ({e}); run scripts/setup first"))?;
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    // As DT_RPATH, which comes before LD_LIBRARY_PATH: users of tch often have another libtorch in that.
+    println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags,-rpath,{}", lib.display());
+    // `cargo install` copies the program alone.
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!(
+            "cargo:warning=rootgan loads libtorch from '{}' whenever it starts: keep that folder, also after `cargo install`",
+            lib.display()
+        );
+    }
     // Without these two the linker drops the CUDA libraries, which only register themselves, and
     // the program sees no GPU.
     println!("cargo:rustc-link-arg=-Wl,--no-as-needed");

@@ -48,7 +48,11 @@ pub enum Command {
 /// What is wrong with the command line, in clap's words.
 pub fn usage_error(error: &clap::Error) -> Result<()> {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return Ok(error.print()?);
+        return match error.print() {
+            // Whoever closed the pipe has seen enough, as in `rootgan --help | head`.
+            Err(broken) if broken.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            printed => Ok(printed?),
+        };
     }
     let text = error.to_string();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

@@ -111,6 +111,7 @@ pub fn configure_runtime() {
     super::memory::keep_freed_memory();
     tch::jit::set_profiling_mode(false);
     configure_thread();
+    super::waiting::adapt_to_load(usize::try_from(tch::get_num_threads()).unwrap_or(1));
     Cuda::cudnn_set_benchmark(true);
 }
 

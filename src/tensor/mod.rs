@@ -9,6 +9,7 @@ pub mod labels;
 pub mod latents;
 pub mod memory;
 pub mod seed;
+pub mod waiting;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

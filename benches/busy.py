@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""Training beside busy programs: seconds per image quiet, and beside one and more processes that never rest, in turn.
+
+`rootgan` is the program as it comes, `passive` the same with OMP_WAIT_POLICY=PASSIVE (threads never spin), `spinning` with
+GOMP_SPINCOUNT=300000, which is what libgomp does by itself. The machine has to be quiet otherwise.
+
+    .venv/bin/python benches/busy.py [--rounds 3] [--configurations default,S,P] [--loads 0,1,2] [--ways rootgan,passive]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGURATIONS = {"default": (ROOT / "weights", 8, 5), "S": (ROOT / ".cache/bench/S", 16, 5),
+                  "P": (ROOT / ".cache/bench/P", 8, 1)}
+SIZES = {"S": "--resolution 32 --channel-base 2048 --channel-max 128 --z-dim 128 --w-dim 128",
+         "P": "--resolution 64 --channel-base 16384 --channel-max 512 --z-dim 512 --w-dim 512"}
+WAYS = {"rootgan": {}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}, "spinning": {"GOMP_SPINCOUNT": "300000"}}
+LONGEST = 400  # seconds of one measurement; what takes longer is told as that
+
+
+def make_pair(name: str) -> None:
+    folder = CONFIGURATIONS[name][0]
+    if not (folder / "discriminator.pt").exists():
+        subprocess.run([sys.executable, ROOT / "scripts/make_pair.py", "--outdir", folder, "--mapping-layers", "2",
+                        *SIZES[name].split()], check=True, stdout=subprocess.DEVNULL)
+
+
+def seconds_per_image(name: str, way: str) -> float:
+    folder, batch, iterations = CONFIGURATIONS[name]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
+    command = [ROOT / "target/release/rootgan", "bench", "--generator", folder / "generator.pt", "--discriminator",
+               folder / "discriminator.pt", "--batch", str(batch), "--iterations", str(iterations), "--json"]
+    try:
+        done = subprocess.run(command, env={**environment, **WAYS[way]}, capture_output=True, timeout=LONGEST, check=True)
+    except subprocess.TimeoutExpired:
+        return float("inf")
+    return json.loads(done.stdout)["seconds_per_image"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--configurations", default="default,S,P")
+    parser.add_argument("--loads", default="0,1,2", help="numbers of busy processes")
+    parser.add_argument("--ways", default="rootgan,passive,spinning")
+    args = parser.parse_args()
+    ways = args.ways.split(",")
+    print("| configuration | busy processes | " + " | ".join(ways) + " | rootgan / passive |")
+    print("|---" * (len(ways) + 3) + "|")
+    for name in args.configurations.split(","):
+        if name in SIZES:
+            make_pair(name)
+        for load in map(int, args.loads.split(",")):
+            busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(load)]
+            try:
+                rounds = [{way: seconds_per_image(name, way) for way in ways} for _ in range(args.rounds)]
+            finally:
+                for process in busy:
+                    process.kill()
+            medians = [statistics.median(found[way] for found in rounds) for way in ways]
+            said = [f"over {LONGEST} s in all" if median == float("inf") else f"{median:.4g}" for median in medians]
+            ratio = ""
+            if {"rootgan", "passive"} <= set(ways):
+                ratio = f"{statistics.median(found['rootgan'] / found['passive'] for found in rounds):.2f}"
+            print(f"| {name} | {load} | " + " | ".join(said) + f" | {ratio} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
