@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let lib = std::fs::canonicalize(&configured)
         .map_err(|e| format!("no libtorch in '{configured}' ({e}); run scripts/setup first"))?;
     // As DT_RPATH, which comes before LD_LIBRARY_PATH: users of tch often have another libtorch in that.
+    compile_native(&lib.join("../include"));
     println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags,-rpath,{}", lib.display());
     // `cargo install` copies the program alone.
     if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
@@ -19,4 +20,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
     println!("cargo:rustc-link-arg=-ltorch");
     Ok(())
+}
+
+/// The one file in C++, against libtorch's headers and with the options that torch-sys uses.
+fn compile_native(include: &std::path::Path) {
+    const SOURCE: &str = "src/tensor/native/convolution_backward.cpp";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
+    let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").file(SOURCE).include(include).include(include.join("torch/csrc/api/include"));
+    build.define("_GLIBCXX_USE_CXX11_ABI", abi.as_str()).opt_level(2).debug(false);
+    // What libtorch's own headers warn of is not ours to mend.
+    build.warnings(false).flag_if_supported("-w").compile("rootgan_native");
 }

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use tch::{Cuda, Device, Tensor};
 
+use super::derivatives::ConvolutionDerivatives;
 use super::gpu::Gpu;
 
 /// What was found out about one kind of device.
@@ -111,6 +112,7 @@ pub fn configure_runtime() {
     super::memory::keep_freed_memory();
     tch::jit::set_profiling_mode(false);
     configure_thread();
+    super::derivatives::use_convolution_derivatives(ConvolutionDerivatives::SameSize);
     super::waiting::adapt_to_load(usize::try_from(tch::get_num_threads()).unwrap_or(1));
     Cuda::cudnn_set_benchmark(true);
 }

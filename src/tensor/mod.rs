@@ -1,6 +1,7 @@
 //! Devices, seeds, latents and the run-time settings of libtorch: what every layer above needs to
 //! know about tensors, and nothing of networks.
 
+pub mod derivatives;
 pub mod device;
 pub mod finite;
 pub mod gpu;
