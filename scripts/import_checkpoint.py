@@ -22,7 +22,7 @@ from checkpoints.checkpoint import Checkpoint, CheckpointError, of_system, requi
 from checkpoints.records import as_json, writable  # noqa: E402
 from checkpoints.resolution import transfer  # noqa: E402
 from checkpoints.wording import shown  # noqa: E402
-from networks.pair import fill, save  # noqa: E402
+from networks.pair import MAX_GROUP, fill, save  # noqa: E402
 from whole_files import sha256_of  # noqa: E402
 
 GENERATOR, DISCRIMINATOR, RAW, RECORD = "generator.pt", "discriminator.pt", "generator_raw.pt", "import.json"
@@ -47,9 +47,8 @@ def networks_of(checkpoint: Checkpoint, path: Path) -> dict[str, tuple[str, dict
         found[DISCRIMINATOR] = ("discriminator", checkpoint.d)
     else:
         checkpoint.notes.append(
-            "the file has no discriminator: pictures can be made, but finetuning needs --discriminator; take "
-            "one from another checkpoint of the same resolution, channels and labels, or make an untrained "
-            "one with scripts/make_pair.py"
+            "no discriminator is written: pictures can be made, but finetuning needs --discriminator; take one from another "
+            "checkpoint of the same resolution, channels and labels, or make an untrained one with scripts/make_pair.py"
         )
     if checkpoint.g is not None:
         found[RAW] = ("generator", checkpoint.g)
@@ -85,7 +84,26 @@ def write(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkp
     return counts
 
 
-def import_checkpoint(path: Path, outdir: Path, resolution: Optional[int] = None, force: bool = False) -> None:
+def group_of(text: str) -> int:
+    """The argument of --mbstd-group."""
+    number = MAX_GROUP if text == "all" else int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+    if not 0 < number <= MAX_GROUP:
+        raise argparse.ArgumentTypeError(f"'{text}': pass 1 to {MAX_GROUP} images, or all for the whole batch")
+    return number
+
+
+def set_group(checkpoint: Checkpoint, size: int, path: Path) -> None:
+    """Replaces the minibatch-stddev group that the file says."""
+    if checkpoint.d is None:
+        raise CheckpointError(f"cannot import '{path}' with --mbstd-group: no discriminator is imported from it; leave the "
+                              "option out")
+    checkpoint.architecture.mbstd_group_size = size
+    checkpoint.notes = [note for note in checkpoint.notes if not note.startswith("mbstd_group_size")]
+    checkpoint.notes.append(f"mbstd_group_size is {'the whole batch' if size == MAX_GROUP else size}, as --mbstd-group asks")
+
+
+def import_checkpoint(path: Path, outdir: Path, resolution: Optional[int] = None, force: bool = False,
+                      mbstd_group: Optional[int] = None) -> None:
     if outdir.exists() and not outdir.is_dir():
         raise CheckpointError(f"cannot import into '{outdir}': it is no folder; pass another --outdir")
     present = [name for name in (GENERATOR, DISCRIMINATOR, RAW, RECORD) if (outdir / name).exists()]
@@ -100,6 +118,8 @@ def import_checkpoint(path: Path, outdir: Path, resolution: Optional[int] = None
             raise CheckpointError(f"cannot import '{path}': '{outdir / name}', which would be replaced, is the same "
                                   "file; pass another --outdir")
     checkpoint = detect.read(path)
+    if mbstd_group is not None:
+        set_group(checkpoint, mbstd_group, path)
     if resolution is not None:
         checkpoint = transfer(checkpoint, resolution)
     networks = networks_of(checkpoint, path)
@@ -128,10 +148,12 @@ def main() -> None:
     parser.add_argument(
         "--resolution", type=int, metavar="R", help="drop or add blocks until the pair makes RxR images"
     )
+    parser.add_argument("--mbstd-group", type=group_of, metavar="N", help="images that the discriminator compares with one "
+                        "another (minibatch standard deviation), or all [default: as the file says, else 4]")
     parser.add_argument("--force", action="store_true", help="replace an earlier import in DIR")
     args = parser.parse_args()
     try:
-        import_checkpoint(args.file, args.outdir, args.resolution, args.force)
+        import_checkpoint(args.file, args.outdir, args.resolution, args.force, args.mbstd_group)
     except CheckpointError as error:
         sys.exit(str(error))
     except OSError as error:

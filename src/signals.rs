@@ -1,11 +1,11 @@
-//! SIGINT and SIGTERM: the first one asks the loop to stop at the next good place, the second ends the program at once.
+//! SIGINT, SIGTERM and SIGHUP: the first one asks the loop to stop at the next good place, the second ends the program at once.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// What has been asked for; by default nothing, ever.
@@ -28,7 +28,11 @@ impl StopRequest {
         let request = Self::default();
         // Any second signal ends the program at once.
         let again = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // `nohup` has a program ignore the end of its terminal.
+            if signal == SIGHUP && is_ignored(signal) {
+                continue;
+            }
             let again = Arc::clone(&again);
             // The order matters: the first signal finds `again` unset and sets it.
             let listen = || -> std::io::Result<()> {
@@ -37,7 +41,7 @@ impl StopRequest {
                 flag::register_usize(signal, Arc::clone(&request.signal), signal as usize)?;
                 Ok(())
             };
-            listen().context("cannot listen for SIGINT and SIGTERM")?;
+            listen().context("cannot listen for SIGINT, SIGTERM and SIGHUP")?;
         }
         *listening = Some(request.clone());
         Ok(request)
@@ -61,6 +65,7 @@ impl StopRequest {
         match self.signal.load(Ordering::Relaxed) as i32 {
             SIGINT => Some(Signal::Interrupt),
             SIGTERM => Some(Signal::Terminate),
+            SIGHUP => Some(Signal::Hangup),
             _ => None,
         }
     }
@@ -78,6 +83,13 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zeros are a valid value, which the call fills in; without a new action it changes nothing.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let status = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    status == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Makes writing beyond the limit on the size of files an error of the write.
 pub fn survive_file_limits() {
     // SAFETY: ignoring a signal needs no handler.
@@ -91,14 +103,17 @@ pub enum Signal {
     Interrupt,
     /// What `kill` and batch systems send.
     Terminate,
+    /// What a terminal sends that is closed.
+    Hangup,
 }
 
 impl Signal {
-    /// The exit code that shells expect after it: 130 or 143.
+    /// The exit code that shells expect after it: 130, 143 or 129.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Interrupt => 130,
             Self::Terminate => 143,
+            Self::Hangup => 129,
         }
     }
 }
@@ -108,6 +123,7 @@ impl fmt::Display for Signal {
         f.write_str(match self {
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
+            Self::Hangup => "SIGHUP",
         })
     }
 }

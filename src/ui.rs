@@ -2,6 +2,7 @@
 //!
 //! Everything goes to stderr, and a closed stderr stops nothing.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
@@ -101,6 +102,16 @@ pub fn on_one_line(text: &str) -> String {
         }
     }
     line
+}
+
+/// A command line that can be pasted into a shell, whatever is in its words; a path that is not UTF-8 is shown as far as it is.
+pub fn shell_command<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> String {
+    let quoted = words.into_iter().map(|word| {
+        let word = word.to_string_lossy().into_owned();
+        // Refused are zero bytes alone, which no path has.
+        shlex::try_quote(&word).map(|quoted| quoted.into_owned()).unwrap_or(word)
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// Text without the middle of what nobody would read: a file can have values of megabytes.

@@ -26,7 +26,7 @@ fn training(settings: &[(&str, &str)]) -> Ended {
     command.args(["bench", "--generator", text(&generator), "--discriminator", text(&discriminator)]);
     command.args(["--batch", "4", "--iterations", "100000"]).stdout(Stdio::null()).stderr(Stdio::null());
     command.env_remove("OMP_WAIT_POLICY").env_remove("GOMP_SPINCOUNT").env("OMP_NUM_THREADS", "2");
-    Ended(command.envs(settings.iter().copied()).spawn().unwrap())
+    Ended(command.envs(settings.iter().copied()).spawn().expect("the program starts"))
 }
 
 /// Whether a thread of this name is there, now or within `patience`.
@@ -34,7 +34,7 @@ fn has_thread(process: &Ended, name: &str, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     let tasks = format!("/proc/{}/task", process.0.id());
     loop {
-        let threads = std::fs::read_dir(Path::new(&tasks)).unwrap().flatten();
+        let threads = std::fs::read_dir(Path::new(&tasks)).expect("the process is there").flatten();
         let mut names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
         if names.any(|found| found.trim_end() == name) {
             return true;

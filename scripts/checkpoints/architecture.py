@@ -24,8 +24,9 @@ def refuse_stylegan3(names: Any, source: str) -> None:
     """A StyleGAN3 generator is another network."""
     if any(STYLEGAN3.search(name) for name in names):
         raise CheckpointError(
-            f"cannot import '{source}': its generator is a StyleGAN3, which is another network; pass a "
-            "checkpoint trained with the stylegan2 configuration"
+            f"cannot import '{source}': its generator is a StyleGAN3 (stylegan3-t or stylegan3-r), another network that "
+            "rootgan does not have; finetune it with NVIDIA's stylegan3 code, or pass a checkpoint trained with "
+            "--cfg=stylegan2"
         )
 
 
@@ -38,7 +39,7 @@ def shape(tensors: Tensors, name: str, dimensions: int, source: str) -> list[int
     found = list(tensors[name].shape)
     if len(found) != dimensions or min(found, default=1) < 1:
         raise CheckpointError(f"cannot import '{source}': '{name}' has shape {found}, expected {dimensions} "
-                              "dimensions; only unmodified networks can be imported")
+                              "dimensions as in every StyleGAN2")
     return found
 
 
@@ -123,7 +124,10 @@ def with_discriminator(pair: Architecture, d: Tensors, source: str, hint: tuple[
             )
     widths = {r: shape(d, f"b{r}.conv0.weight" if r > 4 else "b4.conv.weight", 4, source)[0] for r in blocks}
     kind = "resnet" if f"b{top}.skip.weight" in d else "skip" if "b4.fromrgb.weight" in d else "orig"
-    pair = replace(pair, d_architecture=kind, d_mapping_layers=count_layers(d) or 8)
+    pair = replace(pair, d_architecture=kind)
+    if c_dim:
+        cmap_dim = shape(d, "mapping.embed.weight", 2, source)[0]
+        pair = replace(pair, d_mapping_layers=count_layers(d), d_cmap_dim=None if cmap_dim == widths[4] else cmap_dim)
     if fits(widths, pair.channel_base, pair.channel_max):
         return pair
     base, limit = channel_rule(widths, source, hint)
@@ -169,7 +173,7 @@ def take(
         if names:
             raise CheckpointError(
                 f"cannot import '{source}': its {kind} has {len(names)} {what} ({some_of(names)}), so it "
-                "is not StyleGAN2 as published; only unmodified networks can be imported"
+                "is not the StyleGAN2 that rootgan computes"
             )
     found = {name: constants[name] if name in constants else tensors[name].detach().to(torch.float32).contiguous()
              for name in wanted}

@@ -1,10 +1,11 @@
 """NVIDIA's pickles, of stylegan2-ada-pytorch and of the stylegan3 repository's stylegan2 configuration: a dict of
 networks, each the class's name and its __dict__. The source text in them is ignored."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
-from networks.pair import MAX_GROUP, own_clamp
+from networks.pair import MAX_GROUP, Architecture, own_clamp
 
 from . import architecture, safe_pickle, unmodified
 from .checkpoint import Checkpoint, CheckpointError
@@ -19,14 +20,27 @@ SHARED_SETTINGS = ("class_name", "resolution", "use_labels", "xflip", "max_size"
 
 
 def read(path: Path) -> Checkpoint:
-    """The checkpoint in `path`."""
+    """The checkpoint in `path`; without its discriminator where only that is none of ours."""
     tree = safe_pickle.load_pickle(path)
-    networks = find_networks(tree, path)
+    notes: list[str] = []
+    networks = find_networks(tree, path, notes)
+    architecture.refuse_stylegan3(collect(networks["G_ema"]), str(path))
+    try:
+        return read_networks(networks, tree, path, list(notes))
+    except CheckpointError as error:
+        if networks.pop("D", None) is None:
+            raise
+        found = read_networks(networks, tree, path, notes)  # what is wrong with the generator is said first
+        reason = str(error).removeprefix(f"cannot import '{path}': ")
+        found.notes.append(f"the discriminator in the file is left out: {reason}")
+        return found
+
+
+def read_networks(networks: dict[str, Module], tree: Any, path: Path, notes: list[str]) -> Checkpoint:
+    """The checkpoint of these networks, with everything that was assumed in `notes`."""
     refuse_ambiguous(networks, path)
     tensors = {name: collect(module) for name, module in networks.items()}
     g_ema, d = tensors["G_ema"], tensors.get("D")
-    architecture.refuse_stylegan3(g_ema, str(path))
-    notes: list[str] = []
     settings = {name: settings_of(module) for name, module in networks.items()}
     of_stylegan3 = "synthesis_kwargs" not in settings["G_ema"] and knows_flat(settings["G_ema"])
     of_g, of_d = conv_clamps(networks, settings, of_stylegan3, path, notes)
@@ -34,6 +48,7 @@ def read(path: Path) -> Checkpoint:
         g_ema, d, str(path), of_g, own_clamp(of_g, of_d),
         group_size(networks.get("D"), settings.get("D", {}), path, notes),
         channels(settings["G_ema"]), channels(settings.get("D", {})))
+    pair = replace(pair, w_avg_beta=w_avg_beta(networks["G_ema"], path))
     unmodified.check(networks, pair, path)
     size = path.stat().st_size
     found = Checkpoint(FORMATS[of_stylegan3], pair, notes=notes)
@@ -47,21 +62,41 @@ def read(path: Path) -> Checkpoint:
             notes.append(f"{len(frozen)} layers of the discriminator were frozen in its training (FreezeD: "
                          f"{some_of(frozen)}{', ...' if len(frozen) > 3 else ''}): they can be trained here")
     found.options = options(tree, settings)
-    if tree.get("augment_pipe") is not None:
+    if isinstance(tree, dict) and tree.get("augment_pipe") is not None:
         notes.append("the augmentation state (augment_pipe) in the file is not taken over")
     return found
 
 
-def find_networks(tree: Any, path: Path) -> dict[str, Module]:
-    """G_ema and, where they are there, G and D."""
-    if not isinstance(tree, dict) or not isinstance(tree.get("G_ema"), Module):
+def find_networks(tree: Any, path: Path, notes: list[str]) -> dict[str, Module]:
+    """G_ema and, where they are there, G and D. A network on its own counts as G_ema where it is a generator."""
+    found = {"G_ema": tree} if isinstance(tree, Module) else {}
+    if isinstance(tree, dict):
+        found = {name: tree[name] for name in ("G_ema", "G", "D") if isinstance(tree.get(name), Module)}
+    if "G_ema" not in found and "G" in found:
+        found = {"G_ema": found.pop("G"), **found}
+        notes.append("the file has no averaged generator (G_ema): the one in training (G) takes its place")
+    if "G_ema" in found and any(name.startswith("b4.") for name in collect(found["G_ema"])) or list(found) == ["D"]:
+        raise CheckpointError(f"cannot import '{path}': it holds a discriminator alone; pass a file that has its "
+                              "generator too")
+    if "G_ema" not in found:
         kind = f"a dict with {some_of(map(str, tree), 5) or 'nothing'}" \
             if isinstance(tree, dict) else f"a {type(tree).__name__}"
         raise CheckpointError(
-            f"cannot import '{path}': it is a pickle of {kind}, expected a dict with the network G_ema; pass a "
-            "network-snapshot .pkl"
+            f"cannot import '{path}': it is a pickle of {kind}, expected a generator or a dict with the network G_ema; "
+            "pass a network-snapshot .pkl"
         )
-    return {name: tree[name] for name in ("G_ema", "G", "D") if isinstance(tree.get(name), Module)}
+    return found
+
+
+def w_avg_beta(module: Module, path: Path) -> float:
+    """How much of w_avg every update keeps: 0.995 in the ada repository, 0.998 in the stylegan3 one."""
+    values = attributes(module, "w_avg_beta")
+    said, value = (True, values[0]) if values else setting(settings_of(module), "w_avg_beta")
+    if not said or value is None:  # None stands for a network without w_avg
+        return Architecture.w_avg_beta
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise CheckpointError(f"cannot import '{path}': its w_avg_beta is {shown_value(value)}, expected 0 to 1")
+    return float(value)
 
 
 def refuse_ambiguous(networks: dict[str, Module], path: Path) -> None:
@@ -70,7 +105,7 @@ def refuse_ambiguous(networks: dict[str, Module], path: Path) -> None:
         name = first_twice(module)
         if name is not None:
             raise CheckpointError(f"cannot import '{path}': its {network} has two tensors with the name "
-                                  f"'{shown(name)}'; only unmodified networks can be imported")
+                                  f"'{shown(name)}'; which of them counts is not known, export it again")
 
 
 def knows_flat(settings: dict[str, Any]) -> bool:
@@ -79,7 +114,7 @@ def knows_flat(settings: dict[str, Any]) -> bool:
 
 def setting(settings: dict[str, Any], name: str) -> tuple[bool, Any]:
     """Whether a setting is said, and what, at the top or in one of the nested groups."""
-    for group in (settings, *(settings.get(key) for key in ("synthesis_kwargs", "block_kwargs", "epilogue_kwargs"))):
+    for group in (settings, *(settings.get(key) for key in ("synthesis_kwargs", "mapping_kwargs", "block_kwargs", "epilogue_kwargs"))):
         if isinstance(group, dict) and name in group:
             return True, group[name]
     return False, None
@@ -98,7 +133,7 @@ def clamp_of(module: Module, settings: dict[str, Any], path: Path) -> tuple[bool
     if not (value is None or number) or any(type(other) is not type(value) or other != value for other in values):
         raise CheckpointError(
             f"cannot import '{path}': conv_clamp is not one positive number or None in all layers of its "
-            f"{shown(module.class_name)}; only unmodified networks can be imported"
+            f"{shown(module.class_name)}; rootgan clamps all layers of a network alike"
         )
     return said, None if value is None else float(value)
 
@@ -110,8 +145,8 @@ def conv_clamps(networks: dict[str, Module], settings: dict[str, Any], of_styleg
     said = {name: value for name, (known, value) in found.items() if known}
     if "G" in said and "G_ema" in said and said["G"] != said["G_ema"]:
         raise CheckpointError(
-            f"cannot import '{path}': its G_ema clamps at {said['G_ema']}, but its G at {said['G']}; only unmodified "
-            "networks can be imported"
+            f"cannot import '{path}': its G_ema clamps at {said['G_ema']}, but its G at {said['G']}; rootgan "
+            "has one architecture for both"
         )
     if not said:
         said["G_ema"] = 256.0 if of_stylegan3 else None
@@ -129,10 +164,14 @@ def group_size(module: Optional[Module], settings: dict[str, Any], path: Path, n
     if not said:
         notes.append("mbstd_group_size is not in the file: assumed to be 4")
         return 4
+    if value is None:  # NVIDIA's converter of its networks of 2019 leaves it out
+        notes.append("mbstd_group_size is None in the file (the whole batch is one group): set to 4, as NVIDIA's training does "
+                     "when it goes on from such a file; --mbstd-group N chooses another, --mbstd-group all the whole batch")
+        return 4
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_GROUP:
         raise CheckpointError(
-            f"cannot import '{path}': its minibatch-stddev group is {shown_value(value)}, expected 1 to {MAX_GROUP}; "
-            "only unmodified networks can be imported"
+            f"cannot import '{path}': its minibatch-stddev group is {shown_value(value)}, expected 1 to {MAX_GROUP} "
+            "images or None for the whole batch"
         )
     return value
 
@@ -140,7 +179,7 @@ def group_size(module: Optional[Module], settings: dict[str, Any], path: Path, n
 def options(tree: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """What the file says of its making."""
     found = {f"{name}_kwargs": plain(kwargs) for name, kwargs in settings.items() if name != "G"}
-    training = tree.get("training_set_kwargs")
+    training = tree.get("training_set_kwargs") if isinstance(tree, dict) else None
     if isinstance(training, dict):
         found["training_set"] = {name: plain(training[name]) for name in SHARED_SETTINGS if name in training}
     return found

@@ -48,10 +48,10 @@ def frozen_layers(module: Module) -> list[str]:
 
 
 def attributes(module: Module, name: str) -> list[Any]:
-    """The values of an attribute in all layers that have it; a skip branch is never clamped, whatever others are."""
-    return [
-        part.state[name] for prefix, part in submodules(module) if name in part.state and not prefix.endswith("skip.")
-    ]
+    """The values of an attribute in all layers that have it. A skip branch and the RGB that enters a discriminator's last
+    block are never clamped, whatever others are."""
+    return [part.state[name] for prefix, part in submodules(module)
+            if name in part.state and not prefix.endswith("skip.") and prefix != "b4.fromrgb."]
 
 
 def settings_of(module: Module) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Callable, Mapping, Optional
 
 from .wording import shown
 
-MAX_STRING = 16 << 20  # bytes in one string; the source text in an NVIDIA pickle has 0.1 MB
+MAX_STRING = 64 << 20  # bytes in one string; the source text in an NVIDIA pickle has 0.1 MB, a weight in protocol 2 25
 MAX_MARKS = 1000  # unfinished containers inside one another
 MAX_INSTRUCTIONS = 500_000  # some make 200 bytes; three networks of 1024x1024 take about 70,000
 ATOMS = (str, int, bool, type(None))
@@ -41,7 +41,7 @@ class Budget:
 
     @staticmethod
     def of(file_bytes: int) -> "Budget":
-        return Budget(instructions=MAX_INSTRUCTIONS, string_bytes=4 * MAX_STRING, storage_bytes=file_bytes,
+        return Budget(instructions=MAX_INSTRUCTIONS, string_bytes=max(MAX_STRING, file_bytes), storage_bytes=file_bytes,
                       tensor_bytes=2 * file_bytes + (1 << 20))
 
     def spend(self, what: str, amount: int, found: str) -> None:
@@ -293,6 +293,7 @@ def handlers() -> list[Optional[Callable[[Machine], None]]]:
         "BINUNICODE8": lambda m: m.text(m.number("<Q")),
         "SHORT_BINBYTES": push(lambda m: m.take(m.byte())), "BINBYTES": push(lambda m: m.take(m.number("<I"))),
         "BINBYTES8": push(lambda m: m.take(m.number("<Q"))),
+        "BYTEARRAY8": push(lambda m: m.take(m.number("<Q"))),
         "EMPTY_DICT": push(lambda m: {}), "EMPTY_LIST": push(lambda m: []), "EMPTY_SET": push(lambda m: set()),
         "EMPTY_TUPLE": push(lambda m: ()), "MARK": Machine.mark,
         "TUPLE": push(lambda m: tuple(m.pop_mark())), "TUPLE1": push(lambda m: m.pop_many(1)),

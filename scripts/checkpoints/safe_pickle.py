@@ -16,8 +16,8 @@ from .wording import shown
 ZIP_START = b"PK\x03\x04"
 # Names by which other programs' files are recognised.
 FOREIGN = {
-    "dnnlib.tflib.": "it is a TensorFlow pickle of the first StyleGAN2; convert it with legacy.py of "
-    "stylegan2-ada-pytorch (--source, --dest) and import the result",
+    "dnnlib.tflib.": "it is a TensorFlow pickle (NVIDIA's stylegan2 or stylegan2-ada repository); convert it with legacy.py "
+    "of stylegan2-ada-pytorch (--source, --dest) and import the result",
     "tensorflow.": "it is a TensorFlow pickle; convert it to a StyleGAN2 of PyTorch and import that",
 }
 MAX_DEPTH = 100
@@ -87,6 +87,31 @@ def persistent_object(meta: Any) -> Module:
     return Module(name, state)
 
 
+class NumpyArray(Buildable):
+    """Stands for a numpy array, which StyleGAN3 generators hold beside their tensors: recognised, and of no use here."""
+
+    def __init__(self, *_: Any):
+        pass
+
+    def build(self, state: Any) -> None:
+        pass
+
+
+def encoded(text: Any, encoding: Any) -> memoryview:
+    """The stand-in for `_codecs.encode`, by which protocol 2 writes bytes as text."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise Refused("it has bytes in an encoding that Python's pickle does not use")
+    try:
+        return memoryview(text.encode("latin-1"))
+    except UnicodeEncodeError:
+        raise Refused("it has bytes that are none; copy or download it again") from None
+
+
+def no_bytes() -> memoryview:
+    """The stand-in for `bytes()`, by which protocol 2 writes empty ones."""
+    return memoryview(b"")
+
+
 def set_of(items: Any = ()) -> set[Any]:
     """The stand-in for the set of protocol 3, which has no instruction for one (Python 3.7 wrote it)."""
     if not isinstance(items, (list, tuple)):
@@ -98,6 +123,8 @@ def data_names(budget: Budget) -> dict[str, Allowed]:
     """What both torch files and NVIDIA's pickles may name."""
     scalar = Allowed(numpy_scalar)
     return {
+        "_codecs.encode": Allowed(encoded),
+        "__builtin__.bytes": Allowed(no_bytes),
         "collections.OrderedDict": Allowed(lambda: {}),
         "torch._utils._rebuild_tensor_v2": Allowed(rebuild_tensor(budget)),
         "torch._utils._rebuild_parameter": Allowed(rebuild_parameter),
@@ -119,7 +146,10 @@ def nvidia_names(budget: Budget) -> dict[str, Allowed]:
         return storage
 
     return {**data_names(budget), "torch_utils.persistence._reconstruct_persistent_obj": Allowed(persistent_object),
-            "dnnlib.util.EasyDict": Allowed(lambda: {}, instance=True), "builtins.set": Allowed(set_of),
+            "dnnlib.util.EasyDict": Allowed(lambda: {}, instance=True), "builtins.set": Allowed(set_of), "__builtin__.set": Allowed(set_of),
+            **{f"numpy{core}.{name}": Allowed(NumpyArray) for core in (".core", "._core")
+               for name in ("multiarray._reconstruct", "numeric._frombuffer")},
+            "numpy.ndarray": Allowed(NumpyArray),
             "torch.storage._load_from_bytes": Allowed(nested)}
 
 

@@ -32,11 +32,11 @@ def check(networks: dict[str, Module], pair: Architecture, path: Path) -> None:
         unknown = unknown_part(module, layers)
         if unknown is not None:
             raise CheckpointError(f"cannot import '{path}': its {name} has a part '{shown(unknown)}', which no "
-                                  "published StyleGAN2 has; only unmodified networks can be imported")
+                                  "StyleGAN2 that rootgan computes has")
         for where, attribute, found, wanted in differences(module, layers, kind):
             raise CheckpointError(
                 f"cannot import '{path}': {attribute} in its {name}{shown(where)} is {shown_value(found)}, expected "
-                f"{shown_value(wanted)}; only unmodified networks can be imported"
+                f"{shown_value(wanted)}; rootgan computes no other, so its results would differ"
             )
 
 

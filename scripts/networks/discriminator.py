@@ -1,9 +1,7 @@
 """StyleGAN2 discriminator, with the projection head for labels. images [N, C, R, R] -> logits [N, 1].
 
 It has the three architectures of the paper's figure 7: `resnet`, `orig` (no second branch) and `skip` (the downsampled
-image enters every block). Only `resnet` is proven by numbers from another implementation (the golden files); `orig` and
-`skip` are written from the paper: that files made elsewhere give the same logits is not shown. An assumption in `skip`:
-the image is downsampled by the same filter as the residual branch, pad 1.
+image enters every block). `resnet` and `skip` agree with numbers that another implementation computed (the golden files).
 """
 
 import json
@@ -92,7 +90,8 @@ class Epilogue(nn.Module):
     def __init__(self, img_channels: int, channels: int, cmap_dim: int, group_size: int, clamp: Optional[float],
                  architecture: str):
         super().__init__()
-        self.fromrgb = EqualizedConv(img_channels, channels, 1, clamp=clamp) if architecture == "skip" else None
+        # Never clamped, other than the fromrgb of the blocks above: so networks that were trained elsewhere expect it.
+        self.fromrgb = EqualizedConv(img_channels, channels, 1) if architecture == "skip" else None
         self.conv = EqualizedConv(channels + 1, channels, 3, clamp=clamp)
         self.fc = FullyConnected(channels * 16, channels, lrelu=True)
         self.out = FullyConnected(channels, max(cmap_dim, 1))
@@ -116,7 +115,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, c_dim: int, img_resolution: int, img_channels: int, channel_base: int, channel_max: int,
                  conv_clamp: Optional[float], mbstd_group_size: int, provenance: str = "{}",
-                 architecture: str = "resnet", mapping_layers: int = 8):
+                 architecture: str = "resnet", mapping_layers: int = 8, cmap_dim: Optional[int] = None):
         super().__init__()
         self.c_dim = c_dim
         self.img_resolution = img_resolution
@@ -129,21 +128,23 @@ class Discriminator(nn.Module):
         def channels(resolution: int) -> int:
             return min(channel_base // resolution, channel_max)
 
+        width = (cmap_dim or channels(4)) if c_dim > 0 else 0
         if c_dim > 0:
-            self.mapping = LabelMapping(c_dim, channels(4), mapping_layers)
+            self.mapping = LabelMapping(c_dim, width, mapping_layers)
         resolution = img_resolution
         while resolution > 4:
             setattr(self, f"b{resolution}", DownBlock(img_channels, channels(resolution), channels(resolution // 2),
                                                       conv_clamp, architecture, resolution == img_resolution))
             resolution //= 2
-        self.b4 = Epilogue(img_channels, channels(4), channels(4) if c_dim > 0 else 0, mbstd_group_size, conv_clamp,
+        self.b4 = Epilogue(img_channels, channels(4), width, mbstd_group_size, conv_clamp,
                            architecture)
         self.provenance = provenance
         self.description = json.dumps({
             "contract": 1, "kind": "discriminator", "c_dim": c_dim, "img_resolution": img_resolution,
             "img_channels": img_channels, "channel_base": channel_base, "channel_max": channel_max,
             "conv_clamp": conv_clamp, "mbstd_group_size": mbstd_group_size, "d_architecture": architecture,
-            "d_mapping_layers": mapping_layers if c_dim > 0 else 0})
+            "d_mapping_layers": mapping_layers if c_dim > 0 else 0,
+            **({} if width in (0, channels(4)) else {"d_cmap_dim": width})})
 
     def forward(self, img: Tensor, c: Optional[Tensor] = None) -> Tensor:
         if img.dim() != 4 or img.shape[1] != self.img_channels or img.shape[2] != self.img_resolution \

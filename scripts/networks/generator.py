@@ -281,7 +281,7 @@ class Generator(nn.Module):
 
     def __init__(self, z_dim: int, c_dim: int, w_dim: int, img_resolution: int, img_channels: int, mapping_layers: int,
                  channel_base: int, channel_max: int, conv_clamp: Optional[float], provenance: str = "{}",
-                 architecture: str = "skip"):
+                 architecture: str = "skip", w_avg_beta: float = 0.995):
         super().__init__()
         self.z_dim = z_dim
         self.c_dim = c_dim
@@ -291,13 +291,14 @@ class Generator(nn.Module):
         self.synthesis = Synthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, conv_clamp,
                                    architecture)
         self.num_ws = self.synthesis.num_ws
-        self.mapping = Mapping(z_dim, c_dim, w_dim, self.num_ws, mapping_layers)
+        self.mapping = Mapping(z_dim, c_dim, w_dim, self.num_ws, mapping_layers, w_avg_beta)
         self.provenance = provenance
         self.description = json.dumps({
             "contract": 1, "kind": "generator", "z_dim": z_dim, "c_dim": c_dim, "w_dim": w_dim, "num_ws": self.num_ws,
             "img_resolution": img_resolution, "img_channels": img_channels, "mapping_layers": mapping_layers,
             "channel_base": channel_base, "channel_max": channel_max, "conv_clamp": conv_clamp,
-            "noise_numel": self.synthesis.noise_numel, "g_architecture": architecture})
+            "noise_numel": self.synthesis.noise_numel, "g_architecture": architecture,
+            **({} if w_avg_beta == 0.995 else {"w_avg_beta": w_avg_beta})})
 
     def forward(self, z: Tensor, c: Optional[Tensor] = None, truncation_psi: float = 1.0,
                 truncation_cutoff: Optional[int] = None, noise_mode: str = "random") -> Tensor:

@@ -18,7 +18,7 @@ D_ARCHITECTURES = ("resnet", "orig", "skip")
 SIZES = ("img_resolution", "z_dim", "c_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
 MAX_GROUP = 1 << 16  # images in one minibatch-stddev group: beyond any batch, within every integer
 MAX_CHANNELS = 1 << 30  # of channel_base and channel_max
-NEWER_SIZES = ("img_channels", "mbstd_group_size", "d_mapping_layers")
+NEWER_SIZES = ("img_channels", "mbstd_group_size", "d_mapping_layers", "d_cmap_dim")
 
 
 @dataclass
@@ -41,6 +41,8 @@ class Architecture:
     d_channel_base: Optional[int] = None
     d_channel_max: Optional[int] = None
     d_conv_clamp: Optional[float] = None  # 0: none, whatever G has
+    d_cmap_dim: Optional[int] = None  # width of D's embedded label; None: that of its last block
+    w_avg_beta: float = 0.995  # of w_avg, how much every update keeps
 
     @property
     def clamp_of_d(self) -> Optional[float]:
@@ -59,7 +61,9 @@ class Architecture:
         found = cls(**{name: int(said[name]) for name in SIZES + NEWER_SIZES if name in said},
                     conv_clamp=clamp, **{name: str(said[name]) for name in ("g_architecture", "d_architecture")
                                          if name in said})
-        found.d_mapping_layers = found.d_mapping_layers or 8  # 0 without labels
+        if found.c_dim == 0:
+            found.d_mapping_layers = 8  # such descriptions say 0
+        found.w_avg_beta = float(said.get("w_avg_beta", found.w_avg_beta))
         if d is not None and (int(d["channel_base"]), int(d["channel_max"])) != (found.channel_base, found.channel_max):
             found.d_channel_base, found.d_channel_max = int(d["channel_base"]), int(d["channel_max"])
         if d is not None:
@@ -77,9 +81,10 @@ class Architecture:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not "
                                  f"{ascii(getattr(self, name))[1:-1][:80]}")
-        for name in ("z_dim", "w_dim", "mapping_layers", "d_mapping_layers", "channel_max", "mbstd_group_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name, least in (("z_dim", 1), ("w_dim", 1), ("mapping_layers", 1), ("d_mapping_layers", 0), ("channel_max", 1),
+                            ("mbstd_group_size", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
         for name, most in (("mbstd_group_size", MAX_GROUP), *((f"{whose}channel_{what}", MAX_CHANNELS)
                                                               for whose in ("", "d_") for what in ("base", "max"))):
             if (getattr(self, name) or 0) > most:
@@ -92,6 +97,10 @@ class Architecture:
             raise ValueError(f"d_channel_base must be at least the resolution {r}, not {self.d_channel_base}")
         if self.d_channel_max is not None and self.d_channel_max < 1:
             raise ValueError(f"d_channel_max must be at least 1, not {self.d_channel_max}")
+        if self.d_cmap_dim is not None and not 0 < self.d_cmap_dim <= MAX_CHANNELS:
+            raise ValueError(f"d_cmap_dim must be 1 to {MAX_CHANNELS}, not {self.d_cmap_dim}")
+        if not 0 <= self.w_avg_beta <= 1:
+            raise ValueError(f"w_avg_beta must be 0 to 1, not {self.w_avg_beta}")
         if self.conv_clamp is not None and not 0 < self.conv_clamp < float("inf"):
             raise ValueError(f"conv_clamp must be above 0, not {self.conv_clamp}")
         if self.d_conv_clamp is not None and not 0 <= self.d_conv_clamp < float("inf"):
@@ -100,12 +109,13 @@ class Architecture:
     def generator(self, provenance: str = "{}") -> Generator:
         return Generator(self.z_dim, self.c_dim, self.w_dim, self.img_resolution, self.img_channels,
                          self.mapping_layers, self.channel_base, self.channel_max, self.conv_clamp, provenance,
-                         self.g_architecture)
+                         self.g_architecture, self.w_avg_beta)
 
     def discriminator(self, provenance: str = "{}") -> Discriminator:
         base, limit = self.d_channel_base or self.channel_base, self.d_channel_max or self.channel_max
         return Discriminator(self.c_dim, self.img_resolution, self.img_channels, base, limit, self.clamp_of_d,
-                             self.mbstd_group_size, provenance, self.d_architecture, self.d_mapping_layers)
+                             self.mbstd_group_size, provenance, self.d_architecture, self.d_mapping_layers,
+                             self.d_cmap_dim)
 
 
 def parsed_clamp(value: Any) -> Optional[float]:

@@ -15,7 +15,7 @@ use crate::data::decode::{PictureNotes, decode_bytes};
 use crate::data::labels::Labels;
 use crate::data::pictures::Pictures;
 use crate::signals::StopRequest;
-use crate::ui::{Bar, on_one_line};
+use crate::ui::{Bar, on_one_line, shell_command};
 
 /// What to assume where the system does not say how much memory is available.
 const ASSUMED_MEMORY: u64 = 4 << 30;
@@ -393,10 +393,11 @@ fn check_usable(root: &Path, report: &ScanReport) -> Result<()> {
     let Some((path, reason)) = report.unreadable.first().filter(|_| bad * 10 > report.total) else {
         return Ok(());
     };
+    let list = shell_command(["rootgan".as_ref(), "dataset".as_ref(), root.as_os_str()]);
     let (root, total) = (root.display(), report.total);
     bail!(
         "cannot use the pictures in '{root}': {bad} of {total} are unreadable, more than a tenth; the first is '{}': {reason}; \
-         repair or remove them, `rootgan dataset '{root}'` lists them all",
+         repair or remove them, `{list}` lists them all",
         path.display()
     );
 }

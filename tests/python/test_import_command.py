@@ -118,7 +118,7 @@ def test_without_a_discriminator_it_says_what_finetuning_needs(tmp_path, capsys)
     command.import_checkpoint(tmp_path / "file.pkl", tmp_path / "out")
     assert files(tmp_path / "out") == ["generator.pt", "generator_raw.pt", "import.json"]
     printed = capsys.readouterr().out
-    assert "note: the file has no discriminator: pictures can be made, but finetuning needs --discriminator" in printed
+    assert "note: no discriminator is written: pictures can be made, but finetuning needs --discriminator" in printed
     assert "no discriminator" in json.loads((tmp_path / "out" / "import.json").read_text())["notes"][0]
 
 

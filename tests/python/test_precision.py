@@ -138,7 +138,7 @@ def test_images_and_logits_are_close_to_fp32(kind, tolerance, architectures):
 # 1.5e-4, 2e-6 and 0.0045 in fp16. The cosine's bound is 5e-3 and 4.5e-4.
 @pytest.mark.parametrize("kind, tolerance", [("bf16", 0.1), ("fp16", 0.03)])
 @pytest.mark.parametrize("phase", PHASES)
-def test_gradients_of_every_phase_are_close_to_fp32(phase, kind, tolerance):
+def test_gradients_of_every_phase_are_close_to_fp32(phase, kind, tolerance, own_derivatives):
     G, D = pair()
     expected = phase_gradient(phase, G, D)
     set_both(G, D, kind, 4)

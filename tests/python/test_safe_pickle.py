@@ -40,11 +40,11 @@ CALLS = {
     "nt.system": lambda run: call("nt.system", text(run)),
     "torch.load": lambda run: call("torch.load", text(run)),
     "torch.hub.load": lambda run: call("torch.hub.load", text(run), text(run)),
-    "numpy.core.multiarray._reconstruct": lambda run: call("numpy.core.multiarray._reconstruct", text(run)),
+    "numpy.core.multiarray.fromfile": lambda run: call("numpy.core.multiarray.fromfile", text(run)),
     "torch.serialization.os.system": lambda run: call("torch.serialization.os.system", text(run)),
     "collections.OrderedDict.fromkeys": lambda run: call("collections.OrderedDict.fromkeys", text(run)),
     "functools.partial": lambda run: name("functools.partial") + tuple_of(name("os.system"), text(run)) + b"R)R",
-    "_codecs.encode": lambda run: call("_codecs.encode", text(run), text("latin1")),
+    "_codecs.lookup": lambda run: call("_codecs.lookup", text(run)),
 }
 
 
@@ -380,11 +380,15 @@ def test_what_torch_saves_is_what_is_read(tmp_path, new_format):
 def test_numbers_of_numpy_become_pythons(tmp_path, protocol):
     values = [np.float64(0.1), np.float32(0.5), np.int64(-7), np.bool_(True), np.uint8(200)]
     (tmp_path / "file.pkl").write_bytes(pickle.dumps(values, protocol))
-    if protocol == 2:  # bytes are text in this protocol, decoded by a function that is not on the list
-        with pytest.raises(CheckpointError, match="_codecs.encode"):
-            safe_pickle.load_pickle(tmp_path / "file.pkl")
-    else:
-        assert equal(safe_pickle.load_pickle(tmp_path / "file.pkl"), [value.item() for value in values])
+    assert equal(safe_pickle.load_pickle(tmp_path / "file.pkl"), [value.item() for value in values])
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ((b"K\x01", text("latin1")), "in an encoding that"), ((text("a"), text("rot13")), "in an encoding that"),
+    ((text("\u20ac"), text("latin1")), "bytes that are none"), ((text("a"),), "arguments of unexpected kinds"),
+])
+def test_bytes_of_protocol_2_are_decoded_in_one_way_only(tmp_path, arguments, said):
+    assert said in refusal(tmp_path / "file.pkl", stream(b"}" + text("a") + call("_codecs.encode", *arguments) + b"s"))
 
 
 def test_torchscript_and_other_zips_are_told_apart(tmp_path):

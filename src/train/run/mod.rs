@@ -33,7 +33,7 @@ use crate::tensor::gpu::Gpu;
 use crate::tensor::images::from_bytes;
 use crate::tensor::labels::one_hot;
 use crate::tensor::seed::{Stream, derive};
-use crate::ui::{Bar, duration_text};
+use crate::ui::{Bar, duration_text, shell_command};
 
 /// Batches that wait decoded.
 const PREFETCH: usize = 3;
@@ -344,7 +344,7 @@ impl Run {
     }
 
     fn resume_command(&self) -> String {
-        format!("rootgan finetune --resume '{}'", self.folder.display())
+        shell_command(["rootgan".as_ref(), "finetune".as_ref(), "--resume".as_ref(), self.folder.as_os_str()])
     }
 
     fn config(&self) -> &RunConfig {
