@@ -118,22 +118,53 @@ fn the_statistics_count_every_image_of_every_phase() {
     }
 }
 
-/// Frames of length, checksum, data, checksum: the file's version, then one a tick.
+/// Ticks end at 8, 72, 136 and 200 images.
 #[test]
-fn tensorboard_gets_an_event_a_tick() {
+fn grids_and_snapshots_of_one_kimg_have_names_of_their_own() {
+    let (_, run) = shared_run();
+    let entries = std::fs::read_dir(&run).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with("fakes0") || name.ends_with(".json") && name.starts_with("network-"));
+    names.sort();
+    let expected = [
+        "fakes000000.png",
+        "fakes000000_136.png",
+        "fakes000000_200.png",
+        "network-snapshot-000000.json",
+        "network-snapshot-000000_200.json",
+    ];
+    assert_eq!(names, expected);
+    for (files, seen_images) in rootgan::io::snapshot::all(&run).unwrap().iter().zip([136, 200]) {
+        let manifest = Manifest::read(&files.manifest).unwrap();
+        assert_eq!(manifest.seen_images, seen_images);
+        Network::ALL.iter().for_each(|&network| drop(manifest.checked(&files.manifest, network).unwrap()));
+    }
+}
+
+/// Frames of length, checksum, data, checksum: the file's version, then one a tick. An event begins with its time, field
+/// 1 in 8 bytes, and its step, field 2 as a varint.
+#[test]
+fn tensorboard_gets_an_event_a_tick_whose_step_is_the_images_seen() {
     let (_, run) = shared_run();
     let is_events = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains("tfevents"));
     let path = std::fs::read_dir(&run).unwrap().flatten().map(|entry| entry.path()).find(is_events).unwrap();
     let (bytes, mut at, mut frames) = (std::fs::read(path).unwrap(), 0, Vec::new());
     while at < bytes.len() {
         let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
-        frames.push(String::from_utf8_lossy(&bytes[at + 12..at + 12 + length]).into_owned());
+        frames.push(bytes[at + 12..at + 12 + length].to_vec());
         at += length + 16;
     }
     assert_eq!(at, bytes.len());
     assert_eq!(frames.len(), 1 + stats(&run).len());
-    assert!(frames[0].contains("brain.Event:2"));
-    assert!(frames[1].contains("Loss/G/loss") && frames[1].contains("Loss/r1_penalty"));
+    let texts: Vec<_> = frames.iter().map(|frame| String::from_utf8_lossy(frame).into_owned()).collect();
+    assert!(texts[0].contains("brain.Event:2"));
+    assert!(texts[1].contains("Loss/G/loss") && texts[1].contains("Loss/r1_penalty"));
+    let step = |frame: &Vec<u8>| {
+        assert_eq!((frame[0], frame[9]), (1 << 3 | 1, 2 << 3));
+        let (low, high) = (u64::from(frame[10]), u64::from(frame[11]));
+        if low < 128 { low } else { low - 128 + (high << 7) }
+    };
+    assert_eq!(frames[1..].iter().map(step).collect::<Vec<_>>(), [8, 72, 136, 200]);
 }
 
 #[test]
@@ -159,7 +190,7 @@ fn the_grids_are_the_averaged_generators_pictures() {
     // The grid's latents: the run's seed and its own stream.
     rootgan::tensor::seed::seed_torch(0, 0, rootgan::tensor::seed::Stream::Grid, 0);
     let z = Tensor::randn([12, 32], (tch::Kind::Float, Device::Cpu));
-    for (generator, grid) in [(&start, "fakes_init.png"), (&snapshot.g_ema, "fakes000000.png")] {
+    for (generator, grid) in [(&start, "fakes_init.png"), (&snapshot.g_ema, "fakes000000_200.png")] {
         let generator = Generator::load(generator, Device::Cpu, None).unwrap();
         let images = no_grad(|| generator.images(&z, None, Truncation::OFF, NoiseMode::Const, None).unwrap());
         let expected = bytes(&to_u8(&images, ToBytes::Round));

@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod grid;
 pub mod memory_file;
 pub mod npz;
+pub mod numbering;
 pub mod pixels;
 pub mod plot;
 pub mod record;

@@ -3,6 +3,7 @@
 mod back;
 mod outputs;
 
+pub(super) use outputs::NewestOutputs;
 pub use outputs::Output;
 
 use std::path::{Path, PathBuf};
@@ -101,6 +102,7 @@ struct Run {
     best: Option<Best>,
     /// What is still to be made for the folder.
     due: Vec<Output>,
+    newest: NewestOutputs,
     provenance: Value,
     gpu: Option<Gpu>,
     stop: StopRequest,
@@ -209,6 +211,7 @@ impl Run {
             judge,
             best: None,
             due: Vec::new(),
+            newest: NewestOutputs::default(),
             provenance,
             gpu,
             stop,
@@ -286,7 +289,7 @@ impl Run {
         };
         let line = report.tell(&self.tick, &mut self.statistics);
         let summaries = self.statistics.take();
-        self.journal.tick(report.kimg(), &summaries)?;
+        self.journal.tick(report.seen_images, &summaries)?;
         self.journal.say(Some(bar), &line)?;
         if report.augment_p > HIGH_P && self.config().augment.ada.is_some() {
             let warning = "augmentation is near its limit: the generator may show it; more pictures would help, or a higher --target";
@@ -319,6 +322,7 @@ impl Run {
                 rollbacks: self.rollbacks,
                 best: self.best.clone(),
                 due: self.due.clone(),
+                newest: Some(self.newest),
                 total_seconds: self.clock.elapsed().as_secs_f64(),
                 pictures: self.dataset.fingerprint().to_owned(),
                 device: device::name(self.trainer.networks.g.script.device),
