@@ -8,7 +8,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use rootgan::io::snapshot::{Manifest, Network, find};
+use rootgan::io::snapshot::{Manifest, Network, find, sha256};
 use rootgan::model::{Generator, NoiseMode, Truncation};
 use rootgan::tensor::images::{ToBytes, bytes, to_u8};
 use rootgan::tensor::no_grad;
@@ -225,7 +225,14 @@ fn the_snapshot_has_trained_every_part_and_says_how() {
     assert_eq!(differing(&g, &g_ema), lagging);
     let record = Generator::load(&files.g_ema, Device::Cpu, None).unwrap().script.provenance();
     assert_eq!((record["dataset"].as_str(), record["seen_images"].as_u64()), (Some("discs"), Some(200)));
-    assert_eq!(record["parents"]["generator"]["seed"].as_u64(), Some(0));
+    // Both networks of the pair have one record, and each its file.
+    let (generator, discriminator) = common::pair16();
+    for (name, file) in [("generator", generator), ("discriminator", discriminator)] {
+        let parent = &record["parents"][name];
+        assert_eq!(parent["sha256"].as_str(), Some(sha256(&file).unwrap().as_str()));
+        assert_eq!(record["ancestors"][parent["record"].as_str().unwrap()]["seed"].as_u64(), Some(0));
+    }
+    assert_eq!(record["ancestors"].as_object().map(|all| all.len()), Some(1));
 }
 
 #[test]

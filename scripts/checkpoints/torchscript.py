@@ -10,6 +10,7 @@ from networks.pair import Architecture, fill
 from torch import Tensor
 from whole_files import sha256_of
 
+from .ancestry import flattened_text
 from .checkpoint import Checkpoint, CheckpointError, require_file
 from .wording import shown
 
@@ -86,7 +87,7 @@ class Network:
 
     def provenance(self) -> str:
         """Where the weights come from, as the file says it."""
-        return str(self.module.get_provenance()) if hasattr(self.module, "get_provenance") else "{}"
+        return flattened_text(str(self.module.get_provenance())) if hasattr(self.module, "get_provenance") else "{}"
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors, which have to be float32: anything else would not come back as it is."""

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::evaluate::Best;
 use super::journal::JournalPlace;
 use super::networks::NetworkFiles;
+use super::provenance::ParentFiles;
 use super::run::{NewestOutputs, Output};
 use super::run_dir::{self, Lock};
 use super::state::TrainerRecord;
@@ -29,6 +30,9 @@ pub struct RunRecord {
     /// None in checkpoints of rootgan before 2026-11-26.
     #[serde(default)]
     pub(super) newest: Option<NewestOutputs>,
+    /// Nothing in those, either.
+    #[serde(default)]
+    pub(super) parents: ParentFiles,
     pub(super) total_seconds: f64,
     pub(super) pictures: String,
     pub(super) device: String,
