@@ -78,10 +78,37 @@ fn psi_zero_makes_every_seed_the_average_picture() {
 fn seed_42_is_the_one_of_numpy() {
     let place = tempfile::tempdir().unwrap();
     let generator = z_only_generator(place.path(), Z_AS_COLOUR);
-    generate(&generator, "42", &["--outdir", text(place.path())]).success();
+    let outdir = place.path().join("out");
+    generate(&generator, "42", &["--outdir", text(&outdir)]).success();
     // rint((x + 1) * 127.5)
-    let picture = read(&place.path().join("seed0042.png"));
+    let picture = read(&outdir.join("seed0042.png"));
     assert!(picture.pixels().all(|pixel| pixel.0 == [191, 110, 210]), "{:?}", picture.get_pixel(0, 0));
+}
+
+#[test]
+fn pictures_of_seeds_join_their_own_kind_and_nobody_elses() {
+    let place = tempfile::tempdir().unwrap();
+    let names = || {
+        let mut names: Vec<_> = std::fs::read_dir(place.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let grid = place.path().join("grid.png");
+    let options = ["--outdir", text(place.path()), "--grid", text(&grid)];
+    generate16("0,1", &options).success();
+    let first = std::fs::read(place.path().join("seed0001.png")).unwrap();
+    generate16("1,12345", &[&options[..], &["--psi", "0.5"]].concat()).success();
+    assert_eq!(names(), ["grid.png", "seed0000.png", "seed0001.png", "seed12345.png"]);
+    assert_ne!(std::fs::read(place.path().join("seed0001.png")).unwrap(), first, "it is made again");
+    for foreign in ["photo.png", "seed7.png", "000000.png"] {
+        std::fs::write(place.path().join(foreign), "x").unwrap();
+        let before = names();
+        let refused = generate16("2", &options).code(1);
+        refused.stderr(contains(format!("('{foreign}', 1 in all); pass a new or an empty folder")));
+        assert_eq!(names(), before);
+        std::fs::remove_file(place.path().join(foreign)).unwrap();
+    }
+    generate16("2", &options).success();
 }
 
 #[test]

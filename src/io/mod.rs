@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod bounded;
 pub mod checkpoint;
 pub mod grid;
+pub mod lock;
 pub mod memory_file;
 pub mod npz;
 pub mod numbering;
