@@ -235,6 +235,46 @@ fn the_snapshot_has_trained_every_part_and_says_how() {
     assert_eq!(record["ancestors"].as_object().map(|all| all.len()), Some(1));
 }
 
+/// Eight finetunings of an earlier version, which put both parents' records into each record, and two of this one.
+#[test]
+fn a_pair_of_many_finetunings_has_the_record_of_each_ancestor_once() {
+    common::configure_torch();
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("discs");
+    common::picture_folder(&data, 8, SIDE);
+    let (generator, discriminator) = common::pair16();
+    let code = "import json, sys, torch\n\
+                record = {'source': 'random initialisation', 'credit': 'somebody'}\n\
+                for i in range(8):\n    \
+                    record = {'source': 'old', 'seen_images': i, 'parents': {'generator': record, 'discriminator': record}}\n\
+                for i in (1, 3):\n    \
+                    module = torch.jit.load(sys.argv[i])\n    \
+                    module.set_provenance(json.dumps(record))\n    \
+                    module.save(sys.argv[i + 1])\n";
+    let (mut g, mut d) = (place.path().join("g.pt"), place.path().join("d.pt"));
+    let script = place.path().join("nested.py");
+    std::fs::write(&script, code).unwrap();
+    let texts = [&script, &generator, &g, &discriminator, &d].map(|path| common::text(path));
+    common::python(&texts);
+    let mut lengths = Vec::new();
+    for generation in 1..=2 {
+        let flags = ["--generator", common::text(&g), "--discriminator", common::text(&d), "--kimg", "0.008"];
+        let run = finetune(&data, &place.path().join("runs"), &flags);
+        let files = find(&run).unwrap();
+        let record = Generator::load(&files.g_ema, Device::Cpu, None).unwrap().script.provenance();
+        assert_eq!(record["ancestors"].as_object().unwrap().len(), 8 + generation);
+        assert_eq!(record["parents"]["generator"]["sha256"].as_str(), Some(sha256(&g).unwrap().as_str()));
+        assert_eq!(record["parents"]["generator"]["record"], record["parents"]["discriminator"]["record"]);
+        assert_eq!(Manifest::read(&files.manifest).unwrap().extra, record);
+        lengths.push(record.to_string().len());
+        let shown = common::rootgan().arg("inspect").arg(&files.d).assert().success().get_output().stdout.clone();
+        let shown = String::from_utf8(shown).unwrap();
+        assert_eq!(shown.matches("\n    ancestor").count(), 8 + generation, "{shown}");
+        (g, d) = (files.g_ema, files.d);
+    }
+    assert!(lengths[1] < lengths[0] + 3000, "{lengths:?}");
+}
+
 #[test]
 fn dump_and_export_of_the_run_are_its_averaged_generator() {
     common::configure_torch();

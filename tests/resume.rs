@@ -278,6 +278,10 @@ fn a_killed_run_gives_grids_and_snapshots_the_names_of_an_uninterrupted_one() {
     let last = |run: &Path| rootgan::io::snapshot::find(run).unwrap();
     assert!(last(&whole).manifest.ends_with("network-snapshot-000000_192.json"));
     assert_eq!(last(&killed).number, last(&whole).number);
+    // Where the weights come from is the same, too, with the checksums of the files that the run began with.
+    let extra = |run: &Path| rootgan::io::snapshot::Manifest::read(&last(run).manifest).unwrap().extra;
+    assert_eq!(extra(&killed), extra(&whole));
+    assert!(extra(&killed)["parents"]["discriminator"]["sha256"].is_string());
 }
 
 /// Checkpoints of earlier versions say nothing of the newest outputs, and their events have steps of a thousand images.

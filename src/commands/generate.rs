@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tch::Device;
 
 use crate::commands::pictures::{ClassRule, PictureArgs, PngWriter, count_text, refuse_foreign};
-use crate::io::grid::save_grid;
+use crate::io::grid::{is_grid, save_grid};
 use crate::io::pixels::encode_png;
 use crate::model::NoiseMode;
 use crate::model::pictures::{Batch, Latents, PictureSource};
@@ -57,10 +57,14 @@ pub fn run(args: GenerateArgs) -> Result<()> {
     if let Some(grid) = &args.grid {
         let png = grid.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
         ensure!(png, "cannot write the grid '{}': it is a png; pass a name that ends in .png", grid.display());
+        ensure!(
+            std::fs::symlink_metadata(grid).is_err() || is_grid(grid),
+            "cannot write the grid '{}': something of that name is there, and no earlier grid; remove it or pass another name",
+            grid.display()
+        );
     }
     if let Some(outdir) = outdir {
-        let is_grid = |name: &str| args.grid.as_deref().is_some_and(|grid| is_in(grid, outdir, name));
-        refuse_foreign(outdir, |name| is_of_a_seed(name) || is_grid(name))?;
+        refuse_foreign(outdir, |name| is_of_a_seed(name) || is_grid(&outdir.join(name)))?;
     }
     let generator = args.pictures.load()?;
     let source = args.pictures.source(&generator, NoiseMode::Const, ClassRule::OneForAll)?;
@@ -126,14 +130,6 @@ fn name_of(seed: u32) -> String {
 fn is_of_a_seed(name: &str) -> bool {
     let seed = name.strip_prefix("seed").and_then(|rest| rest.strip_suffix(".png")?.parse().ok());
     seed.is_some_and(|seed| name_of(seed) == name)
-}
-
-/// Whether `path` is the file of this name in a folder.
-fn is_in(path: &Path, folder: &Path, name: &str) -> bool {
-    let around = path.parent().filter(|around| !around.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let same =
-        |a: &Path, b: &Path| std::fs::canonicalize(a).is_ok_and(|a| std::fs::canonicalize(b).is_ok_and(|b| a == b));
-    path.file_name().is_some_and(|last| last == name) && same(around, folder)
 }
 
 /// The smallest square that holds `n` pictures.

@@ -14,6 +14,9 @@ use crate::io::atomic::{hidden_beside, remove_leftovers};
 /// Times that a lock is looked for again after its file was taken away.
 const MOST_ATTEMPTS: usize = 100;
 
+/// What systems say that have no locks.
+const WITHOUT_LOCKS: [i32; 3] = [libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOLCK];
+
 /// Held until it is dropped, or the process ends.
 #[derive(Debug)]
 pub struct Lock {
@@ -43,7 +46,10 @@ impl Lock {
             if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
                 let error = std::io::Error::last_os_error();
                 ensure!(error.kind() != ErrorKind::WouldBlock, busy(path));
-                return Err(error).with_context(|| format!("cannot lock '{}'", place.display()));
+                // Some network file systems have no locks: work goes on as if alone, and leaves alone what may be another's.
+                let has_locks = !WITHOUT_LOCKS.contains(&error.raw_os_error().unwrap_or(0));
+                ensure!(!has_locks, "cannot lock '{}': {error}", place.display());
+                return Ok(Self { _file: file, path: place });
             }
             // Whoever had it before may have removed the file between our opening and locking it: then it locks nothing.
             if is_at(&file, &place)? {
