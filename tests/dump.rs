@@ -161,6 +161,23 @@ fn a_finished_dump_says_so_and_a_longer_one_goes_on() {
     dump16(&file, &["--count", "6"]).code(1).stderr(contains("count 4").and(contains("asks for count 6")));
 }
 
+/// As it may be shared in a folder that cannot be written, where no lock can be had.
+#[test]
+fn a_finished_dump_is_found_finished_without_a_lock() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, file) = (place.path().join("a"), place.path().join("a.npz"));
+    for (out, locked) in [(&folder, folder.join("dump.json")), (&file, file.clone())] {
+        dump16(out, &["--count", "4"]).success();
+        let _lock = rootgan::io::lock::Lock::on(&locked).unwrap();
+        dump16(out, &["--count", "4"]).success().stderr(contains("all 4 pictures are there already"));
+        dump16(out, &["--count", "6"]).code(1);
+        dump16(out, &["--count", "4", "--seed", "1"]).code(1);
+    }
+    let _lock = rootgan::io::lock::Lock::on(&folder.join("dump.json")).unwrap();
+    std::fs::remove_file(folder.join("000001.png")).unwrap();
+    dump16(&folder, &["--count", "4"]).code(1).stderr(contains("another process is writing it"));
+}
+
 #[test]
 fn another_request_is_refused_with_the_field_that_differs() {
     let place = tempfile::tempdir().unwrap();

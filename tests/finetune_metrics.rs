@@ -87,6 +87,25 @@ fn every_snapshot_is_measured_from_before_the_training_on_and_the_best_is_named(
     assert_eq!(again["results"]["fid20_full"].as_f64(), values.last().copied());
 }
 
+/// As earlier versions did, whose snapshots of one kimg shared a name.
+#[test]
+fn a_best_snapshot_whose_name_another_one_took_is_the_best_no_more() {
+    let place = tempfile::tempdir().unwrap();
+    let run = finetune(place.path(), "False", &["--kimg", "0.016"]);
+    let best = || serde_json::from_slice::<Value>(&fs::read(run.join("best.json")).unwrap()).unwrap();
+    assert_eq!(
+        (best()["snapshot"].as_str(), best()["kimg"].as_f64()),
+        (Some("network-snapshot-000000.json"), Some(0.016))
+    );
+    rootgan::io::snapshot::SnapshotFiles::at(&run, 0).write_manifest(12, Value::Null).unwrap();
+    let mut command = common::rootgan();
+    command.args(["finetune", "--resume", common::text(&run), "--override", "--kimg", "0.032"]);
+    command.env("XDG_CACHE_HOME", place.path().join("cache")).assert().success();
+    let log = fs::read_to_string(run.join("log.txt")).unwrap();
+    assert!(log.contains("'network-snapshot-000000.json', is gone or another's"), "{log}");
+    assert_eq!(best()["snapshot"], "network-snapshot-000000_032.json");
+}
+
 #[test]
 fn only_so_many_snapshots_are_kept_and_the_best_among_them() {
     let place = tempfile::tempdir().unwrap();

@@ -118,7 +118,11 @@ impl Dump<'_> {
     fn to_folder(&self) -> Result<()> {
         make_folder(&self.out)?;
         let record = self.out.join(RECORD);
-        let _lock = Lock::on(&record).with_context(|| format!("cannot dump to '{}'", self.out.display()))?;
+        let _lock = match Lock::on(&record) {
+            // A finished one is only read, which can be done in folders that cannot be written.
+            Err(_) if self.is_finished(&record) => None,
+            lock => Some(lock.with_context(|| format!("cannot dump to '{}'", self.out.display()))?),
+        };
         let named = pictures_in(&self.out)?;
         record::claim(&record, &self.request, !named.is_empty())?;
         self.check_held(named.last().map_or(0, |last| last + 1))?;
@@ -146,6 +150,14 @@ impl Dump<'_> {
         }
         self.say_where();
         Ok(())
+    }
+
+    /// Whether the folder holds just what was asked for.
+    fn is_finished(&self, record: &Path) -> bool {
+        let named = pictures_in(&self.out).unwrap_or_default();
+        named.len() == self.count
+            && record::claim(record, &self.request, true).is_ok()
+            && whole_among(&self.out, &named).len() == self.count
     }
 
     fn to_npz(&self) -> Result<()> {

@@ -69,7 +69,17 @@ impl Run {
         let is_there = |best: &Best| {
             Manifest::read(&self.folder.join(&best.snapshot)).is_ok_and(|found| found.seen_images == best.seen_images())
         };
-        self.best = record.best.filter(is_there);
+        let (best, lost) = match record.best {
+            Some(best) if !is_there(&best) => (None, Some(best.snapshot)),
+            best => (best, None),
+        };
+        self.best = best;
+        if let Some(name) = lost {
+            let line = format!(
+                "warning: the best snapshot so far, '{name}', is gone or another's: the next one measured is the best"
+            );
+            self.journal.say(None, &line)?;
+        }
         evaluate::save_best(&self.folder, self.best.as_ref())?;
         let measured_again = record.due.iter().any(|output| output.measures());
         evaluate::forget_from(&self.folder, if measured_again { seen_images } else { seen_images + 1 })?;
