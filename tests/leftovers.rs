@@ -121,6 +121,22 @@ fn a_signal_ends_a_dump_with_nothing_hidden_and_the_same_command_goes_on() {
     }
 }
 
+/// All rows are there (zeros that take no room), so that only packing them is left.
+#[test]
+fn a_signal_ends_packing_with_nothing_hidden_and_keeps_the_rows() {
+    let place = tempfile::tempdir().unwrap();
+    let (out, partial, count) = (place.path().join("a.npz"), place.path().join("a.npz.partial"), 1_000_000);
+    run(&dump(&out, "1", "4")).success();
+    fs::remove_file(&out).unwrap();
+    fs::File::create(&partial).unwrap().set_len(count * 16 * 16 * 3).unwrap();
+    let is_packing = |name: &str| name.starts_with(".a.npz.partial-");
+    let child = start_and_halt(&dump(&out, "1", &count.to_string()), place.path(), is_packing);
+    signal(&child, libc::SIGTERM);
+    assert_eq!(go_on(child).0, Some(143));
+    assert_eq!(names(place.path()), ["a.npz.json", "a.npz.partial"]);
+    assert_eq!(partial.metadata().unwrap().len(), count * 16 * 16 * 3);
+}
+
 #[test]
 fn what_a_killed_dump_left_harms_nobody_and_is_removed() {
     let place = tempfile::tempdir().unwrap();

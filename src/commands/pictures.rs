@@ -44,8 +44,8 @@ pub fn refuse_foreign(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(
     let more = if foreign.len() > NAMED_FILES { ", ..." } else { "" };
     ensure!(
         foreign.is_empty(),
-        "cannot write pictures to '{}': they would mix with what is there of others ({named}{more}, {} in all); pass a \
-         new or an empty folder",
+        "cannot write pictures to '{}', where they would mix with other files ({named}{more}, {} in all); pass a new or an \
+         empty folder",
         folder.display(),
         foreign.len()
     );
