@@ -18,6 +18,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from checkpoints import detect  # noqa: E402
+from checkpoints.ancestry import flattened  # noqa: E402
 from checkpoints.checkpoint import Checkpoint, CheckpointError, of_system, require_file  # noqa: E402
 from checkpoints.records import as_json, writable  # noqa: E402
 from checkpoints.resolution import transfer  # noqa: E402
@@ -32,7 +33,7 @@ def describe(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     """The provenance record. It holds no path."""
     record = {"source": writable(path.name), "source_sha256": sha256_of(path), "format": checkpoint.format,
               "architecture": asdict(checkpoint.architecture), "options": checkpoint.options, "notes": checkpoint.notes}
-    return {**record, "parents": checkpoint.parents} if checkpoint.parents else record
+    return flattened({**record, "parents": checkpoint.parents} if checkpoint.parents else record)
 
 
 def networks_of(checkpoint: Checkpoint, path: Path) -> dict[str, tuple[str, dict[str, Tensor]]]:

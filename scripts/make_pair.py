@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from checkpoints.ancestry import flattened  # noqa: E402
 from networks.pair import SIZES, Architecture, fill, random_pair, save  # noqa: E402
 from networks.resample import is_filter, is_outer  # noqa: E402
 from whole_files import sha256_of  # noqa: E402
@@ -54,7 +55,7 @@ def from_safetensors(path: Path):
     for module, prefix in zip(pair, ("G.", "D.")):
         # What `rootgan export` wrote of the weights' origin and credits goes on with them.
         record = {"source": path.name, "source_sha256": sha256, "parent": parsed(sizes.get(prefix + "provenance"))}
-        module.set_provenance(json.dumps(record))
+        module.set_provenance(json.dumps(flattened(record)))
         fill(module, {name[2:]: value for name, value in tensors.items() if name.startswith(prefix)}, str(path))
     return pair
 

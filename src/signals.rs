@@ -90,6 +90,17 @@ fn is_ignored(signal: i32) -> bool {
     status == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
+impl Interrupted {
+    /// What a command ends with: [`Stopped`] with the message where it was interrupted, the error itself otherwise.
+    pub fn or_else(error: anyhow::Error, message: impl FnOnce(Signal) -> String) -> anyhow::Error {
+        let signal = StopRequest::listen().ok().and_then(|request| request.received());
+        match signal.filter(|_| error.is::<Self>()) {
+            Some(signal) => Stopped { signal, message: message(signal) }.into(),
+            None => error,
+        }
+    }
+}
+
 /// Makes writing beyond the limit on the size of files an error of the write.
 pub fn survive_file_limits() {
     // SAFETY: ignoring a signal needs no handler.

@@ -161,6 +161,23 @@ fn a_finished_dump_says_so_and_a_longer_one_goes_on() {
     dump16(&file, &["--count", "6"]).code(1).stderr(contains("count 4").and(contains("asks for count 6")));
 }
 
+/// As it may be shared in a folder that cannot be written, where no lock can be had.
+#[test]
+fn a_finished_dump_is_found_finished_without_a_lock() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, file) = (place.path().join("a"), place.path().join("a.npz"));
+    for (out, locked) in [(&folder, folder.join("dump.json")), (&file, file.clone())] {
+        dump16(out, &["--count", "4"]).success();
+        let _lock = rootgan::io::lock::Lock::on(&locked).unwrap();
+        dump16(out, &["--count", "4"]).success().stderr(contains("all 4 pictures are there already"));
+        dump16(out, &["--count", "6"]).code(1);
+        dump16(out, &["--count", "4", "--seed", "1"]).code(1);
+    }
+    let _lock = rootgan::io::lock::Lock::on(&folder.join("dump.json")).unwrap();
+    std::fs::remove_file(folder.join("000001.png")).unwrap();
+    dump16(&folder, &["--count", "4"]).code(1).stderr(contains("another process is writing it"));
+}
+
 #[test]
 fn another_request_is_refused_with_the_field_that_differs() {
     let place = tempfile::tempdir().unwrap();
@@ -185,6 +202,43 @@ fn a_folder_of_unknown_pictures_is_left_alone() {
     std::fs::write(place.path().join("000000.png"), "x").unwrap();
     dump16(place.path(), &["--count", "2"]).code(1).stderr(contains("dump.json"));
     assert_eq!(names(place.path()), ["000000.png"]);
+}
+
+#[test]
+fn pictures_do_not_mix_with_the_files_of_others() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("reals");
+    common::picture_folder(&folder, 5, 16);
+    let before = names(&folder);
+    let refused = |words: &str| {
+        let one_line = predicates::function::function(|text: &str| text.lines().count() == 1);
+        dump16(&folder, &["--count", "2"]).code(1).stderr(contains(words).and(one_line));
+    };
+    refused("('picture000.png', 'picture001.png', 'picture002.png', ..., 5 in all); pass a new or an empty folder");
+    assert_eq!(names(&folder), before);
+    // What file managers leave is nobody's picture.
+    let folder = place.path().join("out");
+    std::fs::create_dir(&folder).unwrap();
+    [".DS_Store", "Thumbs.db"].iter().for_each(|name| std::fs::write(folder.join(name), "x").unwrap());
+    dump16(&folder, &["--count", "2"]).success();
+    // Nor does a dump go on beside somebody's picture.
+    std::fs::copy(folder.join("000000.png"), folder.join("seed0000.png")).unwrap();
+    dump16(&folder, &["--count", "3"]).code(1).stderr(contains("('seed0000.png', 1 in all)"));
+    assert!(!folder.join("000002.png").exists());
+}
+
+#[test]
+fn a_file_that_has_the_name_of_a_record_by_chance_is_left_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, file) = (place.path().join("a"), place.path().join("a.npz"));
+    std::fs::create_dir(&folder).unwrap();
+    for (record, out) in [(folder.join("dump.json"), &folder), (place.path().join("a.npz.json"), &file)] {
+        std::fs::write(&record, r#"{"table": "users"}"#).unwrap();
+        dump16(out, &["--count", "2"]).code(1).stderr(contains("no record of such a job"));
+        assert_eq!(std::fs::read_to_string(&record).unwrap(), r#"{"table": "users"}"#);
+    }
+    assert_eq!(names(place.path()), ["a", "a.npz.json"]);
+    assert_eq!(names(&folder), ["dump.json"]);
 }
 
 #[test]

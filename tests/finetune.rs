@@ -8,7 +8,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use rootgan::io::snapshot::{Manifest, Network, find};
+use rootgan::io::snapshot::{Manifest, Network, find, sha256};
 use rootgan::model::{Generator, NoiseMode, Truncation};
 use rootgan::tensor::images::{ToBytes, bytes, to_u8};
 use rootgan::tensor::no_grad;
@@ -118,22 +118,53 @@ fn the_statistics_count_every_image_of_every_phase() {
     }
 }
 
-/// Frames of length, checksum, data, checksum: the file's version, then one a tick.
+/// Ticks end at 8, 72, 136 and 200 images.
 #[test]
-fn tensorboard_gets_an_event_a_tick() {
+fn grids_and_snapshots_of_one_kimg_have_names_of_their_own() {
+    let (_, run) = shared_run();
+    let entries = std::fs::read_dir(&run).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with("fakes0") || name.ends_with(".json") && name.starts_with("network-"));
+    names.sort();
+    let expected = [
+        "fakes000000.png",
+        "fakes000000_136.png",
+        "fakes000000_200.png",
+        "network-snapshot-000000.json",
+        "network-snapshot-000000_200.json",
+    ];
+    assert_eq!(names, expected);
+    for (files, seen_images) in rootgan::io::snapshot::all(&run).unwrap().iter().zip([136, 200]) {
+        let manifest = Manifest::read(&files.manifest).unwrap();
+        assert_eq!(manifest.seen_images, seen_images);
+        Network::ALL.iter().for_each(|&network| drop(manifest.checked(&files.manifest, network).unwrap()));
+    }
+}
+
+/// Frames of length, checksum, data, checksum: the file's version, then one a tick. An event begins with its time, field
+/// 1 in 8 bytes, and its step, field 2 as a varint.
+#[test]
+fn tensorboard_gets_an_event_a_tick_whose_step_is_the_images_seen() {
     let (_, run) = shared_run();
     let is_events = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains("tfevents"));
     let path = std::fs::read_dir(&run).unwrap().flatten().map(|entry| entry.path()).find(is_events).unwrap();
     let (bytes, mut at, mut frames) = (std::fs::read(path).unwrap(), 0, Vec::new());
     while at < bytes.len() {
         let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
-        frames.push(String::from_utf8_lossy(&bytes[at + 12..at + 12 + length]).into_owned());
+        frames.push(bytes[at + 12..at + 12 + length].to_vec());
         at += length + 16;
     }
     assert_eq!(at, bytes.len());
     assert_eq!(frames.len(), 1 + stats(&run).len());
-    assert!(frames[0].contains("brain.Event:2"));
-    assert!(frames[1].contains("Loss/G/loss") && frames[1].contains("Loss/r1_penalty"));
+    let texts: Vec<_> = frames.iter().map(|frame| String::from_utf8_lossy(frame).into_owned()).collect();
+    assert!(texts[0].contains("brain.Event:2"));
+    assert!(texts[1].contains("Loss/G/loss") && texts[1].contains("Loss/r1_penalty"));
+    let step = |frame: &Vec<u8>| {
+        assert_eq!((frame[0], frame[9]), (1 << 3 | 1, 2 << 3));
+        let (low, high) = (u64::from(frame[10]), u64::from(frame[11]));
+        if low < 128 { low } else { low - 128 + (high << 7) }
+    };
+    assert_eq!(frames[1..].iter().map(step).collect::<Vec<_>>(), [8, 72, 136, 200]);
 }
 
 #[test]
@@ -159,7 +190,7 @@ fn the_grids_are_the_averaged_generators_pictures() {
     // The grid's latents: the run's seed and its own stream.
     rootgan::tensor::seed::seed_torch(0, 0, rootgan::tensor::seed::Stream::Grid, 0);
     let z = Tensor::randn([12, 32], (tch::Kind::Float, Device::Cpu));
-    for (generator, grid) in [(&start, "fakes_init.png"), (&snapshot.g_ema, "fakes000000.png")] {
+    for (generator, grid) in [(&start, "fakes_init.png"), (&snapshot.g_ema, "fakes000000_200.png")] {
         let generator = Generator::load(generator, Device::Cpu, None).unwrap();
         let images = no_grad(|| generator.images(&z, None, Truncation::OFF, NoiseMode::Const, None).unwrap());
         let expected = bytes(&to_u8(&images, ToBytes::Round));
@@ -194,7 +225,54 @@ fn the_snapshot_has_trained_every_part_and_says_how() {
     assert_eq!(differing(&g, &g_ema), lagging);
     let record = Generator::load(&files.g_ema, Device::Cpu, None).unwrap().script.provenance();
     assert_eq!((record["dataset"].as_str(), record["seen_images"].as_u64()), (Some("discs"), Some(200)));
-    assert_eq!(record["parents"]["generator"]["seed"].as_u64(), Some(0));
+    // Both networks of the pair have one record, and each its file.
+    let (generator, discriminator) = common::pair16();
+    for (name, file) in [("generator", generator), ("discriminator", discriminator)] {
+        let parent = &record["parents"][name];
+        assert_eq!(parent["sha256"].as_str(), Some(sha256(&file).unwrap().as_str()));
+        assert_eq!(record["ancestors"][parent["record"].as_str().unwrap()]["seed"].as_u64(), Some(0));
+    }
+    assert_eq!(record["ancestors"].as_object().map(|all| all.len()), Some(1));
+}
+
+/// Eight finetunings of an earlier version, which put both parents' records into each record, and two of this one.
+#[test]
+fn a_pair_of_many_finetunings_has_the_record_of_each_ancestor_once() {
+    common::configure_torch();
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("discs");
+    common::picture_folder(&data, 8, SIDE);
+    let (generator, discriminator) = common::pair16();
+    let code = "import json, sys, torch\n\
+                record = {'source': 'random initialisation', 'credit': 'somebody'}\n\
+                for i in range(8):\n    \
+                    record = {'source': 'old', 'seen_images': i, 'parents': {'generator': record, 'discriminator': record}}\n\
+                for i in (1, 3):\n    \
+                    module = torch.jit.load(sys.argv[i])\n    \
+                    module.set_provenance(json.dumps(record))\n    \
+                    module.save(sys.argv[i + 1])\n";
+    let (mut g, mut d) = (place.path().join("g.pt"), place.path().join("d.pt"));
+    let script = place.path().join("nested.py");
+    std::fs::write(&script, code).unwrap();
+    let texts = [&script, &generator, &g, &discriminator, &d].map(|path| common::text(path));
+    common::python(&texts);
+    let mut lengths = Vec::new();
+    for generation in 1..=2 {
+        let flags = ["--generator", common::text(&g), "--discriminator", common::text(&d), "--kimg", "0.008"];
+        let run = finetune(&data, &place.path().join("runs"), &flags);
+        let files = find(&run).unwrap();
+        let record = Generator::load(&files.g_ema, Device::Cpu, None).unwrap().script.provenance();
+        assert_eq!(record["ancestors"].as_object().unwrap().len(), 8 + generation);
+        assert_eq!(record["parents"]["generator"]["sha256"].as_str(), Some(sha256(&g).unwrap().as_str()));
+        assert_eq!(record["parents"]["generator"]["record"], record["parents"]["discriminator"]["record"]);
+        assert_eq!(Manifest::read(&files.manifest).unwrap().extra, record);
+        lengths.push(record.to_string().len());
+        let shown = common::rootgan().arg("inspect").arg(&files.d).assert().success().get_output().stdout.clone();
+        let shown = String::from_utf8(shown).unwrap();
+        assert_eq!(shown.matches("\n    ancestor").count(), 8 + generation, "{shown}");
+        (g, d) = (files.g_ema, files.d);
+    }
+    assert!(lengths[1] < lengths[0] + 3000, "{lengths:?}");
 }
 
 #[test]

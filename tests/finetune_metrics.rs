@@ -66,7 +66,14 @@ fn every_snapshot_is_measured_from_before_the_training_on_and_the_best_is_named(
     let best: Value = serde_json::from_slice(&fs::read(run.join("best.json")).unwrap()).unwrap();
     let least = values[1..].iter().copied().fold(f64::INFINITY, f64::min);
     assert_eq!(best["value"].as_f64(), Some(least));
-    assert!(run.join(best["snapshot"].as_str().unwrap()).is_file());
+    // Every snapshot is there, and the best one is that of its images.
+    let manifest = |path: &Path| rootgan::io::snapshot::Manifest::read(path).unwrap().seen_images;
+    let seen: Vec<u64> =
+        rootgan::io::snapshot::all(&run).unwrap().iter().map(|files| manifest(&files.manifest)).collect();
+    assert_eq!(seen, [24, 40, 56, 64]);
+    let measured = values.iter().position(|&value| value == least).unwrap();
+    assert_eq!(manifest(&run.join(best["snapshot"].as_str().unwrap())), seen[measured - 1]);
+    assert_eq!(lines[measured]["snapshot_pkl"], best["snapshot"]);
     // The last line is what `rootgan metrics` says of the last snapshot.
     let output = common::rootgan()
         .args(["metrics", "--device", "cpu", "--metrics", "fid20_full", "--json", "--from", common::text(&run)])
@@ -80,10 +87,28 @@ fn every_snapshot_is_measured_from_before_the_training_on_and_the_best_is_named(
     assert_eq!(again["results"]["fid20_full"].as_f64(), values.last().copied());
 }
 
+/// As earlier versions did, whose snapshots of one kimg shared a name.
+#[test]
+fn a_best_snapshot_whose_name_another_one_took_is_the_best_no_more() {
+    let place = tempfile::tempdir().unwrap();
+    let run = finetune(place.path(), "False", &["--kimg", "0.016"]);
+    let best = || serde_json::from_slice::<Value>(&fs::read(run.join("best.json")).unwrap()).unwrap();
+    assert_eq!(
+        (best()["snapshot"].as_str(), best()["kimg"].as_f64()),
+        (Some("network-snapshot-000000.json"), Some(0.016))
+    );
+    rootgan::io::snapshot::SnapshotFiles::at(&run, 0).write_manifest(12, Value::Null).unwrap();
+    let mut command = common::rootgan();
+    command.args(["finetune", "--resume", common::text(&run), "--override", "--kimg", "0.032"]);
+    command.env("XDG_CACHE_HOME", place.path().join("cache")).assert().success();
+    let log = fs::read_to_string(run.join("log.txt")).unwrap();
+    assert!(log.contains("'network-snapshot-000000.json', is gone or another's"), "{log}");
+    assert_eq!(best()["snapshot"], "network-snapshot-000000_032.json");
+}
+
 #[test]
 fn only_so_many_snapshots_are_kept_and_the_best_among_them() {
     let place = tempfile::tempdir().unwrap();
-    // Ticks of over 1 kimg, so that snapshots have names of their own.
     let more = ["--kimg", "4", "--batch", "16", "--tick-kimg", "1", "--keep-snapshots", "1", "--pl-weight", "0"];
     let run = finetune(place.path(), "False", &more);
     let best: Value = serde_json::from_slice(&fs::read(run.join("best.json")).unwrap()).unwrap();
@@ -154,7 +179,7 @@ fn a_signal_does_not_wait_for_metrics_and_they_are_made_when_the_run_goes_on() {
     assert_eq!(go_on(), [0.0, 0.016]);
 
     let longer = [&resume[..4], &["--kimg", "0.032", "--metrics", "fid1000k_full"]].concat();
-    let manifest = run.join("network-snapshot-000000.json");
+    let manifest = run.join("network-snapshot-000000_032.json");
     let is_last = || fs::read_to_string(&manifest).is_ok_and(|text| text.contains("\"seen_images\": 32"));
     interrupt(&longer, place.path(), is_last);
     assert_eq!(due("000000000032"), serde_json::json!(["metrics"]));

@@ -78,10 +78,53 @@ fn psi_zero_makes_every_seed_the_average_picture() {
 fn seed_42_is_the_one_of_numpy() {
     let place = tempfile::tempdir().unwrap();
     let generator = z_only_generator(place.path(), Z_AS_COLOUR);
-    generate(&generator, "42", &["--outdir", text(place.path())]).success();
+    let outdir = place.path().join("out");
+    generate(&generator, "42", &["--outdir", text(&outdir)]).success();
     // rint((x + 1) * 127.5)
-    let picture = read(&place.path().join("seed0042.png"));
+    let picture = read(&outdir.join("seed0042.png"));
     assert!(picture.pixels().all(|pixel| pixel.0 == [191, 110, 210]), "{:?}", picture.get_pixel(0, 0));
+}
+
+#[test]
+fn pictures_of_seeds_join_their_own_kind_and_nobody_elses() {
+    let place = tempfile::tempdir().unwrap();
+    let names = || {
+        let mut names: Vec<_> = std::fs::read_dir(place.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let (first_grid, grid) = (place.path().join("first.png"), place.path().join("grid.png"));
+    generate16("0,1", &["--outdir", text(place.path()), "--grid", text(&first_grid)]).success();
+    let options = ["--outdir", text(place.path()), "--grid", text(&grid)];
+    let first = std::fs::read(place.path().join("seed0001.png")).unwrap();
+    generate16("1,12345", &[&options[..], &["--psi", "0.5"]].concat()).success();
+    assert_eq!(names(), ["first.png", "grid.png", "seed0000.png", "seed0001.png", "seed12345.png"]);
+    assert_ne!(std::fs::read(place.path().join("seed0001.png")).unwrap(), first, "it is made again");
+    for foreign in ["photo.png", "seed7.png", "000000.png"] {
+        std::fs::copy(place.path().join("seed0000.png"), place.path().join(foreign)).unwrap();
+        let before = names();
+        let refused = generate16("2", &options).code(1);
+        refused.stderr(contains(format!("('{foreign}', 1 in all); pass a new or an empty folder")));
+        assert_eq!(names(), before);
+        std::fs::remove_file(place.path().join(foreign)).unwrap();
+    }
+    generate16("2", &options).success();
+}
+
+#[test]
+fn a_grid_takes_the_place_of_an_earlier_grid_and_of_nothing_else() {
+    let place = tempfile::tempdir().unwrap();
+    let (grid, photo) = (place.path().join("grid.png"), place.path().join("photo.png"));
+    generate16("0-3", &["--grid", text(&grid)]).success();
+    generate16("4-12", &["--grid", text(&grid)]).success();
+    assert_eq!(read(&grid).dimensions(), (3 * SIDE, 3 * SIDE));
+    read(&grid).save(&photo).unwrap();
+    let before = std::fs::read(&photo).unwrap();
+    generate16("0", &["--grid", text(&photo)]).code(1).stderr(contains("photo.png': something of that name is there"));
+    assert_eq!(std::fs::read(&photo).unwrap(), before);
+    // Other programs read what a grid says of itself, and find no fault with it.
+    let code = "import sys; from PIL import Image; i = Image.open(sys.argv[1]); i.load(); print(i.text['Software'])";
+    assert_eq!(common::python(&["-c", code, text(&grid)]).trim(), "rootgan");
 }
 
 #[test]

@@ -248,6 +248,65 @@ fn a_run_killed_at_several_places_ends_with_the_weights_and_statistics_of_an_uni
     assert!(last["Progress/augment"]["mean"].as_f64().unwrap() > 0.0, "{last:?}");
 }
 
+/// A grid and a snapshot every 16 images, two of them kept: the numbers of the names are not among what a kill changes.
+#[test]
+fn a_killed_run_gives_grids_and_snapshots_the_names_of_an_uninterrupted_one() {
+    let stage = Stage::new();
+    let more = ["--tick-kimg", "0.016", "--snapshot-ticks", "1", "--image-ticks", "1", "--keep-snapshots", "2"];
+    finish(stage.begin("whole", &more));
+    let mut child = stage.begin("killed", &more).spawn().unwrap();
+    for seen_images in [40, 104] {
+        wait_for(&mut child, seen_images, || stage.find("killed"));
+        kill(child);
+        child = resume(&stage.run("killed")).spawn().unwrap();
+    }
+    assert!(child.wait().unwrap().success());
+    let outputs = |run: &Path| {
+        let entries = fs::read_dir(run).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> =
+            names.filter(|name| name.starts_with("fakes0") || name.starts_with("network-")).collect();
+        names.sort();
+        names
+    };
+    let (killed, whole) = (stage.run("killed"), stage.run("whole"));
+    assert_eq!(outputs(&killed), outputs(&whole));
+    assert_eq!(outputs(&whole).len(), 12 + 2 * 4, "{:?}", outputs(&whole));
+    for name in outputs(&whole).iter().filter(|name| name.starts_with("fakes")) {
+        assert!(fs::read(killed.join(name)).unwrap() == fs::read(whole.join(name)).unwrap(), "{name}");
+    }
+    let last = |run: &Path| rootgan::io::snapshot::find(run).unwrap();
+    assert!(last(&whole).manifest.ends_with("network-snapshot-000000_192.json"));
+    assert_eq!(last(&killed).number, last(&whole).number);
+    // Where the weights come from is the same, too, with the checksums of the files that the run began with.
+    let extra = |run: &Path| rootgan::io::snapshot::Manifest::read(&last(run).manifest).unwrap().extra;
+    assert_eq!(extra(&killed), extra(&whole));
+    assert!(extra(&killed)["parents"]["discriminator"]["sha256"].is_string());
+}
+
+/// Checkpoints of earlier versions say nothing of the newest outputs, and their events have steps of a thousand images.
+#[test]
+fn a_run_of_an_earlier_version_goes_on_without_overwriting_what_is_there() {
+    let stage = Stage::new();
+    finish(stage.begin("runs", &["--kimg", "0.016"]));
+    let run = stage.run("runs");
+    let (manifest, grid) = (run.join("network-snapshot-000000.json"), run.join("fakes000000.png"));
+    let before = (fs::read(&manifest).unwrap(), fs::read(&grid).unwrap());
+    for checkpoint in Checkpoints::of(&run, 1).list().unwrap() {
+        let path = checkpoint.folder().join("checkpoint.json");
+        let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert!(record.as_object_mut().unwrap().remove("newest").is_some());
+        assert!(record["journal"].as_object_mut().unwrap().remove("steps").is_some());
+        rootgan::io::checkpoint::seal(&mut record);
+        fs::write(&path, record.to_string()).unwrap();
+    }
+    let mut command = resume(&run);
+    command.args(["--override", "--kimg", "0.032"]);
+    finish(command);
+    assert!((fs::read(&manifest).unwrap(), fs::read(&grid).unwrap()) == before, "they are as they were");
+    assert!(run.join("network-snapshot-000000_032.json").is_file() && run.join("fakes000000_032.png").is_file());
+}
+
 #[test]
 fn sigint_and_sigterm_leave_a_checkpoint_and_say_how_to_go_on() {
     let stage = Stage::new();

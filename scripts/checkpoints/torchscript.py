@@ -10,10 +10,12 @@ from networks.pair import Architecture, fill
 from torch import Tensor
 from whole_files import sha256_of
 
+from .ancestry import flattened_text
 from .checkpoint import Checkpoint, CheckpointError, require_file
 from .wording import shown
 
-SNAPSHOT = re.compile(r"network-snapshot-(\d{6,})\.(?:G_ema\.pt|G\.pt|D\.pt|json)")
+# The number is the thousands of images seen; a later snapshot of the same thousand adds the images beyond: 000020_512.
+SNAPSHOT = re.compile(r"network-snapshot-((\d{6,})(?:_(\d{3}))?)\.(?:G_ema\.pt|G\.pt|D\.pt|json)")
 AGREEING = ("img_resolution", "img_channels", "c_dim")  # what both networks of a pair say
 KINDS = {"G_ema": "generator", "G": "generator", "D": "discriminator"}
 
@@ -48,12 +50,13 @@ def find_manifest(path: Path) -> Path:
     """The manifest of the snapshot that `path` means."""
     if path.is_dir():
         names = (file.name for file in path.glob("network-snapshot-*.json"))
-        numbers = [int(match[1]) for name in names if (match := SNAPSHOT.fullmatch(name))]
-        if not numbers:
+        found = [match for name in names if (match := SNAPSHOT.fullmatch(name))]
+        if not found:
             raise CheckpointError(f"cannot export '{path}': there is no complete snapshot "
                                   "(network-snapshot-NNNNNN.json) in it; pass a run directory that has come as far as "
                                   "its first snapshot")
-        return path / f"network-snapshot-{max(numbers):06}.json"
+        # The first snapshot of a thousand has no images beyond in its name.
+        return path / max(found, key=lambda match: (int(match[2]), int(match[3] or -1))).string
     match = SNAPSHOT.fullmatch(path.name)
     if match is None:
         raise CheckpointError(f"cannot export '{path}': it is no run directory or file of a snapshot; a TorchScript "
@@ -84,7 +87,7 @@ class Network:
 
     def provenance(self) -> str:
         """Where the weights come from, as the file says it."""
-        return str(self.module.get_provenance()) if hasattr(self.module, "get_provenance") else "{}"
+        return flattened_text(str(self.module.get_provenance())) if hasattr(self.module, "get_provenance") else "{}"
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors, which have to be float32: anything else would not come back as it is."""

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use crate::data::convert::{ConvertOptions, Crop, Filter, convert};
 use crate::data::decode::MAX_SIDE;
 use crate::data::labels::LabelChoice;
+use crate::signals::Interrupted;
 
 /// What `--help` says below the options.
 const EXPLANATION: &str = "\
@@ -65,7 +66,11 @@ pub fn run(args: DatasetArgs) -> Result<()> {
         labels: args.labels,
         keep_duplicates: args.keep_duplicates,
     };
-    let findings = convert(&args.source, args.destination.as_deref(), &options)?;
+    let destination = args.destination.as_deref();
+    let findings = convert(&args.source, destination, &options).map_err(|error| {
+        let place = destination.unwrap_or(&args.source).display();
+        Interrupted::or_else(error, |signal| format!("stopped by {signal}: nothing was written to '{place}'"))
+    })?;
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&findings)?),
         false => findings.lines().iter().for_each(|line| println!("{line}")),

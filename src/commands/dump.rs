@@ -9,16 +9,22 @@ use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::commands::pictures::{ClassRule, PictureArgs, PngWriter, class_counts, count_text};
+use crate::commands::pictures::{ClassRule, PictureArgs, PngWriter, class_counts, count_text, refuse_foreign};
+use crate::io::atomic::remove_if_there;
+use crate::io::lock::Lock;
 use crate::io::npz::{RowFile, npz_shape, write_npz};
 use crate::io::pixels::{encode_png_in_place, grey_to_rgb, png_is_whole, to_interleaved};
 use crate::io::record;
 use crate::io::snapshot::sha256;
 use crate::model::NoiseMode;
 use crate::model::pictures::{Batch, DumpDraws, PictureSource};
+use crate::signals::{Interrupted, StopRequest};
 use crate::tensor::images::ToBytes;
 use crate::tensor::labels::ClassDistribution;
 use crate::ui::{Bar, say};
+
+/// What a folder of pictures was asked for.
+const RECORD: &str = "dump.json";
 
 /// Make many pictures for tools that compute FID.
 #[derive(Debug, clap::Args)]
@@ -43,8 +49,8 @@ pub struct DumpArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// A generator that cannot be loaded or called, or a place that is not writable or holds the dump of
-/// another request.
+/// A generator that cannot be loaded or called; a place that is not writable, that another process writes, or that holds
+/// the dump of another request or other files.
 pub fn run(args: DumpArgs) -> Result<()> {
     ensure!(args.count > 0, "cannot dump 0 pictures; pass --count 1 or more");
     let out = args.out.display();
@@ -63,14 +69,22 @@ pub fn run(args: DumpArgs) -> Result<()> {
         as_npz || !args.out.is_file(),
         "cannot dump to '{out}': it is a file; pass a folder, or a name that ends in .npz"
     );
+    if !as_npz {
+        refuse_foreign(&args.out, |name| name == RECORD || index_of(name).is_some())?;
+    }
     let generator = args.pictures.load()?;
     let source = args.pictures.source(&generator, NoiseMode::Random, ClassRule::Drawn)?;
     let class_counts = class_counts(&source, args.labels_of.as_deref())?;
     let request = describe(&source, args.seed, class_counts.as_deref())?;
     let classes = class_counts.and_then(|counts| ClassDistribution::new(&counts));
     let draws = DumpDraws { seed: args.seed, classes };
-    let dump = Dump { source, draws, request, count: args.count as usize, out: args.out };
-    if as_npz { dump.to_npz() } else { dump.to_folder() }
+    let stop = StopRequest::listen()?;
+    let dump = Dump { source, draws, request, count: args.count as usize, out: args.out, stop };
+    let outcome = if as_npz { dump.to_npz() } else { dump.to_folder() };
+    outcome.map_err(|error| {
+        let out = dump.out.display();
+        Interrupted::or_else(error, |signal| format!("stopped by {signal} in '{out}'; to go on: the same command"))
+    })
 }
 
 /// What fixes every pixel of a dump, for its record.
@@ -97,13 +111,20 @@ struct Dump<'g> {
     request: Map<String, Value>,
     count: usize,
     out: PathBuf,
+    stop: StopRequest,
 }
 
 impl Dump<'_> {
     fn to_folder(&self) -> Result<()> {
         make_folder(&self.out)?;
+        let record = self.out.join(RECORD);
+        let _lock = match Lock::on(&record) {
+            // A finished one is only read, which can be done in folders that cannot be written.
+            Err(_) if self.is_finished(&record) => None,
+            lock => Some(lock.with_context(|| format!("cannot dump to '{}'", self.out.display()))?),
+        };
         let named = pictures_in(&self.out)?;
-        record::claim(&self.out.join("dump.json"), &self.request, !named.is_empty())?;
+        record::claim(&record, &self.request, !named.is_empty())?;
         self.check_held(named.last().map_or(0, |last| last + 1))?;
         remove_leftovers(&self.out)?;
         let present = whole_among(&self.out, &named);
@@ -131,8 +152,19 @@ impl Dump<'_> {
         Ok(())
     }
 
+    /// Whether the folder holds just what was asked for.
+    fn is_finished(&self, record: &Path) -> bool {
+        let named = pictures_in(&self.out).unwrap_or_default();
+        named.len() == self.count
+            && record::claim(record, &self.request, true).is_ok()
+            && whole_among(&self.out, &named).len() == self.count
+    }
+
     fn to_npz(&self) -> Result<()> {
         let (record, partial) = (beside(&self.out, ".json"), beside(&self.out, ".partial"));
+        make_folder(self.out.parent().unwrap_or(Path::new("")))?;
+        // A finished one is only read.
+        let lock = if self.out.exists() { None } else { Some(Lock::on(&self.out)?) };
         if self.out.exists() {
             record::claim(&record, &self.request, true)?;
             let held = npz_shape(&self.out)?.first().map_or(0, |&rows| rows as usize);
@@ -144,18 +176,19 @@ impl Dump<'_> {
             );
             self.begin(held);
         } else {
-            make_folder(self.out.parent().unwrap_or(Path::new("")))?;
             let begun = partial.metadata().is_ok_and(|file| file.len() > 0);
             record::claim(&record, &self.request, begun)?;
             self.fill_rows(&partial)?;
             let side = self.source.side() as u64;
             let bar = Bar::new(self.count as u64, "packing");
-            write_npz(&self.out, &partial, [self.count as u64, side, side, 3], |rows| bar.inc(rows))?;
+            write_npz(&self.out, &partial, [self.count as u64, side, side, 3], |rows| {
+                bar.inc(rows);
+                Ok(self.stop.check()?)
+            })?;
             bar.finish();
         }
-        if partial.exists() {
-            std::fs::remove_file(&partial).with_context(|| format!("cannot remove '{}'", partial.display()))?;
-        }
+        remove_if_there(&partial)?;
+        drop(lock);
         self.say_where();
         Ok(())
     }
@@ -183,7 +216,12 @@ impl Dump<'_> {
         Ok(())
     }
 
-    fn make(&self, batches: &[Range<usize>], write: impl FnMut(Batch) -> Result<()> + Send) -> Result<()> {
+    fn make(&self, batches: &[Range<usize>], mut write: impl FnMut(Batch) -> Result<()> + Send) -> Result<()> {
+        let stop = self.stop.clone();
+        let write = move |batch| {
+            stop.check()?;
+            write(batch)
+        };
         self.source.make(batches, ToBytes::Metric, |range| self.draws.of(&self.source, range), write)
     }
 

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tch::Device;
 
-use crate::commands::pictures::{ClassRule, PictureArgs, PngWriter, count_text};
-use crate::io::grid::save_grid;
+use crate::commands::pictures::{ClassRule, PictureArgs, PngWriter, count_text, refuse_foreign};
+use crate::io::grid::{is_grid, save_grid};
 use crate::io::pixels::encode_png;
 use crate::model::NoiseMode;
 use crate::model::pictures::{Batch, Latents, PictureSource};
+use crate::signals::{Interrupted, StopRequest};
 use crate::tensor::images::ToBytes;
 use crate::tensor::latents::latents_of_seeds;
 use crate::ui::Bar;
@@ -56,6 +57,14 @@ pub fn run(args: GenerateArgs) -> Result<()> {
     if let Some(grid) = &args.grid {
         let png = grid.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
         ensure!(png, "cannot write the grid '{}': it is a png; pass a name that ends in .png", grid.display());
+        ensure!(
+            std::fs::symlink_metadata(grid).is_err() || is_grid(grid),
+            "cannot write the grid '{}': something of that name is there, and no earlier grid; remove it or pass another name",
+            grid.display()
+        );
+    }
+    if let Some(outdir) = outdir {
+        refuse_foreign(outdir, |name| is_of_a_seed(name) || is_grid(&outdir.join(name)))?;
     }
     let generator = args.pictures.load()?;
     let source = args.pictures.source(&generator, NoiseMode::Const, ClassRule::OneForAll)?;
@@ -64,7 +73,8 @@ pub fn run(args: GenerateArgs) -> Result<()> {
             .with_context(|| format!("cannot make the folder '{}'; pass another place", folder.display()))?;
     }
 
-    let planar = make(&source, &seeds, outdir, args.grid.is_some())?;
+    let planar = make(&source, &seeds, outdir, args.grid.is_some())
+        .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))?;
     if let Some(outdir) = outdir {
         println!("{}: {}", count_text(seeds.len()), outdir.display());
     }
@@ -90,11 +100,14 @@ fn make(source: &PictureSource<'_>, seeds: &[u32], outdir: Option<&Path>, keep: 
     let writer = PngWriter::new(source, encode_png)?;
     let bar = Bar::new(seeds.len() as u64, "making pictures");
     let (picture_bytes, mut kept) = (source.picture_bytes(), Vec::new());
+    let stop = StopRequest::listen()?;
     let write = |batch: Batch| {
+        // Between two files, so that no half of one is left.
+        stop.check()?;
         let pictures = batch.pixels.chunks_exact(picture_bytes);
         let count = pictures.len();
         if let Some(outdir) = outdir {
-            let named = seeds[batch.first..].iter().map(|seed| outdir.join(format!("seed{seed:04}.png")));
+            let named = seeds[batch.first..].iter().map(|seed| outdir.join(name_of(*seed)));
             writer.write(&named.zip(pictures).collect::<Vec<_>>())?;
         }
         if keep {
@@ -107,6 +120,16 @@ fn make(source: &PictureSource<'_>, seeds: &[u32], outdir: Option<&Path>, keep: 
     source.make(&batches, ToBytes::Round, draw, write)?;
     bar.finish();
     Ok(kept)
+}
+
+fn name_of(seed: u32) -> String {
+    format!("seed{seed:04}.png")
+}
+
+/// Whether a file has the name of a single picture.
+fn is_of_a_seed(name: &str) -> bool {
+    let seed = name.strip_prefix("seed").and_then(|rest| rest.strip_suffix(".png")?.parse().ok());
+    seed.is_some_and(|seed| name_of(seed) == name)
 }
 
 /// The smallest square that holds `n` pictures.

@@ -2,7 +2,9 @@
 
 use crate::commands::source::find_snapshot;
 use crate::io::snapshot::Network;
+use crate::model::provenance::{self, flattened};
 use crate::model::{Discriminator, FileKind, Generator, ScriptModule, weights};
+use crate::ui::shortened;
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -180,7 +182,7 @@ fn report_on_safetensors(path: &Path) -> Result<Report> {
     let mut provenance = serde_json::Map::new();
     for key in ["provenance", "G.provenance", "D.provenance"] {
         if let Some(text) = file.metadata.remove(key) {
-            provenance.insert(key.to_owned(), parse_or_keep(text));
+            provenance.insert(key.to_owned(), flattened(parse_or_keep(text)));
         }
     }
     let sorted: BTreeMap<String, String> = file.metadata.into_iter().collect();
@@ -239,5 +241,31 @@ fn print(report: &Report) {
         true => line("switched off", "nothing"),
         false => report.switched_off.iter().for_each(|what| line("switched off", what)),
     }
-    line("provenance", &report.provenance.to_string());
+    match (report.kind, &report.provenance) {
+        // One record of each network.
+        ("safetensors", Value::Object(records)) => {
+            records.iter().for_each(|(name, record)| print_provenance(name, record, line));
+        }
+        (_, record) => print_provenance("provenance", record, line),
+    }
+}
+
+/// The record, then its ancestors in a line each, the nearest first.
+fn print_provenance(name: &str, record: &Value, line: impl Fn(&str, &str)) {
+    let mut own = record.clone();
+    let mut take = |key: &str| own.as_object_mut().and_then(|own| own.shift_remove(key));
+    let (ancestors, left_out) = (take(provenance::ANCESTORS), take(provenance::LEFT_OUT));
+    line(name, &shortened(&own.to_string()));
+    for (id, ancestor) in ancestors.iter().filter_map(Value::as_object).flatten() {
+        let said = ["source", "dataset", "seen_images", "seed"].map(|key| (key, &ancestor[key]));
+        let said = said.iter().filter(|(_, value)| !value.is_null());
+        let said: Vec<String> = said.map(|(key, value)| format!("{key} {}", shortened(&value.to_string()))).collect();
+        line("  ancestor", &format!("{}: {}", id.chars().take(12).collect::<String>(), said.join(", ")));
+    }
+    if let Some(number) = left_out {
+        line(
+            "  ancestor",
+            &format!("{number} more, and theirs, are left out: older than the nearest 64 KiB of records"),
+        );
+    }
 }

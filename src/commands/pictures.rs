@@ -18,6 +18,40 @@ pub fn count_text(count: usize) -> String {
     format!("{count} picture{}", if count == 1 { "" } else { "s" })
 }
 
+/// What file managers put into any folder; hidden files are passed over everywhere.
+const OF_FILE_MANAGERS: [&str; 3] = ["Thumbs.db", "desktop.ini", "@eaDir"];
+/// How many files an error names.
+const NAMED_FILES: usize = 3;
+
+/// Makes sure that nothing is in a folder, which may not be there yet, but what `is_ours` knows by its name.
+///
+/// # Errors
+/// Something else is in it, or it cannot be listed.
+pub fn refuse_foreign(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let context = || format!("cannot list the folder '{}'", folder.display());
+    let mut foreign = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(context)? {
+        let name = entry.with_context(context)?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && !OF_FILE_MANAGERS.contains(&name.as_str()) && !is_ours(&name) {
+            foreign.push(name);
+        }
+    }
+    foreign.sort_unstable();
+    let named = foreign.iter().take(NAMED_FILES).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    let more = if foreign.len() > NAMED_FILES { ", ..." } else { "" };
+    ensure!(
+        foreign.is_empty(),
+        "cannot write pictures to '{}', where they would mix with other files ({named}{more}, {} in all); pass a new or an \
+         empty folder",
+        folder.display(),
+        foreign.len()
+    );
+    Ok(())
+}
+
 /// Which generator, and how it is called.
 #[derive(Debug, clap::Args)]
 pub struct PictureArgs {

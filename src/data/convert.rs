@@ -14,6 +14,7 @@ use super::pictures::Pictures;
 pub use super::prepare::{Crop, Filter};
 use super::prepare::{Prepared, Refusal, Rules};
 use super::target::{Sink, Target};
+use crate::signals::{Interrupted, StopRequest};
 use crate::ui::Bar;
 
 /// About how many bytes of finished pictures wait for being written.
@@ -47,7 +48,8 @@ pub struct ConvertOptions {
 ///
 /// # Errors
 /// No pictures at `source`, labels that cannot be used, a destination that is taken, inside the source or not writable,
-/// or sizes that differ where no resolution is asked for.
+/// or sizes that differ where no resolution is asked for; [`Interrupted`] where a signal came while a set was written, of
+/// which nothing is left.
 pub fn convert(source: &Path, destination: Option<&Path>, options: &ConvertOptions) -> Result<Findings> {
     let pictures = Pictures::open(source)?;
     let target = destination.map(|path| Target::check(path, source)).transpose()?;
@@ -70,6 +72,8 @@ pub fn convert(source: &Path, destination: Option<&Path>, options: &ConvertOptio
     // Without a size there is no usable picture, only a report.
     if let (Some(target), Some(path), Some(resolution)) = (target, destination, pass.rules.resolution) {
         pass.rules.encode = true;
+        // From here on there are halves to be removed.
+        pass.stop = StopRequest::listen()?;
         let outcome = target.fill(|sink| pass.run(Some(sink)));
         if !pass.found_nothing {
             outcome?;
@@ -134,12 +138,13 @@ struct Pass {
     kept: Vec<usize>,
     /// All pictures were looked at and none is usable.
     found_nothing: bool,
+    stop: StopRequest,
 }
 
 impl Pass {
     fn new(pictures: Pictures, labels: Option<Labels>, rules: Rules, findings: Findings) -> Self {
-        let (sizes, seen, kept) = (BTreeMap::new(), HashMap::new(), Vec::new());
-        Self { pictures, labels, rules, findings, sizes, seen, kept, found_nothing: false }
+        let (sizes, seen, kept, stop) = (BTreeMap::new(), HashMap::new(), Vec::new(), StopRequest::default());
+        Self { pictures, labels, rules, findings, sizes, seen, kept, found_nothing: false, stop }
     }
 
     fn run(&mut self, mut sink: Option<&mut Sink>) -> Result<()> {
@@ -148,13 +153,14 @@ impl Pass {
         let step = self.at_once();
         for start in (0..total).step_by(step) {
             let range = start..total.min(start + step);
-            let (pictures, rules) = (&self.pictures, self.rules);
+            let (pictures, rules, stop) = (&self.pictures, self.rules, &self.stop);
             let prepare = |index: usize| {
+                stop.check()?;
                 let prepared = prepare(pictures, rules, index);
                 bar.inc(1);
-                prepared
+                Ok(prepared)
             };
-            let outcomes: Vec<_> = range.clone().into_par_iter().map(prepare).collect();
+            let outcomes = range.clone().into_par_iter().map(prepare).collect::<Result<Vec<_>, Interrupted>>()?;
             for (index, outcome) in range.zip(outcomes) {
                 self.take(index, outcome, &mut sink)?;
             }

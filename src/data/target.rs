@@ -12,6 +12,7 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 use super::folder::extension_of;
 use super::labels::LABEL_FILE;
 use crate::io::atomic::{fill_folder_atomically, replace_atomically};
+use crate::io::lock::Lock;
 
 /// Pictures in each folder.
 const PER_FOLDER: usize = 1000;
@@ -61,8 +62,13 @@ impl Target {
     /// Lets `fill` put pictures and labels into a set, which appears once that has succeeded.
     ///
     /// # Errors
-    /// What `fill` says, or a place that cannot be written.
+    /// What `fill` says, a place that cannot be written, or that another process writes.
     pub fn fill(&self, fill: impl FnOnce(&mut Sink) -> Result<()>) -> Result<()> {
+        let (Self::Folder(path) | Self::Zip(path)) = self;
+        let _lock = Lock::on(path)?;
+        // Another process may have finished it since it was checked; a folder is looked at when it gets its name.
+        let is_taken = matches!(self, Self::Zip(path) if fs::symlink_metadata(path).is_ok());
+        ensure!(!is_taken, "cannot write '{}': it was just made by another process; pass another name", path.display());
         match self {
             Self::Folder(path) => fill_folder_atomically(path, |place| fill(&mut Sink::Folder(place.to_owned()))),
             Self::Zip(path) => replace_atomically(path, |place| {

@@ -2,12 +2,12 @@
 //!
 //! [`write_in_place`] alone does without, for the pictures of a dump.
 //!
-//! A run that is killed in the middle leaves the old file, and at worst a hidden `.name.*` beside it.
+//! A run that is killed in the middle leaves the old file, and at worst a hidden `.name.partial-*` beside it.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -85,7 +85,7 @@ pub fn replace_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) 
 /// nothing new is left then.
 pub fn fill_folder_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let attempt = || -> Result<()> {
-        let (prefix, folder) = (hidden_prefix(path)?, folder_of(path));
+        let (prefix, folder) = (partial_prefix(path)?, folder_of(path));
         let place = tempfile::Builder::new().prefix(&prefix).tempdir_in(folder).with_context(|| no_place_in(folder))?;
         fill(place.path())?;
         sync_file_system(place.path())?;
@@ -110,6 +110,42 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes the halves of `path` that killed processes left. Only for who knows that no other process is at it.
+///
+/// # Errors
+/// One cannot be removed.
+pub fn remove_leftovers(path: &Path) -> Result<()> {
+    let context = || format!("cannot clean up beside '{}'", path.display());
+    let prefix = partial_prefix(path)?;
+    for entry in std::fs::read_dir(folder_of(path)).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        let name = entry.file_name();
+        // Then the letters of tempfile, and for a file its extension.
+        let random =
+            name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes()).map(|rest| rest.split_at_checked(6));
+        let Some(Some((letters, ending))) = random else { continue };
+        if letters.iter().all(u8::is_ascii_alphanumeric) && (ending.is_empty() || ending.starts_with(b".")) {
+            match entry.file_type().with_context(context)?.is_dir() {
+                true => std::fs::remove_dir_all(entry.path()).with_context(context)?,
+                false => std::fs::remove_file(entry.path()).with_context(context)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `.name.what` in the folder of `path`.
+///
+/// # Errors
+/// The path names no file.
+pub fn hidden_beside(path: &Path, what: &str) -> Result<PathBuf> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().context("the path names no file")?);
+    name.push(".");
+    name.push(what);
+    Ok(folder_of(path).join(name))
+}
+
 /// A temporary file in the folder of `path` with everything that `write` writes.
 fn written(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<NamedTempFile> {
     let mut buffered = BufWriter::new(beside(path)?);
@@ -119,7 +155,7 @@ fn written(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
 
 /// An empty temporary file in the folder of `path`, removed when dropped.
 fn beside(path: &Path) -> Result<NamedTempFile> {
-    let prefix = hidden_prefix(path)?;
+    let prefix = partial_prefix(path)?;
     ensure!(!path.is_dir(), "a folder of that name is in the way; remove it or pass another name");
     let folder = folder_of(path);
     let mut suffix = OsString::new();
@@ -135,12 +171,9 @@ fn beside(path: &Path) -> Result<NamedTempFile> {
     builder.tempfile_in(folder).with_context(|| no_place_in(folder))
 }
 
-/// `.name.`, which random letters follow.
-fn hidden_prefix(path: &Path) -> Result<OsString> {
-    let mut prefix = OsString::from(".");
-    prefix.push(path.file_name().context("the path names no file")?);
-    prefix.push(".");
-    Ok(prefix)
+/// `.name.partial-`, which random letters follow.
+fn partial_prefix(path: &Path) -> Result<OsString> {
+    Ok(hidden_beside(path, "partial-")?.file_name().unwrap_or_default().to_owned())
 }
 
 fn no_place_in(folder: &Path) -> String {

@@ -1,10 +1,19 @@
-//! Preview grids: many pictures of one size in one PNG, row by row.
+//! Preview grids: many pictures of one size in one PNG, row by row. They say what made them, so that they are told from
+//! pictures of others.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use crate::io::pixels::{encode_png, to_interleaved};
+use crate::io::atomic::write_atomically;
+use crate::io::pixels::{png_bytes, to_interleaved};
+
+/// Where the first chunk of a PNG ends: the signature, and IHDR.
+const HEAD_BYTES: usize = 8 + 25;
+/// The chunk that follows it in a grid: its length, type, the keyword `Software` of the PNG specification, and its CRC-32.
+const MADE_HERE: [u8; 28] = *b"\0\0\0\x10tEXtSoftware\0rootgan\x53\x10\xd9\xd8";
 
 /// How many pictures a preview grid holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,5 +69,15 @@ pub fn save_grid(path: &Path, images: &[u8], n: usize, c: usize, h: usize, w: us
             sheet[start..start + w * c].copy_from_slice(line);
         }
     }
-    encode_png(path, &sheet, width, height, c)
+    let png = png_bytes(&sheet, width, height, c)?;
+    let (head, rest) = png.split_at(HEAD_BYTES);
+    write_atomically(path, |file| Ok([head, &MADE_HERE, rest].iter().try_for_each(|part| file.write_all(part))?))
+}
+
+/// Whether a file is a PNG that [`save_grid`] wrote.
+pub fn is_grid(path: &Path) -> bool {
+    let mut begin = Vec::new();
+    let is_file = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    let read = |begin: &mut Vec<u8>| File::open(path)?.take((HEAD_BYTES + MADE_HERE.len()) as u64).read_to_end(begin);
+    is_file && read(&mut begin).is_ok() && begin.starts_with(b"\x89PNG") && begin.ends_with(&MADE_HERE)
 }

@@ -74,14 +74,14 @@ impl RowFile {
 }
 
 /// Writes the archive at `path` with the bytes of the file `rows` as its only array, uncompressed.
-/// `progress` hears how many rows more are in it.
+/// `progress` hears how many rows more are in it; its error ends the work, and nothing of it is left.
 ///
 /// # Shapes
 /// `rows`: `N x H x W x C` bytes, as `shape` says.
 ///
 /// # Errors
 /// A file `rows` of another length, or an archive that cannot be written.
-pub fn write_npz(path: &Path, rows: &Path, shape: [u64; 4], mut progress: impl FnMut(u64)) -> Result<()> {
+pub fn write_npz(path: &Path, rows: &Path, shape: [u64; 4], mut progress: impl FnMut(u64) -> Result<()>) -> Result<()> {
     let row_bytes = shape[1..].iter().product::<u64>().max(1);
     let mut source = File::open(rows).with_context(|| format!("cannot read '{}'", rows.display()))?;
     let (found, expected) = (source.metadata()?.len(), shape[0] * row_bytes);
@@ -106,7 +106,7 @@ pub fn write_npz(path: &Path, rows: &Path, shape: [u64; 4], mut progress: impl F
             source.read_exact(part)?;
             zip.write_all(part)?;
             left -= now;
-            progress(now);
+            progress(now)?;
         }
         Ok(zip.finish()?.flush()?)
     })
@@ -153,7 +153,11 @@ mod tests {
         let bytes: Vec<u8> = (0..5 * 2 * 2 * 3).collect();
         std::fs::write(&rows, &bytes).unwrap();
         let mut written = 0;
-        write_npz(&path, &rows, [5, 2, 2, 3], |more| written += more).unwrap();
+        let count = |more| {
+            written += more;
+            Ok(())
+        };
+        write_npz(&path, &rows, [5, 2, 2, 3], count).unwrap();
         assert_eq!(written, 5);
         assert_eq!(npz_shape(&path).unwrap(), [5, 2, 2, 3]);
         let mut zip = zip::ZipArchive::new(File::open(&path).unwrap()).unwrap();
@@ -162,11 +166,22 @@ mod tests {
     }
 
     #[test]
+    fn packing_that_is_interrupted_leaves_the_rows_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (rows, path) = (folder.path().join("a.partial"), folder.path().join("a.npz"));
+        std::fs::write(&rows, [0; 24]).unwrap();
+        let error = write_npz(&path, &rows, [2, 2, 2, 3], |_| Err(crate::signals::Interrupted.into())).unwrap_err();
+        assert!(error.is::<crate::signals::Interrupted>());
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["a.partial"]);
+    }
+
+    #[test]
     fn a_file_of_another_length_makes_no_archive() {
         let folder = tempfile::tempdir().unwrap();
         let (rows, path) = (folder.path().join("a.partial"), folder.path().join("a.npz"));
         std::fs::write(&rows, [0; 11]).unwrap();
-        let message = write_npz(&path, &rows, [1, 2, 2, 3], |_| ()).unwrap_err().to_string();
+        let message = write_npz(&path, &rows, [1, 2, 2, 3], |_| Ok(())).unwrap_err().to_string();
         assert!(message.contains("11 bytes, 12 are expected") && !path.exists(), "{message}");
     }
 }

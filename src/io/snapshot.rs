@@ -3,6 +3,7 @@
 
 use crate::io::atomic::write_json;
 use crate::io::bounded::read_text;
+use crate::io::numbering::Number;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -37,11 +38,12 @@ impl Network {
     }
 }
 
-/// Where the files of one snapshot lie: `network-snapshot-000020.G_ema.pt` and so on.
+/// Where the files of one snapshot lie: `network-snapshot-000020.G_ema.pt` and so on, or `network-snapshot-000020_512.G_ema.pt`
+/// for a later one of the same thousand images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotFiles {
     /// The number in the names.
-    pub kimg: u64,
+    pub number: Number,
     /// The moving average of the generator.
     pub g_ema: PathBuf,
     /// The generator as trained.
@@ -53,10 +55,11 @@ pub struct SnapshotFiles {
 }
 
 impl SnapshotFiles {
-    /// The paths of the snapshot number `kimg` in `run_dir`.
-    pub fn at(run_dir: &Path, kimg: u64) -> Self {
-        let path = |ending: &str| run_dir.join(format!("{STEM}{kimg:06}.{ending}"));
-        Self { kimg, g_ema: path("G_ema.pt"), g: path("G.pt"), d: path("D.pt"), manifest: path("json") }
+    /// The paths of the snapshot of this number in `run_dir`.
+    pub fn at(run_dir: &Path, number: impl Into<Number>) -> Self {
+        let number = number.into();
+        let path = |ending: &str| run_dir.join(format!("{STEM}{number}.{ending}"));
+        Self { number, g_ema: path("G_ema.pt"), g: path("G.pt"), d: path("D.pt"), manifest: path("json") }
     }
 
     /// The path of one network.
@@ -265,10 +268,8 @@ pub fn all(folder: &Path) -> Result<Vec<SnapshotFiles>> {
 }
 
 /// The number in `network-snapshot-NNNNNN.anything`.
-fn number_of(name: &str) -> Option<u64> {
-    let (number, _) = name.strip_prefix(STEM)?.split_once('.')?;
-    let digits = number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| number.parse().ok()).flatten()
+fn number_of(name: &str) -> Option<Number> {
+    name.strip_prefix(STEM)?.split_once('.')?.0.parse().ok()
 }
 
 fn no_snapshot_in(folder: &Path) -> String {
@@ -302,6 +303,21 @@ mod tests {
             assert_eq!(find(path).unwrap(), old);
         }
         assert!(old.d.ends_with("network-snapshot-999999.D.pt"));
+    }
+
+    #[test]
+    fn a_later_snapshot_of_the_same_thousand_is_the_newer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = snapshot(folder.path(), 3);
+        let later = SnapshotFiles::at(folder.path(), "000003_900".parse::<Number>().unwrap());
+        Network::ALL.iter().for_each(|&network| std::fs::write(later.of(network), network.name()).unwrap());
+        later.write_manifest(3900, serde_json::Value::Null).unwrap();
+        assert_eq!(all(folder.path()).unwrap(), [old.clone(), later.clone()]);
+        assert_eq!(find(folder.path()).unwrap(), later);
+        assert_eq!(find(&later.d).unwrap(), later);
+        assert_eq!(find(&old.d).unwrap(), old);
+        snapshot(folder.path(), 4);
+        assert_eq!(find(folder.path()).unwrap().number, 4.into());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod pair;
 pub mod pictures;
 mod precision;
 mod probe;
+pub mod provenance;
 mod script;
 pub mod weights;
 

@@ -1,7 +1,7 @@
 //! One TorchScript file: loading, its parameters, calling its methods, saving it again.
 
 use super::file_kind::check_archive;
-use super::{FileKind, Precision};
+use super::{FileKind, Precision, provenance};
 use crate::io::atomic::write_atomically;
 use crate::io::memory_file::MemoryFile;
 use crate::tensor::one_line;
@@ -9,6 +9,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::path::{Path, PathBuf};
 use tch::{CModule, Device, IValue, Tensor};
 
+/// Records of earlier versions had megabytes; more is none.
+const MOST_PROVENANCE_BYTES: usize = 64 << 20;
 /// How much of what libtorch says is shown.
 const MESSAGE_CHARS: usize = 200;
 
@@ -165,10 +167,13 @@ impl ScriptModule {
         })
     }
 
-    /// The provenance record stored in the module, `{}` where there is none.
+    /// The provenance record stored in the module, see [`provenance`]; `{}` where there is none.
     pub fn provenance(&self) -> serde_json::Value {
         let text = self.string_method("get_provenance").unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_else(|_| serde_json::json!({}))
+        if text.len() > MOST_PROVENANCE_BYTES {
+            return serde_json::json!({ "source": format!("a record of {} bytes, too long to be read", text.len()) });
+        }
+        serde_json::from_str(&text).map_or_else(|_| serde_json::json!({}), provenance::flattened)
     }
 
     /// Replaces the provenance record; modules made elsewhere have no place for one.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::evaluate::Best;
 use super::journal::JournalPlace;
 use super::networks::NetworkFiles;
-use super::run::Output;
+use super::provenance::ParentFiles;
+use super::run::{NewestOutputs, Output};
 use super::run_dir::{self, Lock};
 use super::state::TrainerRecord;
 use super::tick::TickRecord;
@@ -26,6 +27,12 @@ pub struct RunRecord {
     pub(super) best: Option<Best>,
     /// What a signal kept from being made.
     pub(super) due: Vec<Output>,
+    /// None in checkpoints of rootgan before 2026-11-26.
+    #[serde(default)]
+    pub(super) newest: Option<NewestOutputs>,
+    /// Nothing in those, either.
+    #[serde(default)]
+    pub(super) parents: ParentFiles,
     pub(super) total_seconds: f64,
     pub(super) pictures: String,
     pub(super) device: String,

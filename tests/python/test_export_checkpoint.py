@@ -12,7 +12,7 @@ import export_checkpoint
 import numpy
 import pytest
 import torch
-from checkpoints import detect, onnx_export, safe_pickle
+from checkpoints import detect, onnx_export, safe_pickle, torchscript
 from make_pair import from_safetensors
 from networks.pair import Architecture, random_pair, save
 from safetensors.torch import load_file
@@ -65,14 +65,14 @@ class Files:
                 (folder / f"{name}.pt").write_bytes(self.contents[name])
                 self.arguments += [flag, folder / f"{name}.pt"]
 
-    def snapshot(self, kimg=20):
+    def snapshot(self, kimg=20, beyond=""):
         """The same as a snapshot of a run."""
         files = {}
         for name, content in self.contents.items():
-            path = self.folder / f"network-snapshot-{kimg:06}.{name}.pt"
+            path = self.folder / f"network-snapshot-{kimg:06}{beyond}.{name}.pt"
             path.write_bytes(content)
             files[name] = {"file": path.name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        manifest = self.folder / f"network-snapshot-{kimg:06}.json"
+        manifest = self.folder / f"network-snapshot-{kimg:06}{beyond}.json"
         manifest.write_text(json.dumps({"kimg": kimg, "seen_images": kimg * 1000, "files": files, "extra": {}}))
         return manifest
 
@@ -143,7 +143,8 @@ def test_safetensors_make_the_same_pair_again_with_its_origin(monkeypatch, tmp_p
     G, D = from_safetensors(out)
     assert_same(G.state_dict(), files.G_ema)
     assert_same(D.state_dict(), files.D)
-    assert json.loads(G.get_provenance())["parent"]["seed"] == 1
+    record = json.loads(G.get_provenance())
+    assert record["ancestors"][record["parent"]["record"]]["seed"] == 1
     record = json.loads((tmp_path / "weights.json").read_text())
     assert record["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
 
@@ -178,6 +179,17 @@ def test_any_file_of_a_snapshot_means_its_snapshot(monkeypatch, tmp_path):
     for i, path in enumerate((manifest, tmp_path / "network-snapshot-000007.D.pt")):
         run(monkeypatch, "--from", path, "--format", "state-dict", "--out", tmp_path / f"{i}.weights")
         assert_same(detect.read(tmp_path / f"{i}.weights").g, files.G)
+
+
+def test_the_newest_snapshot_is_the_one_of_most_images(tmp_path):
+    files = Files(tmp_path)
+    for kimg, beyond in ((7, ""), (7, "_020"), (7, "_900")):
+        manifest = files.snapshot(kimg, beyond)
+        assert torchscript.find_manifest(tmp_path) == manifest
+        assert torchscript.find_manifest(tmp_path / f"network-snapshot-{kimg:06}{beyond}.G.pt") == manifest
+    (tmp_path / "network-snapshot-000008_1.json").write_text("{}")
+    assert torchscript.find_manifest(tmp_path) == manifest
+    assert torchscript.find_manifest(tmp_path) != files.snapshot(8) == torchscript.find_manifest(tmp_path)
 
 
 def test_a_damaged_snapshot_is_named_with_both_checksums(monkeypatch, tmp_path):

@@ -122,6 +122,11 @@ def test_without_a_discriminator_it_says_what_finetuning_needs(tmp_path, capsys)
     assert "no discriminator" in json.loads((tmp_path / "out" / "import.json").read_text())["notes"][0]
 
 
+def parents(record):
+    """The parents' records by network."""
+    return {name: record["ancestors"][parent["record"]] for name, parent in record["parents"].items()}
+
+
 def plain_files(g_ema, g, d):
     """Every way to write the same three networks without classes: name, writer, expected format and raw generator."""
     def prefixed(**networks):
@@ -164,7 +169,7 @@ def test_plain_weights_are_read_in_every_arrangement(tmp_path, name, capsys):
     if name.startswith("three"):
         assert_holds(tmp_path / "out" / "generator_raw.pt", g)
     if name.endswith(".safetensors"):
-        assert json.loads(G.get_provenance())["parents"] == {"G": {"credit": "somebody"}}
+        assert parents(json.loads(G.get_provenance())) == {"G": {"credit": "somebody"}}
 
 
 def test_a_state_dict_without_sizes_says_what_was_assumed(tmp_path, capsys):
@@ -271,7 +276,7 @@ def test_a_provenance_record_that_is_no_strict_json_is_spelled_out(tmp_path):
     save_file(weights()[0], tmp_path / "bare.safetensors", metadata=said)
     command.import_checkpoint(tmp_path / "bare.safetensors", tmp_path / "out")
     text = (tmp_path / "out" / "import.json").read_text()
-    assert strict(text)["parents"] == {"G": {"lr": "nan", "worse": "inf", "half": "\\ud800"}}
+    assert parents(strict(text)) == {"G": {"lr": "nan", "worse": "inf", "half": "\\ud800"}}
     assert r"\ud800" not in text.replace(r"\\ud800", "")
 
 

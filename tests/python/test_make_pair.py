@@ -64,7 +64,8 @@ def test_weights_from_safetensors_make_the_same_pictures(monkeypatch, tmp_path):
     assert torch.equal(D(images, c), discriminator(images, c))
     record = json.loads(G.get_provenance())
     assert record["source"] == "weights.safetensors" and len(record["source_sha256"]) == 64
-    assert record["parent"] == {"credit": "somebody"} and json.loads(D.get_provenance())["parent"] == {}
+    assert record["ancestors"] == {record["parent"]["record"]: {"credit": "somebody"}}
+    assert json.loads(D.get_provenance())["parent"] == {}
 
 
 @pytest.mark.parametrize("arguments, message", [

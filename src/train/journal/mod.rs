@@ -23,6 +23,19 @@ pub struct JournalPlace {
     stats_bytes: u64,
     events: String,
     events_bytes: u64,
+    #[serde(default)]
+    steps: Steps,
+}
+
+/// What a step of the events counts, from the first to the last one of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Steps {
+    /// Whole thousands of images, in runs that rootgan before 2026-11-26 began: several ticks can have one step.
+    #[default]
+    Kimg,
+    /// Images.
+    Images,
 }
 
 impl JournalPlace {
@@ -43,6 +56,7 @@ pub struct Journal {
     log: File,
     stats: File,
     events: EventFile,
+    steps: Steps,
 }
 
 impl Journal {
@@ -52,7 +66,8 @@ impl Journal {
     /// A file cannot be written.
     pub fn create(folder: &Path) -> Result<Self> {
         let create = |name: &str| new_to_append(&folder.join(name));
-        Ok(Self { log: create("log.txt")?, stats: create("stats.jsonl")?, events: EventFile::create(folder)? })
+        let (log, stats, events) = (create("log.txt")?, create("stats.jsonl")?, EventFile::create(folder)?);
+        Ok(Self { log, stats, events, steps: Steps::Images })
     }
 
     /// Goes on with the files of a run whose place `place` is or was.
@@ -70,7 +85,7 @@ impl Journal {
             })
         };
         let events = EventFile::from_open(append(&place.events)?, place.events.clone())?;
-        Ok(Self { log: append("log.txt")?, stats: append("stats.jsonl")?, events })
+        Ok(Self { log: append("log.txt")?, stats: append("stats.jsonl")?, events, steps: place.steps })
     }
 
     /// Cuts off what was written after `place`, except in the log.
@@ -94,7 +109,7 @@ impl Journal {
     /// A file can no longer be asked.
     pub fn place(&self) -> Result<JournalPlace> {
         let (events, events_bytes) = self.events.place()?;
-        Ok(JournalPlace { stats_bytes: self.stats.metadata()?.len(), events, events_bytes })
+        Ok(JournalPlace { stats_bytes: self.stats.metadata()?.len(), events, events_bytes, steps: self.steps })
     }
 
     /// Shows a line (above the bar, where there is one) and keeps it in the log.
@@ -114,11 +129,11 @@ impl Journal {
         let _ = writeln!(self.log, "{line}");
     }
 
-    /// Adds one line to `stats.jsonl` and the means to TensorBoard at step = kimg.
+    /// Adds one line to `stats.jsonl` and the means to TensorBoard, whose steps are images.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn tick(&mut self, kimg: f64, summaries: &BTreeMap<String, Summary>) -> Result<()> {
+    pub fn tick(&mut self, seen_images: u64, summaries: &BTreeMap<String, Summary>) -> Result<()> {
         let mut line: Map<String, Value> =
             summaries.iter().map(|(name, summary)| (name.clone(), json!(summary))).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
@@ -126,6 +141,10 @@ impl Journal {
         // serde_json writes what is not finite as null: always valid JSON.
         writeln!(self.stats, "{}", Value::Object(line)).context("cannot write stats.jsonl; is the disk full?")?;
         let means = summaries.iter().map(|(name, summary)| (name.as_str(), summary.mean));
-        self.events.scalars(kimg as i64, means)
+        let step = match self.steps {
+            Steps::Kimg => seen_images / 1000,
+            Steps::Images => seen_images,
+        };
+        self.events.scalars(step as i64, means)
     }
 }

@@ -6,10 +6,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 
+use super::outputs::NewestOutputs;
 use super::{Run, loader};
 use crate::config::OnDivergence;
 use crate::io::checkpoint::Checkpoint;
-use crate::io::snapshot::{self, Manifest};
+use crate::io::numbering::{Number, Numbered};
+use crate::io::snapshot::{self, Manifest, SnapshotFiles};
+use crate::train::evaluate::Best;
 use crate::train::outcomes::Diverged;
 use crate::train::resume::RunRecord;
 use crate::train::tick::Tick;
@@ -62,12 +65,29 @@ impl Run {
         self.journal.go_back_to(&record.journal)?;
         self.tick = Tick::resumed(&record.tick);
         self.rollbacks = self.rollbacks.max(record.rollbacks);
-        // A better one may have taken its place meanwhile.
-        self.best = record.best.filter(|best| self.folder.join(&best.snapshot).is_file());
+        // A snapshot of other weights may have taken its name, in runs of rootgan before 2026-11-26.
+        let is_there = |best: &Best| {
+            Manifest::read(&self.folder.join(&best.snapshot)).is_ok_and(|found| found.seen_images == best.seen_images())
+        };
+        let (best, lost) = match record.best {
+            Some(best) if !is_there(&best) => (None, Some(best.snapshot)),
+            best => (best, None),
+        };
+        self.best = best;
+        if let Some(name) = lost {
+            let line = format!(
+                "warning: the best snapshot so far, '{name}', is gone or another's: the next one measured is the best"
+            );
+            self.journal.say(None, &line)?;
+        }
         evaluate::save_best(&self.folder, self.best.as_ref())?;
         let measured_again = record.due.iter().any(|output| output.measures());
         evaluate::forget_from(&self.folder, if measured_again { seen_images } else { seen_images + 1 })?;
         self.due = record.due;
+        self.newest = match record.newest {
+            Some(newest) => newest,
+            None => self.newest_in_folder(seen_images)?,
+        };
         self.loader = loader(self.config(), &self.dataset, self.trainer.seen_images)?;
         self.last_checkpoint = Instant::now();
         self.saved_images = seen_images;
@@ -77,23 +97,46 @@ impl Run {
 
     /// Removes grids and snapshots of a course that was given up, beyond the images seen now.
     pub(super) fn forget_outputs(&self) -> Result<()> {
-        let seen_images = self.trainer.seen_images;
         for files in snapshot::all(&self.folder)? {
-            // One without a readable manifest goes by its name.
-            let of = Manifest::read(&files.manifest).map_or(files.kimg * 1000, |manifest| manifest.seen_images);
-            if of > seen_images {
+            if images_of(&files) > self.trainer.seen_images {
                 files.remove()?;
             }
         }
-        let context = || format!("cannot clean up in '{}'", self.folder.display());
-        for entry in fs::read_dir(&self.folder).with_context(context)? {
-            let path = entry.with_context(context)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let number = name.strip_prefix("fakes").and_then(|name| name.strip_suffix(".png")?.parse::<u64>().ok());
-            if number.is_some_and(|number| number > seen_images / 1000) {
-                fs::remove_file(&path).with_context(context)?;
+        let newest = self.newest.grid.map(Numbered::number);
+        for (number, path) in self.grids()? {
+            if newest.is_none_or(|newest| number > newest) {
+                fs::remove_file(&path).with_context(|| format!("cannot remove the grid '{}'", path.display()))?;
             }
         }
         Ok(())
     }
+
+    /// What checkpoints of rootgan before 2026-11-26 do not say: the newest grid and snapshot of at most `seen_images`.
+    fn newest_in_folder(&self, seen_images: u64) -> Result<NewestOutputs> {
+        let snapshots = snapshot::all(&self.folder)?.into_iter();
+        let snapshots = snapshots.map(|files| Numbered::found(files.number, images_of(&files)));
+        let grids = self.grids()?.into_iter().map(|(number, _)| Numbered::found(number, number.least_images()));
+        let newest = |found: &mut dyn Iterator<Item = Numbered>| {
+            found.filter(|output| output.seen_images <= seen_images).max_by_key(|output| output.seen_images)
+        };
+        Ok(NewestOutputs { grid: newest(&mut { grids }), snapshot: newest(&mut { snapshots }) })
+    }
+
+    /// The grids of ticks, with their numbers.
+    fn grids(&self) -> Result<Vec<(Number, PathBuf)>> {
+        let context = || format!("cannot list the grids in '{}'", self.folder.display());
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let number = name.strip_prefix("fakes").and_then(|name| name.strip_suffix(".png")?.parse().ok());
+            found.extend(number.map(|number| (number, path)));
+        }
+        Ok(found)
+    }
+}
+
+/// The images that a snapshot has seen; one without a readable manifest goes by its name.
+fn images_of(files: &SnapshotFiles) -> u64 {
+    Manifest::read(&files.manifest).map_or(files.number.least_images(), |manifest| manifest.seen_images)
 }

@@ -3,6 +3,7 @@
 mod back;
 mod outputs;
 
+pub(super) use outputs::NewestOutputs;
 pub use outputs::Output;
 
 use std::path::{Path, PathBuf};
@@ -18,11 +19,12 @@ use super::journal::Journal;
 use super::journal::stats::Statistics;
 use super::networks::Networks;
 use super::preview::Preview;
+use super::provenance::{self, ParentFiles};
 use super::resume::{Resumed, RunRecord};
+use super::run_dir;
 use super::state;
 use super::step::Trainer;
 use super::tick::{Clock, Report, Tick, losses_text};
-use super::{provenance, run_dir};
 use crate::config::RunConfig;
 use crate::data::{Batch, Dataset, Loader, Sampler};
 use crate::io::atomic::{write_atomically, write_json};
@@ -101,6 +103,8 @@ struct Run {
     best: Option<Best>,
     /// What is still to be made for the folder.
     due: Vec<Output>,
+    newest: NewestOutputs,
+    parents: ParentFiles,
     provenance: Value,
     gpu: Option<Gpu>,
     stop: StopRequest,
@@ -131,7 +135,9 @@ impl Run {
         let preview = preview(&config, &networks, &dataset);
         preview.save_reals(&folder.join("reals.png"), &dataset, config.seed)?;
         let tick = Tick::first(clock.elapsed());
-        let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, stop, lock)?;
+        let parents = ParentFiles::of(&networks)?;
+        let mut run =
+            Self::assemble(config, networks, parents, dataset, folder, journal, preview, clock, tick, stop, lock)?;
         run.due = vec![Output::FirstGrid, Output::FirstMetrics];
         // From now on nothing is lost, however long these take.
         run.save_checkpoint()?;
@@ -153,8 +159,9 @@ impl Run {
         list_bad_pictures(&folder, &bad_pictures, &mut journal)?;
         let preview = preview(&config, &networks, &dataset);
         let clock = Clock::starting_from(record.total());
-        let tick = Tick::resumed(&record.tick);
-        let mut run = Self::assemble(config, networks, dataset, folder, journal, preview, clock, tick, stop, lock)?;
+        let (tick, parents) = (Tick::resumed(&record.tick), record.parents);
+        let mut run =
+            Self::assemble(config, networks, parents, dataset, folder, journal, preview, clock, tick, stop, lock)?;
         run.go_back_to(&checkpoint)?;
         if goes_back {
             run.forget_outputs()?;
@@ -173,6 +180,7 @@ impl Run {
     fn assemble(
         config: RunConfig,
         mut networks: Networks,
+        parents: ParentFiles,
         dataset: Dataset,
         folder: PathBuf,
         journal: Journal,
@@ -183,7 +191,7 @@ impl Run {
         lock: run_dir::Lock,
     ) -> Result<Self> {
         networks.set_precision(config.precision)?;
-        let provenance = provenance::of_run(&config, &networks, &dataset);
+        let provenance = provenance::of_run(&config, &networks, &dataset, &parents);
         let checkpoints = Checkpoints::of(&folder, config.keep_checkpoints);
         let classes = classes_of(&dataset);
         let judge = Judge::of(&config, &dataset, &networks.g_ema, &stop)?;
@@ -209,6 +217,8 @@ impl Run {
             judge,
             best: None,
             due: Vec::new(),
+            newest: NewestOutputs::default(),
+            parents,
             provenance,
             gpu,
             stop,
@@ -286,7 +296,7 @@ impl Run {
         };
         let line = report.tell(&self.tick, &mut self.statistics);
         let summaries = self.statistics.take();
-        self.journal.tick(report.kimg(), &summaries)?;
+        self.journal.tick(report.seen_images, &summaries)?;
         self.journal.say(Some(bar), &line)?;
         if report.augment_p > HIGH_P && self.config().augment.ada.is_some() {
             let warning = "augmentation is near its limit: the generator may show it; more pictures would help, or a higher --target";
@@ -319,6 +329,8 @@ impl Run {
                 rollbacks: self.rollbacks,
                 best: self.best.clone(),
                 due: self.due.clone(),
+                newest: Some(self.newest),
+                parents: self.parents.clone(),
                 total_seconds: self.clock.elapsed().as_secs_f64(),
                 pictures: self.dataset.fingerprint().to_owned(),
                 device: device::name(self.trainer.networks.g.script.device),

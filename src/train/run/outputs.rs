@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Run;
 use crate::io::atomic::remove_if_there;
+use crate::io::numbering::Numbered;
 use crate::io::snapshot::{self, SnapshotFiles};
 use crate::metrics::Outcome;
 use crate::signals::Interrupted;
@@ -27,6 +28,13 @@ pub enum Output {
     Snapshot,
     /// The metrics of that snapshot, which may be the best so far.
     Metrics,
+}
+
+/// The newest grid and snapshot, which the numbers of the next ones depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::train) struct NewestOutputs {
+    pub grid: Option<Numbered>,
+    pub snapshot: Option<Numbered>,
 }
 
 impl Output {
@@ -55,7 +63,12 @@ impl Run {
         match output {
             Output::FirstGrid => self.save_grid("fakes_init.png"),
             Output::FirstMetrics => self.outcomes(bar, "the start").map(drop),
-            Output::Grid => self.save_grid(&format!("fakes{:06}.png", self.trainer.seen_images / 1000)),
+            Output::Grid => {
+                let grid = Numbered::after(self.newest.grid, self.trainer.seen_images);
+                self.save_grid(&format!("fakes{}.png", grid.number()))?;
+                self.newest.grid = Some(grid);
+                Ok(())
+            }
             Output::Snapshot => self.save_snapshot(),
             Output::Metrics => {
                 self.measure(bar)?;
@@ -68,24 +81,28 @@ impl Run {
         self.preview.save_fakes(&self.folder.join(name), &self.trainer.networks.g_ema, &self.stop)
     }
 
-    fn snapshot_files(&self) -> SnapshotFiles {
-        SnapshotFiles::at(&self.folder, self.trainer.seen_images / 1000)
+    /// The snapshot of the images seen now, made or not.
+    fn snapshot(&self) -> Numbered {
+        Numbered::after(self.newest.snapshot, self.trainer.seen_images)
     }
 
     fn save_snapshot(&mut self) -> Result<()> {
-        let (seen_images, files) = (self.trainer.seen_images, self.snapshot_files());
-        // Ticks below 1 kimg write to the same names: without its manifest a half-replaced snapshot does not count.
+        let (seen_images, snapshot) = (self.trainer.seen_images, self.snapshot());
+        let files = SnapshotFiles::at(&self.folder, snapshot.number());
+        // A resumed run makes one again that is there already: without its manifest a half-replaced one does not count.
         remove_if_there(&files.manifest)?;
         let mut provenance = self.provenance.clone();
         provenance["seen_images"] = json!(seen_images);
         provenance["augment_p"] = json!(self.trainer.augment_p());
         self.trainer.networks.save(&files, &provenance)?;
-        files.write_manifest(seen_images, provenance)
+        files.write_manifest(seen_images, provenance)?;
+        self.newest.snapshot = Some(snapshot);
+        Ok(())
     }
 
     fn measure(&mut self, bar: Option<&Bar>) -> Result<()> {
         let kimg = self.trainer.seen_images as f64 / 1000.0;
-        let manifest = self.snapshot_files().manifest;
+        let manifest = SnapshotFiles::at(&self.folder, self.snapshot().number()).manifest;
         let name = manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let outcomes = self.outcomes(bar, &name)?;
         let Some(judge) = &self.judge else {
