@@ -6,6 +6,25 @@ use clap::Parser;
 use rootgan::cli::{Cli, usage_error};
 use rootgan::signals::Stopped;
 
+/// Runs before libtorch is initialised: MKL in it ends a process whose working directory was deleted, with words of its own.
+extern "C" fn refuse_a_deleted_working_directory() {
+    const MESSAGE: &[u8] =
+        b"error: cannot work in this folder: it does not exist any more; cd to one that does, then call this again\n";
+    let mut path = [0; libc::PATH_MAX as usize];
+    // SAFETY: the buffer has the length that is said, and the message too; only calls of the system are made.
+    unsafe {
+        if libc::getcwd(path.as_mut_ptr(), path.len()).is_null() && *libc::__errno_location() == libc::ENOENT {
+            libc::write(libc::STDERR_FILENO, MESSAGE.as_ptr().cast(), MESSAGE.len());
+            libc::_exit(1);
+        }
+    }
+}
+
+/// Functions in this section are called before those of shared libraries.
+#[used]
+#[unsafe(link_section = ".preinit_array")]
+static BEFORE_LIBRARIES: extern "C" fn() = refuse_a_deleted_working_directory;
+
 fn main() -> ExitCode {
     // A file beyond `ulimit -f` is an error like a full disk, not the end of the program.
     rootgan::signals::survive_file_limits();

@@ -42,7 +42,7 @@ fn touch(root: &Path, names: &[&str]) {
 }
 
 fn listed(root: &Path) -> Vec<String> {
-    list_images(root).unwrap().iter().map(|path| path.to_str().unwrap().to_owned()).collect()
+    list_images(root).unwrap().0.iter().map(|path| path.to_str().unwrap().to_owned()).collect()
 }
 
 /// What the stream holds at `positions`, picture by picture, without a loader.

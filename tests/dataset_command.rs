@@ -257,7 +257,8 @@ fn odd_pictures_are_counted_by_what_is_odd() {
     stage.save("tiny.png", plain(4, 4));
     let report = stage.json(&["set", "--resolution", "16", "--keep-duplicates"]);
     let expected = serde_json::json!({
-        "grey": 1, "alpha": 1, "sixteen_bit": 1, "turned": 0, "animated": 1, "misnamed": 1, "enlarged": 1
+        "grey": 1, "alpha": 1, "sixteen_bit": 1, "profiled": 0, "unusable_profile": 0, "turned": 0, "animated": 1,
+        "misnamed": 1, "enlarged": 1
     });
     assert_eq!(report["notes"], expected);
     let sizes = serde_json::json!([

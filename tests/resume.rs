@@ -308,13 +308,17 @@ fn a_run_of_an_earlier_version_goes_on_without_overwriting_what_is_there() {
 }
 
 #[test]
-fn sigint_and_sigterm_leave_a_checkpoint_and_say_how_to_go_on() {
+fn signals_leave_a_checkpoint_and_a_command_to_go_on_that_a_shell_takes() {
     let stage = Stage::new();
-    for (number, code, name) in [(libc::SIGINT, 130, "SIGINT"), (libc::SIGTERM, 143, "SIGTERM")] {
+    for (number, code, name, folder) in [
+        (libc::SIGINT, 130, "SIGINT", "plain"),
+        (libc::SIGTERM, 143, "SIGTERM", "Anna's $HOME \"runs\""),
+        (libc::SIGHUP, 129, "SIGHUP", "$(touch x); `touch y` & \\ *"),
+    ] {
         // No checkpoint by itself; more images than this test will see.
         let more = ["--kimg", "100", "--checkpoint-minutes", "60"];
-        let mut child = stage.begin(name, &more).stderr(Stdio::piped()).spawn().unwrap();
-        let find = || stage.find(name);
+        let mut child = stage.begin(folder, &more).stderr(Stdio::piped()).spawn().unwrap();
+        let find = || stage.find(folder);
         wait_for(&mut child, 0, find);
         std::thread::sleep(Duration::from_millis(500));
         let begun = Instant::now();
@@ -322,12 +326,29 @@ fn sigint_and_sigterm_leave_a_checkpoint_and_say_how_to_go_on() {
         let output = child.wait_with_output().unwrap();
         assert!(begun.elapsed() < Duration::from_secs(20));
         assert_eq!(output.status.code(), Some(code));
-        let (stderr, run) = (String::from_utf8_lossy(&output.stderr), stage.run(name));
+        let (stderr, run) = (String::from_utf8_lossy(&output.stderr), stage.run(folder));
         let last = stderr.lines().last().unwrap();
         assert!(last.starts_with(&format!("stopped by {name} at ")), "{stderr}");
-        assert!(last.ends_with(&format!("rootgan finetune --resume '{}'", run.display())), "{stderr}");
+        let (_, command) = last.split_once("to go on: rootgan ").unwrap();
+        let words = Command::new("bash").args(["-c", &format!("printf '%s\\n' {command}")]).output().unwrap();
+        let expected = format!("finetune\n--resume\n{}\n", run.display());
+        assert_eq!(String::from_utf8_lossy(&words.stdout), expected, "{stderr}");
         assert!(checkpoints(&run).last().copied() > Some(0));
     }
+}
+
+#[test]
+fn under_nohup_the_end_of_the_terminal_stops_nothing() {
+    let stage = Stage::new();
+    let run = stage.begin("runs", &["--kimg", "0.064"]);
+    // As nohup does: a signal that is ignored stays so in the program that takes the shell's place.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(run.get_program()).args(run.get_args());
+    let mut child = command.env("OMP_NUM_THREADS", "1").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&mut child, 0, || stage.find("runs"));
+    signal_if_alive(&mut child, libc::SIGHUP);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(checkpoints(&stage.run("runs")).last(), Some(&64));
 }
 
 #[test]

@@ -335,7 +335,11 @@ impl Options {
         };
         let known = Self::keys();
         if let Some(key) = given.keys().find(|key| !known.contains(&key.as_str())) {
-            let nearest = known.iter().min_by_key(|known| distance(known, key)).copied().unwrap_or_default();
+            let nearest = known
+                .iter()
+                .min_by_key(|known| strsim::levenshtein(known, &shortened(key)))
+                .copied()
+                .unwrap_or_default();
             return Err(anyhow!("unknown field `{}`; did you mean `{nearest}`?", shortened(key)).context(refused()));
         }
         let one_by_one = given.iter().map(|(key, value)| (key, serde_json::json!({ key: value })));
@@ -352,21 +356,6 @@ impl Options {
 /// As much of a name as a message has room for.
 fn shortened(name: &str) -> String {
     name.chars().take(40).collect()
-}
-
-/// How many letters have to be put in, left out or exchanged to make one name of the other (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, &b) in to.iter().enumerate() {
-            let exchanged = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = exchanged.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Reading a zip from several threads at once, each entry within bounds.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -19,6 +20,8 @@ const MAX_ENTRIES: usize = 20_000_000;
 pub(super) struct Archive {
     path: PathBuf,
     archive: ZipArchive<SharedFile>,
+    /// The files, each with the name of its entry. Some archivers of Windows write `\` where `/` belongs.
+    entries: BTreeMap<String, usize>,
 }
 
 impl Archive {
@@ -38,12 +41,24 @@ impl Archive {
             path.display(),
             archive.len()
         );
-        Ok(Self { path: path.to_owned(), archive })
+        let mut entries = BTreeMap::new();
+        for (index, name) in archive.file_names().enumerate() {
+            let name = plain_name(name);
+            if !name.ends_with('/') {
+                entries.entry(name).or_insert(index);
+            }
+        }
+        Ok(Self { path: path.to_owned(), archive, entries })
     }
 
-    /// The names of all files in it, folders left out. A name that comes twice is listed once.
+    /// The names of all files in it with `/` between folders, folders left out. A name that comes twice is listed once.
     pub fn file_names(&self) -> impl Iterator<Item = &str> {
-        self.archive.file_names().filter(|name| !name.ends_with('/'))
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Whether there is a file of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
     }
 
     /// The content of one file, of at most `limit` bytes, whatever size the archive claims.
@@ -53,7 +68,8 @@ impl Archive {
     pub fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         // The copy shares the list of entries and has a position of its own.
         let mut archive = self.archive.clone();
-        let entry = archive.by_name(name).map_err(|error| {
+        let index = *self.entries.get(name).with_context(|| format!("it is not in '{}'", self.path.display()))?;
+        let entry = archive.by_index(index).map_err(|error| {
             let remedy = match error {
                 ZipError::UnsupportedArchive(_) => "; make the zip anew, stored or deflated and without a password",
                 _ => "",
@@ -62,6 +78,16 @@ impl Archive {
         })?;
         read_bounded(entry, limit)
     }
+}
+
+/// A name with `/` between its parts and without `./` in front.
+fn plain_name(name: &str) -> String {
+    let name = name.replace('\\', "/");
+    let mut rest = name.as_str();
+    while let Some(shorter) = rest.strip_prefix("./") {
+        rest = shorter;
+    }
+    rest.to_owned()
 }
 
 /// One open file with a position of its own.

@@ -65,6 +65,8 @@ pub fn convert(source: &Path, destination: Option<&Path>, options: &ConvertOptio
         total: pictures.len() + pictures.escaping().len(),
         bad: pictures.escaping().iter().map(|name| escaping(name)).collect(),
         duplicates_kept: keep_duplicates,
+        passed_over: pictures.passed_over().lines(),
+        other_files: pictures.passed_over().names().iter().map(|name| name_text(name)).collect(),
         labels_left_out,
         ..Findings::default()
     };

@@ -62,6 +62,14 @@ pub struct ScanReport {
     pub alpha: usize,
     /// Usable pictures with more than 8 bits per channel.
     pub sixteen_bit: usize,
+    /// Usable pictures whose colour profile was converted to sRGB.
+    pub profiled: usize,
+    /// Usable pictures whose colour profile cannot be converted.
+    pub unusable_profiles: usize,
+    /// The first of them.
+    pub first_unusable_profile: Option<PathBuf>,
+    /// Lines on what lies among the pictures and is not read.
+    pub passed_over: Vec<String>,
     /// Usable pictures that were stored lying or mirrored.
     pub turned: usize,
     /// Usable pictures that were smaller than the resolution.
@@ -98,12 +106,21 @@ impl ScanReport {
             grey,
             (self.alpha, "transparent, laid over white"),
             (self.sixteen_bit, "of 16 bits, rounded to 8"),
+            (self.profiled, "with a colour profile, converted to sRGB"),
             (self.turned, "stored lying or mirrored, turned as their EXIF tag says"),
             (self.upscaled, "smaller than that, enlarged"),
         ];
         for (count, what) in odd.into_iter().filter(|&(count, _)| count > 0) {
             lines.push(format!("  {count} {what}"));
         }
+        if let Some(first) = &self.first_unusable_profile {
+            let first = on_one_line(&first.display().to_string());
+            let count = self.unusable_profiles;
+            lines.push(format!(
+                "  {count} with a colour profile that cannot be converted, taken as sRGB, the first is '{first}'"
+            ));
+        }
+        lines.extend(self.passed_over.iter().map(|line| format!("  {line}")));
         if !self.unreadable.is_empty() {
             lines.push(format!("  {} unreadable, skipped:", self.unreadable.len()));
         }
@@ -136,6 +153,8 @@ impl ScanReport {
         self.grey += usize::from(notes.was_grey);
         self.alpha += usize::from(notes.had_alpha);
         self.sixteen_bit += usize::from(notes.was_16bit);
+        self.profiled += usize::from(notes.was_profiled);
+        self.unusable_profiles += usize::from(notes.had_unusable_profile);
         self.turned += usize::from(notes.was_turned);
         self.upscaled += usize::from(notes.was_upscaled);
     }
@@ -187,8 +206,15 @@ impl Dataset {
         stop.check()?;
 
         let before_subset = options.subset.map(|_| listed);
-        let mut report =
-            ScanReport { total: pictures.len(), before_subset, resolution, channels, ..Default::default() };
+        let passed_over = pictures.passed_over().lines();
+        let mut report = ScanReport {
+            total: pictures.len(),
+            before_subset,
+            passed_over,
+            resolution,
+            channels,
+            ..Default::default()
+        };
         let (mut usable, mut digests) = (Vec::with_capacity(pictures.len()), Vec::with_capacity(pictures.len()));
         for (index, outcome) in outcomes.into_iter().enumerate() {
             match outcome {
@@ -200,6 +226,9 @@ impl Dataset {
                         report.cached += 1;
                     }
                     report.count(notes);
+                    if notes.had_unusable_profile && report.first_unusable_profile.is_none() {
+                        report.first_unusable_profile = Some(pictures.place(index));
+                    }
                     usable.push(index);
                     digests.push(digest);
                 }

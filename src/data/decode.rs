@@ -1,6 +1,6 @@
 //! Any picture file to square planar bytes of one size: upright, opaque, 8 bits, centre-cropped.
 //!
-//! Colour profiles are ignored, as by the other StyleGAN tools: values are taken as sRGB.
+//! A colour profile is converted to sRGB (`colour.rs`); other StyleGAN tools take its values as sRGB.
 
 use std::any::Any;
 use std::fs::File;
@@ -17,6 +17,7 @@ use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
+use super::colour::{Profile, to_srgb};
 use crate::io::pixels::{grey_to_rgb, luma, to_planar};
 
 /// The longest side, in pixels, that is decoded.
@@ -33,6 +34,10 @@ pub struct PictureNotes {
     pub had_alpha: bool,
     /// It had 16 bits (or a float) per channel, rounded to 8.
     pub was_16bit: bool,
+    /// It had a colour profile other than sRGB, and was converted.
+    pub was_profiled: bool,
+    /// Its colour profile cannot be converted: its values were taken as sRGB.
+    pub had_unusable_profile: bool,
     /// It was stored lying or mirrored, and was turned as its EXIF tag says.
     pub was_turned: bool,
     /// Its shorter side was below the resolution, so it was enlarged.
@@ -140,12 +145,20 @@ pub(super) fn upright_image(bytes: &[u8]) -> Result<(DynamicImage, PictureNotes)
     let mut decoder = decoder_of(bytes)?;
     // A broken tag is no reason to lose the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    // Likewise a broken profile.
+    let icc = decoder.icc_profile().ok().flatten();
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
     let colour = image.color();
+    let (image, profile) = match icc {
+        Some(icc) => to_srgb(image, &icc),
+        None => (image, Profile::None),
+    };
     let notes = PictureNotes {
         was_grey: !colour.has_color(),
         was_16bit: colour.bytes_per_pixel() > colour.channel_count(),
+        was_profiled: profile == Profile::Converted,
+        had_unusable_profile: profile == Profile::Unusable,
         was_turned: orientation != Orientation::NoTransforms,
         ..PictureNotes::default()
     };

@@ -35,6 +35,10 @@ pub struct Findings {
     pub labels: Option<LabelCounts>,
     /// Why labels that are there were not taken.
     pub labels_left_out: Option<String>,
+    /// Lines on what lies among the pictures and is not read.
+    pub passed_over: Vec<String>,
+    /// The files among that, the first thousand.
+    pub other_files: Vec<String>,
     /// What was written, if anything.
     pub written: Option<Written>,
 }
@@ -80,6 +84,8 @@ pub struct NoteCounts {
     pub grey: usize,
     pub alpha: usize,
     pub sixteen_bit: usize,
+    pub profiled: usize,
+    pub unusable_profile: usize,
     pub turned: usize,
     pub animated: usize,
     pub misnamed: usize,
@@ -124,6 +130,8 @@ impl NoteCounts {
         self.grey += usize::from(notes.was_grey);
         self.alpha += usize::from(notes.had_alpha);
         self.sixteen_bit += usize::from(notes.was_16bit);
+        self.profiled += usize::from(notes.was_profiled);
+        self.unusable_profile += usize::from(notes.had_unusable_profile);
         self.turned += usize::from(notes.was_turned);
         self.enlarged += usize::from(notes.was_upscaled);
         self.animated += usize::from(animated);
@@ -151,6 +159,8 @@ impl Findings {
             (notes.grey, "grey"),
             (notes.alpha, "transparent, laid over white"),
             (notes.sixteen_bit, "of 16 bits, rounded to 8"),
+            (notes.profiled, "with a colour profile, converted to sRGB"),
+            (notes.unusable_profile, "with a colour profile that cannot be converted, taken as sRGB"),
             (notes.turned, "stored lying or mirrored, turned as their EXIF tag says"),
             (notes.animated, "animated, of which the first frame is taken"),
             (notes.misnamed, "of another format than their names say"),
@@ -172,6 +182,8 @@ impl Findings {
         }
         lines
             .extend(self.bad.iter().map(|bad| format!("    {}: {}", on_one_line(&bad.file), on_one_line(&bad.reason))));
+        lines.extend(self.passed_over.iter().map(|line| format!("  {line}")));
+        lines.extend(self.other_files.iter().map(|name| format!("    {}", on_one_line(name))));
         if let Some(Written { path, pictures, resolution: side, channels }) = &self.written {
             let colour = if *channels == 1 { "grey" } else { "RGB" };
             lines.push(format!("written: {pictures} pictures of {side}x{side} {colour} to '{path}'"));

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::pictures::Pictures;
+use unicode_normalization::UnicodeNormalization;
 
 /// The file that names a class for every picture.
 pub const LABEL_FILE: &str = "dataset.json";
@@ -111,8 +112,8 @@ impl Labels {
                     InFile::Null => return Ok((None, None)),
                     InFile::Missing => return Ok((None, unused_folders(pictures))),
                 };
-                match named.iter().filter(|class| class.is_none()).count() {
-                    0 => (named.into_iter().flatten().collect(), Origin::File),
+                match named.classes.iter().filter(|class| class.is_none()).count() {
+                    0 => (named.classes.into_iter().flatten().collect(), Origin::File),
                     missing => {
                         let total = pictures.len();
                         return Ok((None, Some(format!("{missing} of {total} pictures are not in {LABEL_FILE}"))));
@@ -164,7 +165,15 @@ enum InFile {
     /// There is one with `"labels": null`: the pictures have none.
     Null,
     /// The class of each picture, where it names it.
-    Classes(Vec<Option<u32>>),
+    Classes(Named),
+}
+
+/// What a label file says of the pictures.
+struct Named {
+    /// In their order.
+    classes: Vec<Option<u32>>,
+    /// What the file has that is most like the first picture that it does not name.
+    nearest: Option<String>,
 }
 
 /// Reads `dataset.json` at the root, or in the one folder that everything is in, as when a folder was zipped whole.
@@ -182,25 +191,70 @@ fn in_file(pictures: &Pictures) -> Result<InFile> {
         return Ok(InFile::Missing);
     };
     let path = pictures.root().join(name);
-    let file: LabelFile = serde_json::from_slice(&bytes).with_context(|| {
+    // PowerShell and Notepad put a mark of the encoding in front.
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let file: LabelFile = serde_json::from_slice(text).with_context(|| {
         let form = r#"{"labels": [["folder/picture.png", 0], ...]} with whole numbers from 0"#;
         format!("cannot read the labels '{}'; the form is {form}", path.display())
     })?;
     let Some(labels) = file.labels else {
         return Ok(InFile::Null);
     };
-    let mut by_name: HashMap<&str, u32> = HashMap::with_capacity(labels.len());
+    let mut by_name: HashMap<String, u32> = HashMap::with_capacity(labels.len());
     for (name, class) in &labels {
-        let before = by_name.insert(name, *class).unwrap_or(*class);
+        let before = by_name.insert(plain_name(name), *class).unwrap_or(*class);
         ensure!(
             before == *class,
             "cannot use the labels '{}': '{name}' has the classes {before} and {class}; leave one",
             path.display()
         );
     }
-    let below = |name: &PathBuf| name.strip_prefix(folder).map(Path::to_owned).unwrap_or_default();
-    let class_of = |name: &PathBuf| below(name).to_str().and_then(|name| by_name.get(name).copied());
-    Ok(InFile::Classes(pictures.names().iter().map(class_of).collect()))
+    let below = |name: &PathBuf| Some(plain_name(name.strip_prefix(folder).ok()?.to_str()?));
+    let names: Vec<Option<String>> = pictures.names().iter().map(below).collect();
+    let class_of = |name: &Option<String>| by_name.get(name.as_ref()?).copied();
+    let mut classes: Vec<Option<u32>> = names.iter().map(class_of).collect();
+    match_loosely(&names, &mut classes, &by_name);
+    let first = classes.iter().position(Option::is_none).and_then(|first| names[first].as_ref());
+    let nearest = first.and_then(|name| nearest_of(name, by_name.keys()));
+    Ok(InFile::Classes(Named { classes, nearest }))
+}
+
+/// A name as it is compared: `/` between folders, nothing for the folder itself, letters with their accents composed.
+fn plain_name(name: &str) -> String {
+    let name: String = name.replace('\\', "/").nfc().collect();
+    let parts = name.split('/').enumerate().filter(|&(place, part)| part != "." && (place == 0 || !part.is_empty()));
+    parts.map(|(_, part)| part).collect::<Vec<_>>().join("/")
+}
+
+/// Finds classes of pictures whose names differ in the case of letters or in the extension, where only one name is meant.
+fn match_loosely(names: &[Option<String>], classes: &mut [Option<u32>], by_name: &HashMap<String, u32>) {
+    if classes.iter().all(Option::is_some) {
+        return;
+    }
+    let loose = |name: &str| {
+        let (folder, file) = name.rsplit_once('/').map_or(("", name), |(folder, file)| (folder, file));
+        let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+        format!("{folder}/{stem}").to_lowercase()
+    };
+    let mut labelled: HashMap<String, Vec<u32>> = HashMap::new();
+    by_name.iter().for_each(|(name, &class)| labelled.entry(loose(name)).or_default().push(class));
+    let mut pictures: HashMap<String, usize> = HashMap::new();
+    names.iter().flatten().for_each(|name| *pictures.entry(loose(name)).or_default() += 1);
+    for (name, class) in names.iter().zip(classes.iter_mut()).filter(|(_, class)| class.is_none()) {
+        let key = name.as_ref().map(|name| loose(name)).unwrap_or_default();
+        if let (Some([only]), Some(1)) = (labelled.get(&key).map(Vec::as_slice), pictures.get(&key)) {
+            *class = Some(*only);
+        }
+    }
+}
+
+/// The name that takes the fewest letters to become this one.
+fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a String>) -> Option<String> {
+    /// More would take seconds.
+    const MOST_COMPARED: usize = 100_000;
+    let name = name.to_lowercase();
+    let distance = |other: &&String| (strsim::levenshtein(&name, &other.to_lowercase()), (*other).clone());
+    names.take(MOST_COMPARED).min_by_key(distance).cloned()
 }
 
 /// The root, and every folder below it that all pictures are in.
@@ -223,16 +277,17 @@ fn common_folders(pictures: &Pictures) -> Vec<PathBuf> {
 }
 
 /// The classes, if the file names every picture.
-fn all_named(pictures: &Pictures, classes: Vec<Option<u32>>) -> Result<Vec<u32>> {
+fn all_named(pictures: &Pictures, Named { classes, nearest }: Named) -> Result<Vec<u32>> {
     let missing = classes.iter().filter(|class| class.is_none()).count();
     let first = classes.iter().position(Option::is_none).map(|first| pictures.names()[first].display());
     ensure!(
         missing == 0,
-        "cannot use the labels '{}': {missing} of {} pictures are not in it, the first is '{}'; add them or remove the \
+        "cannot use the labels '{}': {missing} of {} pictures are not in it, the first is '{}'{}; add them or remove the \
          pictures",
         pictures.root().join(LABEL_FILE).display(),
         pictures.len(),
-        first.map(|name| name.to_string()).unwrap_or_default()
+        first.map(|name| name.to_string()).unwrap_or_default(),
+        nearest.map(|name| format!(" (the nearest that it has is '{name}')")).unwrap_or_default()
     );
     Ok(classes.into_iter().flatten().collect())
 }

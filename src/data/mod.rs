@@ -1,6 +1,7 @@
 //! Folders and zips of pictures, their classes, and the batches drawn from them. Bytes only; the caller makes tensors.
 
 mod archive;
+mod colour;
 pub mod convert;
 pub mod dataset;
 pub mod decode;
@@ -8,6 +9,7 @@ pub mod findings;
 pub mod folder;
 pub mod labels;
 pub mod loader;
+pub mod passed_over;
 pub mod pictures;
 mod prepare;
 pub mod sampler;

@@ -1,6 +1,6 @@
 //! Where pictures lie: a folder searched at any depth, or a zip. Lists them and reads their bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 
 use super::archive::Archive;
 use super::decode::{MAX_BYTES, read_bounded};
-use super::folder::{EXTENSIONS, describe, extension_of, is_hidden, list_images};
+use super::folder::{EXTENSIONS, list_images};
+use super::passed_over::{PassedOver, extension_of, is_passed_over};
 use crate::signals::{Interrupted, StopRequest};
 use crate::ui::Bar;
 
@@ -27,6 +28,7 @@ pub struct Pictures {
     names: Vec<PathBuf>,
     /// Pictures of a zip whose names point out of it, sorted.
     escaping: Vec<PathBuf>,
+    passed_over: PassedOver,
 }
 
 impl Pictures {
@@ -38,7 +40,8 @@ impl Pictures {
         let metadata = fs::metadata(root)
             .with_context(|| format!("cannot open the pictures '{}'; check the path", root.display()))?;
         if metadata.is_dir() {
-            return Ok(Self { root: root.to_owned(), zip: None, names: list_images(root)?, escaping: Vec::new() });
+            let (names, passed_over) = list_images(root)?;
+            return Ok(Self { root: root.to_owned(), zip: None, names, escaping: Vec::new(), passed_over });
         }
         let remedy = match extension_of(root).as_str() {
             "tar" | "gz" | "tgz" | "bz2" | "xz" | "zst" | "7z" | "rar" => "unpack it first and pass the folder",
@@ -50,8 +53,8 @@ impl Pictures {
             root.display()
         );
         let zip = Archive::open(root)?;
-        let (names, escaping) = names_in(root, &zip)?;
-        Ok(Self { root: root.to_owned(), zip: Some(zip), names, escaping })
+        let (names, escaping, passed_over) = names_in(root, &zip)?;
+        Ok(Self { root: root.to_owned(), zip: Some(zip), names, escaping, passed_over })
     }
 
     /// How many there are, at least 1.
@@ -75,6 +78,11 @@ impl Pictures {
         &self.escaping
     }
 
+    /// What lies there too and is not read.
+    pub fn passed_over(&self) -> &PassedOver {
+        &self.passed_over
+    }
+
     /// Where picture `index` lies, for messages.
     pub fn place(&self, index: usize) -> PathBuf {
         self.root.join(&self.names[index])
@@ -96,7 +104,7 @@ impl Pictures {
     /// It cannot be read, or has more than 128 MiB.
     pub fn side_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let there = match &self.zip {
-            Some(zip) => zip.file_names().any(|file| file == name),
+            Some(zip) => zip.has(name),
             None => self.root.join(name).exists(),
         };
         if !there {
@@ -173,32 +181,47 @@ fn is_zip(path: &Path) -> bool {
     read.is_ok() && (start == *b"PK\x03\x04" || start == *b"PK\x05\x06")
 }
 
-/// The pictures, and those whose names point out of the archive.
-fn names_in(root: &Path, zip: &Archive) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    let (mut pictures, mut escaping, mut others) = (Vec::new(), Vec::new(), BTreeMap::<String, usize>::new());
+/// The pictures, those whose names point out of the archive, and what is passed over.
+fn names_in(root: &Path, zip: &Archive) -> Result<(Vec<PathBuf>, Vec<PathBuf>, PassedOver)> {
+    let (mut pictures, mut escaping) = (Vec::new(), Vec::new());
+    let (mut passed_over, mut folders) = (PassedOver::default(), BTreeSet::new());
     for name in zip.file_names() {
         let path = Path::new(name);
-        if path.components().any(|part| matches!(part, Component::Normal(name) if is_hidden(name))) {
+        let unread = path.ancestors().filter(|part| part.file_name().is_some_and(is_passed_over)).last();
+        if let Some(unread) = unread {
+            match unread == path {
+                true => passed_over.add_hidden_file(),
+                false => drop(folders.insert(unread)),
+            }
             continue;
         }
         let escapes = path.components().any(|part| part == Component::ParentDir);
-        let extension = extension_of(path);
-        match EXTENSIONS.contains(&extension.as_str()) {
+        match EXTENSIONS.contains(&extension_of(path).as_str()) {
             true if escapes => escaping.push(path.to_owned()),
             true => pictures.push(path.to_owned()),
-            false => *others.entry(extension).or_default() += 1,
+            false => passed_over.add(path),
         }
+    }
+    folders.iter().filter_map(|folder| folder.file_name()).for_each(|name| passed_over.add_folder(name));
+    for names in [&mut pictures, &mut escaping] {
+        names.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+    }
+    if let (true, Some(first)) = (pictures.is_empty(), escaping.first()) {
+        bail!(
+            "cannot use the pictures in '{}': the names of all {} point out of the zip, as '{}'; make the zip from inside the \
+             folder that holds them (cd there, then zip -r NAME.zip .)",
+            root.display(),
+            escaping.len(),
+            first.display()
+        );
     }
     if pictures.is_empty() {
         bail!(
             "no pictures in '{}': looked for {} and found {}; pass the zip that holds the pictures",
             root.display(),
             EXTENSIONS.join(", "),
-            describe(&others)
+            passed_over.describe()
         );
     }
-    for names in [&mut pictures, &mut escaping] {
-        names.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
-    }
-    Ok((pictures, escaping))
+    Ok((pictures, escaping, passed_over))
 }

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use super::folder::extension_of;
 use super::labels::LABEL_FILE;
+use super::passed_over::extension_of;
 use crate::io::atomic::{fill_folder_atomically, replace_atomically};
 use crate::io::lock::Lock;
 

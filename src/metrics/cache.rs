@@ -10,7 +10,7 @@ use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
 use crate::ui::say;
 
 /// Part of every key: raise it when the same pictures would give other features.
-const RECIPE: &str = "rootgan features 1";
+const RECIPE: &str = "rootgan features 2";
 
 /// A folder of feature sets.
 #[derive(Clone, Debug)]

@@ -1,0 +1,165 @@
+//! What lies among the pictures and is not read, counted by kind, so that nothing is left out in silence.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::ui::on_one_line;
+
+/// How many files are named one by one.
+const MOST_NAMED: usize = 1000;
+/// How many kinds a line names.
+const MOST_KINDS: usize = 6;
+/// Folders of thumbnails and of deleted files that storage devices and photo programs make.
+const NOT_PICTURES: [&str; 7] =
+    ["@eaDir", "__MACOSX", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"];
+/// Pictures of other formats, and what makes PNG of them.
+const CONVERTIBLE: [(&[&str], &str); 2] = [
+    (
+        &["heic", "heif", "hif", "avif"],
+        "for f in *.heic; do heif-convert \"$f\" \"${f%.*}.png\"; done (package libheif-examples)",
+    ),
+    (&["jxl"], "for f in *.jxl; do djxl \"$f\" \"${f%.*}.png\"; done (package libjxl-tools)"),
+];
+
+/// Files and folders that were passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PassedOver {
+    /// How many files by extension in lower case; without one: empty.
+    kinds: BTreeMap<String, usize>,
+    /// Folders by their own name.
+    folders: BTreeMap<String, usize>,
+    /// The first files, below the root.
+    names: Vec<PathBuf>,
+    hidden_files: usize,
+}
+
+impl PassedOver {
+    /// A file whose extension is no picture's.
+    pub(super) fn add(&mut self, name: &Path) {
+        *self.kinds.entry(extension_of(name)).or_default() += 1;
+        if self.names.len() < MOST_NAMED {
+            self.names.push(name.to_owned());
+        }
+    }
+
+    /// A file whose name begins with a dot.
+    pub(super) fn add_hidden_file(&mut self) {
+        self.hidden_files += 1;
+    }
+
+    /// A folder that is not looked into.
+    pub(super) fn add_folder(&mut self, name: &OsStr) {
+        *self.folders.entry(name.to_string_lossy().into_owned()).or_default() += 1;
+    }
+
+    /// The names of files of other kinds, the first thousand.
+    pub fn names(&self) -> &[PathBuf] {
+        &self.names
+    }
+
+    /// Lines for the terminal; none where nothing was passed over.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.files().map(|files| format!("{files} passed over")).into_iter().collect();
+        for (extensions, command) in CONVERTIBLE {
+            let count: usize = extensions.iter().filter_map(|extension| self.kinds.get(*extension)).sum();
+            if count > 0 {
+                let (kind, verb) = (extensions[0], if count == 1 { "is" } else { "are" });
+                lines.push(format!("{count} {kind} or like it {verb} not read: convert to PNG first, e.g. {command}"));
+            }
+        }
+        lines.extend(self.folders_text().map(|folders| format!("{folders} passed over")));
+        lines
+    }
+
+    /// For a place without pictures: what there is instead.
+    pub(super) fn describe(&self) -> String {
+        let parts: Vec<String> = [self.files(), self.folders_text()].into_iter().flatten().collect();
+        let convertible = self.lines().into_iter().find(|line| line.contains("convert to PNG"));
+        let hint = (!self.folders.is_empty()).then(|| "pass such a folder itself to use what is in it".to_owned());
+        match parts.is_empty() {
+            true => "no files at all".to_owned(),
+            false => {
+                parts.join(" and ")
+                    + &[hint, convertible].into_iter().flatten().map(|text| format!("; {text}")).collect::<String>()
+            }
+        }
+    }
+
+    /// `57 other files: 51 heic, 4 avif, 2 without extension`
+    fn files(&self) -> Option<String> {
+        let mut kinds: Vec<(String, usize)> = self.kinds.iter().map(|(kind, &count)| (kind.clone(), count)).collect();
+        kinds.push(("hidden".to_owned(), self.hidden_files));
+        counted(kinds, "other file", "other files", |kind| match kind {
+            "" => "without extension".to_owned(),
+            kind => kind.to_owned(),
+        })
+    }
+
+    /// `2 folders: 1 .git, 1 @eaDir`
+    fn folders_text(&self) -> Option<String> {
+        let folders = self.folders.iter().map(|(name, &count)| (name.clone(), count)).collect();
+        counted(folders, "folder", "folders", str::to_owned)
+    }
+}
+
+/// The sum and the most frequent kinds; None where there is nothing.
+fn counted(mut kinds: Vec<(String, usize)>, one: &str, many: &str, say: impl Fn(&str) -> String) -> Option<String> {
+    let total: usize = kinds.iter().map(|(_, count)| count).sum();
+    kinds.retain(|(_, count)| *count > 0);
+    kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let named = kinds.iter().take(MOST_KINDS).map(|(kind, count)| format!("{count} {}", say(kind)));
+    let more = if kinds.len() > MOST_KINDS { ", ..." } else { "" };
+    let named = named.collect::<Vec<_>>().join(", ");
+    (total > 0).then(|| on_one_line(&format!("{total} {}: {named}{more}", if total == 1 { one } else { many })))
+}
+
+/// Whether a file or folder of this name is never looked at: hidden ones, and what is known to hold no training pictures.
+pub(super) fn is_passed_over(name: &OsStr) -> bool {
+    let text = name.to_string_lossy();
+    text.starts_with('.') || NOT_PICTURES.contains(&text.as_ref()) || text.ends_with(".lrdata")
+}
+
+/// In lower case; empty if there is none.
+pub(super) fn extension_of(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_counted_by_kind_the_most_frequent_first() {
+        let mut passed = PassedOver::default();
+        assert!(passed.lines().is_empty() && passed.describe() == "no files at all");
+        for name in ["a.HEIC", "b.heic", "c.avif", "d", "e.txt", "f.heic", "g.jxl"] {
+            passed.add(Path::new(name));
+        }
+        passed.add_hidden_file();
+        let lines = passed.lines();
+        assert_eq!(lines[0], "8 other files: 3 heic, 1 without extension, 1 avif, 1 jxl, 1 txt, 1 hidden passed over");
+        assert!(lines[1].starts_with("4 heic or like it are not read: convert to PNG first, e.g. for f in *.heic"));
+        assert!(lines[2].starts_with("1 jxl or like it is not read") && lines.len() == 3);
+        assert_eq!(passed.names().len(), 7);
+    }
+
+    #[test]
+    fn folders_are_named() {
+        let mut passed = PassedOver::default();
+        passed.add_folder(OsStr::new(".pics"));
+        assert_eq!(passed.describe(), "1 folder: 1 .pics; pass such a folder itself to use what is in it");
+        assert_eq!(passed.lines(), ["1 folder: 1 .pics passed over"]);
+        for name in ["@eaDir", ".git", "__MACOSX", "Cats.lrdata"] {
+            assert!(is_passed_over(OsStr::new(name)), "{name}");
+        }
+        assert!(!is_passed_over(OsStr::new("cats")) && !is_passed_over(OsStr::new("@cats")));
+    }
+
+    #[test]
+    fn names_do_not_reach_the_terminal_as_they_are() {
+        let mut passed = PassedOver::default();
+        passed.add(Path::new("a.\u{1b}[2J"));
+        assert!(!passed.lines()[0].contains('\u{1b}'));
+    }
+}
