@@ -142,7 +142,7 @@ const CASES: &[Case] = &[
         |s| s.write("sum.zip", patched(s.zip(), 14, 16, 0xff))),
     case(Pictures, "a zip of an unknown method", "finetune --data {}/method.zip", &["method.zip", "ompression", "stored or deflated"],
         |s| s.write("method.zip", patched(s.zip(), 8, 10, 93))),
-    case(Pictures, "a zip without pictures", "finetune --data {}/none.zip", &["none.zip", "1 other file (1 txt)", "pass the zip"],
+    case(Pictures, "a zip without pictures", "finetune --data {}/none.zip", &["none.zip", "1 other file: 1 txt", "pass the zip"],
         |s| zip_of(&s.path("none.zip"), &[("a.txt", b"x")])),
     case(Pictures, "a subset of more than there are", "finetune --data {}/pictures --subset 100", &["pictures'", "pass a --subset of 1 to 8"], nothing),
     case(Pictures, "several sizes without --resolution", "dataset {}/bad {}/clean", &["bad'", "pass --resolution"],

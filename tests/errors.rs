@@ -117,7 +117,7 @@ fn a_data_folder_without_usable_pictures_says_what_it_found() {
     std::fs::create_dir(&empty).unwrap();
     refuses_data(&empty, &["no pictures in", "no files at all"]);
     std::fs::write(empty.join("readme.txt"), "hello").unwrap();
-    refuses_data(&empty, &["1 other file (1 txt)"]);
+    refuses_data(&empty, &["1 other file: 1 txt"]);
     std::fs::write(empty.join("a.jpg"), "not a jpeg").unwrap();
     std::fs::write(empty.join("b.png"), []).unwrap();
     refuses_data(&empty, &["2 of 2 are unreadable", "a.jpg", "not png, jpeg"]);

@@ -146,7 +146,11 @@ pub(super) fn upright_image(bytes: &[u8]) -> Result<(DynamicImage, PictureNotes)
     // A broken tag is no reason to lose the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     // Likewise a broken profile.
-    let icc = decoder.icc_profile().ok().flatten();
+    let icc = match format_of(bytes)? {
+        // image finds none in the files of most programs, which write the tag as bytes without a type.
+        ImageFormat::Tiff => tiff_profile(bytes),
+        _ => decoder.icc_profile().ok().flatten(),
+    };
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
     let colour = image.color();
@@ -163,6 +167,10 @@ pub(super) fn upright_image(bytes: &[u8]) -> Result<(DynamicImage, PictureNotes)
         ..PictureNotes::default()
     };
     Ok((image, notes))
+}
+
+fn tiff_profile(bytes: &[u8]) -> Option<Vec<u8>> {
+    tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?.get_tag_u8_vec(tiff::tags::Tag::IccProfile).ok()
 }
 
 /// Whether the end marker follows the start of the first scan. Thumbnails inside the headers have
