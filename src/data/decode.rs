@@ -16,6 +16,7 @@ use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use tiff::tags::Tag;
 
 use super::colour::{Profile, to_srgb};
 use crate::io::pixels::{grey_to_rgb, luma, to_planar};
@@ -97,6 +98,10 @@ pub(super) fn read_bounded(source: impl Read, limit: u64) -> Result<Vec<u8>> {
 
 /// What the content is, whatever the name says.
 pub(super) fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
+    // image reads BigTIFF and does not know it by its first bytes.
+    if bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b") {
+        return Ok(ImageFormat::Tiff);
+    }
     image::guess_format(bytes).ok().context("its content is not png, jpeg, webp, bmp, tiff or gif")
 }
 
@@ -135,7 +140,10 @@ fn decoder_of(bytes: &[u8]) -> Result<impl ImageDecoder + '_> {
     ensure!(format != ImageFormat::Jpeg || jpeg_has_end(bytes), "it is cut short: a jpeg without its end marker");
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits());
-    let decoder = reader.into_decoder()?;
+    let decoder = match (format, reader.into_decoder()) {
+        (ImageFormat::Tiff, Err(error)) => return Err(unread_tiff(bytes).unwrap_or_else(|| error.into())),
+        (_, decoder) => decoder?,
+    };
     limits().reserve(decoder.total_bytes())?;
     Ok(decoder)
 }
@@ -169,8 +177,31 @@ pub(super) fn upright_image(bytes: &[u8]) -> Result<(DynamicImage, PictureNotes)
     Ok((image, notes))
 }
 
+/// The name of a TIFF's kind, for the kinds that are not read; the decoder's own words are numbers.
+fn unread_tiff(bytes: &[u8]) -> Option<anyhow::Error> {
+    let mut decoder = tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?;
+    let mut value = |tag| decoder.find_tag(tag).ok().flatten()?.into_u32_vec().ok()?.first().copied();
+    let samples = value(Tag::SamplesPerPixel).unwrap_or(1);
+    let bits = value(Tag::BitsPerSample).unwrap_or(1);
+    let what = match (value(Tag::SampleFormat).unwrap_or(1), value(Tag::PhotometricInterpretation)?) {
+        (3, _) => format!("floating-point values of {bits} bits"),
+        (2, _) => format!("signed values of {bits} bits"),
+        (_, 0 | 1) if samples == 2 => "grey with transparency".into(),
+        (_, 0 | 1 | 2) if ![1, 8, 16].contains(&bits) => format!("values of {bits} bits"),
+        (_, 3) => "a palette of colours".into(),
+        (_, 5) => "CMYK".into(),
+        (_, 6) => "YCbCr".into(),
+        (_, 8..=10) => "CIELab".into(),
+        (_, 32803) => "a camera's raw sensor values".into(),
+        _ => return None,
+    };
+    Some(anyhow!(
+        "it is a TIFF with {what}, which is not read: save it as PNG, or as a TIFF of 8 or 16 bits in RGB or grey"
+    ))
+}
+
 fn tiff_profile(bytes: &[u8]) -> Option<Vec<u8>> {
-    tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?.get_tag_u8_vec(tiff::tags::Tag::IccProfile).ok()
+    tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?.get_tag_u8_vec(Tag::IccProfile).ok()
 }
 
 /// Whether the end marker follows the start of the first scan. Thumbnails inside the headers have
