@@ -22,14 +22,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The one file in C++, against libtorch's headers and with the options that torch-sys uses.
+/// The files in C++, against libtorch's headers and with the options that torch-sys uses.
 fn compile_native(include: &std::path::Path) {
-    const SOURCE: &str = "src/tensor/native/convolution_backward.cpp";
-    println!("cargo:rerun-if-changed={SOURCE}");
+    const SOURCES: [&str; 2] = ["src/tensor/native/convolution_backward.cpp", "src/tensor/native/script_output.cpp"];
+    SOURCES.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").file(SOURCE).include(include).include(include.join("torch/csrc/api/include"));
+    build.cpp(true).std("c++17").files(SOURCES).include(include).include(include.join("torch/csrc/api/include"));
     build.define("_GLIBCXX_USE_CXX11_ABI", abi.as_str()).opt_level(2).debug(false);
     // What libtorch's own headers warn of is not ours to mend.
     build.warnings(false).flag_if_supported("-w").compile("rootgan_native");

@@ -13,6 +13,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Load TorchScript files whatever their code does: it can do whatever you can; only for files whose maker you trust
+    #[arg(long, global = true)]
+    pub trust: bool,
 }
 
 /// The subcommands.

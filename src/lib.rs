@@ -34,6 +34,9 @@ use cli::{Cli, Command};
 pub fn run(cli: Cli) -> Result<()> {
     tensor::device::keep_float32_exact();
     tensor::device::configure_runtime();
+    if cli.trust {
+        model::safety::trust_files();
+    }
     let work = || match cli.command {
         Command::Finetune(args) => commands::finetune::run(*args),
         Command::Dataset(args) => commands::dataset::run(args),

@@ -67,7 +67,13 @@ fn a_generator_that_only_takes_z_says_what_is_switched_off() {
                 net = torch.nn.Sequential(torch.nn.Linear(64, 192), torch.nn.Unflatten(1, (3, 8, 8)))\n\
                 torch.jit.script(net).save(sys.argv[1])";
     python(&["-c", code, path.to_str().unwrap()]);
+    // Nothing of a file is run, unless it is asked for.
     let report = inspect(&path);
+    assert_eq!((&report["kind"], &report["sizes"]), (&json!("other TorchScript"), &json!({})));
+    assert!(report["declarations"].to_string().contains("input: Tensor) -> Tensor"), "{report}");
+    assert!(report["switched_off"].to_string().contains("--z-dim N"));
+    let output = rootgan().args(["inspect", "--json", "--z-dim", "64"]).arg(&path).assert().success();
+    let report: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
     assert_eq!(report["kind"], "z-only generator");
     assert_eq!(report["sizes"], json!({ "z_dim": 64, "img_resolution": 8, "img_channels": 3 }));
     assert!(present(&report, "forward") && !present(&report, "run_mapping") && !present(&report, "describe"));

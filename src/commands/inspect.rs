@@ -3,8 +3,9 @@
 use crate::commands::source::find_snapshot;
 use crate::io::snapshot::Network;
 use crate::model::provenance::{self, flattened};
-use crate::model::{Discriminator, FileKind, Generator, ScriptModule, weights};
-use crate::ui::shortened;
+use crate::model::safety::{Contents, StoredTensor};
+use crate::model::{DiscriminatorSpec, FileKind, Generator, GeneratorSpec, parse_description, read_contents, weights};
+use crate::ui::{on_one_line, shortened};
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,6 +22,7 @@ pub struct InspectArgs {
     #[arg(long)]
     pub json: bool,
     /// Width of z, for a generator that does not describe itself
+    /// which is run once
     #[arg(long, value_name = "N")]
     pub z_dim: Option<i64>,
 }
@@ -29,7 +31,7 @@ pub struct InspectArgs {
 #[derive(Debug, Serialize)]
 struct Report {
     file: String,
-    /// One of generator, discriminator, z-only generator, other TorchScript, safetensors.
+    /// One of generator, discriminator, detector, z-only generator, other TorchScript, safetensors.
     kind: &'static str,
     /// Where in a run it belongs, for a run directory or snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,6 +39,12 @@ struct Report {
     sizes: Value,
     parameters: Parameters,
     methods: Vec<Method>,
+    /// All methods of a TorchScript file with their arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    declarations: Vec<String>,
+    /// What its code does beyond the operators of `src/model/safety/operators.txt`, with places.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_allowed: Vec<String>,
     /// What cannot be done with it, and why.
     switched_off: Vec<String>,
     provenance: Value,
@@ -77,6 +85,14 @@ const DISCRIMINATOR_METHODS: [(&str, &str); 6] = [
     ("set_derivatives", "the fast way of R1"),
 ];
 
+const DETECTOR_METHODS: [(&str, &str); 2] = [
+    ("forward", "everything: a detector is called through it"),
+    ("describe", "the name of its features, and the check of pictures' sizes"),
+];
+
+/// Places that are listed of what a file must not do.
+const MOST_FINDINGS: usize = 100;
+
 /// Runs the subcommand.
 ///
 /// # Errors
@@ -116,43 +132,71 @@ fn report_on_snapshot(path: &Path, z_dim: Option<i64>) -> Result<Report> {
     Ok(Report { file: path.display().to_string(), snapshot: Some(record), ..generator })
 }
 
+/// From the file's bytes: nothing of it is run, unless a width of z asks for a trial.
 fn report_on_script(path: &Path, z_dim: Option<i64>) -> Result<Report> {
-    let script = ScriptModule::load(path, Device::Cpu)?;
-    let description: Value =
-        serde_json::from_str(&script.string_method("describe").unwrap_or_default()).unwrap_or(Value::Null);
-    let (kind, sizes, names): (&'static str, Value, &[(&'static str, &str)]) = match description["kind"].as_str() {
-        Some("discriminator") => {
-            ("discriminator", json!(Discriminator::load(path, Device::Cpu)?.spec()), &DISCRIMINATOR_METHODS)
-        }
-        Some(_) => ("generator", json!(Generator::load(path, Device::Cpu, z_dim)?.spec()), &GENERATOR_METHODS),
-        None => match Generator::load(path, Device::Cpu, z_dim) {
-            Ok(generator) => ("z-only generator", sizes_of_z_only(&generator), &GENERATOR_METHODS),
-            Err(error) if z_dim.is_some() => return Err(error),
-            Err(_) => ("other TorchScript", json!({}), &GENERATOR_METHODS),
-        },
-    };
-    let (trained, all) = script.parameter_counts();
-    let (methods, mut switched_off) = methods_of(&script, names);
-    if trained == 0 {
+    let (_, contents) = read_contents(path)?;
+    let described = contents.text("describe");
+    let description: Value = described.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
+    let has_description = contents.methods.iter().any(|(name, _)| name == "describe");
+    let (kind, sizes, names): (&'static str, Value, &[(&'static str, &str)]) =
+        match (description["kind"].as_str(), described) {
+            (Some("discriminator"), Some(text)) => {
+                let spec: DiscriminatorSpec = parse_description(path, text, "discriminator")?;
+                ("discriminator", json!(spec), &DISCRIMINATOR_METHODS)
+            }
+            (Some("detector"), Some(_)) => {
+                let mut said = description.clone();
+                said.as_object_mut().map(|said| said.shift_remove("kind"));
+                ("detector", said, &DETECTOR_METHODS)
+            }
+            (Some(_), Some(text)) => {
+                let spec: GeneratorSpec = parse_description(path, text, "generator")?;
+                ("generator", json!(spec), &GENERATOR_METHODS)
+            }
+            _ if z_dim.is_some() => {
+                let generator = Generator::load(path, Device::Cpu, z_dim)?;
+                ("z-only generator", sizes_of_z_only(&generator), &GENERATOR_METHODS)
+            }
+            _ => ("other TorchScript", json!({}), &GENERATOR_METHODS),
+        };
+    let all = contents.tensors.iter().map(values_of).sum();
+    let trained = contents.tensors.iter().filter(|tensor| tensor.trainable).map(values_of).sum();
+    let (methods, mut switched_off) = methods_of(&contents, names);
+    if trained == 0 && kind != "detector" {
         switched_off.push("finetuning (it has no trainable parameters: a frozen module?)".into());
     }
     if kind == "other TorchScript" {
-        switched_off = vec![
-            "use as a generator (forward takes no z of a common width; try --z-dim); a discriminator of another \
-             origin works if forward takes images and returns one logit each"
-                .into(),
-        ];
+        switched_off = vec![match has_description {
+            true => "sizes (describe() computes them, and nothing of a file is run here)".into(),
+            false => {
+                "sizes (it does not describe itself; --z-dim N runs its forward once, as a generator). A generator \
+                      works if forward takes z, a discriminator if forward takes images and returns one logit each"
+                    .into()
+            }
+        }];
     }
+    let not_allowed: Vec<String> =
+        contents.findings.iter().take(MOST_FINDINGS).map(|found| format!("{} ({})", found.what, found.place)).collect();
+    if !not_allowed.is_empty() {
+        switched_off.insert(0, "everything, unless --trust is given: see 'not allowed'".into());
+    }
+    let provenance = contents.text("get_provenance").and_then(|text| serde_json::from_str(text).ok());
     Ok(Report {
         file: path.display().to_string(),
         kind,
         snapshot: None,
         sizes,
-        parameters: Parameters { tensors: script.parameters.len(), all, trained: Some(trained) },
+        parameters: Parameters { tensors: contents.tensors.len(), all, trained: Some(trained) },
         methods,
+        declarations: contents.methods.iter().map(|(_, declaration)| declaration.clone()).collect(),
+        not_allowed,
         switched_off,
-        provenance: script.provenance(),
+        provenance: provenance.map_or_else(|| json!({}), flattened),
     })
+}
+
+fn values_of(tensor: &StoredTensor) -> usize {
+    tensor.size.iter().fold(1, |product, &size| product * usize::try_from(size).unwrap_or(0))
 }
 
 fn sizes_of_z_only(generator: &Generator) -> Value {
@@ -164,11 +208,11 @@ fn sizes_of_z_only(generator: &Generator) -> Value {
 }
 
 /// Which methods there are, and what is off without those that are not.
-fn methods_of(script: &ScriptModule, names: &[(&'static str, &str)]) -> (Vec<Method>, Vec<String>) {
+fn methods_of(contents: &Contents, names: &[(&'static str, &str)]) -> (Vec<Method>, Vec<String>) {
     let mut methods = Vec::with_capacity(names.len());
     let mut switched_off = Vec::new();
     for &(name, purpose) in names {
-        let present = script.has_method(name);
+        let present = contents.methods.iter().any(|(own, _)| own == name);
         if !present {
             switched_off.push(format!("{purpose} (no method {name})"));
         }
@@ -200,6 +244,8 @@ fn report_on_safetensors(path: &Path) -> Result<Report> {
         sizes,
         parameters: Parameters { tensors: file.tensors.len(), all, trained: None },
         methods: Vec::new(),
+        declarations: Vec::new(),
+        not_allowed: Vec::new(),
         switched_off: vec![format!("direct use (these are weights without a network); {remedy}")],
         provenance: Value::Object(provenance),
     })
@@ -225,7 +271,7 @@ fn print(report: &Report) {
         }
         let text = match size {
             Value::Null => "none".into(),
-            Value::String(text) => text.clone(),
+            Value::String(text) => shortened(&on_one_line(text)),
             other => other.to_string(),
         };
         line(name, &text);
@@ -237,6 +283,10 @@ fn print(report: &Report) {
         let present = report.methods.iter().filter(|method| method.present).map(|method| method.name);
         line("methods", &present.collect::<Vec<_>>().join(", "));
     }
+    if report.kind == "other TorchScript" {
+        report.declarations.iter().for_each(|declaration| line("declared", &shortened(declaration)));
+    }
+    report.not_allowed.iter().for_each(|finding| line("not allowed", &shortened(finding)));
     match report.switched_off.is_empty() {
         true => line("switched off", "nothing"),
         false => report.switched_off.iter().for_each(|what| line("switched off", what)),

@@ -187,7 +187,7 @@ fn unread_tiff(bytes: &[u8]) -> Option<anyhow::Error> {
         (3, _) => format!("floating-point values of {bits} bits"),
         (2, _) => format!("signed values of {bits} bits"),
         (_, 0 | 1) if samples == 2 => "grey with transparency".into(),
-        (_, 0 | 1 | 2) if ![1, 8, 16].contains(&bits) => format!("values of {bits} bits"),
+        (_, 0..=2) if ![1, 8, 16].contains(&bits) => format!("values of {bits} bits"),
         (_, 3) => "a palette of colours".into(),
         (_, 5) => "CMYK".into(),
         (_, 6) => "YCbCr".into(),

@@ -63,7 +63,7 @@ impl Detector {
         let remedy = "scripts/make_detector.py makes one, the README says where the one of published FIDs comes from";
         let script = ScriptModule::load(path, device).with_context(|| format!("cannot use the detector; {remedy}"))?;
         let shown = path.display();
-        let described = script.string_method("describe").and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let described = script.description().and_then(|text| serde_json::from_str::<Value>(&text).ok());
         let described = described.unwrap_or(Value::Null);
         if let Some(kind) = described["kind"].as_str().filter(|&kind| kind != "detector") {
             bail!("cannot use '{shown}' as a detector: it is a {kind}; {remedy}");

@@ -20,8 +20,7 @@ impl Discriminator {
     /// An unreadable file, a newer contract, or a generator.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
         let script = ScriptModule::load(path, device)?;
-        let spec =
-            script.string_method("describe").map(|text| contract::parse(path, &text, "discriminator")).transpose()?;
+        let spec = script.description().map(|text| contract::parse(path, &text, "discriminator")).transpose()?;
         Ok(Self { script, spec })
     }
 

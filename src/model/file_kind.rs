@@ -1,10 +1,10 @@
 //! What a file is that was given as a network: by its content, so that the message can name it.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 /// What a file is by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,6 @@ pub enum FileKind {
 const IMPORT: &str = "import it first: .venv/bin/python scripts/import_checkpoint.py FILE --outdir DIR";
 /// How far into a pickle the names of its classes are looked for.
 const HEAD_BYTES: u64 = 1 << 20;
-/// How much longer the entries of a TorchScript file may be than the file: its code is compressed, its weights are not.
-const MOST_INFLATION: u64 = 16;
 
 impl FileKind {
     /// Looks at the first bytes of a file, and at the names in a zip archive.
@@ -88,28 +86,6 @@ fn kind_of_zip(path: &Path) -> Result<FileKind> {
     } else {
         FileKind::Foreign { what: "a zip archive", remedy: "unpack it, and pass pictures as a folder with --data" }
     })
-}
-
-/// Compares every entry of a TorchScript file with its checksum. libtorch does not, and loads flipped bytes, or ends the
-/// process over them.
-///
-/// # Errors
-/// Names the first damaged entry.
-pub(super) fn check_archive(path: &Path) -> Result<()> {
-    let damaged = |entry: &str| {
-        format!("cannot load '{}': its entry '{entry}' is damaged; copy, download or export it again", path.display())
-    };
-    let file = File::open(path).with_context(|| format!("cannot read '{}'", path.display()))?;
-    let most = file.metadata().map_or(0, |metadata| metadata.len()).saturating_mul(MOST_INFLATION) + HEAD_BYTES;
-    let mut archive = zip::ZipArchive::new(BufReader::with_capacity(1 << 16, file)).with_context(|| damaged("list"))?;
-    let mut inflated = 0;
-    for index in 0..archive.len() {
-        let name = archive.name_for_index(index).unwrap_or_default().to_owned();
-        let entry = archive.by_index(index).with_context(|| damaged(&name))?;
-        inflated += io::copy(&mut entry.take(most - inflated + 1), &mut io::sink()).with_context(|| damaged(&name))?;
-        ensure!(inflated <= most, damaged(&name));
-    }
-    Ok(())
 }
 
 fn is_text(bytes: &[u8]) -> bool {

@@ -80,7 +80,7 @@ impl Generator {
     /// An unreadable file, a newer contract, a discriminator, or a module that no z fits.
     pub fn load(path: &Path, device: Device, z_dim: Option<i64>) -> Result<Self> {
         let script = ScriptModule::load(path, device)?;
-        let calls = match script.string_method("describe") {
+        let calls = match script.description() {
             Some(text) => Calls::Contract(contract::parse(path, &text, "generator")?),
             None => Calls::ZOnly(probe(&script, z_dim)?),
         };

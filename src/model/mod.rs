@@ -13,6 +13,7 @@ pub mod pictures;
 mod precision;
 mod probe;
 pub mod provenance;
+pub mod safety;
 mod script;
 pub mod weights;
 
@@ -27,4 +28,4 @@ pub use generator::{Generator, NoiseMode, Truncation, ZOnlySpec};
 pub use pair::check_pair;
 pub use precision::{Precision, PrecisionKind};
 pub use probe::probe_numbers;
-pub use script::{Parameter, ScriptModule};
+pub use script::{Parameter, ScriptModule, read_contents};

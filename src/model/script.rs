@@ -1,11 +1,13 @@
 //! One TorchScript file: loading, its parameters, calling its methods, saving it again.
 
-use super::file_kind::check_archive;
+use super::safety::{self, Contents, Refusal};
 use super::{FileKind, Precision, provenance};
 use crate::io::atomic::write_atomically;
 use crate::io::memory_file::MemoryFile;
 use crate::tensor::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::cell::RefCell;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use tch::{CModule, Device, IValue, Tensor};
 
@@ -39,29 +41,29 @@ pub struct ScriptModule {
     pub parameters: Vec<Parameter>,
     /// Whether there is a method `set_derivatives`.
     has_derivatives: bool,
+    /// What `describe` returns, where that is plain without running it.
+    description: Option<String>,
+    /// Likewise `get_provenance`.
+    provenance: RefCell<Option<String>>,
 }
 
 impl ScriptModule {
-    /// Loads a TorchScript file onto a device.
+    /// Loads a TorchScript file onto a device, if its code and its pickles are harmless ([`safety`]).
     ///
     /// # Errors
-    /// A missing file, or one that libtorch cannot read as TorchScript.
+    /// A missing file, one that libtorch cannot read as TorchScript, or one that does more than networks need.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
         let shown = path.display();
-        ensure!(path.exists(), "cannot load '{shown}': no such file; check the path");
-        ensure!(!path.is_dir(), "cannot load '{shown}': it is a folder; pass a TorchScript file (.pt)");
-        ensure!(path.is_file(), "cannot load '{shown}': it is a device or a pipe; pass a TorchScript file (.pt)");
-        match FileKind::of(path)? {
-            FileKind::TorchScript => {}
-            FileKind::Safetensors => bail!(
-                "cannot load '{shown}' as TorchScript: it holds weights alone (safetensors); make TorchScript of it with \
-                 scripts/make_pair.py --from-safetensors"
-            ),
-            FileKind::Foreign { what, remedy } => bail!("cannot load '{shown}' as TorchScript: it is {what}; {remedy}"),
+        let (bytes, contents) = read_contents(path)?;
+        if let Some(refusal) = contents.refusal().filter(|_| !safety::are_files_trusted()) {
+            return Err(refused(path, &refusal));
         }
-        check_archive(path)?;
-        let file_bytes = std::fs::metadata(path).with_context(|| format!("cannot read '{shown}'"))?.len();
-        let module = CModule::load_on_device(path, device).map_err(|error| {
+        // libtorch gets the very bytes that were looked at, whatever happens to the file.
+        let file_bytes = bytes.len() as u64;
+        let mut memory = MemoryFile::new(file_bytes)?;
+        memory.from_start()?.write_all(&bytes).with_context(|| format!("cannot keep '{shown}' in memory"))?;
+        drop(bytes);
+        let module = CModule::load_on_device(memory.path(), device).map_err(|error| {
             anyhow!(
                 "cannot load '{shown}' as TorchScript: {}; copy or export it again (weights/README.md)",
                 shorten(&one_line(&error))
@@ -73,12 +75,27 @@ impl ScriptModule {
             .into_iter()
             .map(|(name, tensor)| Parameter { name, trainable: tensor.requires_grad(), tensor, frozen: false })
             .collect();
-        let mut loaded =
-            Self { module, path: path.to_path_buf(), device, file_bytes, parameters, has_derivatives: false };
+        let provenance = RefCell::new(contents.text("get_provenance").map(str::to_owned));
+        let description = contents.text("describe").map(str::to_owned);
+        let mut loaded = Self {
+            module,
+            path: path.to_path_buf(),
+            device,
+            file_bytes,
+            parameters,
+            has_derivatives: false,
+            description,
+            provenance,
+        };
         loaded.has_derivatives = loaded.has_method("set_derivatives");
         // Saving keeps what was set.
         loaded.set_derivatives(1)?;
         Ok(loaded)
+    }
+
+    /// What the module says of itself, as JSON; None where it has no `describe`.
+    pub fn description(&self) -> Option<String> {
+        self.description.clone().or_else(|| self.string_method("describe"))
     }
 
     /// Calls a method that returns one tensor.
@@ -101,8 +118,9 @@ impl ScriptModule {
     }
 
     /// Calls a method without arguments that returns a string; None when there is no such method.
-    pub fn string_method(&self, method: &str) -> Option<String> {
-        match self.module.method_is::<IValue>(method, &[]) {
+    fn string_method(&self, method: &str) -> Option<String> {
+        let call = || Ok(self.module.method_is::<IValue>(method, &[])?);
+        match safety::bounded(&self.path.display().to_string(), call) {
             Ok(IValue::String(text)) => Some(text),
             _ => None,
         }
@@ -169,7 +187,8 @@ impl ScriptModule {
 
     /// The provenance record stored in the module, see [`provenance`]; `{}` where there is none.
     pub fn provenance(&self) -> serde_json::Value {
-        let text = self.string_method("get_provenance").unwrap_or_default();
+        let known = self.provenance.borrow().clone();
+        let text = known.or_else(|| self.string_method("get_provenance")).unwrap_or_default();
         if text.len() > MOST_PROVENANCE_BYTES {
             return serde_json::json!({ "source": format!("a record of {} bytes, too long to be read", text.len()) });
         }
@@ -178,9 +197,10 @@ impl ScriptModule {
 
     /// Replaces the provenance record; modules made elsewhere have no place for one.
     pub fn set_provenance(&self, record: &serde_json::Value) -> Result<()> {
+        let text = record.to_string();
         self.module
-            .method_is("set_provenance", &[IValue::String(record.to_string())])
-            .map(|_| ())
+            .method_is("set_provenance", &[IValue::String(text.clone())])
+            .map(|_| _ = self.provenance.replace(Some(text)))
             .map_err(|error| anyhow!("'{}': set_provenance failed: {}", self.path.display(), one_line(&error)))
     }
 
@@ -234,6 +254,39 @@ impl ScriptModule {
             std::io::copy(memory.from_start()?, file).context("is the disk full?")?;
             Ok(())
         })
+    }
+}
+
+/// The bytes of a TorchScript file, and what it holds; nothing of it is run.
+///
+/// # Errors
+/// A missing file, another kind of file, damage, or a form that could corrupt memory or hides what it does.
+pub fn read_contents(path: &Path) -> Result<(Vec<u8>, Contents)> {
+    let shown = path.display();
+    ensure!(path.exists(), "cannot load '{shown}': no such file; check the path");
+    ensure!(!path.is_dir(), "cannot load '{shown}': it is a folder; pass a TorchScript file (.pt)");
+    ensure!(path.is_file(), "cannot load '{shown}': it is a device or a pipe; pass a TorchScript file (.pt)");
+    match FileKind::of(path)? {
+        FileKind::TorchScript => {}
+        FileKind::Safetensors => bail!(
+            "cannot load '{shown}' as TorchScript: it holds weights alone (safetensors); make TorchScript of it with \
+             scripts/make_pair.py --from-safetensors"
+        ),
+        FileKind::Foreign { what, remedy } => bail!("cannot load '{shown}' as TorchScript: it is {what}; {remedy}"),
+    }
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read '{shown}'"))?;
+    let contents = Contents::read(&bytes).map_err(|refusal| refused(path, &refusal))?;
+    Ok((bytes, contents))
+}
+
+fn refused(path: &Path, refusal: &Refusal) -> anyhow::Error {
+    let shown = path.display();
+    match refusal.is_damage {
+        true => anyhow!("cannot load '{shown}': {refusal}; copy, download or export it again"),
+        false => anyhow!(
+            "'{shown}' is not loaded: {refusal}; nothing of it was run; take its tensors alone with \
+             scripts/import_checkpoint.py, or pass --trust if you trust who made it"
+        ),
     }
 }
 

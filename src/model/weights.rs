@@ -179,7 +179,7 @@ impl View for Values {
 fn metadata_of(networks: &[(&str, &ScriptModule)]) -> HashMap<String, String> {
     let mut metadata = HashMap::from([("format".to_owned(), "rootgan".to_owned())]);
     for (prefix, script) in networks {
-        if let Some(description) = script.string_method("describe") {
+        if let Some(description) = script.description() {
             if let Ok(Value::Object(sizes)) = serde_json::from_str(&description) {
                 let sizes = sizes.iter().filter(|(name, _)| !matches!(name.as_str(), "kind" | "contract"));
                 for (name, value) in sizes {

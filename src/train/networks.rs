@@ -124,7 +124,7 @@ impl Networks {
             [(&mut self.g_ema.script, &files.g_ema), (&mut self.g.script, &files.g), (&mut self.d.script, &files.d)];
         for (script, path) in scripts {
             // Modules made elsewhere have no place for a record; the manifest has it all the same.
-            if script.string_method("get_provenance").is_some() {
+            if script.has_method("get_provenance") {
                 script.set_provenance(provenance)?;
             }
             script.save(path)?;

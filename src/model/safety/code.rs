@@ -1,0 +1,441 @@
+//! The code of a TorchScript file: what it defines, and whether it calls anything beyond the allowed operators.
+//!
+//! libtorch finds what a name means by rules of its own; here everything is refused whose meaning is not plain from the
+//! text: `torch` and `ops` without a name behind them, calls of what another call returned, of variables that ever held
+//! something else than a function of the file, methods whose name is an operator's.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Refusal;
+use super::lexer::{Kind, Token, tokens, unquoted};
+use super::operators::{ALLOWED, OTHERS};
+use super::types::{Base, Class, Returned, Type, chain};
+
+/// Blocks and expressions inside one another, branches of one condition: libtorch's compiler goes as deep, and overflows the
+/// 2 MiB stack of a thread between 1,000 and 4,000.
+const MOST_DEPTH: usize = 200;
+/// Functions of the language that compute or ask.
+const BUILTINS: &[&str] = &[
+    "abs",
+    "all",
+    "annotate",
+    "any",
+    "bool",
+    "dict",
+    "divmod",
+    "enumerate",
+    "float",
+    "getattr",
+    "hasattr",
+    "int",
+    "isinstance",
+    "len",
+    "list",
+    "max",
+    "min",
+    "pow",
+    "range",
+    "round",
+    "sorted",
+    "str",
+    "sum",
+    "tuple",
+    "unchecked_cast",
+    "uninitialized",
+    "zip",
+];
+/// Words before a bracket that is no call.
+const KEYWORDS: &[&str] =
+    &["and", "assert", "elif", "else", "for", "if", "in", "is", "not", "or", "raise", "return", "while", "with"];
+/// Words that start threads, write, or run text, whatever follows.
+const REFUSED: &[&str] =
+    &["awaitable", "eval", "exec", "fork", "import", "print", "__setstate__", "__getstate__", "__import__", "lambda"];
+
+/// What the code of a file defines.
+#[derive(Debug, Default)]
+pub struct Code {
+    /// Classes by their full names, as in `__torch__.networks.layers.FullyConnected`.
+    pub classes: HashMap<String, Class>,
+    /// Functions outside of classes, by their full names.
+    functions: HashSet<String>,
+    /// The last parts of the names of all methods and functions.
+    callable: HashSet<String>,
+    /// Attributes of all classes.
+    attributes: HashSet<String>,
+}
+
+/// Something that is not allowed, and its place.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// `torch.save`, or a clause.
+    pub what: String,
+    /// Whether it is an operator that is not on the list.
+    pub is_operator: bool,
+    /// The entry and line.
+    pub place: String,
+}
+
+impl Code {
+    /// Reads the files below `code/` and lists what they do beyond what is allowed.
+    ///
+    /// # Errors
+    /// Text that `torch.jit.save` does not write.
+    pub fn read(files: &BTreeMap<String, String>) -> Result<(Self, Vec<Finding>), Refusal> {
+        let mut code = Self::default();
+        let mut read = Vec::new();
+        for (name, text) in files {
+            let tokens = tokens(text)?;
+            let module = name.trim_start_matches("code/").trim_end_matches(".py").replace('/', ".");
+            code.define(&module, &tokens);
+            read.push((name, tokens));
+        }
+        let mut findings = Vec::new();
+        for (name, tokens) in &read {
+            let mut judge = Judge { code: &code, file: name, tokens, findings: &mut findings };
+            // What is bounded there is walked along here.
+            if judge.depths() {
+                judge.names();
+            }
+        }
+        Ok((code, findings))
+    }
+
+    fn define(&mut self, module: &str, tokens: &[Token]) {
+        let mut class: Option<String> = None;
+        let starts = tokens.iter().enumerate().filter_map(|(at, token)| Some((at, token.indent?)));
+        for (at, indent) in starts {
+            let rest = &tokens[at..];
+            let name = || rest.get(1).map_or_else(String::new, |name| name.text.to_owned());
+            match (indent, rest[0].text) {
+                (0, "class") => {
+                    let full = format!("{module}.{}", name());
+                    let base = match rest.get(3).map(|base| base.text) {
+                        Some("NamedTuple") => Base::NamedTuple,
+                        Some("Enum") => Base::Enum,
+                        Some("Interface" | "ModuleInterface") => Base::Interface,
+                        _ => Base::Object,
+                    };
+                    let empty = Class {
+                        base,
+                        attributes: Vec::new(),
+                        methods: Vec::new(),
+                        returned: HashMap::new(),
+                        parameters: HashSet::new(),
+                    };
+                    self.classes.insert(full.clone(), empty);
+                    class = Some(full);
+                }
+                (0, "def") => {
+                    self.functions.insert(format!("{module}.{}", name()));
+                    self.callable.insert(name());
+                    class = None;
+                }
+                (0, _) => class = None,
+                (_, _) => {
+                    if let Some(full) = &class {
+                        self.define_member(full, indent, rest);
+                    }
+                }
+            }
+        }
+    }
+
+    fn define_member(&mut self, class: &str, indent: usize, rest: &[Token]) {
+        let Some(found) = self.classes.get_mut(class) else { return };
+        if rest[0].is("def") && rest.len() > 1 {
+            let name = rest[1].text.to_owned();
+            let (declaration, body) = declaration(&rest[1..]);
+            if let Some(returned) = returned(body, indent) {
+                found.returned.insert(name.clone(), returned);
+            }
+            self.callable.insert(name.clone());
+            found.methods.push((name, declaration));
+            return;
+        }
+        if indent != 2 || rest.len() < 3 {
+            return;
+        }
+        if rest[0].is("__parameters__") {
+            let line = rest[0].line;
+            let texts = rest.iter().take_while(|token| token.line == line).filter(|token| token.kind == Kind::Text);
+            found.parameters = texts.filter_map(|token| unquoted(token.text)).collect();
+            return;
+        }
+        let (name, type_at) = match rest {
+            [name, colon, ..] if name.kind == Kind::Name && colon.is(":") => (name.text.to_owned(), 2),
+            // Names that are no identifiers: __annotations__["0"] = ...
+            [first, open, name, close, equals, ..]
+                if first.is("__annotations__") && open.is("[") && close.is("]") && equals.is("=") =>
+            {
+                (unquoted(name.text).unwrap_or_default(), 5)
+            }
+            _ => return,
+        };
+        let line = rest[0].line;
+        let length = rest.iter().take_while(|token| token.line == line).count();
+        let (kind, used) = Type::parse(&rest[type_at.min(length)..length]);
+        let kind = match kind {
+            // Something follows the type that is not understood.
+            kind if kind != Type::Final && type_at + used != length => Type::Other(name.clone()),
+            kind => kind,
+        };
+        self.attributes.insert(name.clone());
+        found.attributes.push((name, kind));
+    }
+
+    /// Whether a name that begins with `__torch__` is a class or function of the file, or a member of a class.
+    fn defines(&self, name: &str) -> bool {
+        let owner = name.rsplit_once('.').map_or("", |(owner, _)| owner);
+        self.classes.contains_key(name) || self.functions.contains(name) || self.classes.contains_key(owner)
+    }
+}
+
+/// The text of a declaration up to its colon, and what follows.
+fn declaration<'a, 'b>(tokens: &'b [Token<'a>]) -> (String, &'b [Token<'a>]) {
+    let (mut text, mut depth) = (String::new(), 0_i32);
+    for (at, token) in tokens.iter().enumerate() {
+        match token.text {
+            "(" | "[" => depth += 1,
+            ")" | "]" => depth -= 1,
+            ":" if depth == 0 => return (text, &tokens[at + 1..]),
+            _ => {}
+        }
+        text.push_str(match token.text {
+            "," => ", ",
+            ":" => ": ",
+            "-" if tokens.get(at + 1).is_some_and(|next| next.is(">")) => " -",
+            ">" => "> ",
+            other => other,
+        });
+        if text.len() > 2000 {
+            break;
+        }
+    }
+    (text, &[])
+}
+
+/// What a body of one line returns.
+fn returned(body: &[Token], indent: usize) -> Option<Returned> {
+    let end = body.iter().position(|token| token.indent.is_some_and(|own| own <= indent)).unwrap_or(body.len());
+    match &body[..end] {
+        [word, text] if word.is("return") && text.kind == Kind::Text => Some(Returned::Text(unquoted(text.text)?)),
+        [word, owner, point, name] if word.is("return") && owner.is("self") && point.is(".") => {
+            Some(Returned::Attribute(name.text.to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// How deep the tree of an expression can be, between two brackets.
+#[derive(Clone, Copy, Default)]
+struct Depth {
+    /// Operators since the last comma.
+    links: usize,
+    /// Of what stands in brackets since then.
+    inner: usize,
+    /// Of what stands before the comma.
+    siblings: usize,
+}
+
+impl Depth {
+    fn whole(self) -> usize {
+        self.siblings.max(self.links + self.inner)
+    }
+}
+
+struct Judge<'a> {
+    code: &'a Code,
+    file: &'a str,
+    tokens: &'a [Token<'a>],
+    findings: &'a mut Vec<Finding>,
+}
+
+impl<'a> Judge<'a> {
+    fn find(&mut self, at: usize, what: impl Into<String>, is_operator: bool) {
+        let line = self.tokens.get(at).map_or(0, |token| token.line);
+        self.findings.push(Finding { what: what.into(), is_operator, place: format!("{}, line {line}", self.file) });
+    }
+
+    fn odd(&mut self, at: usize, what: impl Into<String>) {
+        self.find(at, what, false);
+    }
+
+    fn is(&self, at: usize, text: &str) -> bool {
+        self.tokens.get(at).is_some_and(|token| token.is(text))
+    }
+
+    /// Whether blocks and expressions are as deep as those of networks.
+    fn depths(&mut self) -> bool {
+        let (mut open, mut here, mut branches) = (Vec::new(), Depth::default(), 0);
+        for at in 0..self.tokens.len() {
+            let token = &self.tokens[at];
+            let text = if token.kind == Kind::Text { "" } else { token.text };
+            if token.indent.is_some() && open.is_empty() {
+                here = Depth::default();
+            }
+            match text {
+                "(" | "[" | "{" => {
+                    here.links += 1;
+                    open.push(std::mem::take(&mut here));
+                }
+                ")" | "]" | "}" => {
+                    let inner = here.whole() + 1;
+                    here = open.pop().unwrap_or_default();
+                    here.inner = here.inner.max(inner);
+                }
+                "," => here = Depth { siblings: here.whole(), ..Depth::default() },
+                "if" | "else" | "not" | "and" | "or" | "in" | "is" => here.links += 1,
+                "elif" => branches += 1,
+                "def" => branches = 0,
+                // Operators and points in a row make a tree as deep as they are many.
+                _ if token.kind == Kind::Sign => here.links += 1,
+                _ => {}
+            }
+            let is_deep_block = token.indent.is_some_and(|indent| indent > 2 * MOST_DEPTH);
+            if is_deep_block || open.len() > MOST_DEPTH || here.whole() > MOST_DEPTH || branches > MOST_DEPTH {
+                self.odd(at, "blocks or expressions inside one another too deep");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Every name, and every call.
+    fn names(&mut self) {
+        let mut scope = self.scope(0);
+        for at in 0..self.tokens.len() {
+            let token = self.tokens[at];
+            let before = at.checked_sub(1).and_then(|before| self.tokens.get(before));
+            if token.is("def") {
+                scope = self.scope(at + 1);
+            }
+            if token.is("(")
+                && before.is_some_and(|before| before.is(")") || before.is("]") || before.kind == Kind::Text)
+            {
+                self.odd(at, "a call of something without a name");
+            }
+            if token.kind != Kind::Name {
+                continue;
+            }
+            if REFUSED.contains(&token.text) {
+                self.odd(at, format!("'{}'", token.text));
+                continue;
+            }
+            match before {
+                Some(point) if point.is(".") => self.member(at),
+                Some(word) if word.is("def") => self.definition(at),
+                // A name of its own among types; it is no operator.
+                Some(word) if word.is("class") => {}
+                _ => self.head(at, &scope),
+            }
+        }
+    }
+
+    fn definition(&mut self, at: usize) {
+        let name = self.tokens[at].text;
+        if OTHERS.contains(name) {
+            self.odd(at, format!("a method '{name}', which is an operator's name"));
+        }
+    }
+
+    /// The variables of a function that only ever hold functions of the file.
+    fn scope(&self, start: usize) -> HashSet<&'a str> {
+        let mut held = HashMap::new();
+        let tokens: &'a [Token<'a>] = self.tokens;
+        for (at, token) in tokens.iter().enumerate().skip(start) {
+            if at > start && (token.is("def") || token.is("class")) {
+                break;
+            }
+            if token.kind != Kind::Name || at > 0 && self.is(at - 1, ".") {
+                continue;
+            }
+            let is_function = self.is(at + 1, "(")
+                || self.is(at + 1, "=")
+                    && self.is(at + 2, "__torch__")
+                    && !self.is(at + 3, "=")
+                    && self.ends_with_name(at + 2);
+            *held.entry(token.text).or_insert(true) &= is_function;
+        }
+        held.into_iter().filter_map(|(name, only)| only.then_some(name)).collect()
+    }
+
+    /// Whether the chain of names from `at` on is the whole expression of its line, and names something of the file.
+    fn ends_with_name(&self, at: usize) -> bool {
+        let (name, used) = chain(&self.tokens[at..]);
+        let ends = self.tokens.get(at + used).is_none_or(|next| next.indent.is_some());
+        ends && self.code.defines(&name)
+    }
+
+    /// A name behind a point that is not part of a chain that begins with torch, ops or __torch__.
+    fn member(&mut self, at: usize) {
+        let mut start = at;
+        while start >= 2 && self.is(start - 1, ".") && self.tokens[start - 2].kind == Kind::Name {
+            start -= 2;
+        }
+        let head = &self.tokens[start];
+        if !self.is(start.wrapping_sub(1), ".") && ["torch", "ops", "__torch__"].iter().any(|name| head.is(name)) {
+            return; // judged at its head
+        }
+        let name = self.tokens[at].text;
+        let is_called = self.is(at + 1, "(");
+        let is_allowed = match is_called {
+            true => ALLOWED.contains(name) || self.code.callable.contains(name) && !OTHERS.contains(name),
+            false => !OTHERS.contains(name) || self.code.attributes.contains(name),
+        };
+        if !is_allowed {
+            let is_operator = OTHERS.contains(name);
+            self.find(
+                at,
+                if is_operator { format!("torch.{name}") } else { format!("the method '{name}'") },
+                is_operator,
+            );
+        }
+    }
+
+    fn head(&mut self, at: usize, functions: &HashSet<&str>) {
+        let (name, used) = chain(&self.tokens[at..]);
+        let parts: Vec<&str> = name.split('.').collect();
+        match parts.as_slice() {
+            ["torch", operator] if ALLOWED.contains(operator) => {}
+            ["ops", "prim" | "aten", operator] if ALLOWED.contains(operator) => {}
+            ["torch" | "ops"] => self.odd(at, format!("'{name}' without an operator")),
+            ["torch" | "ops", ..] => self.find(at, name.clone(), true),
+            ["__torch__", "torch", "classes", ..] => self.find(at, name.clone(), true),
+            ["__torch__", ..] if self.code.defines(&name) => {}
+            ["__torch__", ..] => self.odd(at, format!("'{name}', which the file does not define")),
+            [called] if self.is(at + used, "(") => {
+                let is_known = BUILTINS.contains(called)
+                    || KEYWORDS.contains(called)
+                    || functions.contains(called) && self.is_assigned(at);
+                if !is_known {
+                    self.odd(at, format!("a call of '{called}', which may be anything"));
+                }
+                if *called == "getattr" {
+                    self.getattr(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the variable at `at` is assigned a function of the file somewhere before in its function.
+    fn is_assigned(&self, at: usize) -> bool {
+        let name = self.tokens[at].text;
+        let start = (0..at).rev().find(|&before| self.is(before, "def")).unwrap_or(0);
+        (start..at).any(|before| self.is(before, name) && self.is(before + 1, "=") && self.is(before + 2, "__torch__"))
+    }
+
+    /// `getattr(x, "name")` reads an attribute.
+    fn getattr(&mut self, at: usize) {
+        let mut depth = 0;
+        let end = (at + 1..self.tokens.len()).find(|&end| {
+            depth += i32::from(self.is(end, "(")) - i32::from(self.is(end, ")"));
+            depth == 0
+        });
+        let name = end.and_then(|end| unquoted(self.tokens[end - 1].text).filter(|_| self.is(end - 2, ",")));
+        match name {
+            Some(name) if self.code.attributes.contains(&name) || !OTHERS.contains(&*name) => {}
+            _ => self.odd(at, "getattr of something that is no attribute"),
+        }
+    }
+}

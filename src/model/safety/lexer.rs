@@ -1,0 +1,188 @@
+//! The text of a TorchScript file as `torch.jit.save` writes it, in tokens. Comments, tabs, backslashes between tokens and
+//! triple quotes are refused: libtorch would read them, and they could hide something from this reader.
+
+use super::Refusal;
+
+/// What a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A name or a keyword.
+    Name,
+    /// A number.
+    Number,
+    /// A text with its quotes.
+    Text,
+    /// Everything else, a character each.
+    Sign,
+}
+
+/// One token.
+#[derive(Clone, Copy, Debug)]
+pub struct Token<'a> {
+    /// As it is written.
+    pub text: &'a str,
+    /// What it is.
+    pub kind: Kind,
+    /// From 1.
+    pub line: usize,
+    /// Spaces before it, where it is the first of its line.
+    pub indent: Option<usize>,
+}
+
+impl Token<'_> {
+    /// Whether it is this sign or word.
+    pub fn is(&self, text: &str) -> bool {
+        self.kind != Kind::Text && self.text == text
+    }
+}
+
+const SIGNS: &[u8] = b"()[]{}=+-*/%<>!,:~&|^@.";
+
+/// All tokens of a text.
+///
+/// # Errors
+/// A character that `torch.jit.save` does not write there, with its line.
+pub fn tokens(text: &str) -> Result<Vec<Token<'_>>, Refusal> {
+    let bytes = text.as_bytes();
+    let mut found = Vec::new();
+    let (mut at, mut line, mut line_start) = (0, 1, 0);
+    while let Some(&byte) = bytes.get(at) {
+        let end = match byte {
+            b'\n' => {
+                (at, line) = (at + 1, line + 1);
+                line_start = at;
+                continue;
+            }
+            b' ' => {
+                at += 1;
+                continue;
+            }
+            b'"' | b'\'' => end_of_text(bytes, at),
+            b'0'..=b'9' => end_of_number(bytes, at),
+            b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
+                let end = end_of(bytes, at, is_part_of_name);
+                // A prefix, as in r"...".
+                (!matches!(bytes.get(end), Some(b'"' | b'\''))).then_some(end)
+            }
+            _ => SIGNS.contains(&byte).then_some(at + 1),
+        };
+        let end = end.ok_or_else(|| {
+            let shown: String = text[at..].chars().take(1).flat_map(char::escape_debug).collect();
+            Refusal::unusual(format!("its code has '{shown}' in line {line}, where torch.jit.save writes none"))
+        })?;
+        let kind = match byte {
+            b'"' | b'\'' => Kind::Text,
+            b'0'..=b'9' => Kind::Number,
+            _ if is_part_of_name(byte) => Kind::Name,
+            _ => Kind::Sign,
+        };
+        let is_first = found.last().is_none_or(|last: &Token| last.line != line);
+        found.push(Token { text: &text[at..end], kind, line, indent: is_first.then_some(at - line_start) });
+        at = end;
+    }
+    Ok(found)
+}
+
+fn is_part_of_name(byte: u8) -> bool {
+    byte == b'_' || byte.is_ascii_alphanumeric()
+}
+
+fn end_of(bytes: &[u8], at: usize, belongs: impl Fn(u8) -> bool) -> usize {
+    bytes[at..].iter().position(|&byte| !belongs(byte)).map_or(bytes.len(), |length| at + length)
+}
+
+/// Behind the closing quote of a text that stands in one line; another quote must not follow.
+fn end_of_text(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut end = at + 1;
+    loop {
+        match bytes.get(end)? {
+            b'\\' => end += 2,
+            b'\n' => return None,
+            &byte if byte == bytes[at] => {
+                let follows = bytes.get(end + 1);
+                return (!matches!(follows, Some(b'"' | b'\''))).then_some(end + 1);
+            }
+            _ => end += 1,
+        }
+    }
+}
+
+/// Behind `12`, `1.`, `0.5`, `1e-08` or `2.j`; a name or a further point must not follow, which libtorch could take for
+/// the name of an operator.
+fn end_of_number(bytes: &[u8], at: usize) -> Option<usize> {
+    let digit = |byte: u8| byte.is_ascii_digit();
+    let mut end = end_of(bytes, at, digit);
+    if bytes.get(end) == Some(&b'.') {
+        end = end_of(bytes, end + 1, digit);
+    }
+    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
+        let digits = end + 1 + sign;
+        let after = end_of(bytes, digits.min(bytes.len()), digit);
+        if after == digits {
+            return None;
+        }
+        end = after;
+    }
+    if bytes.get(end) == Some(&b'j') {
+        end += 1;
+    }
+    (!bytes.get(end).is_some_and(|&byte| byte == b'.' || is_part_of_name(byte))).then_some(end)
+}
+
+/// What a text token says, where it has no escapes beyond quotes and backslashes.
+pub fn unquoted(text: &str) -> Option<String> {
+    let inner = text.get(1..text.len().checked_sub(1)?)?;
+    let mut said = String::new();
+    let mut characters = inner.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => match characters.next()? {
+                plain @ ('\\' | '\'' | '"') => said.push(plain),
+                'n' => said.push('\n'),
+                _ => return None,
+            },
+            other => said.push(other),
+        }
+    }
+    Some(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_torch_writes_is_read() {
+        let text = "x = torch.add(a, 1e-08, 2.)\n  return [-1, \"a\\\"b\", 1.5j, 0.20000000000000001]\n";
+        let found: Vec<_> = tokens(text).unwrap().iter().map(|token| token.text).collect();
+        let expected = "x = torch . add ( a , 1e-08 , 2. ) return [ - 1 , \"a\\\"b\" , 1.5j , 0.20000000000000001 ]";
+        assert_eq!(found.join(" "), expected);
+        assert_eq!(tokens(text).unwrap()[12].indent, Some(2));
+    }
+
+    #[test]
+    fn what_could_hide_something_is_refused() {
+        for text in [
+            "# x",
+            "x \\\n y",
+            "\t",
+            "\"\"\"a\"\"\"",
+            "'a",
+            "r'a'",
+            "3..save",
+            "3.save",
+            "0x1p3",
+            "1e",
+            "a;b",
+            "\u{a0}",
+            "\"a\n\"",
+            "''''",
+            "`",
+            "1_000",
+            "?",
+        ] {
+            assert!(tokens(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Limits around the little that is run of a file before its user has said what it is for: `describe` and the like.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::Result;
+
+const MOST_TIME: Duration = Duration::from_secs(20);
+/// What a description may take beyond what the program has.
+const SPARE_BYTES: u64 = 1 << 30;
+
+/// Runs `work`, a call into the code of the file `name`: where it does not end, the program does; where it takes memory
+/// without end, it fails.
+///
+/// # Errors
+/// Those of `work`.
+pub fn bounded<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (done, waiting) = mpsc::channel::<()>();
+    let watch = std::thread::spawn({
+        let name = name.to_owned();
+        move || {
+            if waiting.recv_timeout(MOST_TIME) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!(
+                    "error: '{name}' does not say what it is: its code ran for {} s without an end, which no network's does; \
+                     nothing was written; pass another file",
+                    MOST_TIME.as_secs()
+                );
+                std::process::exit(1);
+            }
+        }
+    });
+    let result = {
+        let _limit = MemoryLimit::new();
+        work()
+    };
+    drop(done);
+    let _ = watch.join();
+    result
+}
+
+/// A bound on the address space of the program, until it is dropped.
+struct MemoryLimit(Option<libc::rlimit>);
+
+impl MemoryLimit {
+    fn new() -> Self {
+        Self(Self::set())
+    }
+
+    fn set() -> Option<libc::rlimit> {
+        let pages: u64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').next()?.parse().ok()?;
+        // SAFETY: it only asks.
+        let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+        // SAFETY: all zeros are a valid value, which the call fills in.
+        let mut before: libc::rlimit = unsafe { std::mem::zeroed() };
+        // SAFETY: `before` lives on.
+        if unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut before) } != 0 {
+            return None;
+        }
+        let limit = libc::rlimit { rlim_cur: before.rlim_cur.min(pages * page + SPARE_BYTES), ..before };
+        // SAFETY: `limit` lives on.
+        (unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) } == 0).then_some(before)
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // SAFETY: `before` lives on. A failure leaves the bound, which is no danger.
+            unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const *before) };
+        }
+    }
+}

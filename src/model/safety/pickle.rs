@@ -1,0 +1,692 @@
+//! The pickles of a TorchScript file, run without libtorch: which classes they name, whether every tensor lies inside its
+//! storage and every storage has the bytes that it claims, and whether objects hold what their classes say. libtorch
+//! compares none of this and reads or writes memory that is not the tensor's.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::Refusal;
+use super::archive::Archive;
+use super::code::Code;
+use super::lexer::tokens;
+use super::types::{Base, Type};
+
+/// Values inside one another, at most.
+const MOST_DEPTH: u32 = 200;
+/// Values in a pickle, where one that is used twice counts twice: libtorch visits it as often.
+const MOST_VALUES: u64 = 4_000_000;
+const MOST_TEXT_BYTES: usize = 64 << 20;
+const MOST_TYPE_BYTES: usize = 4096;
+const MOST_DIMENSIONS: usize = 25;
+
+type Items = RefCell<Vec<Value>>;
+type Entries = RefCell<Vec<(Value, Value)>>;
+type Attributes = Vec<(Rc<str>, Value)>;
+
+/// A value of a pickle.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Nothing.
+    None,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A fraction.
+    Float,
+    /// A text.
+    Text(Rc<str>),
+    /// A device.
+    Device,
+    /// A tensor.
+    Tensor(Rc<TensorView>),
+    /// Unchangeable.
+    Tuple(Rc<Node<Vec<Value>>>),
+    /// A list.
+    List(Rc<Node<Items>>),
+    /// Keys and values.
+    Dict(Rc<Node<Entries>>),
+    /// A module, or an object of another class of the file.
+    Object(Rc<Node<Object>>),
+    /// A constant of an Enum of the file.
+    Constant(Rc<str>),
+    /// A class or function, by its name.
+    Global(Rc<str>),
+    /// Memory of the file: values of a number of bytes each.
+    Storage(Rc<(u64, &'static str)>),
+}
+
+/// What a tensor shows of its storage.
+#[derive(Debug)]
+pub struct TensorView {
+    /// Its shape.
+    pub size: Vec<i64>,
+    /// Values are trained.
+    pub requires_grad: bool,
+}
+
+/// A value that holds others.
+#[derive(Debug)]
+pub struct Node<T> {
+    /// What it holds.
+    pub content: T,
+    depth: Cell<u32>,
+    values: Cell<u64>,
+    /// It is part of another, and does not change any more: nothing can hold itself.
+    placed: Cell<bool>,
+}
+
+impl<T> Node<T> {
+    fn new(content: T) -> Rc<Self> {
+        Rc::new(Self { content, depth: Cell::new(1), values: Cell::new(1), placed: Cell::new(false) })
+    }
+
+    fn hold(&self, item: &Value) -> Result<(), Refusal> {
+        let (depth, values) = item.extent();
+        item.place();
+        self.depth.set(self.depth.get().max(depth + 1));
+        self.values.set(self.values.get().saturating_add(values));
+        match self.depth.get() <= MOST_DEPTH && self.values.get() <= MOST_VALUES && !self.placed.get() {
+            true => Ok(()),
+            false => Err(odd("its pickle holds values inside one another too deep, too many, or in a circle")),
+        }
+    }
+}
+
+/// An object of a class.
+#[derive(Debug)]
+pub struct Object {
+    /// The full name of its class.
+    pub class: Rc<str>,
+    /// Attributes by name, once they are set.
+    pub attributes: RefCell<Option<Attributes>>,
+}
+
+impl Value {
+    fn extent(&self) -> (u32, u64) {
+        match self {
+            Value::Tuple(node) => (node.depth.get(), node.values.get()),
+            Value::List(node) => (node.depth.get(), node.values.get()),
+            Value::Dict(node) => (node.depth.get(), node.values.get()),
+            Value::Object(node) => (node.depth.get(), node.values.get()),
+            _ => (1, 1),
+        }
+    }
+
+    fn place(&self) {
+        match self {
+            Value::Tuple(node) => node.placed.set(true),
+            Value::List(node) => node.placed.set(true),
+            Value::Dict(node) => node.placed.set(true),
+            Value::Object(node) => node.placed.set(true),
+            _ => {}
+        }
+    }
+
+    /// Whether it is finished, so that another value may hold it.
+    fn is_finished(&self) -> bool {
+        match self {
+            Value::Object(object) => object.content.attributes.borrow().is_some(),
+            Value::Global(_) | Value::Storage(_) => false,
+            _ => true,
+        }
+    }
+
+    /// The value of an attribute.
+    pub fn attribute(&self, name: &str) -> Option<Value> {
+        let Value::Object(object) = self else { return None };
+        let attributes = object.content.attributes.borrow();
+        attributes.as_ref()?.iter().find(|(own, _)| &**own == name).map(|(_, value)| value.clone())
+    }
+
+    /// Whether it is of a type: code is compiled for the types that classes name, and libtorch does not compare.
+    fn is_of(&self, kind: &Type, code: &Code) -> bool {
+        match (kind, self) {
+            (Type::Any, _) => true,
+            (Type::Optional(_) | Type::None, Value::None) => true,
+            (Type::Optional(inner), value) => value.is_of(inner, code),
+            (Type::Tensor, Value::Tensor(_))
+            | (Type::Int | Type::Number, Value::Int(_))
+            | (Type::Float | Type::Number, Value::Float)
+            | (Type::Bool, Value::Bool(_))
+            | (Type::Text, Value::Text(_))
+            | (Type::Device, Value::Device) => true,
+            (Type::List(inner), Value::List(list)) => list.content.borrow().iter().all(|item| item.is_of(inner, code)),
+            (Type::Dict(key, value), Value::Dict(dict)) => {
+                dict.content.borrow().iter().all(|(own, item)| own.is_of(key, code) && item.is_of(value, code))
+            }
+            (Type::Tuple(kinds), Value::Tuple(items)) => {
+                let items = &items.content;
+                items.len() == kinds.len() && items.iter().zip(kinds).all(|(item, kind)| item.is_of(kind, code))
+            }
+            (Type::Class(name), value) => match (code.classes.get(name).map(|class| class.base), value) {
+                (Some(Base::Interface), Value::Object(_)) => true,
+                (Some(Base::Object), Value::Object(object)) => *object.content.class == **name,
+                (Some(Base::Enum), Value::Constant(class)) => **class == **name,
+                (Some(Base::NamedTuple), Value::Tuple(items)) => {
+                    let kinds = &code.classes[name].attributes;
+                    let items = &items.content;
+                    items.len() == kinds.len()
+                        && items.iter().zip(kinds).all(|(item, (_, kind))| item.is_of(kind, code))
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// Runs `NAME.pkl` of the archive, with storages below `NAME/`. Where `code` is given, objects are compared with it.
+///
+/// # Errors
+/// What could corrupt memory, run something, or is damaged.
+pub fn run(archive: &Archive, name: &str, code: Option<&Code>) -> Result<Value, Refusal> {
+    let entry = format!("{name}.pkl");
+    let data = archive.content(&entry)?;
+    let mut machine =
+        Machine { archive, folder: name, code, data: &data, at: 0, stack: vec![], marks: vec![], memo: vec![] };
+    machine.run().map_err(|refusal| refusal.in_entry(&entry))
+}
+
+/// Runs a pickle that holds numbers and texts alone.
+///
+/// # Errors
+/// It names a class or a storage, or is damaged.
+pub fn run_plain(archive: &Archive, entry: &str) -> Result<(), Refusal> {
+    let data = archive.content(entry)?;
+    let mut machine =
+        Machine { archive, folder: "", code: None, data: &data, at: 0, stack: vec![], marks: vec![], memo: vec![] };
+    machine.run().map_err(|refusal| refusal.in_entry(entry)).map(|_| ())
+}
+
+struct Machine<'a> {
+    archive: &'a Archive<'a>,
+    /// Where storages are; empty where there may be none, and no names either.
+    folder: &'a str,
+    code: Option<&'a Code>,
+    data: &'a [u8],
+    at: usize,
+    stack: Vec<Value>,
+    marks: Vec<usize>,
+    memo: Vec<Value>,
+}
+
+impl Machine<'_> {
+    fn run(&mut self) -> Result<Value, Refusal> {
+        if self.take(2)? != [0x80, 2] {
+            return Err(odd("its pickle is of another protocol than 2"));
+        }
+        loop {
+            match self.byte()? {
+                b'.' => break,
+                b'(' => self.mark()?,
+                b')' => self.stack.push(Value::Tuple(Node::new(vec![]))),
+                b']' => self.stack.push(Value::List(Node::new(RefCell::default()))),
+                b'}' => self.stack.push(Value::Dict(Node::new(RefCell::default()))),
+                b't' => {
+                    let items = self.pop_to_mark()?;
+                    self.tuple(items)?;
+                }
+                count @ 0x85..=0x87 => {
+                    let items = self.last(usize::from(count - 0x84))?;
+                    self.tuple(items)?;
+                }
+                b'N' => self.stack.push(Value::None),
+                code @ (0x88 | 0x89) => self.stack.push(Value::Bool(code == 0x88)),
+                b'J' => {
+                    let number = i64::from(self.number(4)? as i32);
+                    self.stack.push(Value::Int(number));
+                }
+                b'K' => {
+                    let number = self.number(1)? as i64;
+                    self.stack.push(Value::Int(number));
+                }
+                b'M' => {
+                    let number = self.number(2)? as i64;
+                    self.stack.push(Value::Int(number));
+                }
+                0x8a => self.long()?,
+                b'G' => {
+                    self.take(8)?;
+                    self.stack.push(Value::Float);
+                }
+                b'X' => {
+                    let length = self.number(4)? as usize;
+                    let text = self.text(length)?;
+                    self.stack.push(Value::Text(text));
+                }
+                b'c' => self.global()?,
+                b'q' => {
+                    let key = self.number(1)?;
+                    self.put(key as usize)?;
+                }
+                b'r' => {
+                    let key = self.number(4)?;
+                    self.put(key as usize)?;
+                }
+                b'h' => {
+                    let key = self.number(1)?;
+                    self.get(key as usize)?;
+                }
+                b'j' => {
+                    let key = self.number(4)?;
+                    self.get(key as usize)?;
+                }
+                b'a' => {
+                    let item = self.pop()?;
+                    self.append(vec![item])?;
+                }
+                b'e' => {
+                    let items = self.pop_to_mark()?;
+                    self.append(items)?;
+                }
+                b's' => {
+                    let items = self.last(2)?;
+                    self.set_items(items)?;
+                }
+                b'u' => {
+                    let items = self.pop_to_mark()?;
+                    self.set_items(items)?;
+                }
+                b'Q' => self.storage()?,
+                b'R' => self.reduce()?,
+                0x81 => self.new_object()?,
+                b'b' => self.build()?,
+                other => return Err(odd(&format!("its pickle has the instruction {other:#04x}"))),
+            }
+        }
+        match self.stack.pop() {
+            Some(value) if self.stack.is_empty() && self.marks.is_empty() && value.is_finished() => Ok(value),
+            _ => Err(odd("its pickle ends with unfinished values")),
+        }
+    }
+
+    // What instructions read.
+
+    fn take(&mut self, length: usize) -> Result<&[u8], Refusal> {
+        let end = self.at.checked_add(length).filter(|&end| end <= self.data.len());
+        let end = end.ok_or_else(|| Refusal::damage("its pickle is cut short".into()))?;
+        let start = std::mem::replace(&mut self.at, end);
+        Ok(&self.data[start..end])
+    }
+
+    fn byte(&mut self) -> Result<u8, Refusal> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn number(&mut self, width: usize) -> Result<u64, Refusal> {
+        Ok(self.take(width)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+    }
+
+    fn text(&mut self, length: usize) -> Result<Rc<str>, Refusal> {
+        if length > MOST_TEXT_BYTES {
+            return Err(odd("its pickle has a text of more than 64 MiB"));
+        }
+        // libtorch takes any bytes for a text.
+        Ok(String::from_utf8_lossy(self.take(length)?).into())
+    }
+
+    fn line(&mut self) -> Result<String, Refusal> {
+        let rest = &self.data[self.at..];
+        let length = rest.iter().take(1000).position(|&byte| byte == b'\n');
+        let length = length.ok_or_else(|| odd("its pickle has a name of more than 1000 letters"))?;
+        let line = self.take(length + 1)?;
+        let name = std::str::from_utf8(&line[..length]).ok().filter(|name| name.bytes().all(|b| b.is_ascii_graphic()));
+        name.map(str::to_owned).ok_or_else(|| odd("its pickle has a name of unusual letters"))
+    }
+
+    // The stack.
+
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn pop(&mut self) -> Result<Value, Refusal> {
+        match self.stack.len() > self.floor() {
+            true => self.stack.pop().ok_or_else(missing),
+            false => Err(missing()),
+        }
+    }
+
+    fn last(&mut self, count: usize) -> Result<Vec<Value>, Refusal> {
+        let start = self.stack.len().checked_sub(count).filter(|&start| start >= self.floor()).ok_or_else(missing)?;
+        Ok(self.stack.split_off(start))
+    }
+
+    fn mark(&mut self) -> Result<(), Refusal> {
+        if self.marks.len() > MOST_DEPTH as usize {
+            return Err(odd("its pickle holds values inside one another too deep"));
+        }
+        self.marks.push(self.stack.len());
+        Ok(())
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Value>, Refusal> {
+        let start = self.marks.pop().ok_or_else(missing)?;
+        Ok(self.stack.split_off(start))
+    }
+
+    fn top(&self) -> Result<&Value, Refusal> {
+        self.stack.last().filter(|_| self.stack.len() > self.floor()).ok_or_else(missing)
+    }
+
+    fn put(&mut self, key: usize) -> Result<(), Refusal> {
+        let value = self.top()?.clone();
+        // An object of which only the class is known is a number to libtorch.
+        if matches!(value, Value::Object(_)) && !value.is_finished() {
+            return Err(odd("its pickle keeps an unfinished object"));
+        }
+        let length = self.memo.len();
+        match self.memo.get_mut(key) {
+            Some(kept) => *kept = value,
+            // libtorch makes room for all smaller numbers.
+            None if key == length => self.memo.push(value),
+            None => return Err(odd("its pickle numbers its values with gaps")),
+        }
+        Ok(())
+    }
+
+    fn get(&mut self, key: usize) -> Result<(), Refusal> {
+        let value = self.memo.get(key).cloned().ok_or_else(missing)?;
+        self.stack.push(value);
+        Ok(())
+    }
+
+    // Containers.
+
+    fn tuple(&mut self, items: Vec<Value>) -> Result<(), Refusal> {
+        let node = Node::new(items);
+        // Classes and storages are parts of the arguments of a call; where they go is looked at there.
+        for item in node.content.iter().filter(|item| !matches!(item, Value::Global(_) | Value::Storage(_))) {
+            finished(item)?;
+            node.hold(item)?;
+        }
+        self.stack.push(Value::Tuple(node));
+        Ok(())
+    }
+
+    fn append(&mut self, items: Vec<Value>) -> Result<(), Refusal> {
+        let Value::List(list) = self.top()?.clone() else { return Err(odd("its pickle puts items into no list")) };
+        for item in items {
+            plain(&item)?;
+            list.hold(&item)?;
+            list.content.borrow_mut().push(item);
+        }
+        Ok(())
+    }
+
+    fn set_items(&mut self, items: Vec<Value>) -> Result<(), Refusal> {
+        let Value::Dict(dict) = self.top()?.clone() else { return Err(odd("its pickle sets keys of no dictionary")) };
+        if !items.len().is_multiple_of(2) {
+            return Err(odd("its pickle sets a key without a value"));
+        }
+        let mut items = items.into_iter();
+        while let (Some(key), Some(value)) = (items.next(), items.next()) {
+            if !matches!(
+                key,
+                Value::Text(_) | Value::Int(_) | Value::Float | Value::Bool(_) | Value::Tensor(_) | Value::Device
+            ) {
+                return Err(odd("its pickle has a key that is neither text nor number"));
+            }
+            plain(&value)?;
+            dict.hold(&value)?;
+            dict.content.borrow_mut().push((key, value));
+        }
+        Ok(())
+    }
+
+    // Numbers, classes, tensors.
+
+    fn long(&mut self) -> Result<(), Refusal> {
+        let length = usize::from(self.byte()?);
+        if length > 8 {
+            return Err(odd("its pickle has a number of more than 64 bits"));
+        }
+        let raw = self.number(length)?;
+        let shift = 64 - 8 * length as u32;
+        let number = if length == 0 { 0 } else { ((raw << shift) as i64) >> shift };
+        self.stack.push(Value::Int(number));
+        Ok(())
+    }
+
+    fn global(&mut self) -> Result<(), Refusal> {
+        let name = format!("{}.{}", self.line()?, self.line()?);
+        let is_class = name.starts_with("__torch__.") && !name.starts_with("__torch__.torch.classes");
+        let is_known = match self.code {
+            Some(code) if is_class => code.classes.contains_key(&name),
+            None if name.starts_with("__torch__.") => true,
+            _ => FUNCTIONS.contains(&&*name) || bytes_of(&name).is_some(),
+        };
+        let is_plain = name == "torch.jit._pickle.build_intlist";
+        if !is_known || self.folder.is_empty() && !is_plain {
+            return Err(odd(&format!("its pickle names '{name}'")));
+        }
+        self.stack.push(Value::Global(name.into()));
+        Ok(())
+    }
+
+    /// `('storage', torch.FloatStorage, '0', 'cpu', 1024)`
+    fn storage(&mut self) -> Result<(), Refusal> {
+        let unknown = || odd("its pickle has a storage of another form");
+        let Value::Tuple(claim) = self.pop()? else { return Err(unknown()) };
+        let [Value::Text(word), Value::Global(class), Value::Text(key), Value::Text(place), Value::Int(count)] =
+            claim.content.as_slice()
+        else {
+            return Err(unknown());
+        };
+        let (name, width) = bytes_of(class).ok_or_else(unknown)?;
+        let is_place = &**place == "cpu" || place.strip_prefix("cuda").is_some_and(is_number_of_device);
+        if &**word != "storage" || !is_place || self.folder.is_empty() {
+            return Err(unknown());
+        }
+        let count = u64::try_from(*count).map_err(|_| unknown())?;
+        let record = self.archive.length(&format!("{}/{key}", self.folder));
+        // A storage of nothing has no record in some versions.
+        if count.checked_mul(width) != Some(record.unwrap_or(0) as u64) || record.is_none() && count > 0 {
+            return Err(odd(&format!(
+                "its storage {key} claims {count} values of {width} bytes, and its record has {} bytes",
+                record.unwrap_or(0)
+            )));
+        }
+        self.stack.push(Value::Storage(Rc::new((count, name))));
+        Ok(())
+    }
+
+    fn reduce(&mut self) -> Result<(), Refusal> {
+        let unknown = || odd("its pickle calls something in another form");
+        let call = self.last(2)?;
+        // A constant of an Enum has its value where others have a tuple of arguments.
+        if let [Value::Global(class), value] = call.as_slice()
+            && self.code.and_then(|code| code.classes.get(&**class)).is_some_and(|class| class.base == Base::Enum)
+        {
+            plain(value)?;
+            self.stack.push(Value::Constant(class.clone()));
+            return Ok(());
+        }
+        let [Value::Global(function), Value::Tuple(arguments)] = call.as_slice() else { return Err(unknown()) };
+        let arguments = arguments.content.as_slice();
+        let made = match (&**function, arguments) {
+            ("torch._utils._rebuild_tensor_v2", arguments) => tensor(arguments)?,
+            ("collections.OrderedDict", []) => Value::Dict(Node::new(RefCell::default())),
+            ("torch.device", [Value::Text(_)]) => Value::Device,
+            ("torch.jit._pickle.restore_type_tag", [value, Value::Text(kind)]) => {
+                plain(value)?;
+                self.check_tag(value, kind)?;
+                value.clone()
+            }
+            (function, [list @ Value::List(_)]) => {
+                let kind = match function {
+                    "torch.jit._pickle.build_intlist" => Type::Int,
+                    "torch.jit._pickle.build_doublelist" => Type::Float,
+                    "torch.jit._pickle.build_boollist" => Type::Bool,
+                    "torch.jit._pickle.build_tensorlist" => Type::Tensor,
+                    _ => return Err(unknown()),
+                };
+                let nothing = Code::default();
+                match list.is_of(&Type::List(Box::new(kind)), &nothing) {
+                    true => list.clone(),
+                    false => return Err(unknown()),
+                }
+            }
+            _ => return Err(unknown()),
+        };
+        self.stack.push(made);
+        Ok(())
+    }
+
+    /// libtorch gives lists and dictionaries whatever type the text says.
+    fn check_tag(&self, value: &Value, kind: &str) -> Result<(), Refusal> {
+        let wrong = || odd("its pickle says a wrong type of a value");
+        if kind.len() > MOST_TYPE_BYTES {
+            return Err(wrong());
+        }
+        let Some(code) = self.code else { return Ok(()) };
+        let tokens = tokens(kind)?;
+        let (found, used) = Type::parse(&tokens);
+        match used == tokens.len() && value.is_of(&found, code) {
+            true => Ok(()),
+            false => Err(wrong()),
+        }
+    }
+
+    fn new_object(&mut self) -> Result<(), Refusal> {
+        let unknown = || odd("its pickle makes an object in another form");
+        let call = self.last(2)?;
+        let [Value::Global(class), Value::Tuple(arguments)] = call.as_slice() else { return Err(unknown()) };
+        if !class.starts_with("__torch__.") || !arguments.content.is_empty() {
+            return Err(unknown());
+        }
+        self.stack.push(Value::Object(Node::new(Object { class: class.clone(), attributes: RefCell::new(None) })));
+        Ok(())
+    }
+
+    fn build(&mut self) -> Result<(), Refusal> {
+        let unknown = || odd("its pickle fills an object in another form");
+        let state = self.pop()?;
+        let (Value::Object(object), Value::Dict(dict)) = (self.top()?.clone(), state) else { return Err(unknown()) };
+        if object.content.attributes.borrow().is_some() {
+            return Err(unknown());
+        }
+        let mut attributes = Vec::new();
+        for (key, value) in dict.content.borrow().iter() {
+            let Value::Text(name) = key else { return Err(unknown()) };
+            attributes.push((name.clone(), value.clone()));
+        }
+        object.hold(&Value::Dict(dict))?;
+        if let Some(code) = self.code {
+            let class = code.classes.get(&*object.content.class).ok_or_else(unknown)?;
+            for (name, kind) in class.attributes.iter().filter(|(_, kind)| *kind != Type::Final) {
+                // The last one of a name is what counts.
+                let value = attributes.iter().rev().find(|(own, _)| **own == **name).map(|(_, value)| value);
+                if !value.is_some_and(|value| value.is_of(kind, code)) {
+                    let class = object.content.class.rsplit('.').next().unwrap_or_default();
+                    return Err(odd(&format!("'{name}' of its {class} is missing, or not of its type")));
+                }
+            }
+        }
+        *object.content.attributes.borrow_mut() = Some(attributes);
+        Ok(())
+    }
+}
+
+const FUNCTIONS: [&str; 8] = [
+    "torch._utils._rebuild_tensor_v2",
+    "collections.OrderedDict",
+    "torch.device",
+    "torch.jit._pickle.restore_type_tag",
+    "torch.jit._pickle.build_intlist",
+    "torch.jit._pickle.build_doublelist",
+    "torch.jit._pickle.build_boollist",
+    "torch.jit._pickle.build_tensorlist",
+];
+
+/// The kind of value in a storage class, and the bytes of each.
+fn bytes_of(class: &str) -> Option<(&'static str, u64)> {
+    const KINDS: [(&str, u64); 12] = [
+        ("Float", 4),
+        ("Half", 2),
+        ("Double", 8),
+        ("BFloat16", 2),
+        ("Long", 8),
+        ("Int", 4),
+        ("Short", 2),
+        ("Char", 1),
+        ("Byte", 1),
+        ("Bool", 1),
+        ("ComplexFloat", 8),
+        ("ComplexDouble", 16),
+    ];
+    let kind = class.strip_prefix("torch.")?.strip_suffix("Storage")?;
+    KINDS.into_iter().find(|(name, _)| *name == kind)
+}
+
+fn is_number_of_device(rest: &str) -> bool {
+    let digits = rest.strip_prefix(':').unwrap_or("0");
+    (1..4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn tensor(arguments: &[Value]) -> Result<Value, Refusal> {
+    let unknown = || odd("its pickle has a tensor of another form");
+    let [
+        Value::Storage(storage),
+        Value::Int(offset),
+        Value::Tuple(size),
+        Value::Tuple(stride),
+        Value::Bool(requires_grad),
+        _hooks,
+        ..,
+    ] = arguments
+    else {
+        return Err(unknown());
+    };
+    let [size, stride] = [size, stride].map(|numbers| {
+        let counts = numbers.content.iter().map(|item| match item {
+            Value::Int(number) if *number >= 0 => Some(*number),
+            _ => None,
+        });
+        counts.collect::<Option<Vec<i64>>>()
+    });
+    let (size, stride) = size.zip(stride).ok_or_else(unknown)?;
+    if size.len() != stride.len() || size.len() > MOST_DIMENSIONS || *offset < 0 {
+        return Err(unknown());
+    }
+    let mut last = i128::from(*offset);
+    let mut values = 1_i128;
+    for (&size, &stride) in size.iter().zip(&stride) {
+        last = last.saturating_add(i128::from(size.max(1) - 1).saturating_mul(i128::from(stride)));
+        values = values.saturating_mul(i128::from(size));
+    }
+    let available = i128::from(storage.0);
+    if values > 0 && last >= available
+        || values > i128::from(i64::MAX)
+        || values == 0 && i128::from(*offset) > available
+    {
+        return Err(odd(&format!(
+            "its tensor of shape {size:?}, strides {stride:?} and offset {offset} leaves its storage of {available} values"
+        )));
+    }
+    Ok(Value::Tensor(Rc::new(TensorView { size, requires_grad: *requires_grad })))
+}
+
+fn finished(value: &Value) -> Result<(), Refusal> {
+    match value {
+        Value::Object(_) if !value.is_finished() => Err(odd("its pickle uses an unfinished object")),
+        _ => Ok(()),
+    }
+}
+
+/// Neither a class, nor a storage, nor unfinished.
+fn plain(value: &Value) -> Result<(), Refusal> {
+    match value.is_finished() {
+        true => Ok(()),
+        false => Err(odd("its pickle has a class or a storage where a value belongs")),
+    }
+}
+
+fn missing() -> Refusal {
+    Refusal::damage("its pickle takes a value that is not there".into())
+}
+
+fn odd(what: &str) -> Refusal {
+    Refusal::unusual(what.into())
+}
