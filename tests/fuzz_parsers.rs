@@ -26,6 +26,7 @@ use rootgan::data::{ConvertOptions, LabelChoice, Labels, Pictures, convert};
 use rootgan::io::checkpoint::seal;
 use rootgan::io::npz::npz_shape;
 use rootgan::io::snapshot::{self, Manifest, Network};
+use rootgan::model::safety::Contents;
 use rootgan::model::{self, DiscriminatorSpec, FileKind, GeneratorSpec, ScriptModule, weights};
 use rootgan::train::resume::Resumed;
 use rootgan::train::state;
@@ -519,6 +520,14 @@ fn npz_files() {
 #[test]
 fn file_kinds() {
     fuzz("file_kinds", "file_kinds", 150, |place, input| FileKind::of(&file(place, "a.pt", input)).map(|_| ()));
+}
+
+#[test]
+fn contents_of_networks() {
+    fuzz("contents_of_networks", "networks", 3000, |_, input| match Contents::read(input) {
+        Ok(_) => Ok(()),
+        Err(refusal) => anyhow::bail!("{refusal}"),
+    });
 }
 
 #[test]
