@@ -203,6 +203,48 @@ fn the_cache_knows_a_folder_by_its_content() {
 }
 
 #[test]
+fn an_entry_of_other_pictures_is_told_of_and_made_again() {
+    let place = Place::new();
+    picture_folder(&place.at("others"), 30, 16);
+    let fakes = place.at("reals");
+    let run = |data: &str| {
+        let data = place.at(data);
+        let options = ["--metrics", "fid20_full", "--fakes", text(&fakes), "--data", text(&data)];
+        let mut command = place.command(&options);
+        let output = command.args(["--json", "--detector", text(&place.detector)]).assert().success();
+        let record: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+        let stderr = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        (record["results"]["fid20_full"].as_f64().unwrap(), stderr)
+    };
+    let entries = || {
+        let folder = std::fs::read_dir(place.at("cache")).unwrap();
+        folder.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    let (first, _) = run("others");
+    let others = entries().remove(0);
+    run("reals");
+    let reals = entries().into_iter().find(|path| *path != others).unwrap();
+    std::fs::copy(reals, &others).unwrap();
+    let (again, stderr) = run("others");
+    assert!(stderr.contains("of other pictures") && again == first, "{stderr}");
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_a_warning() {
+    let place = Place::new();
+    std::fs::write(place.at("cache"), "a file where the folder would be").unwrap();
+    let reals = place.at("reals");
+    let options = ["--metrics", "fid20_full", "--fakes", text(&reals), "--data", text(&reals)];
+    let mut command = place.command(&options);
+    let output = command.args(["--json", "--detector", text(&place.detector)]).assert().success();
+    let stderr = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+    assert!(
+        stderr.contains("warning: features of the real pictures are not kept") && stderr.contains("cache'"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn saved_features_give_the_same_numbers_and_refuse_another_detector() {
     let place = Place::new();
     picture_folder(&place.at("fakes"), 20, 16);

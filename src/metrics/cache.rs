@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
@@ -45,7 +44,18 @@ impl FeatureCache {
             return Found::Nothing;
         }
         match FeatureSet::load(path) {
-            Ok(set) if set.satisfies(&needs(&set.record)) => Found::All(Box::new(set)),
+            Ok(set) if set.record.cache_key.as_deref() != key_of(path) => {
+                say(format!(
+                    "warning: '{}' holds features of other pictures or another detector than its name says; computing these \
+                     features again",
+                    path.display()
+                ));
+                Found::Nothing
+            }
+            Ok(mut set) if set.satisfies(&needs(&set.record)) => {
+                set.record.cache_key = None;
+                Found::All(Box::new(set))
+            }
             Ok(set) => Found::Less(set.holds()),
             Err(error) => {
                 say(format!("warning: {error:#}; computing these features again"));
@@ -54,15 +64,23 @@ impl FeatureCache {
         }
     }
 
-    /// Stores a set.
-    ///
-    /// # Errors
-    /// A folder that cannot be made or written.
-    pub fn store(&self, path: &Path, set: &FeatureSet) -> Result<()> {
-        let context = || format!("cannot keep features in '{}'; pass --cache DIR or --no-cache", self.folder.display());
-        std::fs::create_dir_all(&self.folder).with_context(context)?;
-        set.save(path).with_context(context)
+    /// Stores a set; where that fails it is told of, and the features are computed again the next time.
+    pub fn store(&self, path: &Path, set: &mut FeatureSet) {
+        set.record.cache_key = key_of(path).map(str::to_owned);
+        let made = std::fs::create_dir_all(&self.folder).map_err(anyhow::Error::from);
+        if let Err(error) = made.and_then(|()| set.save(path)) {
+            say(format!(
+                "warning: features of the real pictures are not kept, and will be computed again: cannot write '{}': {error:#}; \
+                 XDG_CACHE_HOME says where they go, and --cache of rootgan metrics",
+                self.folder.display()
+            ));
+        }
+        set.record.cache_key = None;
     }
+}
+
+fn key_of(path: &Path) -> Option<&str> {
+    path.file_stem()?.to_str()
 }
 
 /// What a cache has.

@@ -171,6 +171,7 @@ impl<'a> Collector<'a> {
                 pictures,
                 count: self.count.min(self.expected),
                 out_of,
+                cache_key: None,
             },
             moments: self.moments,
             features: joined(self.features),

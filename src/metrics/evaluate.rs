@@ -293,9 +293,9 @@ impl Evaluation {
         let order = Sampler::new(total, false, REALS_ORDER);
         let needs = needs_of(total).union(&held);
         let sets = of_dataset(&[(detector, &needs)], dataset, order, form, self.settings.batch, &self.settings.stop)?;
-        let set = sets.into_iter().next().context("there is one set per detector")?;
+        let mut set = sets.into_iter().next().context("there is one set per detector")?;
         if let Some((cache, path)) = cached {
-            cache.store(&path, &set)?;
+            cache.store(&path, &mut set);
         }
         Ok(Some(set))
     }

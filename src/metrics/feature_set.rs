@@ -27,6 +27,9 @@ pub struct SetRecord {
     /// How many there are where it comes from, if these are only some.
     #[serde(default)]
     pub out_of: Option<usize>,
+    /// The cache's key that the set was stored under; none outside of the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_key: Option<String>,
 }
 
 impl SetRecord {
