@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Exports networks of the TorchScript contract to what other programs read (weights/README.md): a rosinality
-checkpoint, a state dict or safetensors under NVIDIA's names, or ONNX. What a format cannot hold is refused.
+checkpoint, a state dict or safetensors under NVIDIA's names, or ONNX. What a format cannot hold is refused. Nothing in
+the files is executed.
 
     .venv/bin/python scripts/export_checkpoint.py --from runs/00000-pictures --format rosinality --out finetuned.pt
     .venv/bin/python scripts/export_checkpoint.py --generator generator.pt --format onnx --out folder
@@ -69,7 +70,7 @@ def to_onnx(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
     generator = pair.generator()
     fill(generator, checkpoint.g_ema or {}, source)
     out.mkdir(parents=True, exist_ok=True)
-    remarks = onnx_export.write(generator, networks["G_ema"].module, out, source)
+    remarks = onnx_export.write(generator, out, source)
     return [*remarks, "only the averaged generator is in it: ONNX files are for making pictures"]
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Makes a TorchScript pair (weights/README.md) from a checkpoint of another program: NVIDIA's .pkl, rosinality's .pt,
-safetensors and state dicts under NVIDIA's names. Nothing in the file is executed.
+safetensors and state dicts under NVIDIA's names, and the tensors alone of a TorchScript generator. Nothing in the file
+is executed.
 
     .venv/bin/python scripts/import_checkpoint.py network-snapshot-025000.pkl --outdir weights/mine
 """

@@ -14,7 +14,7 @@ from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from checkpoints.ancestry import flattened  # noqa: E402
-from networks.pair import SIZES, Architecture, fill, random_pair, save  # noqa: E402
+from networks.pair import SIZES, Architecture, check_shapes, fill, random_pair, save  # noqa: E402
 from networks.resample import is_filter, is_outer  # noqa: E402
 from whole_files import sha256_of  # noqa: E402
 
@@ -50,6 +50,8 @@ def from_safetensors(path: Path):
     for name, value in tensors.items():
         if is_filter(name, value) and not is_outer(value):
             raise ValueError(f"weights of '{path}' do not fit: '{name}' is no outer product, as resample filters have to be")
+    for make, prefix in ((architecture.generator, "G."), (architecture.discriminator, "D.")):
+        check_shapes(make, {name[2:]: value for name, value in tensors.items() if name.startswith(prefix)}, str(path))
     pair = architecture.generator(), architecture.discriminator()
     sha256 = sha256_of(path)
     for module, prefix in zip(pair, ("G.", "D.")):
@@ -92,7 +94,8 @@ def main() -> None:
             save(module, args.outdir / name)
             print(f"{args.outdir / name}: {sum(p.numel() for p in module.parameters()):,} parameters")
     except (OSError, ValueError) as error:
-        sys.exit(f"cannot make a pair in '{args.outdir}': {error}")
+        said = (error.strerror or str(error)).lower() if isinstance(error, OSError) else error
+        sys.exit(f"cannot make a pair in '{args.outdir}': {said}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from . import nvidia, plain, rosinality, safe_pickle
+from . import nvidia, plain, rosinality, safe_pickle, script_file, torchscript
 from .checkpoint import Checkpoint, CheckpointError
 from .safe_pickle import ZIP_START
 from .torch_files import LEGACY_START
@@ -24,6 +24,8 @@ def read(path: Path) -> Checkpoint:
     """The checkpoint in `path`, whatever program wrote it."""
     with open(path, "rb") as file:
         start = file.read(64)
+    if script_file.is_script(path):
+        return torchscript.import_from(path)
     if start.startswith(ZIP_START) or start.startswith(LEGACY_START):
         return read_torch(path)
     if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 100_000_000:

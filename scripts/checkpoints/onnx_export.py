@@ -1,5 +1,5 @@
 """A generator as two ONNX files: g_mapping.onnx (z, psi -> w) and g_synthesis.onnx (w -> img, with the stored noise),
-for any batch size. They are run with onnxruntime and compared with the TorchScript module before they are kept."""
+for any batch size. They are run with onnxruntime and compared with the generator in TorchScript before they are kept."""
 
 import logging
 import tempfile
@@ -44,8 +44,9 @@ class SynthesisPart(nn.Module):
         return self.synthesis(w, "const")
 
 
-def write(generator: Generator, reference: Any, folder: Path, source: str) -> list[str]:
-    """Writes both files into `folder` after comparing them with `reference`, the loaded TorchScript module."""
+def write(generator: Generator, folder: Path, source: str) -> list[str]:
+    """Writes both files into `folder` after comparing them with the same generator in TorchScript, which is what rootgan
+    runs."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -59,7 +60,7 @@ def write(generator: Generator, reference: Any, folder: Path, source: str) -> li
         mapping, synthesis = (Path(scratch) / name for name in FILES)
         convert(MappingPart(generator.mapping), (z, torch.tensor(1.0)), ("z", "psi"), "w", mapping)
         convert(SynthesisPart(generator.synthesis), (ws,), ("w",), "img", synthesis)
-        worst = compare(mapping, synthesis, reference, generator.z_dim, source)
+        worst = compare(mapping, synthesis, torch.jit.script(generator), generator.z_dim, source)
         for path in (mapping, synthesis):
             content = path.read_bytes()
             replace_atomically(folder / path.name, lambda target: target.write_bytes(content))

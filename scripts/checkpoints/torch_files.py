@@ -4,10 +4,12 @@ compared with the bytes present before they are made, and views are compared wit
 import struct
 import warnings
 import zipfile
+import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -167,36 +169,60 @@ def directory_bytes(path: Path, size: int) -> int:
     return max(claims)
 
 
-def read_zip(path: Path, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
-    """The zip that torch has written since 1.6: <name>/data.pkl, and <name>/data/<key> per storage."""
-    size = path.stat().st_size
-    if directory_bytes(path, size) > MAX_DIRECTORY:
+@contextmanager
+def archive_of(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip file whose list of entries is not too long; what is wrong with it while it is read is `Refused`."""
+    if directory_bytes(path, path.stat().st_size) > MAX_DIRECTORY:
         raise Refused("its zip directory is longer than that of any checkpoint")
     try:
         with zipfile.ZipFile(path) as archive:
-            return read_archive(archive, size, budget, allowed)
+            yield archive
     except Refused:
         raise
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, OverflowError, struct.error) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, OverflowError,
+            struct.error) as error:
         said = shown(" ".join(str(error).split()), 200)
         raise Refused(f"it is a damaged zip file ({said}); copy or download it again") from None
 
 
-def read_archive(archive: zipfile.ZipFile, size: int, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
+def read_zip(path: Path, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
+    """The zip that torch has written since 1.6: <name>/data.pkl, and <name>/data/<key> per storage."""
+    with archive_of(path) as archive:
+        return read_archive(archive, path.stat().st_size, budget, allowed)
+
+
+def entries_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The entries by their names, each of which has to be there once."""
     entries = {info.filename: info for info in archive.infolist()}
     if len(entries) != len(archive.infolist()):
         raise Refused("it is a zip file with two entries of one name, and readers differ in which they take; copy or "
                       "download it again")
+    return entries
+
+
+def read_archive(archive: zipfile.ZipFile, size: int, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
+    entries = entries_of(archive)
     roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(roots) != 1:
         raise Refused("it is a zip file, but not one that torch.save wrote; pass the checkpoint itself")
-    root, storages = roots[0], {}
-    if root + "constants.pkl" in entries:
-        raise Refused("it is TorchScript already; use it as it is (rootgan inspect says what it is)")
-    if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
+    check_stored(list(entries.values()), size)
+    return read_data(archive, entries, roots[0], size, budget, allowed)
+
+
+def check_stored(entries: Sequence[zipfile.ZipInfo], size: int) -> None:
+    """Refuses entries that would take more memory than the file has bytes."""
+    if any(info.compress_type != zipfile.ZIP_STORED for info in entries):
         raise Refused("its zip entries are compressed, which torch.save never does; save it again with torch")
-    if sum(info.file_size for info in entries.values()) > size:
+    if sum(info.file_size for info in entries) > size:
         raise Refused("its zip entries claim more bytes than the file has; copy or download it again")
+
+
+def read_data(archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], root: str, size: int, budget: Budget,
+              allowed: Mapping[str, Allowed]) -> Any:
+    """The object in <root>data.pkl with its storages out of <root>data/; no other entry is read."""
+    check_stored([info for name, info in entries.items()
+                  if name in (root + "data.pkl", root + "byteorder") or name.startswith(root + "data/")], size)
+    storages: dict[tuple[str, torch.dtype], Storage] = {}
     if root + "byteorder" in entries and archive.read(root + "byteorder") != b"little":
         raise Refused("it was written by a big-endian machine; save it again on a little-endian one")
 

@@ -2,21 +2,25 @@
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Optional, Sequence
 
 import torch
-from networks.pair import Architecture, fill
-from torch import Tensor
+from networks.pair import Architecture, check_shapes, fill
+from torch import Tensor, nn
 from whole_files import sha256_of
 
+from . import plain, script_file
 from .ancestry import flattened_text
 from .checkpoint import Checkpoint, CheckpointError, require_file
-from .wording import shown
+from .script_file import ScriptObject
+from .wording import shown, shown_value
 
 # The number is the thousands of images seen; a later snapshot of the same thousand adds the images beyond: 000020_512.
 SNAPSHOT = re.compile(r"network-snapshot-((\d{6,})(?:_(\d{3}))?)\.(?:G_ema\.pt|G\.pt|D\.pt|json)")
 AGREEING = ("img_resolution", "img_channels", "c_dim")  # what both networks of a pair say
+SHARED_BYTES = 16 << 20  # that tensors may take beyond the bytes of their file, where some share a storage
 KINDS = {"G_ema": "generator", "G": "generator", "D": "discriminator"}
 
 
@@ -65,38 +69,93 @@ def find_manifest(path: Path) -> Path:
 
 
 class Network:
-    """One TorchScript file: the module, what it says of itself, its tensors."""
+    """One TorchScript file, read as data: what it says of itself, its tensors. None of its code is run."""
 
     def __init__(self, path: Path, kind: str):
         self.path = path
         require_file(path, "export", f"a TorchScript {kind}")
-        try:
-            self.module = torch.jit.load(str(path), map_location="cpu")
-        except (RuntimeError, ValueError):  # what torch says of it are lines of C++
+        if not script_file.is_script(path):
             raise CheckpointError(f"cannot export '{path}': it is no TorchScript file, or a damaged one; other "
-                                  "checkpoints are first imported with scripts/import_checkpoint.py") from None
-        try:
-            self.said: dict[str, Any] = json.loads(self.module.describe())
-            found = (self.said["kind"], self.said["contract"])
-        except (AttributeError, RuntimeError, ValueError, KeyError, TypeError):
+                                  "checkpoints are first imported with scripts/import_checkpoint.py")
+        self.root = script_file.read(path)
+        said = description(self.root)
+        if said is None:
             raise CheckpointError(f"cannot export '{path}': it does not describe itself, so its layout is unknown; "
-                                  "only networks of the contract in weights/README.md can be exported") from None
+                                  "only networks of the contract in weights/README.md can be exported")
+        self.said = said
+        found = (said["kind"], said["contract"])
         if found != (kind, 1):
             raise CheckpointError(f"cannot export '{path}': it is a {shown(str(found[0]))} of contract "
                                   f"{shown(str(found[1]))}, expected a {kind} of contract 1; are the files swapped?")
 
     def provenance(self) -> str:
         """Where the weights come from, as the file says it."""
-        return flattened_text(str(self.module.get_provenance())) if hasattr(self.module, "get_provenance") else "{}"
+        return flattened_text(self.root.text("provenance") or "{}")
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors, which have to be float32: anything else would not come back as it is."""
-        state = self.module.state_dict()
+        state = script_file.tensors(self.root)
         for name, value in state.items():
             if value.dtype != torch.float32:
                 raise CheckpointError(f"cannot export '{self.path}': '{shown(name)}' is {value.dtype}, expected "
                                       "float32; convert it in the program that made it")
-        return {name: value.detach().clone().contiguous() for name, value in state.items()}
+        return state
+
+    def module(self, pair: Architecture) -> nn.Module:
+        """The network of our own code with the tensors of the file."""
+        tensors, source = self.tensors(), str(self.path)
+        make = pair.discriminator if self.said["kind"] == "discriminator" else pair.generator
+        try:
+            check_shapes(make, tensors, source)
+        except (RuntimeError, OverflowError, TypeError):  # from torch, of sizes beyond 64 bits
+            raise CheckpointError(f"cannot export '{source}': it describes a larger network than there can be; take a "
+                                  "copy as it was written") from None
+        if sum(value.nbytes for value in tensors.values()) > self.path.stat().st_size + SHARED_BYTES:
+            raise CheckpointError(f"cannot export '{source}': its tensors are larger than the file, because many of them "
+                                  "share one storage; take a copy as it was written")
+        module = make()
+        fill(module, tensors, source)
+        return module.eval()
+
+
+def description(root: ScriptObject) -> Optional[dict[str, Any]]:
+    """What a network of the contract says of itself, with at least its kind and contract; None without it."""
+    try:
+        said = json.loads(root.text("description") or "")
+    except (ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) and {"kind", "contract"} <= said.keys() else None
+
+
+def import_from(path: Path) -> Checkpoint:
+    """The generator in a TorchScript file, as what `read` of the other formats gives: its tensors alone."""
+    root = script_file.read(path)
+    said = description(root)
+    if said is None:
+        raise CheckpointError(f"cannot import '{path}': it is TorchScript that does not describe itself as the contract "
+                              "in weights/README.md asks, so its layout is unknown; save its weights as a plain state "
+                              "dict under NVIDIA's names and import that")
+    if said["kind"] == "discriminator":
+        raise CheckpointError(f"cannot import '{path}': it is a discriminator alone; write both networks into one file "
+                              "(scripts/export_checkpoint.py --generator FILE --discriminator FILE --format safetensors "
+                              "--out FILE) and import that")
+    if (said["kind"], said["contract"]) != ("generator", 1):
+        raise CheckpointError(f"cannot import '{path}': it is a {shown(str(said['kind']))} of contract "
+                              f"{shown(str(said['contract']))}, expected a generator of contract 1; pass a generator, or "
+                              "save its weights as a plain state dict under NVIDIA's names and import that")
+    tensors = {f"G.{name}": value for name, value in script_file.tensors(root).items()}
+    found = plain.assemble(tensors, {**said, "G.provenance": root.text("provenance")}, "TorchScript", path)
+    try:
+        described = Architecture.described(said)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise CheckpointError(f"cannot import '{path}': its description is damaged ({shown(str(error), 200)}); take a "
+                              "copy as it was written") from None
+    for size, value in asdict(described).items():
+        if value != getattr(found.architecture, size) and size != "w_avg_beta":  # no shape shows that one
+            raise CheckpointError(f"cannot import '{path}': {size} is {shown_value(value)} in its description and "
+                                  f"{getattr(found.architecture, size)} in its tensors; take a copy as it was written")
+    found.architecture = described
+    return found
 
 
 def read(paths: dict[str, Path]) -> tuple[Checkpoint, dict[str, Network]]:
@@ -113,12 +172,10 @@ def read(paths: dict[str, Path]) -> tuple[Checkpoint, dict[str, Network]]:
                                       "together")
     try:
         pair = Architecture.described(first.said, None if d is None else d.said)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CheckpointError(f"cannot export '{first.path}': {shown(str(error), 200)}; only networks of the contract "
                               "in weights/README.md with all sizes of StyleGAN2 can be exported") from None
     result = Checkpoint("TorchScript", pair)
     for name, network in networks.items():
-        tensors = network.tensors()
-        fill(pair.discriminator() if name == "D" else pair.generator(), tensors, str(network.path))
-        setattr(result, name.lower(), tensors)
+        setattr(result, name.lower(), dict(network.module(pair).state_dict()))
     return result, networks

@@ -1,9 +1,10 @@
 """Makes, fills and saves a generator / discriminator pair of the TorchScript contract."""
 
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ D_ARCHITECTURES = ("resnet", "orig", "skip")
 # What every description says, and what only those of one network or of newer files say.
 SIZES = ("img_resolution", "z_dim", "c_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
 MAX_GROUP = 1 << 16  # images in one minibatch-stddev group: beyond any batch, within every integer
+MAX_LAYERS = 64  # of a mapping network
 MAX_CHANNELS = 1 << 30  # of channel_base and channel_max
 NEWER_SIZES = ("img_channels", "mbstd_group_size", "d_mapping_layers", "d_cmap_dim")
 
@@ -85,7 +87,8 @@ class Architecture:
                             ("mbstd_group_size", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        for name, most in (("mbstd_group_size", MAX_GROUP), *((f"{whose}channel_{what}", MAX_CHANNELS)
+        for name, most in (("mbstd_group_size", MAX_GROUP), ("mapping_layers", MAX_LAYERS),
+                           ("d_mapping_layers", MAX_LAYERS), *((f"{whose}channel_{what}", MAX_CHANNELS)
                                                               for whose in ("", "d_") for what in ("base", "max"))):
             if (getattr(self, name) or 0) > most:
                 raise ValueError(f"{name} must be at most {most}, not {getattr(self, name)}")
@@ -138,6 +141,19 @@ def random_pair(architecture: Architecture, seed: int) -> tuple[Generator, Discr
     return architecture.generator(provenance), architecture.discriminator(provenance)
 
 
+def check_shapes(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuses tensors that do not fit what `make` makes, before it takes memory: a small file can name any sizes."""
+    with torch.device("meta"):
+        expected = make().state_dict()
+    wrong = sorted(name for name in expected.keys() | tensors.keys()
+                   if name not in expected or name not in tensors or expected[name].shape != tensors[name].shape)
+    if wrong:
+        name = wrong[0]
+        found = list(tensors[name].shape) if name in tensors else "missing"
+        wanted = list(expected[name].shape) if name in expected else "no such tensor"
+        raise ValueError(f"weights of '{source}' do not fit: '{ascii(name)[1:-1][:100]}' is {found}, the sizes ask for {wanted}")
+
+
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copies `tensors` into `module`, refusing missing or unknown names and other shapes."""
     try:
@@ -148,6 +164,9 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def save(module: nn.Module, path: Path) -> None:
-    """Scripts `module` and saves it: a sibling file first, synced, then renamed."""
+    """Scripts `module` and saves it: a sibling file first, synced, then renamed. libtorch ends the process where the disk
+    is full, so it writes to memory."""
     module.eval()
-    replace_atomically(path, lambda scratch: torch.jit.script(module).save(str(scratch)))
+    memory = io.BytesIO()
+    torch.jit.save(torch.jit.script(module), memory)
+    replace_atomically(path, lambda scratch: scratch.write_bytes(memory.getbuffer()))

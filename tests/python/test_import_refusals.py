@@ -100,12 +100,12 @@ def test_a_discriminator_that_cannot_be_read_is_left_out_with_the_reason(tmp_pat
 
 
 def test_one_small_tensor_cannot_pose_as_a_large_network(tmp_path):
-    """One matrix as the weight of 120 layers: the network would be far larger than the file."""
+    """One matrix as the weight of 60 layers: the network would be far larger than the file."""
     pair = sizes(w_dim=300)
     g, _ = weights(pair)
     matrix, bias = torch.nn.Parameter(torch.zeros(300, 300).half()), torch.nn.Parameter(torch.zeros(300))
     file = network(g, "Generator", {})
-    for i in range(3, 123):
+    for i in range(3, 63):
         file.state["_modules"]["mapping"].state["_modules"][f"fc{i}"] = Network(
             "Part", {"_parameters": {"weight": matrix, "bias": bias}}
         )

@@ -1,6 +1,7 @@
 """scripts/make_pair.py: random pairs, pairs from safetensors, and what it says when it cannot."""
 
 import json
+import resource
 import sys
 
 import make_pair
@@ -98,7 +99,7 @@ def test_sizes_that_are_absent_or_do_not_fit_are_named(monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match="lacks the sizes w_dim in its metadata"):
         run(monkeypatch, "--from-safetensors", path, "--outdir", tmp_path)
     weights_file(path, metadata={"channel_max": 4})
-    with pytest.raises(SystemExit, match="weights of '.*weights.safetensors' do not fit: .*size mismatch"):
+    with pytest.raises(SystemExit, match="weights of '.*weights.safetensors' do not fit: .*the sizes ask for"):
         run(monkeypatch, "--from-safetensors", path, "--outdir", tmp_path)
 
 
@@ -122,3 +123,13 @@ def test_a_failed_save_leaves_the_old_file_and_no_scratch_file(monkeypatch, tmp_
         save(generator, tmp_path / "generator.pt")
     assert (tmp_path / "generator.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["generator.pt"]
+
+
+def test_a_small_file_that_names_large_sizes_takes_no_memory(monkeypatch, tmp_path):
+    sizes = {"img_resolution": "1024", "z_dim": "1000000", "c_dim": "0", "w_dim": "1000000", "mapping_layers": "8",
+             "channel_base": "1000000000", "channel_max": "1000000", "mbstd_group_size": "4"}
+    save_file({"G.mapping.fc0.bias": torch.zeros(4)}, tmp_path / "weights.safetensors", metadata=sizes)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(SystemExit, match="do not fit: .*, the sizes ask for"):
+        run(monkeypatch, "--from-safetensors", tmp_path / "weights.safetensors", "--outdir", tmp_path / "pair")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB

@@ -393,7 +393,7 @@ def test_bytes_of_protocol_2_are_decoded_in_one_way_only(tmp_path, arguments, sa
 
 def test_torchscript_and_other_zips_are_told_apart(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
-    with pytest.raises(CheckpointError, match="it is TorchScript already"):
+    with pytest.raises(CheckpointError, match="it is TorchScript that does not describe itself"):
         detect.read(tmp_path / "script.pt")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("picture.png", b"")
