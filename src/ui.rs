@@ -86,22 +86,40 @@ impl Bar {
     }
 }
 
-/// Writes one line to stderr.
+/// Writes a line to stderr, [`harmless`].
 pub fn say(line: impl Display) {
     // Whoever closed stderr does not want to know.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", harmless(&line.to_string()));
 }
 
-/// Text without what would begin another line or move the terminal's cursor: names in a zip can be anything.
+/// Text that stays where it is printed: names and descriptions in files of others can be anything. Characters that move the
+/// cursor, change colours or turn the direction of letters are shown by their numbers; lines stay lines.
+pub fn harmless(text: &str) -> String {
+    escaped(text, |character| character != '\n')
+}
+
+/// The same, on one line.
 pub fn on_one_line(text: &str) -> String {
+    escaped(text, |_| true)
+}
+
+fn escaped(text: &str, may_be: impl Fn(char) -> bool) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
-        match character.is_control() {
+        match (character.is_control() || is_invisible(character)) && may_be(character) {
             true => line.extend(character.escape_default()),
             false => line.push(character),
         }
     }
     line
+}
+
+/// Marks of direction, breaks of lines and characters without width.
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
 }
 
 /// A command line that can be pasted into a shell, whatever is in its words; a path that is not UTF-8 is shown as far as it is.
@@ -200,6 +218,15 @@ fn style() -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn marks_of_direction_and_colours_are_shown_by_their_numbers() {
+        assert_eq!(
+            harmless("cat\u{202e}gnp.exe\n\u{1b}[31mred\u{feff}"),
+            "cat\\u{202e}gnp.exe\n\\u{1b}[31mred\\u{feff}"
+        );
+        assert_eq!(harmless("größer 猫 🐈\nmore"), "größer 猫 🐈\nmore");
+    }
 
     #[test]
     fn a_name_with_control_characters_stays_on_one_line() {

@@ -264,6 +264,19 @@ fn a_picture_deleted_while_streaming_is_named_with_the_remedy() {
 }
 
 #[test]
+fn a_picture_replaced_while_streaming_is_named_and_not_trained_on() {
+    let place = tempfile::tempdir().unwrap();
+    picture_folder(place.path(), 6, 20);
+    let (dataset, _) = open(place.path(), Some(0));
+    let mut pixels = vec![0; PICTURE];
+    dataset.read_into(3, &mut pixels).unwrap();
+    fs::copy(dataset.place(2), dataset.place(3)).unwrap();
+    let message = format!("{:#}", dataset.read_into(3, &mut pixels).unwrap_err());
+    let place = dataset.place(3);
+    assert!(message.contains(place.to_str().unwrap()) && message.contains("another one now"), "{message}");
+}
+
+#[test]
 fn a_loader_that_is_dropped_ends_whether_or_not_its_batches_were_taken() {
     let place = tempfile::tempdir().unwrap();
     picture_folder(place.path(), 6, 20);

@@ -1,6 +1,7 @@
 //! `rootgan compare`: does a loss help on these pictures? One run for every loss and seed from the same weights, measured
 //! alike, and a report.
 
+use crate::io::bounded::read_text;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -200,7 +201,7 @@ impl Plan {
         let lock = run_dir::lock(&self.out)?;
         let wanted = self.shared()?;
         if path.exists() {
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))?;
+            let text = read_text(&path)?;
             let there: Value =
                 serde_json::from_str(&text).with_context(|| format!("'{}' is damaged", path.display()))?;
             ensure!(

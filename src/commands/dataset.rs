@@ -1,5 +1,6 @@
 //! `rootgan dataset`: what is wrong with a folder or zip of pictures, and a clean one made of the good ones.
 
+use crate::ui::harmless;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
@@ -73,7 +74,7 @@ pub fn run(args: DatasetArgs) -> Result<()> {
     })?;
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&findings)?),
-        false => findings.lines().iter().for_each(|line| println!("{line}")),
+        false => findings.lines().iter().for_each(|line| println!("{}", harmless(line))),
     }
     ensure!(
         findings.usable > 0,

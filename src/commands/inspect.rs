@@ -5,7 +5,7 @@ use crate::io::snapshot::Network;
 use crate::model::provenance::{self, flattened};
 use crate::model::safety::{Contents, StoredTensor};
 use crate::model::{DiscriminatorSpec, FileKind, Generator, GeneratorSpec, parse_description, read_contents, weights};
-use crate::ui::{on_one_line, shortened};
+use crate::ui::{harmless, on_one_line, shortened};
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -256,8 +256,8 @@ fn parse_or_keep(text: String) -> Value {
 }
 
 fn print(report: &Report) {
-    let line = |name: &str, text: &str| println!("  {name:<16} {text}");
-    println!("{}: {}", report.file, report.kind);
+    let line = |name: &str, text: &str| println!("{}", harmless(&format!("  {name:<16} {text}")));
+    println!("{}", harmless(&format!("{}: {}", report.file, report.kind)));
     if let Some(snapshot) = &report.snapshot {
         line("snapshot", &format!("at {} kimg, all checksums right", snapshot["kimg"]));
         for (name, file) in snapshot["files"].as_object().into_iter().flatten() {

@@ -1,5 +1,6 @@
 //! `rootgan metrics`: FID and its relatives, of a generator, of folders, or of saved features.
 
+use crate::io::bounded::read_text;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::model::pictures::{DumpDraws, PictureSource, default_batch};
 use crate::model::{Generator, NoiseMode, Truncation};
 use crate::tensor::device;
 use crate::tensor::labels::ClassDistribution;
-use crate::ui::say;
+use crate::ui::{harmless, say};
 
 /// Measure pictures or a generator against real pictures.
 #[derive(Debug, clap::Args)]
@@ -122,7 +123,7 @@ pub fn run(mut args: MetricsArgs) -> Result<()> {
     let detectors = Detectors { main: detector(&args.detector, device)?, vgg: detector(&args.vgg_detector, device)? };
     let reals = match (&args.data, &args.data_features) {
         (Some(root), _) => Reals::Pictures(root.clone()),
-        (None, Some(file)) => Reals::Features(FeatureSet::load(file)?),
+        (None, Some(file)) => Reals::Features(Box::new(FeatureSet::load(file)?)),
         (None, None) => Reals::None,
     };
     let settings = EvaluateSettings {
@@ -147,7 +148,7 @@ pub fn run(mut args: MetricsArgs) -> Result<()> {
 }
 
 fn over_config(mut args: MetricsArgs, path: &Path) -> Result<MetricsArgs> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read '{}'", path.display()))?;
+    let text = read_text(path)?;
     let config: MetricsConfig = serde_json::from_str(&text).with_context(|| {
         format!("cannot use '{}'; its keys are metrics, detector, vgg_detector and cache", path.display())
     })?;
@@ -236,7 +237,7 @@ fn report(outcome: &Outcome, args: &MetricsArgs, judged: &str, outdir: Option<&P
     }
     match args.json {
         true => println!("{record}"),
-        false => outcome.lines().iter().for_each(|line| println!("{line}")),
+        false => outcome.lines().iter().for_each(|line| println!("{}", harmless(line))),
     }
     Ok(())
 }

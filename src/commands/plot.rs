@@ -1,6 +1,6 @@
 //! `rootgan plot`: a statistic of one or more runs against the images seen, as PNG and SVG.
 
-use std::fs;
+use crate::io::bounded::read_long_text;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -70,7 +70,7 @@ fn named(run: &str) -> (String, PathBuf) {
 /// kimg and value of every tick that has one.
 fn read(folder: &Path, stat: &str, part: &str) -> Result<Vec<(f64, f64)>> {
     let path = folder.join("stats.jsonl");
-    let text = fs::read_to_string(&path)
+    let text = read_long_text(&path)
         .with_context(|| format!("cannot read '{}'; pass a run directory, such as runs/00000-...", path.display()))?;
     let mut points = Vec::new();
     let mut names = Vec::new();

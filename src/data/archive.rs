@@ -1,5 +1,6 @@
 //! Reading a zip from several threads at once, each entry within bounds.
 
+use crate::io::opening::to_read;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -31,7 +32,7 @@ impl Archive {
     /// No file, or no zip.
     pub fn open(path: &Path) -> Result<Self> {
         let context = || format!("cannot open '{}' as a zip; pass a folder of pictures or a whole zip", path.display());
-        let file = File::open(path).with_context(context)?;
+        let file = to_read(path).with_context(context)?;
         let length = file.metadata().with_context(context)?.len();
         let shared = SharedFile { file: Arc::new(file), position: 0, length };
         let archive = ZipArchive::new(shared).with_context(context)?;

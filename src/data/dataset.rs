@@ -10,10 +10,10 @@ use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::data::available_memory;
 use crate::data::decode::{PictureNotes, decode_bytes};
 use crate::data::labels::Labels;
 use crate::data::pictures::Pictures;
+use crate::io::available::available_memory;
 use crate::signals::StopRequest;
 use crate::ui::{Bar, on_one_line, shell_command};
 
@@ -168,6 +168,8 @@ pub struct Dataset {
     pictures: Pictures,
     labels: Option<Labels>,
     fingerprint: String,
+    /// The SHA-256 of every file, for those that are read again.
+    digests: Vec<[u8; 32]>,
     /// The first pictures, decoded: `cached x channels x resolution x resolution`.
     cache: Vec<u8>,
 }
@@ -241,7 +243,7 @@ impl Dataset {
         labels.iter_mut().for_each(|labels| labels.keep(&usable));
         report.labels = labels.as_ref().map(Labels::summary);
         let fingerprint = fingerprint(&pictures, labels.as_ref(), &digests);
-        let dataset = Self { name: name_of(root), resolution, channels, pictures, labels, fingerprint, cache };
+        let dataset = Self { name: name_of(root), resolution, channels, pictures, labels, fingerprint, digests, cache };
         Ok((dataset, report))
     }
 
@@ -315,7 +317,14 @@ impl Dataset {
             out.copy_from_slice(kept);
             return Ok(());
         }
-        let (planes, _) = decode(&self.pictures, index, self.resolution, self.channels).with_context(|| {
+        let decode = || -> Result<_> {
+            let bytes = self.pictures.read(index)?;
+            // Another picture under the same name would be trained on, and exact resume be lost.
+            let digest: [u8; 32] = Sha256::digest(&bytes).into();
+            ensure!(digest == self.digests[index], "its content is another one now");
+            decode_bytes(&bytes, self.resolution, self.channels)
+        };
+        let (planes, _) = decode().with_context(|| {
             format!(
                 "cannot decode the picture '{}' again, which was readable when the run began; put it back and resume",
                 self.place(index).display()
@@ -337,10 +346,6 @@ fn draw_subset(root: &Path, listed: usize, subset: Subset) -> Result<Vec<usize>>
     let mut places = index::sample(&mut ChaCha8Rng::seed_from_u64(seed), listed, count).into_vec();
     places.sort_unstable();
     Ok(places)
-}
-
-fn decode(pictures: &Pictures, index: usize, resolution: u32, channels: u32) -> Result<(Vec<u8>, PictureNotes)> {
-    decode_bytes(&pictures.read(index)?, resolution, channels)
 }
 
 fn picture_bytes(resolution: u32, channels: u32) -> usize {

@@ -2,8 +2,8 @@
 //!
 //! A colour profile is converted to sRGB (`colour.rs`); other StyleGAN tools take its values as sRGB.
 
+use crate::io::opening::to_read;
 use std::any::Any;
-use std::fs::File;
 use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -19,6 +19,7 @@ use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageRead
 use tiff::tags::Tag;
 
 use super::colour::{Profile, to_srgb};
+use super::room;
 use crate::io::pixels::{grey_to_rgb, luma, to_planar};
 
 /// The longest side, in pixels, that is decoded.
@@ -62,7 +63,7 @@ pub struct PictureNotes {
 /// # Panics
 /// If `channels` is neither 1 nor 3 or `resolution` is zero.
 pub fn decode_picture(path: &Path, resolution: u32, channels: u32) -> Result<(Vec<u8>, PictureNotes)> {
-    let decode = || decode_bytes(&read_bounded(File::open(path)?, MAX_BYTES)?, resolution, channels);
+    let decode = || decode_bytes(&read_bounded(to_read(path)?, MAX_BYTES)?, resolution, channels);
     decode().with_context(|| format!("cannot decode the picture '{}'", path.display()))
 }
 
@@ -71,6 +72,7 @@ pub(super) fn decode_bytes(bytes: &[u8], resolution: u32, channels: u32) -> Resu
     assert!(matches!(channels, 1 | 3) && resolution > 0, "{channels} x {resolution} x {resolution}");
     ensure!(!bytes.is_empty(), "the file is empty");
     guarded(|| {
+        let _room = room::for_picture(bytes)?;
         let (image, notes) = upright_image(bytes)?;
         square_planes(image, notes, resolution, channels)
     })
@@ -134,7 +136,7 @@ fn limits() -> Limits {
 }
 
 /// A decoder that has read the header, of a picture within the limits.
-fn decoder_of(bytes: &[u8]) -> Result<impl ImageDecoder + '_> {
+pub(super) fn decoder_of(bytes: &[u8]) -> Result<impl ImageDecoder + '_> {
     let format = format_of(bytes)?;
     // The decoder fills the missing part of a jpeg with grey and does not complain.
     ensure!(format != ImageFormat::Jpeg || jpeg_has_end(bytes), "it is cut short: a jpeg without its end marker");

@@ -12,11 +12,9 @@ pub mod loader;
 pub mod passed_over;
 pub mod pictures;
 mod prepare;
+mod room;
 pub mod sampler;
 mod target;
-
-use std::fs;
-use std::path::{Path, PathBuf};
 
 pub use convert::{ConvertOptions, convert};
 pub use dataset::{Dataset, DatasetOptions, ScanReport, Subset};
@@ -25,57 +23,3 @@ pub use labels::{LabelChoice, Labels};
 pub use loader::{Batch, Loader};
 pub use pictures::Pictures;
 pub use sampler::Sampler;
-
-/// Memory that can be had without swapping, in bytes: what the system says, or less where a control
-/// group (a container, a batch job) allows less. `None` where `/proc` does not tell.
-fn available_memory() -> Option<u64> {
-    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
-    let system = field(&meminfo, "MemAvailable:")? * 1024;
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let headroom = groups.lines().filter_map(|line| {
-        let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
-        match controllers {
-            "" => V2.headroom(Path::new("/sys/fs/cgroup"), group),
-            "memory" => V1.headroom(Path::new("/sys/fs/cgroup/memory"), group),
-            _ => None,
-        }
-    });
-    Some(headroom.fold(system, u64::min))
-}
-
-/// The files of one version of control groups.
-struct GroupFiles {
-    limit: &'static str,
-    usage: &'static str,
-    /// The field of `memory.stat` for file pages that the kernel drops when memory is short.
-    droppable: &'static str,
-}
-
-const V1: GroupFiles =
-    GroupFiles { limit: "memory.limit_in_bytes", usage: "memory.usage_in_bytes", droppable: "total_inactive_file" };
-const V2: GroupFiles = GroupFiles { limit: "memory.max", usage: "memory.current", droppable: "inactive_file" };
-
-impl GroupFiles {
-    /// The least that `group` or a group around it leaves free, if any has a limit. Inside a
-    /// container the group's own path may be hidden; its mount point then has the numbers.
-    fn headroom(&self, mount: &Path, group: &str) -> Option<u64> {
-        let own: PathBuf = mount.join(group.trim_start_matches('/'));
-        let folders = own.ancestors().take_while(|folder| folder.starts_with(mount));
-        let number =
-            |folder: &Path, name| -> Option<u64> { fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok() };
-        let free = |folder: &Path| {
-            let limit = number(folder, self.limit)?;
-            let usage = number(folder, self.usage)?;
-            let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-            let droppable = field(&stat, self.droppable).unwrap_or(0);
-            Some(limit.saturating_sub(usage.saturating_sub(droppable)))
-        };
-        folders.filter_map(free).min()
-    }
-}
-
-/// The number after the word `name` at the start of a line.
-fn field(text: &str, name: &str) -> Option<u64> {
-    let mut lines = text.lines().map(str::split_whitespace);
-    lines.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()?.parse().ok())?)
-}

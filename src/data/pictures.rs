@@ -1,7 +1,8 @@
 //! Where pictures lie: a folder searched at any depth, or a zip. Lists them and reads their bytes.
 
+use crate::io::opening::to_read;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
 
@@ -169,7 +170,7 @@ impl Pictures {
     fn content(&self, name: &Path, limit: u64) -> Result<Vec<u8>> {
         match &self.zip {
             Some(zip) => zip.read(name.to_str().context("a name that is not UTF-8")?, limit),
-            None => read_bounded(File::open(self.root.join(name))?, limit),
+            None => read_bounded(to_read(&self.root.join(name))?, limit),
         }
     }
 }
@@ -177,7 +178,7 @@ impl Pictures {
 /// A zip begins with its first entry, or with the end of an empty list.
 fn is_zip(path: &Path) -> bool {
     let mut start = [0; 4];
-    let read = File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
+    let read = to_read(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
     read.is_ok() && (start == *b"PK\x03\x04" || start == *b"PK\x05\x06")
 }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::decode::{PictureNotes, format_of, guarded, is_animated, opaque_pixels, resized_square, upright_image};
 use super::findings::BadKind;
+use super::room;
 use crate::io::pixels::png_bytes;
 
 /// How a picture becomes square.
@@ -80,6 +81,7 @@ impl Rules {
     pub fn prepare(&self, bytes: &[u8], name: &Path) -> Result<Prepared, Refusal> {
         let unreadable = |error: anyhow::Error| (BadKind::Unreadable, format!("{error:#}"));
         let (pixels, depth, size, mut notes) = guarded(|| {
+            let _room = room::for_picture(bytes)?;
             let (image, mut notes) = upright_image(bytes)?;
             let size = (image.width(), image.height());
             anyhow::ensure!(size.0.min(size.1) > 0, "it has no pixels");

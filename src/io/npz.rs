@@ -1,7 +1,8 @@
 //! Pictures as one array in NumPy's `.npz`. Rows are gathered in a plain file beside it, so that an
 //! interrupted call can go on; the archive itself appears whole or not at all.
 
-use std::fs::{File, OpenOptions};
+use crate::io::opening::to_change_or_make;
+use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,7 @@ impl RowFile {
     /// If `row_bytes` is zero.
     pub fn open(path: &Path, row_bytes: u64) -> Result<Self> {
         let attempt = || -> std::io::Result<Self> {
-            let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+            let mut file = to_change_or_make(path)?;
             let rows = file.metadata()?.len() / row_bytes;
             file.set_len(rows * row_bytes)?;
             file.seek(SeekFrom::End(0))?;

@@ -4,11 +4,11 @@
 use crate::io::atomic::write_json;
 use crate::io::bounded::read_text;
 use crate::io::numbering::Number;
+use crate::io::opening::to_read;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 const STEM: &str = "network-snapshot-";
@@ -128,7 +128,7 @@ impl FileRecord {
 /// An unreadable file.
 pub fn sha256(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
-    File::open(path)
+    to_read(path)
         .and_then(|mut file| std::io::copy(&mut file, &mut hasher))
         .with_context(|| format!("cannot read '{}'", path.display()))?;
     Ok(format!("{:x}", hasher.finalize()))

@@ -32,7 +32,7 @@ pub enum Reals {
     /// A folder or zip.
     Pictures(PathBuf),
     /// Saved features.
-    Features(FeatureSet),
+    Features(Box<FeatureSet>),
 }
 
 /// The pictures that are judged.
@@ -195,7 +195,7 @@ impl Evaluation {
 
     fn compare(&self, job: &Job, fakes: &FeatureSet) -> Result<Vec<Outcome>> {
         let reals = match &self.reals {
-            Reals::Features(set) => Some(set),
+            Reals::Features(set) => Some(&**set),
             _ => self.known.get(&job.slot),
         };
         if let Some(reals) = reals {

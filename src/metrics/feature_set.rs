@@ -1,7 +1,9 @@
 //! The features of a set of pictures, or what is needed of them, with the record of how they were made; as a file too.
 
+use crate::io::available::available_memory;
+use crate::io::bounded::read_text;
+use crate::io::opening::to_read;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -259,7 +261,7 @@ fn load_safetensors(path: &Path) -> Result<FeatureSet> {
 fn load_npz(path: &Path) -> Result<FeatureSet> {
     let shown = path.display();
     let beside = format!("{shown}.json");
-    let record = std::fs::read(&beside).with_context(|| {
+    let record = read_text(Path::new(&beside)).with_context(|| {
         format!(
             "'{shown}' does not say which detector its features are of; write '{beside}' with {{\"detector\": {{\"name\": \
              .., \"sha256\": .., \"features\": .., \"resize\": ..}}, \"pictures\": {{\"side\": .., \"channels\": .., \
@@ -267,14 +269,20 @@ fn load_npz(path: &Path) -> Result<FeatureSet> {
         )
     })?;
     let record: SetRecord =
-        serde_json::from_slice(&record).with_context(|| format!("cannot read the record '{beside}'"))?;
+        serde_json::from_str(&record).with_context(|| format!("cannot read the record '{beside}'"))?;
     let read = || -> Result<Tensor> {
-        let mut zip = zip::ZipArchive::new(File::open(path)?)?;
+        let mut zip = zip::ZipArchive::new(to_read(path)?)?;
         let entry = zip.by_name("features.npy").context("it has no array 'features'")?;
+        // The archive may be small and its array not.
+        let bytes = entry.size();
+        let room = available_memory().unwrap_or(u64::MAX) / 4;
+        ensure!(bytes <= room, "its array has {} MiB, of which {} fit into memory", bytes >> 20, room >> 20);
         let array = npyz::NpyFile::new(entry)?;
         ensure!(array.order() == npyz::Order::C, "its array is in Fortran's order");
         let shape: Vec<i64> = array.shape().iter().map(|&size| size as i64).collect();
-        ensure!(shape.len() == 2, "its array 'features' has shape {shape:?}, [N, F] is expected");
+        let is_table =
+            shape.len() == 2 && shape[0].checked_mul(shape[1]).is_some_and(|values| values as u64 <= bytes / 4);
+        ensure!(is_table, "its array 'features' has shape {shape:?}, [N, F] is expected, and {bytes} bytes");
         let values: Vec<f32> = match array.dtype().descr().trim_matches('\'') {
             "<f4" => array.into_vec()?,
             "<f8" => array.into_vec::<f64>()?.into_iter().map(|value| value as f32).collect(),

@@ -1,6 +1,6 @@
 //! What a metric came to, with everything that it must not be read without; as a line of `metric-<name>.jsonl`.
 
-use std::fs::OpenOptions;
+use crate::io::opening::to_append_or_make;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -78,7 +78,7 @@ impl Outcome {
 pub fn append(folder: &Path, metric: &str, record: &Value) -> Result<()> {
     let path = folder.join(format!("metric-{metric}.jsonl"));
     let attempt = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut file = to_append_or_make(&path)?;
         // In one piece, so that two writers do not mix.
         file.write_all(format!("{record}\n").as_bytes())
     };

@@ -1,5 +1,6 @@
 //! What a file is that was given as a network: by its content, so that the message can name it.
 
+use crate::io::opening::to_read;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -33,7 +34,7 @@ impl FileKind {
     /// The file cannot be read.
     pub fn of(path: &Path) -> Result<Self> {
         let mut head = Vec::new();
-        File::open(path)
+        to_read(path)
             .and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head))
             .with_context(|| format!("cannot read '{}'", path.display()))?;
         let has = |text: &str| head.windows(text.len()).any(|window| window == text.as_bytes());

@@ -3,6 +3,7 @@
 use super::safety::{self, Contents, Refusal};
 use super::{FileKind, Precision, provenance};
 use crate::io::atomic::write_atomically;
+use crate::io::bounded::read_bytes;
 use crate::io::memory_file::MemoryFile;
 use crate::tensor::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -58,12 +59,8 @@ impl ScriptModule {
         if let Some(refusal) = contents.refusal().filter(|_| !safety::are_files_trusted()) {
             return Err(refused(path, &refusal));
         }
-        // libtorch gets the very bytes that were looked at, whatever happens to the file.
         let file_bytes = bytes.len() as u64;
-        let mut memory = MemoryFile::new(file_bytes)?;
-        memory.from_start()?.write_all(&bytes).with_context(|| format!("cannot keep '{shown}' in memory"))?;
-        drop(bytes);
-        let module = CModule::load_on_device(memory.path(), device).map_err(|error| {
+        let module = load_bytes(bytes, device).map_err(|error| {
             anyhow!(
                 "cannot load '{shown}' as TorchScript: {}; copy or export it again (weights/README.md)",
                 shorten(&one_line(&error))
@@ -274,9 +271,26 @@ pub fn read_contents(path: &Path) -> Result<(Vec<u8>, Contents)> {
         ),
         FileKind::Foreign { what, remedy } => bail!("cannot load '{shown}' as TorchScript: it is {what}; {remedy}"),
     }
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read '{shown}'"))?;
+    let bytes = read_bytes(path)?;
     let contents = Contents::read(&bytes).map_err(|refusal| refused(path, &refusal))?;
     Ok((bytes, contents))
+}
+
+/// libtorch gets the very bytes that were looked at, whatever happens to the file meanwhile.
+fn load_bytes(bytes: Vec<u8>, device: Device) -> Result<CModule, tch::TchError> {
+    let in_memory = || -> Result<MemoryFile> {
+        let mut memory = MemoryFile::new(bytes.len() as u64)?;
+        memory.from_start()?.write_all(&bytes)?;
+        Ok(memory)
+    };
+    match in_memory() {
+        Ok(memory) => {
+            drop(bytes);
+            CModule::load_on_device(memory.path(), device)
+        }
+        // A limit on the size of files (ulimit -f) holds for memory too; libtorch copies the bytes three times otherwise.
+        Err(_) => CModule::load_data_on_device(&mut bytes.as_slice(), device),
+    }
 }
 
 fn refused(path: &Path, refusal: &Refusal) -> anyhow::Error {

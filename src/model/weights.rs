@@ -3,6 +3,7 @@
 
 use super::ScriptModule;
 use crate::io::atomic::replace_atomically;
+use crate::io::bounded::read_bytes;
 use crate::tensor::no_grad;
 use crate::tensor::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -62,7 +63,7 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: HashMa
 /// # Errors
 /// An unreadable or damaged file, or a tensor that is not of floats.
 pub fn read(path: &Path) -> Result<Weights> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read '{}'", path.display()))?;
+    let bytes = read_bytes(path)?;
     let damaged = |error: SafeTensorError| {
         anyhow!(
             "cannot read '{}' as safetensors: {error}; the file is damaged or cut short, copy or download it again",

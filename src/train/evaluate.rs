@@ -1,5 +1,6 @@
 //! Metrics during a run: every snapshot is measured, and the best one is remembered.
 
+use crate::io::bounded::read_long_text;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -156,7 +157,7 @@ pub fn forget_from(folder: &Path, first_images: u64) -> Result<()> {
         if !name.starts_with("metric-") || !name.ends_with(".jsonl") {
             continue;
         }
-        let text = fs::read_to_string(&path).with_context(context)?;
+        let text = read_long_text(&path).with_context(context)?;
         let stays = |line: &&str| {
             // Half a line is what a killed process left.
             let Ok(line) = serde_json::from_str::<Value>(line) else { return false };

@@ -1,5 +1,6 @@
 //! The folder of one run: `<outdir>/<next 5-digit number>-<data set>-<what>/`.
 
+use crate::io::opening::to_change_or_make;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
@@ -72,7 +73,7 @@ pub struct Lock(#[allow(dead_code)] File);
 /// Another process has it, or the folder cannot be written.
 pub fn lock(folder: &Path) -> Result<Lock> {
     let path = folder.join(".lock");
-    let file = File::create(&path).with_context(|| format!("cannot write '{}'", path.display()))?;
+    let file = to_change_or_make(&path).with_context(|| format!("cannot write '{}'", path.display()))?;
     // SAFETY: the descriptor is open as long as `file` is.
     let status = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
     ensure!(status == 0, "another process works on the run '{}'; wait for it or stop it", folder.display());

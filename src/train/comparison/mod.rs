@@ -3,7 +3,7 @@
 mod figures;
 pub mod report;
 
-use std::fs;
+use crate::io::bounded::read_long_text;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -137,7 +137,7 @@ pub fn measure_of(folder: &Path, metric: &str) -> Result<(String, String)> {
 }
 
 fn lines(path: &Path) -> Result<Vec<Value>> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read '{}'", path.display()))?;
+    let text = read_long_text(path)?;
     let parse = |line| serde_json::from_str(line).with_context(|| format!("'{}' is damaged", path.display()));
     text.lines().map(parse).collect()
 }

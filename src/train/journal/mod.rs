@@ -3,6 +3,7 @@
 pub mod stats;
 mod tensorboard;
 
+use crate::io::opening;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -15,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use self::stats::Summary;
 use self::tensorboard::EventFile;
-use crate::ui::{Bar, say};
+use crate::ui::{Bar, harmless, say};
 
 /// How far the files of a run had come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +48,7 @@ impl JournalPlace {
 
 /// An empty file, written at its end only: it may be cut while it is open.
 fn new_to_append(path: &Path) -> Result<File> {
-    let attempt = || File::create(path).and_then(|_| File::options().append(true).open(path));
-    attempt().with_context(|| format!("cannot write '{}'", path.display()))
+    opening::new_to_append(path).with_context(|| format!("cannot write '{}'", path.display()))
 }
 
 /// The open files of a run.
@@ -77,7 +77,7 @@ impl Journal {
     pub fn reopen(folder: &Path, place: &JournalPlace) -> Result<Self> {
         let append = |name: &str| -> Result<File> {
             let path = folder.join(name);
-            File::options().append(true).open(&path).with_context(|| {
+            opening::to_append(&path).with_context(|| {
                 format!(
                     "cannot go on with '{}'; bring it back, or make it an empty file to go on without",
                     path.display()
@@ -121,12 +121,12 @@ impl Journal {
             Some(bar) => bar.println(line),
             None => say(line),
         }
-        writeln!(self.log, "{line}").context("cannot write log.txt; is the disk full?")
+        writeln!(self.log, "{}", harmless(line)).context("cannot write log.txt; is the disk full?")
     }
 
     /// Keeps a line in the log only, as far as that still can be written.
     pub fn note(&mut self, line: &str) {
-        let _ = writeln!(self.log, "{line}");
+        let _ = writeln!(self.log, "{}", harmless(line));
     }
 
     /// Adds one line to `stats.jsonl` and the means to TensorBoard, whose steps are images.

@@ -1,0 +1,108 @@
+//! Memory for pictures while they are decoded: one budget for all threads, so that many large pictures at once take no more
+//! than a share of what there is.
+
+use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
+
+use anyhow::{Result, ensure};
+use image::ImageDecoder;
+
+use super::decode::decoder_of;
+use crate::io::available::available_memory;
+
+/// The share of the available memory that decoding may take: 1 / SHARE.
+const SHARE: u64 = 3;
+/// Assumed where the system does not say what is available.
+const ASSUMED_MEMORY: u64 = 4 << 30;
+/// A picture as it is decoded, turned or in another colour, and cropped.
+const COPIES: u64 = 3;
+/// What is left alone: most pictures, and nobody waits for them.
+const SMALL_BYTES: u64 = 16 << 20;
+
+static ROOM: LazyLock<Room> = LazyLock::new(|| Room::of(available_memory().unwrap_or(ASSUMED_MEMORY) / SHARE));
+
+struct Room {
+    most: u64,
+    used: Mutex<u64>,
+    freed: Condvar,
+}
+
+/// Room for one picture, until it is dropped.
+pub(super) struct Held<'a> {
+    room: &'a Room,
+    bytes: u64,
+}
+
+/// Waits until there is room for decoding a picture, by what its header says.
+///
+/// # Errors
+/// It takes more than the whole budget.
+pub(super) fn for_picture(bytes: &[u8]) -> Result<Held<'static>> {
+    // A header that cannot be read, or is beyond the limits, is the decoder's to refuse.
+    let decoded = decoder_of(bytes).map_or(0, |decoder| decoder.total_bytes());
+    ROOM.hold(decoded.saturating_mul(COPIES))
+}
+
+impl Room {
+    fn of(most: u64) -> Self {
+        Self { most, used: Mutex::new(0), freed: Condvar::new() }
+    }
+
+    fn hold(&self, bytes: u64) -> Result<Held<'_>> {
+        let bytes = if bytes < SMALL_BYTES { 0 } else { bytes };
+        ensure!(
+            bytes <= self.most,
+            "it takes {} MiB to decode, and {} MiB may be used for that here, a third of the free memory; make it smaller",
+            bytes >> 20,
+            self.most >> 20
+        );
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        while *used + bytes > self.most {
+            used = self.freed.wait(used).unwrap_or_else(PoisonError::into_inner);
+        }
+        *used += bytes;
+        Ok(Held { room: self, bytes })
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        *self.room.used.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.room.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn threads_together_stay_within_the_budget() {
+        let room = Room::of(100 << 20);
+        let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        let _held = room.hold(40 << 20).unwrap();
+                        most.fetch_max(now.fetch_add(40, Ordering::SeqCst) + 40, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        now.fetch_sub(40, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert_eq!(most.into_inner(), 80);
+        assert_eq!(*room.used.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn small_pictures_do_not_wait_and_larger_ones_than_the_budget_are_refused() {
+        let room = Room::of(100 << 20);
+        let _all = room.hold(100 << 20).unwrap();
+        let _small = room.hold(1 << 20).unwrap();
+        let message = room.hold(200 << 20).map(|_| ()).unwrap_err().to_string();
+        assert!(message.contains("200 MiB to decode, and 100 MiB may be used"), "{message}");
+    }
+}
