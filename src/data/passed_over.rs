@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use super::labels::LABEL_FILE;
 use crate::ui::on_one_line;
 
 /// How many files are named one by one.
@@ -32,11 +33,17 @@ pub struct PassedOver {
     /// The first files, below the root.
     names: Vec<PathBuf>,
     hidden_files: usize,
+    /// There is a `dataset.json` at the top, which is read where labels are asked for.
+    has_dataset_json: bool,
 }
 
 impl PassedOver {
     /// A file whose extension is no picture's.
     pub(super) fn add(&mut self, name: &Path) {
+        if name == Path::new(LABEL_FILE) {
+            self.has_dataset_json = true;
+            return;
+        }
         *self.kinds.entry(extension_of(name)).or_default() += 1;
         if self.names.len() < MOST_NAMED {
             self.names.push(name.to_owned());
@@ -74,7 +81,8 @@ impl PassedOver {
 
     /// For a place without pictures: what there is instead.
     pub(super) fn describe(&self) -> String {
-        let parts: Vec<String> = [self.files(), self.folders_text()].into_iter().flatten().collect();
+        let record = self.has_dataset_json.then(|| format!("a {LABEL_FILE}"));
+        let parts: Vec<String> = [record, self.files(), self.folders_text()].into_iter().flatten().collect();
         let convertible = self.lines().into_iter().find(|line| line.contains("convert to PNG"));
         let hint = (!self.folders.is_empty()).then(|| "pass such a folder itself to use what is in it".to_owned());
         match parts.is_empty() {
@@ -133,6 +141,8 @@ mod tests {
     fn files_are_counted_by_kind_the_most_frequent_first() {
         let mut passed = PassedOver::default();
         assert!(passed.lines().is_empty() && passed.describe() == "no files at all");
+        passed.add(Path::new("dataset.json"));
+        assert!(passed.lines().is_empty() && passed.describe() == "a dataset.json");
         for name in ["a.HEIC", "b.heic", "c.avif", "d", "e.txt", "f.heic", "g.jxl"] {
             passed.add(Path::new(name));
         }

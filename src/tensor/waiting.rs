@@ -9,7 +9,7 @@
 //!
 //! Weak where the load of the machine is not to be seen: in a container whose `/proc/stat` is hidden, threads spin.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::c_void;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks at the load.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// Looks that one judgement spans: the system counts in hundredths of a second a core, which is as much as is tolerated
+/// between two looks.
+const SPANNED_LOOKS: usize = 5;
 /// Looks in a row that have to find a quiet machine before threads spin again.
 const QUIET_LOOKS: u32 = 10;
 /// How much of one core other programs may take beside ours: what a desktop or a monitor needs now and then.
@@ -42,12 +45,16 @@ fn watch(threads: usize, parallel: Parallel) {
     let cores = usable_cores();
     let mut crowd: Option<Crowd> = None;
     let mut quiet_looks = 0;
-    let Some(mut last) = Load::now(&cores) else { return };
+    let mut looks = VecDeque::new();
     loop {
-        std::thread::sleep(INTERVAL);
         let Some(load) = Load::now(&cores) else { return };
-        quiet_looks = if load.leaves_room(&last, cores.len(), threads) { quiet_looks + 1 } else { 0 };
-        last = load;
+        looks.push_back(load);
+        std::thread::sleep(INTERVAL);
+        if looks.len() <= SPANNED_LOOKS {
+            continue;
+        }
+        let (Some(first), Some(last)) = (looks.pop_front(), looks.back()) else { return };
+        quiet_looks = if last.leaves_room(&first, cores.len(), threads) { quiet_looks + 1 } else { 0 };
         if quiet_looks == 0 && crowd.is_none() {
             crowd = Some(Crowd::gather((cores.len() + 2).saturating_sub(threads).max(2), parallel));
         } else if quiet_looks == QUIET_LOOKS {
