@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and the checksum by which damage is noticed later."""
 
 import hashlib
+import io
 import os
 from pathlib import Path
 from typing import Callable
@@ -16,6 +17,13 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def replace_through_memory(path: Path, write: Callable[[io.BytesIO], object]) -> None:
+    """As `replace_atomically`, for writers of torch, which end the process where the disk is full."""
+    memory = io.BytesIO()
+    write(memory)
+    replace_atomically(path, lambda scratch: scratch.write_bytes(memory.getbuffer()))
 
 
 def sha256_of(path: Path) -> str:

@@ -1,6 +1,5 @@
 """Makes, fills and saves a generator / discriminator pair of the TorchScript contract."""
 
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any, Callable, Mapping, Optional
 
 import torch
 from torch import Tensor, nn
-from whole_files import replace_atomically
+from whole_files import replace_through_memory
 
 from .discriminator import Discriminator
 from .generator import Generator
@@ -164,9 +163,6 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def save(module: nn.Module, path: Path) -> None:
-    """Scripts `module` and saves it: a sibling file first, synced, then renamed. libtorch ends the process where the disk
-    is full, so it writes to memory."""
+    """Scripts `module` and saves it: a sibling file first, synced, then renamed."""
     module.eval()
-    memory = io.BytesIO()
-    torch.jit.save(torch.jit.script(module), memory)
-    replace_atomically(path, lambda scratch: scratch.write_bytes(memory.getbuffer()))
+    replace_through_memory(path, lambda memory: torch.jit.save(torch.jit.script(module), memory))

@@ -21,8 +21,7 @@ pub struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Width of z, for a generator that does not describe itself
-    /// which is run once
+    /// Width of z, for a generator that does not describe itself: its forward is run once
     #[arg(long, value_name = "N")]
     pub z_dim: Option<i64>,
 }
@@ -137,7 +136,7 @@ fn report_on_script(path: &Path, z_dim: Option<i64>) -> Result<Report> {
     let (_, contents) = read_contents(path)?;
     let described = contents.text("describe");
     let description: Value = described.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
-    let has_description = contents.methods.iter().any(|(name, _)| name == "describe");
+    let has_description = contents.has_method("describe");
     let (kind, sizes, names): (&'static str, Value, &[(&'static str, &str)]) =
         match (description["kind"].as_str(), described) {
             (Some("discriminator"), Some(text)) => {
@@ -212,7 +211,7 @@ fn methods_of(contents: &Contents, names: &[(&'static str, &str)]) -> (Vec<Metho
     let mut methods = Vec::with_capacity(names.len());
     let mut switched_off = Vec::new();
     for &(name, purpose) in names {
-        let present = contents.methods.iter().any(|(own, _)| own == name);
+        let present = contents.has_method(name);
         if !present {
             switched_off.push(format!("{purpose} (no method {name})"));
         }

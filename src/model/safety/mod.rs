@@ -149,6 +149,11 @@ impl Contents {
         self.texts.get(method).map(String::as_str)
     }
 
+    /// Whether the network has a method of this name.
+    pub fn has_method(&self, name: &str) -> bool {
+        self.methods.iter().any(|(own, _)| own == name)
+    }
+
     /// The clause about what it does beyond what is allowed, if anything.
     pub fn refusal(&self) -> Option<Refusal> {
         let first = self.findings.first()?;

@@ -181,11 +181,7 @@ impl Value {
 /// # Errors
 /// What could corrupt memory, run something, or is damaged.
 pub fn run(archive: &Archive, name: &str, code: Option<&Code>) -> Result<Value, Refusal> {
-    let entry = format!("{name}.pkl");
-    let data = archive.content(&entry)?;
-    let mut machine =
-        Machine { archive, folder: name, code, data: &data, at: 0, stack: vec![], marks: vec![], memo: vec![] };
-    machine.run().map_err(|refusal| refusal.in_entry(&entry))
+    run_entry(archive, &format!("{name}.pkl"), name, code)
 }
 
 /// Runs a pickle that holds numbers and texts alone.
@@ -193,10 +189,13 @@ pub fn run(archive: &Archive, name: &str, code: Option<&Code>) -> Result<Value, 
 /// # Errors
 /// It names a class or a storage, or is damaged.
 pub fn run_plain(archive: &Archive, entry: &str) -> Result<(), Refusal> {
+    run_entry(archive, entry, "", None).map(|_| ())
+}
+
+fn run_entry(archive: &Archive, entry: &str, folder: &str, code: Option<&Code>) -> Result<Value, Refusal> {
     let data = archive.content(entry)?;
-    let mut machine =
-        Machine { archive, folder: "", code: None, data: &data, at: 0, stack: vec![], marks: vec![], memo: vec![] };
-    machine.run().map_err(|refusal| refusal.in_entry(entry)).map(|_| ())
+    let mut machine = Machine { archive, folder, code, data: &data, at: 0, stack: vec![], marks: vec![], memo: vec![] };
+    machine.run().map_err(|refusal| refusal.in_entry(entry))
 }
 
 struct Machine<'a> {
