@@ -1,7 +1,6 @@
 //! `rootgan compare`: does a loss help on these pictures? One run for every loss and seed from the same weights, measured
 //! alike, and a report.
 
-use crate::io::bounded::read_text;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use crate::commands::finetune::{Place, train};
 use crate::config::{LossKind, Options, preset};
 use crate::io::atomic::write_json;
+use crate::io::bounded::read_text;
 use crate::io::checkpoint::Checkpoints;
 use crate::metrics::name::MetricKind;
 use crate::metrics::parse_list;

@@ -1,6 +1,5 @@
 //! `rootgan dataset`: what is wrong with a folder or zip of pictures, and a clean one made of the good ones.
 
-use crate::ui::harmless;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
@@ -9,6 +8,7 @@ use crate::data::convert::{ConvertOptions, Crop, Filter, convert};
 use crate::data::decode::MAX_SIDE;
 use crate::data::labels::LabelChoice;
 use crate::signals::Interrupted;
+use crate::ui::harmless;
 
 /// What `--help` says below the options.
 const EXPLANATION: &str = "\

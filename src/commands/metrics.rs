@@ -1,6 +1,5 @@
 //! `rootgan metrics`: FID and its relatives, of a generator, of folders, or of saved features.
 
-use crate::io::bounded::read_text;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use tch::Device;
 
 use crate::commands::pictures::class_counts;
 use crate::commands::source::{find_snapshot, load_generator};
+use crate::io::bounded::read_text;
 use crate::metrics::{
     Detector, Detectors, EvaluateSettings, Evaluation, Fakes, FeatureCache, FeatureSet, Outcome, Reals, outcome,
     parse_list,

@@ -1,11 +1,11 @@
 //! `rootgan plot`: a statistic of one or more runs against the images seen, as PNG and SVG.
 
-use crate::io::bounded::read_long_text;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::io::bounded::read_long_text;
 use crate::io::plot::{Line, Plot, smoothed};
 
 /// Draw a statistic of one or more runs against the images seen.

@@ -1,6 +1,5 @@
 //! Reading a zip from several threads at once, each entry within bounds.
 
-use crate::io::opening::to_read;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -13,6 +12,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::decode::read_bounded;
+use crate::io::opening::to_read;
 
 /// More entries than any data set has; their list alone would take gigabytes.
 const MAX_ENTRIES: usize = 20_000_000;

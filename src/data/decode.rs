@@ -2,7 +2,6 @@
 //!
 //! A colour profile is converted to sRGB (`colour.rs`); other StyleGAN tools take its values as sRGB.
 
-use crate::io::opening::to_read;
 use std::any::Any;
 use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +19,7 @@ use tiff::tags::Tag;
 
 use super::colour::{Profile, to_srgb};
 use super::room;
+use crate::io::opening::to_read;
 use crate::io::pixels::{grey_to_rgb, luma, to_planar};
 
 /// The longest side, in pixels, that is decoded.

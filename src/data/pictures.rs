@@ -1,6 +1,5 @@
 //! Where pictures lie: a folder searched at any depth, or a zip. Lists them and reads their bytes.
 
-use crate::io::opening::to_read;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Cursor;
@@ -15,6 +14,7 @@ use super::archive::Archive;
 use super::decode::{MAX_BYTES, read_bounded};
 use super::folder::{EXTENSIONS, list_images};
 use super::passed_over::{PassedOver, extension_of, is_passed_over};
+use crate::io::opening::to_read;
 use crate::signals::{Interrupted, StopRequest};
 use crate::ui::Bar;
 

@@ -1,7 +1,6 @@
 //! Pictures as one array in NumPy's `.npz`. Rows are gathered in a plain file beside it, so that an
 //! interrupted call can go on; the archive itself appears whole or not at all.
 
-use crate::io::opening::to_change_or_make;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
 use crate::io::atomic::replace_atomically;
+use crate::io::opening::to_change_or_make;
 
 /// The array's name in the archive, which `numpy.savez` gives to the first one: `arr_0`.
 const ENTRY: &str = "arr_0.npy";

@@ -1,8 +1,5 @@
 //! The features of a set of pictures, or what is needed of them, with the record of how they were made; as a file too.
 
-use crate::io::available::available_memory;
-use crate::io::bounded::read_text;
-use crate::io::opening::to_read;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
@@ -12,6 +9,9 @@ use tch::{Kind, Tensor};
 
 use super::detector::DetectorId;
 use super::moments::Moments;
+use crate::io::available::available_memory;
+use crate::io::bounded::read_text;
+use crate::io::opening::to_read;
 use crate::model::weights;
 
 /// The key of the record in a file's metadata.

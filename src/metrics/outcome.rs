@@ -1,6 +1,5 @@
 //! What a metric came to, with everything that it must not be read without; as a line of `metric-<name>.jsonl`.
 
-use crate::io::opening::to_append_or_make;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::detector::DetectorId;
 use super::feature_set::PictureForm;
+use crate::io::opening::to_append_or_make;
 use crate::ui::duration_text;
 
 /// The numbers of one metric and how they were made.

@@ -1,11 +1,12 @@
 //! What a file is that was given as a network: by its content, so that the message can name it.
 
-use crate::io::opening::to_read;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+
+use crate::io::opening::to_read;
 
 /// What a file is by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

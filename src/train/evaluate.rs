@@ -1,6 +1,5 @@
 //! Metrics during a run: every snapshot is measured, and the best one is remembered.
 
-use crate::io::bounded::read_long_text;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -13,6 +12,7 @@ use super::draw::classes_of;
 use crate::config::RunConfig;
 use crate::data::Dataset;
 use crate::io::atomic::{remove_if_there, write_atomically, write_json};
+use crate::io::bounded::read_long_text;
 use crate::metrics::name::MetricKind;
 use crate::metrics::{
     Detector, Detectors, EvaluateSettings, Evaluation, Fakes, FeatureCache, Outcome, Reals, outcome, parse_list,

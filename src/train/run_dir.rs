@@ -1,12 +1,13 @@
 //! The folder of one run: `<outdir>/<next 5-digit number>-<data set>-<what>/`.
 
-use crate::io::opening::to_change_or_make;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::io::opening::to_change_or_make;
 
 /// Makes the next free folder; two runs that start at once get different ones.
 ///

@@ -1,6 +1,6 @@
 //! A TorchScript file is a program: whether one may be loaded, decided by its bytes before libtorch sees them.
 //!
-//! `archive` reads the zip, `lexer` and `code` the functions, `types` what classes hold, `pickle` the values;
+//! `archive` reads the zip, `lexer` and `code` the functions, `types` what classes hold, `pickle` and `value` the values;
 //! `operators.txt` lists what a file may call. Nothing of the file is run. What no reading of a text can know, such as
 //! loops without end, is bounded where the file is run (`limits`).
 
@@ -11,6 +11,7 @@ mod limits;
 mod operators;
 mod pickle;
 mod types;
+mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,8 +21,8 @@ use archive::Archive;
 use code::Code;
 pub use code::Finding;
 pub use limits::bounded;
-use pickle::Value;
 use types::{Returned, Type};
+use value::Value;
 
 /// Code of more bytes is no network's.
 const MOST_CODE_BYTES: usize = 32 << 20;

@@ -3,12 +3,13 @@
 mod figures;
 pub mod report;
 
-use crate::io::bounded::read_long_text;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::io::bounded::read_long_text;
 
 pub use figures::{Spread, Verdict};
 

@@ -3,7 +3,6 @@
 pub mod stats;
 mod tensorboard;
 
-use crate::io::opening;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -16,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use self::stats::Summary;
 use self::tensorboard::EventFile;
+use crate::io::opening;
 use crate::ui::{Bar, harmless, say};
 
 /// How far the files of a run had come.

@@ -1,0 +1,172 @@
+//! The values in a pickle of a TorchScript file, and whether they are of the types that the code names.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::Refusal;
+use super::code::Code;
+use super::types::{Base, Type};
+
+/// Values inside one another, at most.
+pub const MOST_DEPTH: u32 = 200;
+/// Values in a pickle, where one that is used twice counts twice: libtorch visits it as often.
+const MOST_VALUES: u64 = 4_000_000;
+
+type Items = RefCell<Vec<Value>>;
+type Entries = RefCell<Vec<(Value, Value)>>;
+type Attributes = Vec<(Rc<str>, Value)>;
+
+/// A value of a pickle.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Nothing.
+    None,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A fraction.
+    Float,
+    /// A text.
+    Text(Rc<str>),
+    /// A device.
+    Device,
+    /// A tensor.
+    Tensor(Rc<TensorView>),
+    /// Unchangeable.
+    Tuple(Rc<Node<Vec<Value>>>),
+    /// A list.
+    List(Rc<Node<Items>>),
+    /// Keys and values.
+    Dict(Rc<Node<Entries>>),
+    /// A module, or an object of another class of the file.
+    Object(Rc<Node<Object>>),
+    /// A constant of an Enum of the file.
+    Constant(Rc<str>),
+    /// A class or function, by its name.
+    Global(Rc<str>),
+    /// Memory of the file: values of a number of bytes each.
+    Storage(Rc<(u64, &'static str)>),
+}
+
+/// What a tensor shows of its storage.
+#[derive(Debug)]
+pub struct TensorView {
+    /// Its shape.
+    pub size: Vec<i64>,
+    /// Values are trained.
+    pub requires_grad: bool,
+}
+
+/// A value that holds others.
+#[derive(Debug)]
+pub struct Node<T> {
+    /// What it holds.
+    pub content: T,
+    depth: Cell<u32>,
+    values: Cell<u64>,
+    /// It is part of another, and does not change any more: nothing can hold itself.
+    placed: Cell<bool>,
+}
+
+impl<T> Node<T> {
+    pub(super) fn new(content: T) -> Rc<Self> {
+        Rc::new(Self { content, depth: Cell::new(1), values: Cell::new(1), placed: Cell::new(false) })
+    }
+
+    pub(super) fn hold(&self, item: &Value) -> Result<(), Refusal> {
+        let (depth, values) = item.extent();
+        item.place();
+        self.depth.set(self.depth.get().max(depth + 1));
+        self.values.set(self.values.get().saturating_add(values));
+        match self.depth.get() <= MOST_DEPTH && self.values.get() <= MOST_VALUES && !self.placed.get() {
+            true => Ok(()),
+            false => Err(Refusal::unusual(
+                "its pickle holds values inside one another too deep, too many, or in a circle".into(),
+            )),
+        }
+    }
+}
+
+/// An object of a class.
+#[derive(Debug)]
+pub struct Object {
+    /// The full name of its class.
+    pub class: Rc<str>,
+    /// Attributes by name, once they are set.
+    pub attributes: RefCell<Option<Attributes>>,
+}
+
+impl Value {
+    fn extent(&self) -> (u32, u64) {
+        match self {
+            Value::Tuple(node) => (node.depth.get(), node.values.get()),
+            Value::List(node) => (node.depth.get(), node.values.get()),
+            Value::Dict(node) => (node.depth.get(), node.values.get()),
+            Value::Object(node) => (node.depth.get(), node.values.get()),
+            _ => (1, 1),
+        }
+    }
+
+    fn place(&self) {
+        match self {
+            Value::Tuple(node) => node.placed.set(true),
+            Value::List(node) => node.placed.set(true),
+            Value::Dict(node) => node.placed.set(true),
+            Value::Object(node) => node.placed.set(true),
+            _ => {}
+        }
+    }
+
+    /// Whether it is finished, so that another value may hold it.
+    pub(super) fn is_finished(&self) -> bool {
+        match self {
+            Value::Object(object) => object.content.attributes.borrow().is_some(),
+            Value::Global(_) | Value::Storage(_) => false,
+            _ => true,
+        }
+    }
+
+    /// The value of an attribute.
+    pub fn attribute(&self, name: &str) -> Option<Value> {
+        let Value::Object(object) = self else { return None };
+        let attributes = object.content.attributes.borrow();
+        attributes.as_ref()?.iter().find(|(own, _)| &**own == name).map(|(_, value)| value.clone())
+    }
+
+    /// Whether it is of a type: code is compiled for the types that classes name, and libtorch does not compare.
+    pub(super) fn is_of(&self, kind: &Type, code: &Code) -> bool {
+        match (kind, self) {
+            (Type::Any, _) => true,
+            (Type::Optional(_) | Type::None, Value::None) => true,
+            (Type::Optional(inner), value) => value.is_of(inner, code),
+            (Type::Tensor, Value::Tensor(_))
+            | (Type::Int | Type::Number, Value::Int(_))
+            | (Type::Float | Type::Number, Value::Float)
+            | (Type::Bool, Value::Bool(_))
+            | (Type::Text, Value::Text(_))
+            | (Type::Device, Value::Device) => true,
+            (Type::List(inner), Value::List(list)) => list.content.borrow().iter().all(|item| item.is_of(inner, code)),
+            (Type::Dict(key, value), Value::Dict(dict)) => {
+                dict.content.borrow().iter().all(|(own, item)| own.is_of(key, code) && item.is_of(value, code))
+            }
+            (Type::Tuple(kinds), Value::Tuple(items)) => {
+                let items = &items.content;
+                items.len() == kinds.len() && items.iter().zip(kinds).all(|(item, kind)| item.is_of(kind, code))
+            }
+            (Type::Class(name), value) => match (code.classes.get(name).map(|class| class.base), value) {
+                (Some(Base::Interface), Value::Object(_)) => true,
+                (Some(Base::Object), Value::Object(object)) => *object.content.class == **name,
+                (Some(Base::Enum), Value::Constant(class)) => **class == **name,
+                (Some(Base::NamedTuple), Value::Tuple(items)) => {
+                    let kinds = &code.classes[name].attributes;
+                    let items = &items.content;
+                    items.len() == kinds.len()
+                        && items.iter().zip(kinds).all(|(item, (_, kind))| item.is_of(kind, code))
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
