@@ -270,6 +270,28 @@ fn odd_pictures_are_counted_by_what_is_odd() {
 }
 
 #[test]
+fn pictures_whose_colour_profile_cannot_be_converted_are_listed() {
+    let stage = Stage::new(1, 16);
+    let profiles = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/profiles");
+    let mut bytes = fs::read(profiles.join("p3.webp")).unwrap();
+    // Its table of tags, damaged.
+    let tags = bytes.windows(4).position(|window| window == b"acsp").unwrap() + 92;
+    bytes[tags..tags + 60].fill(0xff);
+    fs::create_dir(stage.path("set/phone")).unwrap();
+    for name in ["first.webp", "phone/second.webp"] {
+        fs::write(stage.path("set").join(name), &bytes).unwrap();
+    }
+    fs::copy(profiles.join("p3.png"), stage.path("set/converted.png")).unwrap();
+    let report = stage.json(&["set", "--keep-duplicates"]);
+    assert_eq!(report["unusable_profiles"], serde_json::json!(["first.webp", "phone/second.webp"]));
+    assert_eq!((&report["notes"]["profiled"], &report["notes"]["unusable_profile"]), (&1.into(), &2.into()));
+    let printed = stage.run(&["set", "--keep-duplicates"]);
+    let lines =
+        "  2 with a colour profile that cannot be converted, taken as sRGB:\n    first.webp\n    phone/second.webp\n";
+    assert!(printed.contains(lines), "{printed}");
+}
+
+#[test]
 fn different_sizes_need_a_resolution_and_the_error_says_which_there_are() {
     let stage = Stage::new(3, 16);
     stage.save("a.png", plain(20, 1));

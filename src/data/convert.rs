@@ -200,6 +200,9 @@ impl Pass {
         if let (Some(sink), Some(png)) = (sink, png) {
             sink.picture(self.kept.len(), &png).context("is the disk full?")?;
         }
+        if notes.had_unusable_profile {
+            self.findings.unusable_profiles.push(name(index));
+        }
         self.findings.notes.count(notes, animated, misnamed);
         *self.sizes.entry(size).or_default() += 1;
         self.kept.push(index);

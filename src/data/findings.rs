@@ -29,6 +29,8 @@ pub struct Findings {
     pub duplicates_kept: bool,
     /// What is odd about usable pictures.
     pub notes: NoteCounts,
+    /// Every picture whose colour profile cannot be converted, so that its colours may be wrong.
+    pub unusable_profiles: Vec<String>,
     /// The sizes of usable pictures as they come, upright, smallest first.
     pub sizes: Vec<SizeCount>,
     /// The classes of usable pictures.
@@ -160,13 +162,17 @@ impl Findings {
             (notes.alpha, "transparent, laid over white"),
             (notes.sixteen_bit, "of 16 bits, rounded to 8"),
             (notes.profiled, "with a colour profile, converted to sRGB"),
-            (notes.unusable_profile, "with a colour profile that cannot be converted, taken as sRGB"),
             (notes.turned, "stored lying or mirrored, turned as their EXIF tag says"),
             (notes.animated, "animated, of which the first frame is taken"),
             (notes.misnamed, "of another format than their names say"),
             (notes.enlarged, "smaller than the resolution, enlarged (--min-size leaves them out)"),
         ];
         lines.extend(odd.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("  {count} {what}")));
+        if !self.unusable_profiles.is_empty() {
+            let count = self.unusable_profiles.len();
+            lines.push(format!("  {count} with a colour profile that cannot be converted, taken as sRGB:"));
+        }
+        lines.extend(self.unusable_profiles.iter().map(|name| format!("    {}", on_one_line(name))));
         lines.extend(self.labels.iter().map(|labels| labels.summary.clone()));
         lines.extend(self.labels_left_out.iter().map(|reason| format!("  labels left out: {reason}")));
         if !self.duplicates.is_empty() {
