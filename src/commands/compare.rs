@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::commands::finetune::{Place, train};
+use crate::commands::confine::write_only_to_and_cache;
+use crate::commands::finetune::{Place, device_of, train};
 use crate::config::{LossKind, Options, preset};
 use crate::io::atomic::write_json;
 use crate::io::bounded::read_text;
@@ -108,7 +109,8 @@ impl Loss {
 pub fn run(args: CompareArgs) -> Result<()> {
     let plan = Plan::of(args)?;
     let _lock = plan.claim()?;
-    let (device, mut arms) = (device::parse(plan.options.device.as_deref().unwrap_or("auto"))?, Vec::new());
+    let (device, mut arms) = (device_of(&plan.options)?, Vec::new());
+    write_only_to_and_cache(&[&plan.out], None, device);
     let total = plan.losses.len() as u64 * plan.seeds;
     // Seed by seed: an interrupted comparison then has something to say of every loss.
     for seed in 0..plan.seeds {

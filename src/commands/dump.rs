@@ -72,7 +72,7 @@ pub fn run(args: DumpArgs) -> Result<()> {
     if !as_npz {
         refuse_foreign(&args.out, |name| name == RECORD || index_of(name).is_some())?;
     }
-    let generator = args.pictures.load()?;
+    let generator = args.pictures.load(&[&args.out])?;
     let source = args.pictures.source(&generator, NoiseMode::Random, ClassRule::Drawn)?;
     let class_counts = class_counts(&source, args.labels_of.as_deref())?;
     let request = describe(&source, args.seed, class_counts.as_deref())?;

@@ -1,5 +1,6 @@
 //! `rootgan export`: a run's networks as TorchScript and as safetensors under NVIDIA's names.
 
+use crate::commands::confine::write_only_to;
 use crate::commands::source::find_snapshot;
 use crate::io::atomic::{replace_atomically, write_json};
 use crate::io::snapshot::{FileRecord, Network};
@@ -62,6 +63,7 @@ pub fn run(args: ExportArgs) -> Result<()> {
     let targets = Targets::within(&args.out);
     targets.refuse_existing(args.force)?;
     let source = resolve(&args)?;
+    write_only_to(&[&args.out], Device::Cpu);
     let generator = Generator::load(&source.generator, Device::Cpu, args.z_dim)?;
     let discriminator = Discriminator::load(&source.discriminator, Device::Cpu)?;
     check_pair(&generator, &discriminator).context("cannot export this pair")?;

@@ -1,11 +1,14 @@
 //! `rootgan finetune`: trains a pair on a folder of pictures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use tch::Device;
 
+use crate::commands::confine::write_only_to_and_cache;
 use crate::config::{NetworkFacts, Options, RunConfig, freeze_settings};
 use crate::data::{Dataset, DatasetOptions, Labels};
+use crate::io::checkpoint::Checkpoints;
 use crate::model::PrecisionKind;
 use crate::tensor::device;
 use crate::train::networks::{NetworkFiles, Networks};
@@ -41,6 +44,10 @@ pub struct FinetuneArgs {
 /// Anything wrong with options, networks, pictures or the output, on one line.
 pub fn run(args: FinetuneArgs) -> Result<()> {
     let given = args.options.with_file(args.config.as_deref())?;
+    let run = args.resume.as_deref().map(|place| Checkpoints::named(place).map_or(place.to_owned(), |(run, _)| run));
+    let written = run.or_else(|| given.outdir.clone());
+    let written: Vec<&Path> = written.as_deref().into_iter().collect();
+    write_only_to_and_cache(&written, None, device_of(&given)?);
     let place = match args.resume {
         Some(folder) => Place::Resume { folder, allow_changes: args.allow_changes },
         None => Place::New,
@@ -85,7 +92,7 @@ pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathB
         Place::New => (given.clone(), files_of(&given)?, None, None),
         Place::Folder(folder) => (given.clone(), files_of(&given)?, Some(folder), None),
     };
-    let device = device::parse(options.device.as_deref().unwrap_or("auto"))?;
+    let device = device_of(&options)?;
     let networks = Networks::load(&files, freeze_settings(&options), device)?;
     let facts = NetworkFacts::of(&networks.g, &networks.d);
     let config = RunConfig::resolve(&options, facts)?;
@@ -126,6 +133,12 @@ pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathB
     }
     let bad_pictures = report.unreadable_lines().collect();
     finetune(Finetune { config, networks, dataset, remarks, bad_pictures, folder, resume }).map(Some)
+}
+
+/// # Errors
+/// There is no such device.
+pub fn device_of(options: &Options) -> Result<Device> {
+    device::parse(options.device.as_deref().unwrap_or("auto"))
 }
 
 fn files_of(options: &Options) -> Result<NetworkFiles> {

@@ -66,7 +66,8 @@ pub fn run(args: GenerateArgs) -> Result<()> {
     if let Some(outdir) = outdir {
         refuse_foreign(outdir, |name| is_of_a_seed(name) || is_grid(&outdir.join(name)))?;
     }
-    let generator = args.pictures.load()?;
+    let places: Vec<&Path> = outdir.into_iter().chain(args.grid.as_deref()).collect();
+    let generator = args.pictures.load(&places)?;
     let source = args.pictures.source(&generator, NoiseMode::Const, ClassRule::OneForAll)?;
     for folder in [outdir, args.grid.as_deref().and_then(Path::parent)].into_iter().flatten() {
         std::fs::create_dir_all(folder)

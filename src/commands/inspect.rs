@@ -1,5 +1,6 @@
 //! `rootgan inspect`: what a file is, its sizes, and what cannot be done with it.
 
+use crate::commands::confine::write_only_to;
 use crate::commands::source::find_snapshot;
 use crate::io::snapshot::Network;
 use crate::model::provenance::{self, flattened};
@@ -153,6 +154,7 @@ fn report_on_script(path: &Path, z_dim: Option<i64>) -> Result<Report> {
                 ("generator", json!(spec), &GENERATOR_METHODS)
             }
             _ if z_dim.is_some() => {
+                write_only_to(&[], Device::Cpu);
                 let generator = Generator::load(path, Device::Cpu, z_dim)?;
                 ("z-only generator", sizes_of_z_only(&generator), &GENERATOR_METHODS)
             }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use tch::Device;
 
+use crate::commands::confine::{write_only_to, write_only_to_and_cache};
 use crate::commands::pictures::class_counts;
 use crate::commands::source::{find_snapshot, load_generator};
 use crate::io::bounded::read_text;
@@ -120,6 +121,12 @@ pub fn run(mut args: MetricsArgs) -> Result<()> {
     let device = device::parse(&args.device)?;
     let judged = judged(&args)?;
     let outdir = outdir(&args)?;
+    let places = [outdir.as_deref(), args.save_features.as_deref(), args.save_moments.as_deref()];
+    let places: Vec<&Path> = places.into_iter().flatten().collect();
+    match args.no_cache {
+        true => write_only_to(&places, device),
+        false => write_only_to_and_cache(&places, args.cache.as_deref(), device),
+    }
     let detectors = Detectors { main: detector(&args.detector, device)?, vgg: detector(&args.vgg_detector, device)? };
     let reals = match (&args.data, &args.data_features) {
         (Some(root), _) => Reals::Pictures(root.clone()),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
+use crate::commands::confine::write_only_to;
 use crate::commands::source::load_generator;
 use crate::data::{Labels, Pictures};
 use crate::io::pixels::to_interleaved;
@@ -85,16 +86,18 @@ pub struct PictureArgs {
 }
 
 impl PictureArgs {
-    /// Loads the generator, once everything is checked that can be known before.
+    /// Loads the generator, once everything is checked that can be known before. From then on the program may only write to
+    /// `places`.
     ///
     /// # Errors
     /// No such generator or device, or an option out of range.
-    pub fn load(&self) -> Result<Generator> {
+    pub fn load(&self, places: &[&Path]) -> Result<Generator> {
         ensure!(self.psi.is_finite(), "cannot truncate with psi {}; it must be a number, mostly 0 to 1", self.psi);
         let layers = self.truncation_cutoff.unwrap_or(0);
         ensure!(layers >= 0, "cannot truncate {layers} layers; pass a --truncation-cutoff of 0 or more");
         ensure!(self.batch != Some(0), "cannot make pictures 0 at a time; pass --batch 1 or more");
         let device = device::parse(&self.device)?;
+        write_only_to(places, device);
         load_generator(self.generator.as_deref(), self.from.as_deref(), self.z_dim, device)
     }
 

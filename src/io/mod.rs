@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod available;
 pub mod bounded;
 pub mod checkpoint;
+pub mod confine;
 pub mod grid;
 pub mod lock;
 pub mod memory_file;

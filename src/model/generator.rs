@@ -1,6 +1,7 @@
 //! The generator: one of the contract, or any TorchScript that takes z and returns images.
 
 use super::contract::{self, GeneratorSpec};
+use super::safety::told_when_long;
 use super::script::ScriptModule;
 use anyhow::{Result, bail, ensure};
 use std::path::Path;
@@ -82,7 +83,10 @@ impl Generator {
         let script = ScriptModule::load(path, device)?;
         let calls = match script.description() {
             Some(text) => Calls::Contract(contract::parse(path, &text, "generator")?),
-            None => Calls::ZOnly(probe(&script, z_dim)?),
+            None => {
+                let name = format!("'{}'", path.display());
+                Calls::ZOnly(told_when_long(&name, || probe(&script, z_dim))?)
+            }
         };
         Ok(Self { script, calls })
     }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
 
+use super::safety::told_when_long;
 use super::{Discriminator, Generator, NoiseMode, ScriptModule, Truncation};
 use crate::tensor::finite::all_finite;
 use crate::tensor::no_grad;
@@ -13,6 +14,11 @@ use crate::tensor::{caught, one_line};
 /// # Errors
 /// Names the file and what its answer is not.
 pub(super) fn probe_pair(generator: &Generator, discriminator: &Discriminator) -> Result<()> {
+    let names = format!("'{}' with '{}'", generator.script.path.display(), discriminator.script.path.display());
+    told_when_long(&names, || try_out(generator, discriminator))
+}
+
+fn try_out(generator: &Generator, discriminator: &Discriminator) -> Result<()> {
     [&generator.script, &discriminator.script].into_iter().try_for_each(check_types)?;
     // Modules made elsewhere may refuse a single image, as batch normalisation does.
     let fewest = if generator.spec().is_some() && discriminator.spec().is_some() { 1 } else { 2 };

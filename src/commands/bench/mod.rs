@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
+use crate::commands::confine::write_only_to;
 use crate::config::{AugmentMode, NetworkFacts, Options, RunConfig};
 use crate::metrics::Detector;
 use crate::model::{FreezeSettings, PrecisionKind, flops};
@@ -98,6 +99,8 @@ pub fn run(args: BenchArgs) -> Result<()> {
     );
     ensure!((0.0..=1.0).contains(&p), "--augment-p must be from 0 to 1, not {p}");
     let device = device::parse(&args.device)?;
+    // Pictures and checkpoints whose writing is timed.
+    write_only_to(&[&std::env::temp_dir()], device);
     let (generator, discriminator) = (args.generator.clone(), args.discriminator.clone());
     let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
     let mut networks = Networks::load(&files, FreezeSettings::default(), device)?;

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::ui::say;
+
 const MOST_TIME: Duration = Duration::from_secs(20);
+const LONG_TRIAL: Duration = Duration::from_secs(60);
 /// What a description may take beyond what the program has.
 const SPARE_BYTES: u64 = 1 << 30;
 
@@ -33,6 +36,26 @@ pub fn bounded<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let _limit = MemoryLimit::new();
         work()
     };
+    drop(done);
+    let _ = watch.join();
+    result
+}
+
+/// Runs `work`, a trial of the networks `names`: where it goes on for longer than a trial of large networks takes, says how to
+/// end it. Their code may be slow or have a loop without end, and nobody can tell which.
+pub fn told_when_long<T>(names: &str, work: impl FnOnce() -> T) -> T {
+    let (done, waiting) = mpsc::channel::<()>();
+    let names = names.to_owned();
+    let watch = std::thread::spawn(move || {
+        if waiting.recv_timeout(LONG_TRIAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+            say(format!(
+                "{names}: the trial of a few images has taken {} s so far; a network whose loop never ends does not come \
+                 back; Ctrl-C ends this",
+                LONG_TRIAL.as_secs()
+            ));
+        }
+    });
+    let result = work();
     drop(done);
     let _ = watch.join();
     result

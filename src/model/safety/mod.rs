@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use archive::Archive;
 use code::Code;
 pub use code::Finding;
-pub use limits::bounded;
+pub use limits::{bounded, told_when_long};
 use types::{Returned, Type};
 use value::Value;
 
