@@ -23,7 +23,7 @@ use clap::Parser;
 use networks::Network;
 use objective::Objective;
 use rand::seq::SliceRandom;
-use rootgan::io::plot::{Line, Plot};
+use rootgan::draw::plot::{Line, Plot};
 use rootgan::tensor::no_grad;
 use rootgan::tensor::seed::{Stream, host_rng};
 use tch::nn::{self, OptimizerConfig};

@@ -31,8 +31,8 @@ use max_margin::{MaxMargin, angle_degrees, dot, max_margin};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
-use rootgan::io::plot::{Line, Plot};
-use rootgan::loss::{AdversarialLoss, Rooted};
+use rootgan::draw::plot::{Line, Plot};
+use rootgan::train::objective::{AdversarialLoss, Rooted};
 use tch::{Kind, Tensor};
 
 /// Gradient descent on separable points: rooted against logistic.

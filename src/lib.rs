@@ -6,20 +6,17 @@
 
 pub mod augment;
 pub mod cli;
-pub mod commands;
 pub mod config;
 pub mod data;
-pub mod ema;
-pub mod io;
-pub mod loss;
+pub mod draw;
+pub mod files;
+pub mod latent;
 pub mod metrics;
 pub mod model;
-pub mod optimizer;
-pub mod regularize;
-pub mod signals;
+pub mod run;
+pub mod system;
 pub mod tensor;
 pub mod train;
-pub mod ui;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -38,17 +35,17 @@ pub fn run(cli: Cli) -> Result<()> {
         model::safety::trust_files();
     }
     let work = || match cli.command {
-        Command::Finetune(args) => commands::finetune::run(*args),
-        Command::Dataset(args) => commands::dataset::run(args),
-        Command::Generate(args) => commands::generate::run(args),
-        Command::Dump(args) => commands::dump::run(args),
-        Command::Metrics(args) => commands::metrics::run(*args),
-        Command::Export(args) => commands::export::run(args),
-        Command::Inspect(args) => commands::inspect::run(args),
-        Command::Devices(args) => commands::devices::run(args),
-        Command::Compare(args) => commands::compare::run(*args),
-        Command::Plot(args) => commands::plot::run(args),
-        Command::Bench(args) => commands::bench::run(args),
+        Command::Finetune(args) => cli::finetune::run(*args),
+        Command::Dataset(args) => cli::dataset::run(args),
+        Command::Generate(args) => cli::generate::run(args),
+        Command::Dump(args) => cli::dump::run(args),
+        Command::Metrics(args) => cli::metrics::run(*args),
+        Command::Export(args) => cli::export::run(args),
+        Command::Inspect(args) => cli::inspect::run(args),
+        Command::Devices(args) => cli::devices::run(args),
+        Command::Compare(args) => cli::compare::run(*args),
+        Command::Plot(args) => cli::plot::run(args),
+        Command::Bench(args) => cli::bench::run(args),
     };
     // Plain tensor operators panic where libtorch refuses, for lack of memory above all.
     std::panic::set_hook(Box::new(|_| {}));
@@ -60,7 +57,7 @@ pub fn run(cli: Cli) -> Result<()> {
 
 /// Adds the advice that fits wherever memory runs out.
 fn with_remedy(error: anyhow::Error) -> anyhow::Error {
-    match tensor::memory::lacks_memory(&format!("{error:#}")) {
+    match system::memory::lacks_memory(&format!("{error:#}")) {
         true => error.context("out of memory; pass a smaller --micro-batch or --batch"),
         false => error,
     }
@@ -72,7 +69,7 @@ fn explain_panic(panic: &(dyn std::any::Any + Send)) -> Result<()> {
     if text.contains("failed printing to stdout") {
         return if text.contains("Broken pipe") { Ok(()) } else { Err(anyhow!("{text}; is the disk full?")) };
     }
-    if tensor::memory::lacks_memory(&text) {
+    if system::memory::lacks_memory(&text) {
         return Err(with_remedy(anyhow!("{text}")));
     }
     Err(anyhow!("an operation failed that should not: {text}; please report it with the command"))

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rootgan::cli::{Cli, usage_error};
-use rootgan::signals::Stopped;
+use rootgan::system::signals::Stopped;
 
 /// Runs before libtorch is initialised: MKL in it ends a process whose working directory was deleted, with words of its own.
 extern "C" fn refuse_a_deleted_working_directory() {
@@ -27,7 +27,7 @@ static BEFORE_LIBRARIES: extern "C" fn() = refuse_a_deleted_working_directory;
 
 fn main() -> ExitCode {
     // A file beyond `ulimit -f` is an error like a full disk, not the end of the program.
-    rootgan::signals::survive_file_limits();
+    rootgan::system::signals::survive_file_limits();
     let outcome = match Cli::try_parse() {
         Ok(cli) => rootgan::run(cli),
         Err(error) => usage_error(&error),
@@ -36,11 +36,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(stopped) = error.downcast_ref::<Stopped>() {
-                rootgan::ui::say(stopped);
+                rootgan::system::ui::say(stopped);
                 return stopped.signal.exit_code().into();
             }
-            let line = rootgan::ui::on_one_line(&format!("{error:#}"));
-            rootgan::ui::say(format!("error: {}", rootgan::ui::shortened(&line)));
+            let line = rootgan::system::ui::on_one_line(&format!("{error:#}"));
+            rootgan::system::ui::say(format!("error: {}", rootgan::system::ui::shortened(&line)));
             ExitCode::FAILURE
         }
     }

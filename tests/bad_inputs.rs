@@ -338,7 +338,7 @@ impl Stage {
         change(&mut value);
         if name.ends_with("checkpoint.json") {
             // Damage is noticed by the checksum already; here it is right.
-            rootgan::io::checkpoint::seal(&mut value);
+            rootgan::run::checkpoint::seal(&mut value);
         }
         self.write(name, value.to_string());
     }
@@ -347,7 +347,7 @@ impl Stage {
     fn replace_state(&self, bytes: &[u8]) {
         let name = self.checkpoint("state.safetensors");
         self.write(&name, bytes);
-        let record = rootgan::io::snapshot::FileRecord::of(&self.path(&name)).unwrap();
+        let record = rootgan::files::checksum::FileRecord::of(&self.path(&name)).unwrap();
         self.change(&self.checkpoint("checkpoint.json"), |manifest| manifest["state"] = json!(record));
     }
 

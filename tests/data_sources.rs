@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use common::picture_folder;
 use rootgan::data::{Dataset, DatasetOptions, Labels, Pictures, Subset};
-use rootgan::signals::{Interrupted, Signal, StopRequest};
+use rootgan::system::signals::{Interrupted, Signal, StopRequest};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 

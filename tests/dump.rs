@@ -12,7 +12,7 @@ use assert_cmd::assert::Assert;
 use common::{Z_AS_COLOUR, pair16, python, rootgan, text, z_only_generator};
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
-use rootgan::tensor::latents::NormalStream;
+use rootgan::latent::seeds::NormalStream;
 
 const SIDE: usize = 16;
 const PICTURE: usize = SIDE * SIDE * 3;
@@ -168,12 +168,12 @@ fn a_finished_dump_is_found_finished_without_a_lock() {
     let (folder, file) = (place.path().join("a"), place.path().join("a.npz"));
     for (out, locked) in [(&folder, folder.join("dump.json")), (&file, file.clone())] {
         dump16(out, &["--count", "4"]).success();
-        let _lock = rootgan::io::lock::Lock::on(&locked).unwrap();
+        let _lock = rootgan::files::lock::Lock::on(&locked).unwrap();
         dump16(out, &["--count", "4"]).success().stderr(contains("all 4 pictures are there already"));
         dump16(out, &["--count", "6"]).code(1);
         dump16(out, &["--count", "4", "--seed", "1"]).code(1);
     }
-    let _lock = rootgan::io::lock::Lock::on(&folder.join("dump.json")).unwrap();
+    let _lock = rootgan::files::lock::Lock::on(&folder.join("dump.json")).unwrap();
     std::fs::remove_file(folder.join("000001.png")).unwrap();
     dump16(&folder, &["--count", "4"]).code(1).stderr(contains("another process is writing it"));
 }

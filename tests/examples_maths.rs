@@ -14,7 +14,7 @@ mod objective;
 
 use max_margin::{angle_degrees, dot, kkt_residual, max_margin};
 use objective::{Objective, true_class_margin};
-use rootgan::loss::{AdversarialLoss, Rooted};
+use rootgan::train::objective::{AdversarialLoss, Rooted};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 

@@ -7,8 +7,9 @@ mod common;
 
 use common::{configure_torch, pair16, python, rootgan, text};
 use predicates::str::contains;
-use rootgan::io::snapshot::{SnapshotFiles, sha256};
+use rootgan::files::checksum::sha256;
 use rootgan::model::{Discriminator, Generator, NoiseMode, ScriptModule, Truncation, weights};
+use rootgan::run::snapshot::SnapshotFiles;
 use rootgan::tensor::no_grad;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -111,7 +112,7 @@ fn a_pair_made_from_the_export_gives_the_same_images_and_logits() {
     let again = folder.path().join("again");
     python(&["scripts/make_pair.py", "--from-safetensors", text(&exported), "--outdir", text(&again)]);
     let (g2, d2) = (again.join("generator.pt"), again.join("discriminator.pt"));
-    let z = rootgan::tensor::latents::latents_of_seeds(&[0, 1, 2], 32, Device::Cpu);
+    let z = rootgan::latent::seeds::latents_of_seeds(&[0, 1, 2], 32, Device::Cpu);
     let pass = |generator: &Path, discriminator: &Path| {
         no_grad(|| {
             let generator = Generator::load(generator, Device::Cpu, None).unwrap();

@@ -8,8 +8,9 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use rootgan::io::snapshot::{Manifest, Network, find, sha256};
+use rootgan::files::checksum::sha256;
 use rootgan::model::{Generator, NoiseMode, Truncation};
+use rootgan::run::snapshot::{Network, SnapshotManifest, find};
 use rootgan::tensor::images::{ToBytes, bytes, to_u8};
 use rootgan::tensor::no_grad;
 use serde_json::Value;
@@ -134,8 +135,8 @@ fn grids_and_snapshots_of_one_kimg_have_names_of_their_own() {
         "network-snapshot-000000_200.json",
     ];
     assert_eq!(names, expected);
-    for (files, seen_images) in rootgan::io::snapshot::all(&run).unwrap().iter().zip([136, 200]) {
-        let manifest = Manifest::read(&files.manifest).unwrap();
+    for (files, seen_images) in rootgan::run::snapshot::all(&run).unwrap().iter().zip([136, 200]) {
+        let manifest = SnapshotManifest::read(&files.manifest).unwrap();
         assert_eq!(manifest.seen_images, seen_images);
         Network::ALL.iter().for_each(|&network| drop(manifest.checked(&files.manifest, network).unwrap()));
     }
@@ -196,7 +197,7 @@ fn the_grids_are_the_averaged_generators_pictures() {
         let expected = bytes(&to_u8(&images, ToBytes::Round));
         for (index, cell) in cells(&run.join(grid), 4, 3).iter().enumerate() {
             let planes = &expected[index * 768..(index + 1) * 768];
-            let expected = rootgan::io::pixels::to_interleaved(planes, 3);
+            let expected = rootgan::draw::pixels::to_interleaved(planes, 3);
             let worst = cell.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
             // The batch differs, so sums round differently: one grey level.
             assert!(worst <= Some(1), "{grid}, picture {index}: {worst:?}");
@@ -210,7 +211,7 @@ fn the_snapshot_has_trained_every_part_and_says_how() {
     let (_, run) = shared_run();
     let (start, _) = common::pair16();
     let files = find(&run).unwrap();
-    let manifest = Manifest::read(&files.manifest).unwrap();
+    let manifest = SnapshotManifest::read(&files.manifest).unwrap();
     assert_eq!(manifest.seen_images, 200);
     for network in Network::ALL {
         manifest.checked(&files.manifest, network).unwrap();
@@ -265,7 +266,7 @@ fn a_pair_of_many_finetunings_has_the_record_of_each_ancestor_once() {
         assert_eq!(record["ancestors"].as_object().unwrap().len(), 8 + generation);
         assert_eq!(record["parents"]["generator"]["sha256"].as_str(), Some(sha256(&g).unwrap().as_str()));
         assert_eq!(record["parents"]["generator"]["record"], record["parents"]["discriminator"]["record"]);
-        assert_eq!(Manifest::read(&files.manifest).unwrap().extra, record);
+        assert_eq!(SnapshotManifest::read(&files.manifest).unwrap().extra, record);
         lengths.push(record.to_string().len());
         let shown = common::rootgan().arg("inspect").arg(&files.d).assert().success().get_output().stdout.clone();
         let shown = String::from_utf8(shown).unwrap();
@@ -288,12 +289,12 @@ fn dump_and_export_of_the_run_are_its_averaged_generator() {
     assert!(differing(&weights(&exported), &weights(&find(&run).unwrap().g_ema)).is_empty());
     let generator = Generator::load(&exported, Device::Cpu, None).unwrap();
     let noise_numel = generator.noise_numel();
-    let (z, noise) = rootgan::tensor::latents::dump_latents(0, 0, 3, 32, noise_numel, Device::Cpu);
+    let (z, noise) = rootgan::latent::seeds::dump_latents(0, 0, 3, 32, noise_numel, Device::Cpu);
     let images = no_grad(|| generator.images(&z, None, Truncation::OFF, NoiseMode::Random, Some(&noise)).unwrap());
     let expected = bytes(&to_u8(&images, ToBytes::Metric));
     for index in 0..3 {
         let picture = image::open(dump.join(format!("{index:06}.png"))).unwrap().into_rgb8().into_raw();
-        assert_eq!(picture, rootgan::io::pixels::to_interleaved(&expected[index * 768..(index + 1) * 768], 3));
+        assert_eq!(picture, rootgan::draw::pixels::to_interleaved(&expected[index * 768..(index + 1) * 768], 3));
     }
 }
 

@@ -67,9 +67,9 @@ fn every_snapshot_is_measured_from_before_the_training_on_and_the_best_is_named(
     let least = values[1..].iter().copied().fold(f64::INFINITY, f64::min);
     assert_eq!(best["value"].as_f64(), Some(least));
     // Every snapshot is there, and the best one is that of its images.
-    let manifest = |path: &Path| rootgan::io::snapshot::Manifest::read(path).unwrap().seen_images;
+    let manifest = |path: &Path| rootgan::run::snapshot::SnapshotManifest::read(path).unwrap().seen_images;
     let seen: Vec<u64> =
-        rootgan::io::snapshot::all(&run).unwrap().iter().map(|files| manifest(&files.manifest)).collect();
+        rootgan::run::snapshot::all(&run).unwrap().iter().map(|files| manifest(&files.manifest)).collect();
     assert_eq!(seen, [24, 40, 56, 64]);
     let measured = values.iter().position(|&value| value == least).unwrap();
     assert_eq!(manifest(&run.join(best["snapshot"].as_str().unwrap())), seen[measured - 1]);
@@ -97,7 +97,7 @@ fn a_best_snapshot_whose_name_another_one_took_is_the_best_no_more() {
         (best()["snapshot"].as_str(), best()["kimg"].as_f64()),
         (Some("network-snapshot-000000.json"), Some(0.016))
     );
-    rootgan::io::snapshot::SnapshotFiles::at(&run, 0).write_manifest(12, Value::Null).unwrap();
+    rootgan::run::snapshot::SnapshotFiles::at(&run, 0).write_manifest(12, Value::Null).unwrap();
     let mut command = common::rootgan();
     command.args(["finetune", "--resume", common::text(&run), "--override", "--kimg", "0.032"]);
     command.env("XDG_CACHE_HOME", place.path().join("cache")).assert().success();
@@ -112,7 +112,7 @@ fn only_so_many_snapshots_are_kept_and_the_best_among_them() {
     let more = ["--kimg", "4", "--batch", "16", "--tick-kimg", "1", "--keep-snapshots", "1", "--pl-weight", "0"];
     let run = finetune(place.path(), "False", &more);
     let best: Value = serde_json::from_slice(&fs::read(run.join("best.json")).unwrap()).unwrap();
-    let kept = rootgan::io::snapshot::all(&run).unwrap();
+    let kept = rootgan::run::snapshot::all(&run).unwrap();
     let names: Vec<_> =
         kept.iter().map(|files| files.manifest.file_name().unwrap().to_string_lossy().into_owned()).collect();
     assert!(names.contains(&best["snapshot"].as_str().unwrap().to_owned()), "{names:?} {best}");

@@ -20,16 +20,16 @@ use anyhow::Result;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use rootgan::config::{GridSize, NetworkFacts, Options, RunConfig};
+use rootgan::config::{GridSize, NetworkFacts, Options, RunSettings};
 use rootgan::data::decode::decode_picture;
 use rootgan::data::{ConvertOptions, LabelChoice, Labels, Pictures, convert};
-use rootgan::io::checkpoint::seal;
-use rootgan::io::npz::npz_shape;
-use rootgan::io::snapshot::{self, Manifest, Network};
+use rootgan::files::npz::npz_shape;
 use rootgan::model::safety::Contents;
 use rootgan::model::{self, DiscriminatorSpec, FileKind, GeneratorSpec, ScriptModule, weights};
-use rootgan::train::resume::Resumed;
-use rootgan::train::state;
+use rootgan::run::checkpoint::Resumed;
+use rootgan::run::checkpoint::{seal, tensors};
+use rootgan::run::snapshot::{self, Network, SnapshotManifest};
+
 use serde_json::{Value, json};
 
 /// How much more memory than before a parser may take for a file of some kilobytes.
@@ -433,7 +433,7 @@ fn configurations() {
             has_precision: true,
             on_cuda: false,
         };
-        let config = RunConfig::resolve(&options, facts)?;
+        let config = RunSettings::resolve(&options, facts)?;
         Ok(serde_json::to_string(config.effective()).map(drop)?)
     });
 }
@@ -450,7 +450,7 @@ fn grids() {
 
 #[test]
 fn seeds() {
-    fuzz("seeds", "seeds", 200, |_, input| rootgan::commands::generate::parse_seeds(&text(input)).map(drop));
+    fuzz("seeds", "seeds", 200, |_, input| rootgan::cli::generate::parse_seeds(&text(input)).map(drop));
 }
 
 #[test]
@@ -462,7 +462,9 @@ fn safetensors() {
 
 #[test]
 fn states() {
-    fuzz("states", "safetensors", 100, |place, input| state::read(&file(place, "state.safetensors", input)).map(drop));
+    fuzz("states", "safetensors", 100, |place, input| {
+        tensors::read(&file(place, "state.safetensors", input)).map(drop)
+    });
 }
 
 #[test]
@@ -491,7 +493,7 @@ fn manifests() {
         }
         file(place, "network-snapshot-000000.json", input);
         let path = snapshot::find(place)?.manifest;
-        let manifest = Manifest::read(&path)?;
+        let manifest = SnapshotManifest::read(&path)?;
         for network in Network::ALL {
             assert_eq!(manifest.checked(&path, network)?.parent(), Some(place));
         }

@@ -5,7 +5,7 @@
 
 mod common;
 
-use rootgan::loss::{AdversarialLoss, Rooted};
+use rootgan::train::objective::{AdversarialLoss, Rooted};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 

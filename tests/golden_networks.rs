@@ -9,12 +9,13 @@ mod common;
 use std::collections::HashMap;
 
 use rootgan::augment::Augment;
-use rootgan::loss::{AdversarialLoss, Rooted};
 use rootgan::model::{Discriminator, FlatParameters, Generator, NoiseMode, Truncation};
-use rootgan::regularize::{MeanPathLength, squared_gradient_norms};
 use rootgan::tensor::no_grad;
+use rootgan::train::Reals;
 use rootgan::train::draw::Draw;
-use rootgan::train::phases::{self, mean};
+use rootgan::train::objective::{AdversarialLoss, Rooted, Seen};
+use rootgan::train::phases::{self, Judged, mean};
+use rootgan::train::regularizers::{MeanPathLength, squared_gradient_norms};
 use tch::{Device, Kind, Tensor};
 
 /// Largest difference relative to the tensor's largest entry: float32 through some twenty layers
@@ -59,6 +60,15 @@ impl Case {
             mixing: None,
             noise: NoiseMode::Const,
         }
+    }
+
+    fn reals(&self) -> Reals {
+        Reals { images: self.io("x").shallow_clone(), c: self.labels().map(Tensor::shallow_clone) }
+    }
+
+    fn discriminator_main(&self, loss: &AdversarialLoss, seen: Seen) -> Judged {
+        let (draw, reals, mut off) = (self.draw(), self.reals(), Augment::off());
+        phases::discriminator_main(&self.g, &self.d, loss, seen, &draw, &reals, &mut off).unwrap()
     }
 
     fn check(&self, name: &str, found: &Tensor) {
@@ -148,7 +158,9 @@ fn images_and_logits_agree() {
 fn the_generators_main_gradient_agrees_for_logistic_and_rooted() {
     for_every_case(|case| {
         for (loss, suffix) in [(AdversarialLoss::Logistic, ""), (rooted(2.0), "_rooted_k2")] {
-            let main = phases::generator_main(&case.g, &case.d, &loss, &case.draw(), &mut Augment::off()).unwrap();
+            let main =
+                phases::generator_main(&case.g, &case.d, &loss, &case.draw(), &case.reals(), &mut Augment::off())
+                    .unwrap();
             let loss = mean(&main.losses);
             case.check(&format!("loss_Gmain{suffix}"), &loss.detach());
             let gradient = case.g_flat.gradient(&loss).unwrap();
@@ -174,16 +186,15 @@ fn the_path_length_gradient_agrees() {
 #[test]
 fn the_discriminators_real_and_r1_gradient_agrees() {
     for_every_case(|case| {
-        let (x, c) = (case.io("x"), case.labels());
-        let real = phases::discriminator_real(&case.d, &AdversarialLoss::Logistic, x, c, &mut Augment::off()).unwrap();
-        let norms = phases::discriminator_reg(&case.d, x, c, &mut Augment::off()).unwrap();
+        let real = case.discriminator_main(&AdversarialLoss::Logistic, Seen::Reals);
+        let norms = phases::discriminator_reg(&case.d, &case.reals(), &mut Augment::off()).unwrap();
         case.check("r1_penalty", &norms.detach());
         let loss = mean(&real.losses) + mean(&norms) * (R1_GAMMA / 2.0);
         case.check("loss_Dr1", &loss.detach());
         // The two phases take their gradients one by one.
-        let real = phases::discriminator_real(&case.d, &AdversarialLoss::Logistic, x, c, &mut Augment::off()).unwrap();
+        let real = case.discriminator_main(&AdversarialLoss::Logistic, Seen::Reals);
         let of_real = case.d_flat.gradient(&mean(&real.losses)).unwrap();
-        let norms = phases::discriminator_reg(&case.d, x, c, &mut Augment::off()).unwrap();
+        let norms = phases::discriminator_reg(&case.d, &case.reals(), &mut Augment::off()).unwrap();
         let of_r1 = case.d_flat.gradient(&(mean(&norms) * (R1_GAMMA / 2.0))).unwrap();
         case.check_gradient("grad_Dr1", &case.d_flat, &(of_real + of_r1));
     });
@@ -206,8 +217,7 @@ fn the_image_gradient_of_r1_agrees() {
 #[test]
 fn the_discriminators_fake_gradient_is_that_of_the_mirrored_loss() {
     for_every_case(|case| {
-        let fake =
-            phases::discriminator_fake(&case.g, &case.d, &rooted(2.0), &case.draw(), &mut Augment::off()).unwrap();
+        let fake = case.discriminator_main(&rooted(2.0), Seen::Fakes);
         let gradient = case.d_flat.gradient(&mean(&fake.losses)).unwrap();
         let logits = case.d.logits(case.io("img_const"), case.labels()).unwrap().flatten(0, -1);
         let slope = rooted(2.0).slope(&-logits.detach());

@@ -90,7 +90,7 @@ fn an_imported_pair_is_finetuned_and_its_export_leads_back() {
     let format = ["--format", "rosinality", "--out", common::text(&back)];
     common::python(&[&["scripts/export_checkpoint.py", "--from", common::text(&run)], &format[..]].concat());
     common::python(&["scripts/import_checkpoint.py", common::text(&back), "--outdir", common::text(&again)]);
-    let snapshot = rootgan::io::snapshot::find(&run).unwrap();
+    let snapshot = rootgan::run::snapshot::find(&run).unwrap();
     let tensors = |path: &Path| {
         let generator = Generator::load(path, Device::Cpu, None).unwrap();
         generator.script.parameters.iter().map(|p| (p.name.clone(), p.tensor.detach().copy())).collect::<Vec<_>>()

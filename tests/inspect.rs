@@ -7,7 +7,7 @@ mod common;
 
 use common::{pair16, picture_folder, python, rootgan};
 use predicates::str::contains;
-use rootgan::io::snapshot::SnapshotFiles;
+use rootgan::run::snapshot::SnapshotFiles;
 use serde_json::{Value, json};
 use std::path::Path;
 use tempfile::tempdir;

@@ -5,13 +5,14 @@
 mod common;
 
 use rootgan::augment::Augment;
-use rootgan::loss::{AdversarialLoss, Rooted};
 use rootgan::model::{FreezeSettings, Generator, NoiseMode, Precision, PrecisionKind, Truncation};
-use rootgan::regularize::MeanPathLength;
+use rootgan::run::networks::NetworkFiles;
 use rootgan::tensor::no_grad;
 use rootgan::train::draw::Draw;
-use rootgan::train::networks::{NetworkFiles, Networks};
+use rootgan::train::objective::{AdversarialLoss, Rooted, Seen};
 use rootgan::train::phases::{self, mean};
+use rootgan::train::regularizers::MeanPathLength;
+use rootgan::train::{Networks, Reals};
 use tch::{Device, Kind, Tensor};
 
 const BF16: Precision = Precision { kind: PrecisionKind::Bf16, resolutions: 4 };
@@ -20,7 +21,7 @@ fn networks() -> Networks {
     common::configure_torch();
     let (generator, discriminator) = common::shipped_pair("net_uncond_r32.safetensors");
     let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
-    Networks::load(&files, FreezeSettings::default(), Device::Cpu).unwrap()
+    files.load(FreezeSettings::default(), Device::Cpu).unwrap()
 }
 
 fn seeded(shape: [i64; 2]) -> Tensor {
@@ -32,14 +33,14 @@ fn seeded(shape: [i64; 2]) -> Tensor {
 fn gradients(n: &Networks) -> [(&'static str, Tensor); 4] {
     let loss = AdversarialLoss::Rooted(Rooted::new(2.0, None).unwrap());
     let draw = || Draw { z: seeded([4, n.g.z_dim()]), c: None, mixing: None, noise: NoiseMode::Const };
-    let reals = seeded([4, 3 * 32 * 32]).view([4, 3, 32, 32]).tanh();
+    let reals = Reals::unlabelled(seeded([4, 3 * 32 * 32]).view([4, 3, 32, 32]).tanh());
     let unit_noise = seeded([4, 3 * 32 * 32]).view([4, 3, 32, 32]);
     let mut off = Augment::off();
-    let gmain = phases::generator_main(&n.g, &n.d, &loss, &draw(), &mut off).unwrap().losses;
+    let gmain = phases::generator_main(&n.g, &n.d, &loss, &draw(), &reals, &mut off).unwrap().losses;
     let mut pl_mean = MeanPathLength::new(Device::Cpu);
     let greg = phases::generator_reg(&n.g, &mut pl_mean, &draw(), Some(&unit_noise)).unwrap();
-    let dmain = phases::discriminator_real(&n.d, &loss, &reals, None, &mut off).unwrap().losses;
-    let dreg = phases::discriminator_reg(&n.d, &reals, None, &mut off).unwrap();
+    let dmain = phases::discriminator_main(&n.g, &n.d, &loss, Seen::Reals, &draw(), &reals, &mut off).unwrap().losses;
+    let dreg = phases::discriminator_reg(&n.d, &reals, &mut off).unwrap();
     [
         ("Gmain", n.g_flat.gradient(&mean(&gmain)).unwrap()),
         ("Greg", n.g_flat.gradient(&mean(&greg)).unwrap()),
@@ -86,7 +87,7 @@ fn a_run_in_bf16_writes_files_that_begin_in_fp32() {
     let run = std::path::Path::new(stdout.lines().last().unwrap().strip_prefix("run directory: ").unwrap());
     let log = std::fs::read_to_string(run.join("log.txt")).unwrap();
     assert!(log.contains(", bf16"), "{log}");
-    let saved = rootgan::io::snapshot::find(run).unwrap();
+    let saved = rootgan::run::snapshot::find(run).unwrap();
     let g = Generator::load(&saved.g, Device::Cpu, None).unwrap();
     let z = seeded([2, g.z_dim()]);
     let draw = || no_grad(|| g.images(&z, None, Truncation::OFF, NoiseMode::Const, None).unwrap());

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
-use rootgan::io::checkpoint::Checkpoints;
-use rootgan::io::snapshot::{Network, SnapshotFiles};
+use rootgan::run::checkpoint::Checkpoints;
+use rootgan::run::snapshot::{Network, SnapshotFiles};
 use serde_json::Value;
 
 /// 24 iterations of 8 images in three ticks, with everything that has a state: ADA, path length, R1, mixing.
@@ -106,7 +106,7 @@ fn resume(run: &Path) -> Command {
 }
 
 fn checkpoints(run: &Path) -> Vec<u64> {
-    let there = Checkpoints::of(run, 1).list().unwrap_or_default();
+    let there = Checkpoints::in_run(run, 1).list().unwrap_or_default();
     there.iter().map(|checkpoint| checkpoint.seen_images).collect()
 }
 
@@ -141,7 +141,7 @@ fn finish(mut command: Command) {
 
 /// The state at the end: every tensor by name.
 fn last_state(run: &Path) -> Vec<u8> {
-    let last = Checkpoints::of(run, 1).list().unwrap().pop().unwrap();
+    let last = Checkpoints::in_run(run, 1).list().unwrap().pop().unwrap();
     assert_eq!(last.seen_images, 192);
     fs::read(last.folder().join("state.safetensors")).unwrap()
 }
@@ -275,11 +275,11 @@ fn a_killed_run_gives_grids_and_snapshots_the_names_of_an_uninterrupted_one() {
     for name in outputs(&whole).iter().filter(|name| name.starts_with("fakes")) {
         assert!(fs::read(killed.join(name)).unwrap() == fs::read(whole.join(name)).unwrap(), "{name}");
     }
-    let last = |run: &Path| rootgan::io::snapshot::find(run).unwrap();
+    let last = |run: &Path| rootgan::run::snapshot::find(run).unwrap();
     assert!(last(&whole).manifest.ends_with("network-snapshot-000000_192.json"));
     assert_eq!(last(&killed).number, last(&whole).number);
     // Where the weights come from is the same, too, with the checksums of the files that the run began with.
-    let extra = |run: &Path| rootgan::io::snapshot::Manifest::read(&last(run).manifest).unwrap().extra;
+    let extra = |run: &Path| rootgan::run::snapshot::SnapshotManifest::read(&last(run).manifest).unwrap().extra;
     assert_eq!(extra(&killed), extra(&whole));
     assert!(extra(&killed)["parents"]["discriminator"]["sha256"].is_string());
 }
@@ -292,12 +292,12 @@ fn a_run_of_an_earlier_version_goes_on_without_overwriting_what_is_there() {
     let run = stage.run("runs");
     let (manifest, grid) = (run.join("network-snapshot-000000.json"), run.join("fakes000000.png"));
     let before = (fs::read(&manifest).unwrap(), fs::read(&grid).unwrap());
-    for checkpoint in Checkpoints::of(&run, 1).list().unwrap() {
+    for checkpoint in Checkpoints::in_run(&run, 1).list().unwrap() {
         let path = checkpoint.folder().join("checkpoint.json");
         let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert!(record.as_object_mut().unwrap().remove("newest").is_some());
         assert!(record["journal"].as_object_mut().unwrap().remove("steps").is_some());
-        rootgan::io::checkpoint::seal(&mut record);
+        rootgan::run::checkpoint::seal(&mut record);
         fs::write(&path, record.to_string()).unwrap();
     }
     let mut command = resume(&run);
@@ -437,7 +437,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     wait_for(&mut child, 48, find);
     kill(child);
     let run = stage.run("runs");
-    let newest = Checkpoints::of(&run, 2).list().unwrap().pop().unwrap();
+    let newest = Checkpoints::in_run(&run, 2).list().unwrap().pop().unwrap();
     let state = newest.folder().join("state.safetensors");
     let mut bytes = fs::read(&state).unwrap();
     let middle = bytes.len() / 2;

@@ -11,17 +11,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rootgan::augment::Augment;
-use rootgan::config::{AugmentMode, NetworkFacts, Options, RunConfig};
+use rootgan::config::{AugmentMode, Options};
 use rootgan::model::{Discriminator, FreezeSettings, Generator, NoiseMode, Truncation};
-use rootgan::regularize::MeanPathLength;
+use rootgan::run::networks::NetworkFiles;
 use rootgan::tensor::finite::all_finite;
 use rootgan::tensor::no_grad;
 use rootgan::train::draw::{Draw, Mixing, Reals};
-use rootgan::train::journal::stats::Statistics;
-use rootgan::train::networks::{NetworkFiles, Networks};
 use rootgan::train::phases;
-use rootgan::train::state;
-use rootgan::train::step::Trainer;
+use rootgan::train::regularizers::MeanPathLength;
+use rootgan::train::stats::Statistics;
+use rootgan::train::{Networks, Trainer};
 use tch::{Device, Kind, Tensor};
 
 const BATCH: i64 = 4;
@@ -36,7 +35,7 @@ fn networks() -> Networks {
     common::configure_torch();
     let (generator, discriminator) = common::pair16();
     let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
-    Networks::load(&files, FreezeSettings::default(), Device::Cpu).unwrap()
+    files.load(FreezeSettings::default(), Device::Cpu).unwrap()
 }
 
 fn trainer(networks: Networks, max_bad_steps: u64) -> Trainer {
@@ -44,9 +43,8 @@ fn trainer(networks: Networks, max_bad_steps: u64) -> Trainer {
 }
 
 fn trainer_with(networks: Networks, options: Options) -> Trainer {
-    let options = options.or(common::trainer_options(BATCH as u64));
-    let facts = NetworkFacts::of(&networks.g, &networks.d);
-    Trainer::new(networks, RunConfig::resolve(&options, facts).unwrap(), None)
+    let batch = options.batch.unwrap_or(BATCH as u64);
+    common::trainer(networks, Options { batch: Some(batch), ..options })
 }
 
 fn reals() -> Reals {
@@ -183,7 +181,7 @@ fn a_network_is_told_when_it_is_differentiated_twice_and_when_no_longer() {
         assert!(message.contains("differentiated once"), "{message}");
     };
     once();
-    let _ = phases::discriminator_reg(&d, &images, None, &mut Augment::off()).unwrap();
+    let _ = phases::discriminator_reg(&d, &Reals::unlabelled(images.shallow_clone()), &mut Augment::off()).unwrap();
     once();
     let draw =
         Draw { z: Tensor::ones([2, 8], (Kind::Float, Device::Cpu)), c: None, mixing: None, noise: NoiseMode::Const };
@@ -209,7 +207,7 @@ fn a_run_whose_micro_batch_shrinks_goes_on_like_one_that_began_with_the_smaller_
             discriminator: discriminator.clone(),
             ..NetworkFiles::default()
         };
-        let networks = Networks::load(&files, FreezeSettings::default(), Device::Cpu).unwrap();
+        let networks = files.load(FreezeSettings::default(), Device::Cpu).unwrap();
         let options = Options {
             batch: Some(16),
             micro_batch: Some(micro_batch),
@@ -222,7 +220,7 @@ fn a_run_whose_micro_batch_shrinks_goes_on_like_one_that_began_with_the_smaller_
         for _ in 0..2 {
             trainer.iterate(&reals, &mut stats).unwrap();
         }
-        let (_, mut tensors) = state::collect(&trainer, &stats);
+        let (_, mut tensors) = trainer.state(&stats);
         tensors.retain(|name, _| !name.starts_with("stats.Timing/"));
         (tensors, trainer.take_notices())
     };
@@ -356,10 +354,8 @@ fn with_a_slope_cap_the_same_critic_trains() {
     let _alone = alone();
     let networks = networks();
     set_last_bias(&networks, -110.0);
-    let facts = NetworkFacts::of(&networks.g, &networks.d);
-    let mut options = trainer(self::networks(), 3).config().effective().clone();
-    options.root_slope_cap = Some(10.0);
-    let mut trainer = Trainer::new(networks, RunConfig::resolve(&options, facts).unwrap(), None);
+    let options = Options { root_slope_cap: Some(10.0), max_bad_steps: Some(3), ..Options::default() };
+    let mut trainer = trainer_with(networks, options);
     let before = trainer.networks.d_flat.values.copy();
     let mut stats = Statistics::default();
     trainer.iterate(&reals(), &mut stats).unwrap();

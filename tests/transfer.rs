@@ -7,14 +7,14 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use rootgan::config::{NetworkFacts, Options, RunConfig};
-use rootgan::io::snapshot::SnapshotFiles;
+use rootgan::config::Options;
 use rootgan::model::{FreezeSettings, Parameter, ScriptModule};
+use rootgan::run::networks::{NetworkFiles, save_networks};
+use rootgan::run::snapshot::SnapshotFiles;
 use rootgan::tensor::no_grad;
-use rootgan::train::draw::Reals;
-use rootgan::train::journal::stats::Statistics;
-use rootgan::train::networks::{NetworkFiles, Networks};
-use rootgan::train::step::Trainer;
+use rootgan::train::Reals;
+use rootgan::train::stats::Statistics;
+use rootgan::train::{Networks, Trainer};
 use tch::{Device, Kind, Tensor};
 
 fn files() -> NetworkFiles {
@@ -24,11 +24,11 @@ fn files() -> NetworkFiles {
 }
 
 fn load(freeze: FreezeSettings) -> Networks {
-    Networks::load(&files(), freeze, Device::Cpu).unwrap_or_else(|error| panic!("{error:#}"))
+    files().load(freeze, Device::Cpu).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 fn refusal(files: &NetworkFiles, freeze: FreezeSettings) -> String {
-    format!("{:#}", Networks::load(files, freeze, Device::Cpu).err().expect("it is refused"))
+    format!("{:#}", files.load(freeze, Device::Cpu).err().expect("it is refused"))
 }
 
 fn copies(parameters: &[Parameter]) -> Vec<(String, Tensor)> {
@@ -36,8 +36,7 @@ fn copies(parameters: &[Parameter]) -> Vec<(String, Tensor)> {
 }
 
 fn trainer(networks: Networks, more: Options) -> Trainer {
-    let facts = NetworkFacts::of(&networks.g, &networks.d);
-    Trainer::new(networks, RunConfig::resolve(&more.or(common::trainer_options(4)), facts).unwrap(), None)
+    common::trainer(networks, Options { batch: Some(4), ..more })
 }
 
 fn train(networks: Networks, more: Options) -> Trainer {
@@ -90,7 +89,7 @@ fn saved_networks_can_be_trained_again_as_a_whole() {
     let mut networks = load(FreezeSettings { d_layers: 3, g_blocks: 1, mapping: true });
     let place = tempfile::tempdir().unwrap();
     let snapshot = SnapshotFiles::at(place.path(), 0);
-    networks.save(&snapshot, &serde_json::json!({})).unwrap();
+    save_networks(&mut networks, &snapshot, &serde_json::json!({})).unwrap();
     let files = files();
     for (saved, original) in
         [(&snapshot.g, &files.generator), (&snapshot.g_ema, &files.generator), (&snapshot.d, &files.discriminator)]
@@ -122,7 +121,7 @@ fn the_average_starts_from_the_averaged_generator_and_training_from_the_raw_one(
     let _ = no_grad(|| networks.g_flat.values.shallow_clone().multiply_(&Tensor::from(0.5f32)));
     networks.g.script.save(&raw).unwrap();
     let both = NetworkFiles { generator_raw: Some(raw), ..files() };
-    let networks = Networks::load(&both, FreezeSettings::default(), Device::Cpu).unwrap();
+    let networks = both.load(FreezeSettings::default(), Device::Cpu).unwrap();
     let weight = |parameters: &[Parameter]| {
         parameters.iter().find(|p| p.name == "synthesis.b8.conv0.weight").unwrap().tensor.detach().copy()
     };
@@ -130,7 +129,7 @@ fn the_average_starts_from_the_averaged_generator_and_training_from_the_raw_one(
     assert_eq!(of_raw * 2.0, of_ema);
     // What is frozen stays what it is in each of them.
     let freeze = FreezeSettings { mapping: true, ..FreezeSettings::default() };
-    let networks = Networks::load(&both, freeze, Device::Cpu).unwrap();
+    let networks = both.load(freeze, Device::Cpu).unwrap();
     let mapping = |parameters: &[Parameter]| {
         parameters.iter().find(|p| p.name == "mapping.fc0.weight").unwrap().tensor.detach().copy()
     };

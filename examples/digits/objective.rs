@@ -1,7 +1,7 @@
 //! Losses of a classifier with any number of classes, each a function of one margin.
 
 use anyhow::Result;
-use rootgan::loss::{AdversarialLoss, Rooted};
+use rootgan::train::objective::{AdversarialLoss, Rooted};
 use tch::Tensor;
 
 /// What a classifier is trained with; p is the softmax probability of the true class.

@@ -9,7 +9,6 @@
 mod affine;
 mod axis;
 mod colour;
-mod controller;
 mod corrupt;
 mod draws;
 mod filters;
@@ -18,7 +17,6 @@ mod sampling;
 
 use tch::Tensor;
 
-pub use controller::{AdaController, AdaSettings};
 pub use draws::Draws;
 
 /// Which transforms a pipe has.

@@ -16,6 +16,15 @@ pub struct GridSize {
     pub rows: usize,
 }
 
+impl GridSize {
+    /// What fits an 8K screen (7680 x 4320) at `side` pixels a picture (at least 1), as the StyleGAN tools draw it: 7x4 at
+    /// 1024, 15x8 at 512, 30x16 at 256, 32x32 at 128 and below.
+    pub fn for_resolution(side: u64) -> Self {
+        let fitting = |length: u64, fewest: u64| (length / side).clamp(fewest, 32) as usize;
+        Self { columns: fitting(7680, 7), rows: fitting(4320, 4) }
+    }
+}
+
 impl FromStr for GridSize {
     type Err = anyhow::Error;
 
@@ -47,5 +56,16 @@ impl From<GridSize> for String {
 impl fmt::Display for GridSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}x{}", self.columns, self.rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_are_as_the_stylegan_tools_draw_them() {
+        let texts = [1024, 512, 256, 128, 16].map(|side| GridSize::for_resolution(side).to_string());
+        assert_eq!(texts, ["7x4", "15x8", "30x16", "32x32", "32x32"]);
     }
 }

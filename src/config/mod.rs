@@ -1,13 +1,17 @@
 //! What a run is told: options as typed or read from a file, and the settings that they mean.
+//!
+//! An option is declared in `options.rs`, with its help, default, range and mode side by side; `settings.rs` turns options
+//! into settings, in which everything has a value.
 
-mod checks;
-mod defaults;
+mod facts;
 mod grid_size;
 mod options;
 mod presets;
-mod run;
+mod settings;
+mod spec;
 
+pub use facts::NetworkFacts;
 pub use grid_size::GridSize;
 pub use options::{AugmentMode, LossKind, OnDivergence, Options};
 pub use presets::preset;
-pub use run::{AugmentConfig, NetworkFacts, RunConfig, freeze_settings};
+pub use settings::{RunSettings, freeze_settings, train_settings};

@@ -2,15 +2,24 @@
 //!
 //! One struct serves both, so that a flag and its key can never differ; a flag wins over the file.
 
+use std::any::{Any, TypeId};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::presets;
-use crate::io::bounded::read_text;
+use super::spec::{Spec, above_zero, at_least_one, probability, sign, zero_or_more};
+use super::{GridSize, NetworkFacts, presets};
+use crate::augment::{PIPES, Transforms};
+use crate::files::bounded::read_text;
 use crate::model::PrecisionKind;
+use crate::train::objective::Rooted;
+
+/// More images in one iteration are a typing error.
+const MAX_BATCH: u64 = 1 << 16;
+/// More pixels in a preview grid are one too, and would not fit a PNG viewer.
+const MAX_GRID_PIXELS: u64 = 1 << 30;
 
 /// The adversarial loss by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -47,9 +56,10 @@ pub enum OnDivergence {
     Rollback,
 }
 
-/// Declares [`Options`] with `or`, so that no option can be forgotten when flags and file are merged.
+/// Declares [`Options`]: each option with its help, its flag, its type and its rules ([`Spec`]) in one place. What follows
+/// from them is generated, so that no option can be forgotten.
 macro_rules! options {
-    ($($(#[$attribute:meta])* $name:ident: $kind:ty,)*) => {
+    ($($(#[$attribute:meta])* $name:ident: $kind:ty = $spec:expr,)*) => {
         /// Everything that can be said about a run; what is left out takes its default.
         #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
@@ -59,13 +69,68 @@ macro_rules! options {
 
         impl Options {
             /// These options, and `fallback`'s where these say nothing.
-            pub fn or(self, fallback: Self) -> Self {
+            fn or(self, fallback: Self) -> Self {
                 Self { $($name: self.$name.or(fallback.$name),)* }
+            }
+
+            /// These options over those of a file or preset. What was derived there from an option that is given anew
+            /// (a name, a micro-batch, the other loss's parameters) does not outlive it.
+            pub fn over(self, mut below: Self) -> Self {
+                let merged = self.clone().or(below.clone());
+                let is_new = |option: &str| match option {
+                    $(stringify!($name) => self.$name.is_some() && self.$name != below.$name,)*
+                    _ => false,
+                };
+                $(let $name: Spec<$kind> = $spec; let $name = $name.survives(&merged, is_new);)*
+                $(if !$name { below.$name = None; })*
+                self.or(below)
+            }
+
+            /// These options with defaults for networks as told by `facts`.
+            pub(super) fn filled(mut self, facts: &NetworkFacts) -> Self {
+                // A default may depend on that of another option, in two steps at most (batch, micro-batch).
+                for _ in 0..3 {
+                    $(let spec: Spec<$kind> = $spec; self.$name = spec.fill(&self.$name, &self, facts);)*
+                }
+                self
+            }
+
+            /// The options that a run cannot do without and that nobody gave.
+            pub(super) fn missing(&self) -> Vec<String> {
+                let mut missing = Vec::new();
+                $(
+                    let spec: Spec<$kind> = $spec;
+                    if self.$name.is_none() && spec.is_required() {
+                        missing.push(format!("--{} is missing", flag_of(stringify!($name))));
+                    }
+                )*
+                missing
+            }
+
+            /// Everything that is wrong, so that the user hears of it at once.
+            pub(super) fn problems(&self, facts: &NetworkFacts) -> Vec<String> {
+                let mut problems = Vec::new();
+                $({
+                    let spec: Spec<$kind> = $spec;
+                    spec.check(&flag_of(stringify!($name)), &self.$name, self, facts, &mut problems);
+                })*
+                problems
             }
 
             /// The keys that a file may have.
             fn keys() -> Vec<&'static str> {
                 vec![$(stringify!($name),)*]
+            }
+
+            /// The keys whose values are paths: where somebody keeps files, which is nobody's business.
+            pub fn path_keys() -> Vec<&'static str> {
+                let paths = [$((stringify!($name), TypeId::of::<$kind>() == TypeId::of::<PathBuf>()),)*];
+                paths.into_iter().filter(|(_, is_path)| *is_path).map(|(name, _)| name).collect()
+            }
+
+            fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+                let all: Vec<&mut dyn Any> = vec![$(&mut self.$name,)*];
+                all.into_iter().filter_map(|option| option.downcast_mut::<Option<PathBuf>>()?.as_mut())
             }
         }
     };
@@ -75,179 +140,268 @@ options! {
     /// What a configuration file is for, in words; for people only.
     #[arg(skip)]
     #[serde(skip_serializing)]
-    about: String,
+    about: String = Spec::optional(),
     /// What it led to when it was measured, and where; for people only.
     #[arg(skip)]
     #[serde(skip_serializing)]
-    expected: String,
+    expected: String = Spec::optional(),
 
     /// Preset of training options: auto, stylegan2, paper256, paper512, paper1024, cifar, paper-rooted or demo
     /// [default: auto]
     #[arg(long, value_name = "NAME")]
-    cfg: String,
+    cfg: String = Spec::default("auto".to_owned()),
     /// Generator to start from (TorchScript)
     #[arg(long, value_name = "G.pt")]
-    generator: PathBuf,
+    generator: PathBuf = Spec::required(),
     /// Generator as it was in training, where --generator is the average of it (generator_raw.pt of an import)
     #[arg(long, value_name = "G.pt")]
-    generator_raw: PathBuf,
+    generator_raw: PathBuf = Spec::optional(),
     /// Discriminator to start from (TorchScript)
     #[arg(long, value_name = "D.pt")]
-    discriminator: PathBuf,
+    discriminator: PathBuf = Spec::required(),
     /// Training pictures: a folder, searched at any depth, or a zip
     #[arg(long, value_name = "DIR_OR_ZIP")]
-    data: PathBuf,
+    data: PathBuf = Spec::required(),
     /// Train on N of the pictures, drawn at random [default: all]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    subset: u64,
+    subset: u64 = Spec::optional(),
     /// Which N: the same seed draws the same pictures [default: 0]
     #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
-    subset_seed: u64,
+    subset_seed: u64 = Spec::default(0).only_with("--subset", |o| o.subset.is_some()),
     /// Folder in which the run's own folder is made
     #[arg(long, value_name = "DIR")]
-    outdir: PathBuf,
+    outdir: PathBuf = Spec::required(),
     /// Words for the name of the run's folder [default: loss and batch]
     #[arg(long, value_name = "TEXT")]
-    desc: String,
+    desc: String = Spec::default_from(|o, _| words_for_folder(o)).follows(&["loss", "root_k", "batch"]),
     /// auto (CUDA if usable), cpu, cuda or cuda:N [default: auto]
     #[arg(long)]
-    device: String,
+    device: String = Spec::default("auto".to_owned()),
     /// Seed of every random number of the run [default: 0]
     #[arg(long, allow_negative_numbers = true)]
-    seed: u64,
+    seed: u64 = Spec::default(0),
     /// Width of z, for a generator that does not say it
     #[arg(long, allow_negative_numbers = true)]
-    z_dim: i64,
+    z_dim: i64 = Spec::optional(),
 
     /// Adversarial loss [default: rooted]
     #[arg(long, help_heading = "Objective")]
-    loss: LossKind,
+    loss: LossKind = Spec::default(LossKind::Rooted),
     /// k of the rooted loss, at least 1 [default: 2]
     #[arg(long, value_name = "K", help_heading = "Objective", allow_negative_numbers = true)]
-    root_k: f64,
+    root_k: f64 = Spec::default(2.0).only_with("--loss rooted", is_rooted).fits(|k, o, _| problem_of_rooted(*k, o.root_slope_cap)),
     /// Continue the rooted loss linearly beyond this slope |dL/dlogit| [default: none]
     #[arg(long, value_name = "SLOPE", help_heading = "Objective", allow_negative_numbers = true)]
-    root_slope_cap: f64,
+    root_slope_cap: f64 = Spec::optional().only_with("--loss rooted", is_rooted),
     /// Weight of R1, 0 for none [default: 0.0002 resolution^2 / batch]
     #[arg(long, value_name = "GAMMA", help_heading = "Objective", allow_negative_numbers = true)]
-    r1_gamma: f64,
+    r1_gamma: f64 = Spec::default_from(|o, facts| Some(0.0002 * facts.pixels() / o.batch?.max(1) as f64)).range(zero_or_more),
     /// Iterations between two R1 steps [default: 16]
     #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
-    r1_interval: u64,
+    r1_interval: u64 = Spec::default(16).range(at_least_one),
     /// Weight of path-length regularisation, 0 for none [default: 2]
     #[arg(long, value_name = "WEIGHT", help_heading = "Objective", allow_negative_numbers = true)]
-    pl_weight: f64,
+    pl_weight: f64 = Spec::default(2.0).range(zero_or_more).forced(|facts| (!facts.has_ws).then_some(0.0)),
     /// Iterations between two path-length steps [default: 4]
     #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
-    pl_interval: u64,
+    pl_interval: u64 = Spec::default(4).range(at_least_one),
     /// Probability of mixing two styles [default: 0.9]
     #[arg(long, value_name = "PROB", help_heading = "Objective", allow_negative_numbers = true)]
-    style_mixing: f64,
+    style_mixing: f64 = Spec::default(0.9).range(probability).forced(|facts| (!facts.has_ws).then_some(0.0)),
 
     /// Augmentation of what the discriminator sees [default: ada]
     #[arg(long, help_heading = "Augmentation")]
-    aug: AugmentMode,
+    aug: AugmentMode = Spec::default(AugmentMode::Ada),
     /// Transforms: blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn or bgcfnc [default: bgc]
     #[arg(long, value_name = "PIPE", help_heading = "Augmentation")]
-    augpipe: String,
+    augpipe: String = Spec::default("bgc".to_owned()).only_with("--aug ada or fixed", is_augmented).follows(&["aug"]).fits(|pipe, _, _| {
+            let unknown = || format!("--augpipe '{pipe}' is unknown; allowed are {}", PIPES.join(", "));
+            Transforms::named(pipe).is_none().then(unknown)
+        }),
     /// Probability of each transform, for --aug fixed
     #[arg(long, value_name = "PROB", allow_negative_numbers = true, help_heading = "Augmentation")]
-    p: f64,
+    p: f64 = Spec::optional().only_with("--aug fixed", is_fixed).needed("from 0 to 1, as in --p 0.2").range(probability),
     /// Probability that --aug ada begins with [default: 0]
     #[arg(long, value_name = "PROB", allow_negative_numbers = true, help_heading = "Augmentation")]
-    init_p: f64,
+    init_p: f64 = Spec::default(0.0).only_with("--aug ada", is_adaptive).range(probability),
     /// Mean sign of D(real) that --aug ada steers to [default: 0.6]
     #[arg(long, value_name = "SIGN", allow_negative_numbers = true, help_heading = "Augmentation")]
-    target: f64,
+    target: f64 = Spec::default(0.6).only_with("--aug ada", is_adaptive).range(sign),
     /// Thousands of images in which --aug ada can take p from 0 to 1 [default: 100, for a random pair 500]
     #[arg(long, value_name = "KIMG", allow_negative_numbers = true, help_heading = "Augmentation")]
-    ada_kimg: f64,
+    ada_kimg: f64 = Spec::default_from(|_, facts| Some(if facts.is_random { 500.0 } else { 100.0 }))
+        .only_with("--aug ada", is_adaptive)
+        .range(above_zero),
 
     /// Length of the run in thousands of images [default: 1000]
     #[arg(long, help_heading = "Training", allow_negative_numbers = true)]
-    kimg: f64,
+    kimg: f64 = Spec::default(1000.0).range(above_zero),
     /// Images per iteration [default: 4096 / resolution, 1 to 32]
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
-    batch: u64,
+    batch: u64 = Spec::default_from(|_, facts| Some((4096 / facts.resolution.max(1)).clamp(1, 32)))
+        .range(at_least_one)
+        .fits(|&batch, _, _| (batch > MAX_BATCH).then(|| format!("--batch {batch} is more than {MAX_BATCH}"))),
     /// Images computed at once, gradients being accumulated; lower it when memory is short [default: batch]
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
-    micro_batch: u64,
+    micro_batch: u64 = Spec::default_from(|o, _| o.batch).range(at_least_one).follows(&["batch"]).fits(problem_of_micro_batch),
     /// What the networks compute in; parameters stay float32 [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long, help_heading = "Training")]
-    precision: PrecisionKind,
+    precision: PrecisionKind = Spec::default_from(|_, facts| {
+            let is_fast = facts.on_cuda && facts.has_precision;
+            Some(if is_fast { PrecisionKind::Fp16 } else { PrecisionKind::Fp32 })
+        })
+        .fits(problem_of_precision),
     /// Resolutions that compute in it, from the highest down [default: 4]
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
-    precision_resolutions: u64,
+    precision_resolutions: u64 = Spec::default_from(|o, _| Some(if o.precision? == PrecisionKind::Fp32 { 0 } else { 4 }))
+        .follows(&["precision"])
+        .fits(problem_of_precision_resolutions),
     /// Learning rate of the generator [default: 0.0025, from 1024 pixels on 0.002]
     #[arg(long, value_name = "LR", help_heading = "Training", allow_negative_numbers = true)]
-    g_lr: f64,
+    g_lr: f64 = Spec::default_from(|_, facts| Some(if facts.resolution >= 1024 { 0.002 } else { 0.0025 })).range(above_zero),
     /// Learning rate of the discriminator [default: as g-lr]
     #[arg(long, value_name = "LR", help_heading = "Training", allow_negative_numbers = true)]
-    d_lr: f64,
+    d_lr: f64 = Spec::default_from(|o, _| o.g_lr).range(above_zero),
     /// Thousands of images over which both learning rates rise from 0 [default: 0]
     #[arg(long, value_name = "KIMG", help_heading = "Training", allow_negative_numbers = true)]
-    lr_warmup_kimg: f64,
+    lr_warmup_kimg: f64 = Spec::default(0.0).range(zero_or_more),
     /// Half-life of the averaged generator in thousands of images [default: 10 batch / 32]
     #[arg(long, value_name = "KIMG", help_heading = "Training", allow_negative_numbers = true)]
-    ema_kimg: f64,
+    ema_kimg: f64 = Spec::default_from(|o, _| Some(o.batch? as f64 * 10.0 / 32.0)).range(zero_or_more),
     /// Bound that half-life to this share of the images seen, 0 for no bound [default: 0, for a random pair 0.05]
     #[arg(long, value_name = "SHARE", help_heading = "Training", allow_negative_numbers = true)]
-    ema_rampup: f64,
+    ema_rampup: f64 = Spec::default_from(|_, facts| Some(if facts.is_random { 0.05 } else { 0.0 })).range(zero_or_more),
     /// Train on mirror images too [default: false]
     #[arg(long, alias = "mirror", num_args = 0..=1, default_missing_value = "true", help_heading = "Training")]
-    xflip: bool,
+    xflip: bool = Spec::default(false),
     /// Leave the first N layers of the discriminator as they are (FreezeD), from the highest resolution [default: 0]
     #[arg(long, value_name = "N", help_heading = "Transfer", allow_negative_numbers = true)]
-    freeze_d: u64,
+    freeze_d: u64 = Spec::default(0),
     /// Leave the first N blocks of the generator as they are, from 4x4 [default: 0]
     #[arg(long, value_name = "N", help_heading = "Transfer", allow_negative_numbers = true)]
-    freeze_g: u64,
+    freeze_g: u64 = Spec::default(0),
     /// Leave the generator's mapping network as it is [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Transfer")]
-    freeze_mapping: bool,
+    freeze_mapping: bool = Spec::default(false),
     /// Diverged means this many iterations in a row without a finite gradient [default: 20]
     #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true)]
-    max_bad_steps: u64,
+    max_bad_steps: u64 = Spec::default(20).range(at_least_one),
     /// What to do then [default: stop]
     #[arg(long, value_name = "WHAT", help_heading = "Faults")]
-    on_divergence: OnDivergence,
+    on_divergence: OnDivergence = Spec::default(OnDivergence::Stop),
     /// How often a run may go back [default: 3]
     #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true)]
-    max_rollbacks: u64,
+    max_rollbacks: u64 = Spec::default(3),
     /// Halve the micro-batch when memory runs out, instead of stopping [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Faults")]
-    shrink_micro_batch: bool,
+    shrink_micro_batch: bool = Spec::default(false),
 
     /// Minutes between two checkpoints, which --resume goes on from; 0 for one after every iteration [default: 10]
     #[arg(long, value_name = "MINUTES", help_heading = "Output", allow_negative_numbers = true)]
-    checkpoint_minutes: f64,
+    checkpoint_minutes: f64 = Spec::default(10.0).range(zero_or_more),
     /// Checkpoints that are kept besides the one of the best snapshot [default: 2]
     #[arg(long, value_name = "N", help_heading = "Output", allow_negative_numbers = true)]
-    keep_checkpoints: u64,
+    keep_checkpoints: u64 = Spec::default(2).range(at_least_one),
     /// Thousands of images from one line of statistics to the next [default: 4]
     #[arg(long, value_name = "KIMG", help_heading = "Output", allow_negative_numbers = true)]
-    tick_kimg: f64,
+    tick_kimg: f64 = Spec::default(4.0).range(above_zero),
     /// Ticks between two snapshots of the weights, 0 for only the last [default: 50]
     #[arg(long, value_name = "TICKS", help_heading = "Output", allow_negative_numbers = true)]
-    snapshot_ticks: u64,
+    snapshot_ticks: u64 = Spec::default(50),
     /// Ticks between two image grids, 0 for only the last [default: 50]
     #[arg(long, value_name = "TICKS", help_heading = "Output", allow_negative_numbers = true)]
-    image_ticks: u64,
+    image_ticks: u64 = Spec::default(50),
     /// Snapshots that are kept besides the best one, 0 for all [default: 0]
     #[arg(long, value_name = "N", help_heading = "Output", allow_negative_numbers = true)]
-    keep_snapshots: u64,
+    keep_snapshots: u64 = Spec::default(0),
     /// Measure every snapshot, as in fid10k_full,kid10k_full; the first metric names the best one [default: none]
     #[arg(long, value_name = "NAMES", help_heading = "Output")]
-    metrics: String,
+    metrics: String = Spec::optional().fits(|_, o, _| {
+            let missing = || "--metrics needs --detector (scripts/make_detector.py makes one)".to_owned();
+            o.detector.is_none().then(missing)
+        }),
     /// Network of features for --metrics (TorchScript), see `rootgan metrics --help`
     #[arg(long, value_name = "FILE.pt", help_heading = "Output")]
-    detector: PathBuf,
+    detector: PathBuf = Spec::optional(),
     /// Another one for precision, recall, density, coverage and path length [default: that of --detector]
     #[arg(long, value_name = "FILE.pt", help_heading = "Output")]
-    vgg_detector: PathBuf,
+    vgg_detector: PathBuf = Spec::optional(),
     /// Pictures in a grid, as COLUMNSxROWS [default: what fits 7680x4320, at most 32x32]
     #[arg(long, value_name = "CxR", help_heading = "Output")]
-    grid: super::GridSize,
+    grid: GridSize = Spec::default_from(|_, facts| Some(GridSize::for_resolution(facts.resolution.max(1)))).fits(problem_of_grid),
+}
+
+/// `r1-gamma` of `r1_gamma`.
+fn flag_of(key: &str) -> String {
+    key.replace('_', "-")
+}
+
+fn is_rooted(o: &Options) -> bool {
+    o.loss.unwrap_or_default() == LossKind::Rooted
+}
+
+fn is_augmented(o: &Options) -> bool {
+    o.aug.unwrap_or_default() != AugmentMode::Noaug
+}
+
+fn is_fixed(o: &Options) -> bool {
+    o.aug == Some(AugmentMode::Fixed)
+}
+
+fn is_adaptive(o: &Options) -> bool {
+    o.aug.unwrap_or_default() == AugmentMode::Ada
+}
+
+/// `paper256-rooted2-batch64`.
+fn words_for_folder(o: &Options) -> Option<String> {
+    let loss = match o.loss? {
+        LossKind::Rooted => format!("rooted{}", o.root_k?),
+        LossKind::Logistic => "logistic".to_owned(),
+    };
+    let preset = o.cfg.as_deref().filter(|cfg| *cfg != "auto").map_or_else(String::new, |cfg| format!("{cfg}-"));
+    Some(format!("{preset}{loss}-batch{}", o.batch?))
+}
+
+fn problem_of_rooted(k: f64, slope_cap: Option<f64>) -> Option<String> {
+    Rooted::new(k, slope_cap).err().map(|error| format!("--root-k or --root-slope-cap: {error}"))
+}
+
+fn problem_of_micro_batch(&micro: &u64, o: &Options, facts: &NetworkFacts) -> Option<String> {
+    let batch = o.batch.filter(|&batch| batch > 0)?;
+    let group = facts.mbstd_group_size.clamp(1, micro);
+    let flag = if micro == batch { "--batch" } else { "--micro-batch" };
+    let mut problems = Vec::new();
+    if batch % micro != 0 {
+        problems.push(format!("--batch {batch} is not divisible by --micro-batch {micro}"));
+    }
+    if micro % group != 0 {
+        problems.push(format!(
+            "the discriminator compares groups of {group} images: pass a multiple of {group} as {flag}, not {micro}"
+        ));
+    }
+    (!problems.is_empty()).then(|| problems.join("; "))
+}
+
+fn problem_of_precision(&kind: &PrecisionKind, _: &Options, facts: &NetworkFacts) -> Option<String> {
+    let text = "--precision: these networks compute in float32 only, having no method set_precision; import or make them again \
+                with this version (weights/README.md)";
+    (kind != PrecisionKind::Fp32 && !facts.has_precision).then(|| text.to_owned())
+}
+
+fn problem_of_precision_resolutions(&count: &u64, o: &Options, _: &NetworkFacts) -> Option<String> {
+    match (o.precision?, count) {
+        (PrecisionKind::Fp32, 1..) => Some("--precision-resolutions belongs to --precision bf16 or fp16".to_owned()),
+        (PrecisionKind::Bf16 | PrecisionKind::Fp16, 0) => {
+            Some("--precision-resolutions must be at least 1; for none pass --precision fp32".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn problem_of_grid(grid: &GridSize, _: &Options, facts: &NetworkFacts) -> Option<String> {
+    let cells = (grid.columns * grid.rows) as u64;
+    let too_large = || format!("a --grid of {cells} pictures of this size has over 2^30 pixels; pass a smaller one");
+    (cells * facts.resolution * facts.resolution > MAX_GRID_PIXELS).then(too_large)
 }
 
 impl Options {
@@ -264,29 +418,7 @@ impl Options {
             "'{}' has the options of a run with another --cfg; leave --cfg away, or pass a --config without one",
             path.display()
         );
-        Ok(self.over_file(file))
-    }
-
-    /// These flags over a file's options. What a file of an earlier run derived from an option that is given anew (its
-    /// name, its micro-batch, the other loss's parameters) does not outlive it.
-    pub fn over_file(self, mut file: Self) -> Self {
-        if self.loss.is_some() || self.root_k.is_some() || self.batch.is_some() {
-            file.desc = None;
-        }
-        if self.batch.is_some() {
-            file.micro_batch = None;
-        }
-        if self.precision.is_some() {
-            file.precision_resolutions = None;
-        }
-        if self.aug.is_some() && self.aug != file.aug {
-            (file.augpipe, file.p) = (None, None);
-            (file.target, file.init_p, file.ada_kimg) = (None, None, None);
-        }
-        if self.loss == Some(LossKind::Logistic) {
-            (file.root_k, file.root_slope_cap) = (None, None);
-        }
-        self.or(file)
+        Ok(self.over(file))
     }
 
     /// The same files, wherever the working directory will be.
@@ -294,9 +426,7 @@ impl Options {
     /// # Errors
     /// There is no working directory any more.
     pub fn with_absolute_paths(mut self) -> Result<Self> {
-        let files = [&mut self.generator, &mut self.generator_raw, &mut self.discriminator, &mut self.data];
-        let others = [&mut self.outdir, &mut self.detector, &mut self.vgg_detector];
-        for path in files.into_iter().chain(others).flatten() {
+        for path in self.paths_mut() {
             *path = std::path::absolute(&path).with_context(|| format!("cannot find '{}'", path.display()))?;
         }
         Ok(self)
@@ -375,7 +505,7 @@ mod tests {
     fn a_flag_wins_over_the_file() {
         let (_folder, path) = file(r#"{"root_k": 5, "batch": 8}"#);
         let flags = Options { root_k: Some(20.0), ..Options::default() };
-        let merged = flags.over_file(Options::from_file(&path).unwrap());
+        let merged = flags.over(Options::from_file(&path).unwrap());
         assert_eq!((merged.root_k, merged.batch), (Some(20.0), Some(8)));
     }
 
@@ -383,7 +513,7 @@ mod tests {
     fn what_a_file_derived_does_not_outlive_its_cause() {
         let (_folder, path) = file(r#"{"root_k": 5, "batch": 8, "micro_batch": 8, "desc": "rooted5-batch8"}"#);
         let flags = Options { loss: Some(LossKind::Logistic), batch: Some(4), ..Options::default() };
-        let merged = flags.over_file(Options::from_file(&path).unwrap());
+        let merged = flags.over(Options::from_file(&path).unwrap());
         assert_eq!((merged.root_k, merged.micro_batch, merged.desc), (None, None, None));
     }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::Options;
+use super::{NetworkFacts, Options};
 
 /// Name and file of each preset.
 const PRESETS: [(&str, &str); 8] = [
@@ -27,6 +27,21 @@ pub fn preset(name: &str) -> Result<Options> {
         bail!("--cfg '{name}' is unknown; there are {}, and --config takes a file of your own", names.join(", "));
     };
     serde_json::from_str(text).with_context(|| format!("the preset '{name}' is broken; please report it"))
+}
+
+/// These options over those of their preset. A transfer begins with an average that is worth keeping, so a preset's ramp-up
+/// of the average is for random pairs only.
+///
+/// # Errors
+/// An unknown preset.
+pub(super) fn under(options: &Options, facts: &NetworkFacts) -> Result<Options> {
+    let mut preset = preset(options.cfg.as_deref().unwrap_or("auto"))?;
+    if !facts.is_random {
+        preset.ema_rampup = None;
+    }
+    // Said about the preset, not about this run.
+    (preset.about, preset.expected) = (None, None);
+    Ok(options.clone().over(preset))
 }
 
 /// The preset that this text of a file is, whatever its layout.

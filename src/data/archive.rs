@@ -12,7 +12,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::decode::read_bounded;
-use crate::io::opening::to_read;
+use crate::files::opening::to_read;
 
 /// More entries than any data set has; their list alone would take gigabytes.
 const MAX_ENTRIES: usize = 20_000_000;

@@ -13,9 +13,9 @@ use sha2::{Digest, Sha256};
 use crate::data::decode::{PictureNotes, decode_bytes};
 use crate::data::labels::Labels;
 use crate::data::pictures::Pictures;
-use crate::io::available::available_memory;
-use crate::signals::StopRequest;
-use crate::ui::{Bar, on_one_line, shell_command};
+use crate::system::available::available_memory;
+use crate::system::signals::StopRequest;
+use crate::system::ui::{Bar, on_one_line, shell_command};
 
 /// What to assume where the system does not say how much memory is available.
 const ASSUMED_MEMORY: u64 = 4 << 30;
@@ -187,7 +187,7 @@ impl Dataset {
     /// [`Dataset::open`], given up upon a signal.
     ///
     /// # Errors
-    /// Those of `open`; [`Interrupted`](crate::signals::Interrupted).
+    /// Those of `open`; [`Interrupted`](crate::system::signals::Interrupted).
     pub fn open_until(root: &Path, options: &DatasetOptions, stop: &StopRequest) -> Result<(Self, ScanReport)> {
         let &DatasetOptions { resolution, channels, .. } = options;
         ensure!(

@@ -18,9 +18,9 @@ use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageRead
 use tiff::tags::Tag;
 
 use super::colour::{Profile, to_srgb};
-use super::room;
-use crate::io::opening::to_read;
-use crate::io::pixels::{grey_to_rgb, luma, to_planar};
+use super::room::{self, Held};
+use crate::draw::pixels::{grey_to_rgb, luma, to_planar};
+use crate::files::opening::to_read;
 
 /// The longest side, in pixels, that is decoded.
 pub const MAX_SIDE: u32 = 20_000;
@@ -72,10 +72,19 @@ pub(super) fn decode_bytes(bytes: &[u8], resolution: u32, channels: u32) -> Resu
     assert!(matches!(channels, 1 | 3) && resolution > 0, "{channels} x {resolution} x {resolution}");
     ensure!(!bytes.is_empty(), "the file is empty");
     guarded(|| {
-        let _room = room::for_picture(bytes)?;
+        let _room = room_for(bytes)?;
         let (image, notes) = upright_image(bytes)?;
         square_planes(image, notes, resolution, channels)
     })
+}
+
+/// Waits until there is room for decoding a picture, by what its header says.
+///
+/// # Errors
+/// It takes more than the whole budget.
+pub(super) fn room_for(bytes: &[u8]) -> Result<Held<'static>> {
+    // A header that cannot be read, or is beyond the limits, is the decoder's to refuse.
+    room::for_picture(decoder_of(bytes).map_or(0, |decoder| decoder.total_bytes()))
 }
 
 /// Runs a decoder. Those for hostile formats have panicked before; one bad file must not end a run.
@@ -136,7 +145,7 @@ fn limits() -> Limits {
 }
 
 /// A decoder that has read the header, of a picture within the limits.
-pub(super) fn decoder_of(bytes: &[u8]) -> Result<impl ImageDecoder + '_> {
+fn decoder_of(bytes: &[u8]) -> Result<impl ImageDecoder + '_> {
     let format = format_of(bytes)?;
     // The decoder fills the missing part of a jpeg with grey and does not complain.
     ensure!(format != ImageFormat::Jpeg || jpeg_has_end(bytes), "it is cut short: a jpeg without its end marker");

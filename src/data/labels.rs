@@ -6,11 +6,10 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use super::passed_over::LABEL_FILE;
 use super::pictures::Pictures;
 use unicode_normalization::UnicodeNormalization;
 
-/// The file that names a class for every picture.
-pub const LABEL_FILE: &str = "dataset.json";
 /// How many classes a summary names.
 const NAMED: usize = 10;
 

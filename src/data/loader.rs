@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::data::dataset::Dataset;
 use crate::data::decode::panic_text;
 use crate::data::sampler::Sampler;
-use crate::io::pixels::mirror_rows;
+use crate::draw::pixels::mirror_rows;
 
 /// Pictures that are trained on together.
 #[derive(Clone, Debug, PartialEq, Eq)]

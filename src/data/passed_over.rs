@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::labels::LABEL_FILE;
-use crate::ui::on_one_line;
+/// The file that names a class for every picture.
+pub const LABEL_FILE: &str = "dataset.json";
+
+use crate::system::ui::on_one_line;
 
 /// How many files are named one by one.
 const MOST_NAMED: usize = 1000;

@@ -14,9 +14,9 @@ use super::archive::Archive;
 use super::decode::{MAX_BYTES, read_bounded};
 use super::folder::{EXTENSIONS, list_images};
 use super::passed_over::{PassedOver, extension_of, is_passed_over};
-use crate::io::opening::to_read;
-use crate::signals::{Interrupted, StopRequest};
-use crate::ui::Bar;
+use crate::files::opening::to_read;
+use crate::system::signals::{Interrupted, StopRequest};
+use crate::system::ui::Bar;
 
 /// Labels of millions of pictures have less.
 const MAX_SIDE_FILE_BYTES: u64 = 128 << 20;

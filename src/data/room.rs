@@ -4,10 +4,8 @@
 use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
-use image::ImageDecoder;
 
-use super::decode::decoder_of;
-use crate::io::available::available_memory;
+use crate::system::available::available_memory;
 
 /// The share of the available memory that decoding may take: 1 / SHARE.
 const SHARE: u64 = 3;
@@ -32,13 +30,11 @@ pub(super) struct Held<'a> {
     bytes: u64,
 }
 
-/// Waits until there is room for decoding a picture, by what its header says.
+/// Waits until there is room for decoding a picture of so many bytes.
 ///
 /// # Errors
 /// It takes more than the whole budget.
-pub(super) fn for_picture(bytes: &[u8]) -> Result<Held<'static>> {
-    // A header that cannot be read, or is beyond the limits, is the decoder's to refuse.
-    let decoded = decoder_of(bytes).map_or(0, |decoder| decoder.total_bytes());
+pub(super) fn for_picture(decoded: u64) -> Result<Held<'static>> {
     ROOM.hold(decoded.saturating_mul(COPIES))
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
-use crate::ui::say;
+use crate::system::ui::say;
 
 /// Part of every key: raise it when the same pictures would give other features.
 const RECIPE: &str = "rootgan features 2";

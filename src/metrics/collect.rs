@@ -10,10 +10,10 @@ use super::detector::Detector;
 use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
 use super::moments::Moments;
 use crate::data::{Dataset, Loader, Sampler};
-use crate::model::pictures::{DumpDraws, PictureSource};
-use crate::signals::StopRequest;
+use crate::latent::picture_source::{DumpDraws, PictureSource};
+use crate::system::signals::StopRequest;
+use crate::system::ui::Bar;
 use crate::tensor::images::ToBytes;
-use crate::ui::Bar;
 
 /// Batches that wait decoded.
 const PREFETCH: usize = 3;

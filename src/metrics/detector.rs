@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::{Device, IValue, Kind, Tensor};
 
-use crate::io::snapshot::sha256;
+use crate::files::checksum::sha256;
 use crate::model::ScriptModule;
 use crate::tensor::no_grad;
 

@@ -16,9 +16,9 @@ use super::name::{Metric, MetricKind};
 use super::outcome::Outcome;
 use super::path_length;
 use crate::data::{Dataset, DatasetOptions, Pictures, Sampler};
-use crate::model::pictures::{DumpDraws, PictureSource};
-use crate::signals::StopRequest;
-use crate::ui::say;
+use crate::latent::picture_source::{DumpDraws, PictureSource};
+use crate::system::signals::StopRequest;
+use crate::system::ui::say;
 
 /// How real pictures are read.
 const LANCZOS: &str = "centre crop, Lanczos";
@@ -26,7 +26,7 @@ const LANCZOS: &str = "centre crop, Lanczos";
 const REALS_ORDER: u64 = 0;
 
 /// The real pictures.
-pub enum Reals {
+pub enum RealPictures {
     /// None: enough for inception score and path length.
     None,
     /// A folder or zip.
@@ -57,7 +57,7 @@ struct Job {
 pub struct Evaluation {
     metrics: Vec<Metric>,
     detectors: Detectors,
-    reals: Reals,
+    reals: RealPictures,
     settings: EvaluateSettings,
     /// Those of real pictures.
     known: HashMap<Slot, FeatureSet>,
@@ -78,7 +78,7 @@ pub struct EvaluateSettings {
     pub save_features: Option<PathBuf>,
     /// A folder for the moments of both sides.
     pub save_moments: Option<PathBuf>,
-    /// Ends the measuring with [`Interrupted`](crate::signals::Interrupted).
+    /// Ends the measuring with [`Interrupted`](crate::system::signals::Interrupted).
     pub stop: StopRequest,
 }
 
@@ -101,10 +101,15 @@ impl Evaluation {
     ///
     /// # Errors
     /// No metric, or one that needs real pictures where there are none.
-    pub fn new(metrics: Vec<Metric>, detectors: Detectors, reals: Reals, settings: EvaluateSettings) -> Result<Self> {
+    pub fn new(
+        metrics: Vec<Metric>,
+        detectors: Detectors,
+        reals: RealPictures,
+        settings: EvaluateSettings,
+    ) -> Result<Self> {
         ensure!(!metrics.is_empty(), "no metric is named; pass for instance --metrics fid50k_full");
         ensure!(settings.batch > 0, "cannot measure pictures 0 at a time; pass --batch 1 or more");
-        if let (Reals::None, Some(metric)) = (&reals, metrics.iter().find(|metric| metric.kind.needs_reals())) {
+        if let (RealPictures::None, Some(metric)) = (&reals, metrics.iter().find(|metric| metric.kind.needs_reals())) {
             bail!(
                 "cannot compute {}: it needs real pictures; pass --data DIR_OR_ZIP or --data-features FILE",
                 metric.name
@@ -195,7 +200,7 @@ impl Evaluation {
 
     fn compare(&self, job: &Job, fakes: &FeatureSet) -> Result<Vec<Outcome>> {
         let reals = match &self.reals {
-            Reals::Features(set) => Some(&**set),
+            RealPictures::Features(set) => Some(&**set),
             _ => self.known.get(&job.slot),
         };
         if let Some(reals) = reals {
@@ -213,9 +218,9 @@ impl Evaluation {
             Fakes::Pictures(root) => {
                 let side = match (self.settings.resolution, &self.reals) {
                     (Some(side), _) => side,
-                    (None, Reals::Features(set)) => set.record.pictures.side,
-                    (None, Reals::Pictures(reals)) => common_side(root, reals)?,
-                    (None, Reals::None) => Pictures::open(root)?.common_side()?,
+                    (None, RealPictures::Features(set)) => set.record.pictures.side,
+                    (None, RealPictures::Pictures(reals)) => common_side(root, reals)?,
+                    (None, RealPictures::None) => Pictures::open(root)?.common_side()?,
                 };
                 PictureForm { side, channels: 3, rule: LANCZOS.to_owned() }
             }
@@ -224,7 +229,7 @@ impl Evaluation {
 
     /// Makes what is not known yet of the real pictures.
     fn ready_reals(&mut self, job: &Job, form: &PictureForm) -> Result<()> {
-        if let Reals::Features(set) = &self.reals {
+        if let RealPictures::Features(set) = &self.reals {
             self.detectors.ensure_same(job.slot, &set.record.detector)?;
         }
         let needed = job.metrics.iter().any(|metric| metric.kind.needs_reals()) && !self.known.contains_key(&job.slot);
@@ -264,7 +269,7 @@ impl Evaluation {
 
     /// The features of the real pictures, out of the cache or made; None where they are given.
     fn make_reals(&self, slot: Slot, metrics: &[Metric], form: &PictureForm) -> Result<Option<FeatureSet>> {
-        let Reals::Pictures(root) = &self.reals else {
+        let RealPictures::Pictures(root) = &self.reals else {
             return Ok(None);
         };
         let detector = self.detectors.need(slot)?;

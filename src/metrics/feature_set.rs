@@ -9,10 +9,10 @@ use tch::{Kind, Tensor};
 
 use super::detector::DetectorId;
 use super::moments::Moments;
-use crate::io::available::available_memory;
-use crate::io::bounded::read_text;
-use crate::io::opening::to_read;
+use crate::files::bounded::read_text;
+use crate::files::opening::to_read;
 use crate::model::weights;
+use crate::system::available::available_memory;
 
 /// The key of the record in a file's metadata.
 const RECORD: &str = "rootgan_features";

@@ -20,7 +20,7 @@ pub mod path_length;
 pub use cache::FeatureCache;
 pub use detector::Detector;
 pub use detectors::Detectors;
-pub use evaluate::{EvaluateSettings, Evaluation, Fakes, Reals};
+pub use evaluate::{EvaluateSettings, Evaluation, Fakes, RealPictures};
 pub use feature_set::FeatureSet;
 pub use name::{Metric, parse_list};
 pub use outcome::Outcome;

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::detector::DetectorId;
 use super::feature_set::PictureForm;
-use crate::io::opening::to_append_or_make;
-use crate::ui::duration_text;
+use crate::files::opening::to_append_or_make;
+use crate::system::ui::duration_text;
 
 /// The numbers of one metric and how they were made.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,14 +8,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::collect::to_rgb;
 use super::detector::Detector;
+use crate::latent::picture_source::{DumpDraws, PictureSource};
+use crate::latent::seeds::dump_latents;
 use crate::model::Truncation;
-use crate::model::pictures::{DumpDraws, PictureSource};
-use crate::signals::StopRequest;
+use crate::system::signals::StopRequest;
+use crate::system::ui::Bar;
 use crate::tensor::images::check_finite;
 use crate::tensor::labels::one_hot;
-use crate::tensor::latents::dump_latents;
 use crate::tensor::no_grad;
-use crate::ui::Bar;
 
 /// Shares of path lengths that are left out below and above.
 const TRIMMED: (f64, f64) = (0.01, 0.99);

@@ -15,6 +15,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+/// What a pair says of its source that `make_pair.py` drew at random (`scripts/networks/pair.py`).
+pub const RANDOM_SOURCE: &str = "random initialisation";
 /// The records of ancestors by their ids.
 pub const ANCESTORS: &str = "ancestors";
 /// How many records are named and not there.

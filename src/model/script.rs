@@ -2,9 +2,9 @@
 
 use super::safety::{self, Contents, Refusal};
 use super::{FileKind, Precision, provenance};
-use crate::io::atomic::write_atomically;
-use crate::io::bounded::read_bytes;
-use crate::io::memory_file::MemoryFile;
+use crate::files::atomic::write_atomically;
+use crate::files::bounded::read_bytes;
+use crate::files::memory_file::MemoryFile;
 use crate::tensor::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::cell::RefCell;

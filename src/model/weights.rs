@@ -2,8 +2,8 @@
 //! and origin in its metadata; `scripts/make_pair.py --from-safetensors` makes TorchScript of it.
 
 use super::ScriptModule;
-use crate::io::atomic::replace_atomically;
-use crate::io::bounded::read_bytes;
+use crate::files::atomic::replace_atomically;
+use crate::files::bounded::read_bytes;
 use crate::tensor::no_grad;
 use crate::tensor::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};

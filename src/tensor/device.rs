@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use tch::{Cuda, Device, Tensor};
 
 use super::derivatives::ConvolutionDerivatives;
-use super::gpu::Gpu;
+use crate::system::gpu::Gpu;
 
 /// What was found out about one kind of device.
 pub struct DeviceReport {
@@ -30,7 +30,7 @@ pub fn report() -> Vec<DeviceReport> {
 
 /// `NVIDIA H100 80GB HBM3, 79.6 GiB, cuDNN available`, as far as the driver tells.
 fn gpu_text(index: usize) -> String {
-    let gpu = Gpu::of(Device::Cuda(index));
+    let gpu = Gpu::with_index(index);
     let name = gpu.as_ref().and_then(Gpu::name);
     let memory = gpu.and_then(|gpu| gpu.bytes()).map(|bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)));
     let cudnn = format!("cuDNN {}", if Cuda::cudnn_is_available() { "available" } else { "missing" });
@@ -75,6 +75,14 @@ pub fn parse(name: &str) -> Result<Device> {
     Ok(Device::Cuda(index))
 }
 
+/// What the driver says of a CUDA device; None on the CPU, and as of [`Gpu::with_index`].
+pub fn gpu(device: Device) -> Option<Gpu> {
+    match device {
+        Device::Cuda(index) => Gpu::with_index(index),
+        _ => None,
+    }
+}
+
 /// `cpu` or `cuda:N`, as `parse` takes it.
 pub fn name(device: Device) -> String {
     match device {
@@ -109,7 +117,7 @@ pub fn synchronize(device: Device) {
 /// The profiling executor specialises a script for the shapes it sees and costs 40 % more memory
 /// for no speed here; plain interpretation is as fast as eager mode.
 pub fn configure_runtime() {
-    super::memory::keep_freed_memory();
+    crate::system::memory::keep_freed_memory();
     tch::jit::set_profiling_mode(false);
     configure_thread();
     super::derivatives::use_convolution_derivatives(ConvolutionDerivatives::SameSize);

@@ -4,11 +4,8 @@
 pub mod derivatives;
 pub mod device;
 pub mod finite;
-pub mod gpu;
 pub mod images;
 pub mod labels;
-pub mod latents;
-pub mod memory;
 pub mod seed;
 pub mod waiting;
 

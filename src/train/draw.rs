@@ -1,9 +1,9 @@
 //! What goes into the phases: reals with their labels, and what one call of the generator draws at random.
 
 use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use crate::data::Dataset;
 use crate::model::{Generator, NoiseMode};
 use crate::tensor::labels::{ClassDistribution, one_hot};
 
@@ -77,9 +77,20 @@ impl Draw {
     }
 }
 
-/// How often a data set has each class, where it has labels.
-pub fn classes_of(dataset: &Dataset) -> Option<ClassDistribution> {
-    ClassDistribution::new(&dataset.labels()?.counts())
+/// The draws of one phase, one after the other.
+pub(super) struct Latents<'a> {
+    pub g: &'a Generator,
+    pub classes: Option<&'a ClassDistribution>,
+    /// Probability of mixing two styles.
+    pub mixing: f64,
+    pub rng: ChaCha8Rng,
+}
+
+impl Latents<'_> {
+    /// The next draw, for `n` images.
+    pub(super) fn draw(&mut self, n: u64) -> Draw {
+        Draw::sample(self.g, self.classes, n, self.mixing, &mut self.rng)
+    }
 }
 
 fn normal(n: u64, z_dim: i64, device: Device) -> Tensor {

@@ -1,20 +1,30 @@
-//! The finetune run: networks and phases, one iteration, the loop around it, and what it writes.
+//! A training iteration: networks and settings in, better networks out. Nothing here knows a command line, a path or a
+//! file; runs with a folder are in `run/`.
 
-pub mod comparison;
+mod ada;
 pub mod draw;
-pub mod evaluate;
-pub mod journal;
+mod ema;
+mod iteration;
 pub mod networks;
-mod outcomes;
+pub mod objective;
+pub mod optimizer;
 pub mod phases;
-pub mod preview;
-mod provenance;
-pub mod rehearsal;
-pub mod resume;
-pub mod run;
-pub mod run_dir;
+pub mod preflight;
+pub mod regularizers;
+mod retry;
+pub mod settings;
 pub mod state;
-pub mod step;
-mod tick;
+pub mod stats;
+mod step_guard;
+mod timing;
+pub mod trainer;
 
-pub use run::{Finetune, finetune};
+pub use ada::AdaSettings;
+pub use draw::Reals;
+pub use ema::EmaSettings;
+pub use networks::Networks;
+pub use optimizer::AdamSettings;
+pub use settings::{AugmentSettings, TrainSettings};
+pub use stats::Statistics;
+pub use step_guard::Diverged;
+pub use trainer::Trainer;

@@ -1,30 +1,14 @@
 //! The three networks of a run: generator, discriminator and the averaged generator.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use crate::ema;
-use crate::io::snapshot::SnapshotFiles;
+use super::ema;
 use crate::model::{
     Discriminator, FlatParameters, FreezeSettings, Generator, Parameter, Precision, ScriptModule, check_pair,
     freeze_discriminator, freeze_generator,
 };
 use crate::tensor::no_grad;
-
-/// The files that a run starts from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NetworkFiles {
-    /// The averaged generator, and the trained one too where there is no other.
-    pub generator: PathBuf,
-    /// The generator as it was in training.
-    pub generator_raw: Option<PathBuf>,
-    /// The discriminator.
-    pub discriminator: PathBuf,
-    /// Width of z, for a generator that does not say it.
-    pub z_dim: Option<i64>,
-}
 
 /// What is trained, and the average of it that pictures are made with.
 pub struct Networks {
@@ -45,16 +29,18 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Loads the networks and checks that they belong together. What is frozen is left out of the trained parameters,
-    /// and stays what it is in each of the two generators.
+    /// From a generator as it was in training, the average of it, and their discriminator, each loaded on its own; checks
+    /// that they belong together. What is frozen is left out of the trained parameters, and stays what it is in each of
+    /// the two generators.
     ///
     /// # Errors
-    /// A file that cannot be loaded, a pair that does not fit, or nothing left to train.
-    pub fn load(files: &NetworkFiles, freeze: FreezeSettings, device: Device) -> Result<Self> {
-        let mut g_ema = Generator::load(&files.generator, device, files.z_dim)?;
-        let mut d = Discriminator::load(&files.discriminator, device)?;
-        let raw = files.generator_raw.as_ref().unwrap_or(&files.generator);
-        let mut g = Generator::load(raw, device, Some(g_ema.z_dim()))?;
+    /// A pair that does not fit, or nothing left to train.
+    pub fn from_pair(
+        mut g: Generator,
+        mut g_ema: Generator,
+        mut d: Discriminator,
+        freeze: FreezeSettings,
+    ) -> Result<Self> {
         check_same_shapes(&g.script, &g_ema.script)?;
         check_pair(&g, &d)?;
         freeze_discriminator(&mut d, freeze.d_layers)?;
@@ -98,38 +84,15 @@ impl Networks {
         copy_each(&self.untrained);
     }
 
-    /// Writes the modules, as they are, for a run to be resumed with.
+    /// Does `work` while the trained networks compute in float32, in which a file of them always begins.
     ///
     /// # Errors
-    /// A file that cannot be written.
-    pub fn save_modules(&mut self, folder: &std::path::Path) -> Result<()> {
-        self.g.script.save(&folder.join("G.pt"))?;
-        self.d.script.save(&folder.join("D.pt"))
-    }
-
-    /// Writes the three networks as TorchScript, each with `provenance`.
-    ///
-    /// # Errors
-    /// A file that cannot be written; files that were there before are then still whole.
-    pub fn save(&mut self, files: &SnapshotFiles, provenance: &serde_json::Value) -> Result<()> {
-        // A file always begins in float32.
+    /// Those of `work`.
+    pub fn in_float32(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let precision = self.precision;
         self.set_precision(Precision::default())?;
-        let saved = self.save_as_they_are(files, provenance);
-        self.set_precision(precision).and(saved)
-    }
-
-    fn save_as_they_are(&mut self, files: &SnapshotFiles, provenance: &serde_json::Value) -> Result<()> {
-        let scripts =
-            [(&mut self.g_ema.script, &files.g_ema), (&mut self.g.script, &files.g), (&mut self.d.script, &files.d)];
-        for (script, path) in scripts {
-            // Modules made elsewhere have no place for a record; the manifest has it all the same.
-            if script.has_method("get_provenance") {
-                script.set_provenance(provenance)?;
-            }
-            script.save(path)?;
-        }
-        Ok(())
+        let done = work(self);
+        self.set_precision(precision).and(done)
     }
 }
 

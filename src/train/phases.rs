@@ -1,21 +1,65 @@
-//! The losses of the four phases as functions of networks and draws; gradients are the caller's.
+//! The four phases of an iteration as functions of networks and draws: what each network is judged by. Gradients and
+//! steps are the trainer's.
 
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
-use super::draw::Draw;
+use super::draw::{Draw, Reals};
+use super::networks::Networks;
+use super::objective::{Logits, Objective, Seen, generator_graph};
+use super::regularizers::{MeanPathLength, path_lengths, squared_gradient_norms};
 use crate::augment::{Augment, Derivatives};
-use crate::loss::AdversarialLoss;
-use crate::model::{Discriminator, Generator, Truncation};
-use crate::regularize::{MeanPathLength, path_lengths, squared_gradient_norms};
+use crate::model::{Discriminator, FlatParameters, Generator, Truncation};
 use crate::tensor::no_grad;
+use crate::tensor::seed::Stream;
 
-/// An adversarial loss with the logits that it came from.
-pub struct Adversarial {
+/// A phase by its statistics' name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Gmain,
+    Greg,
+    Dmain,
+    Dreg,
+}
+
+impl Phase {
+    /// What its loss is called in the statistics.
+    pub(super) fn loss_name(self) -> &'static str {
+        match self {
+            Phase::Gmain => "Loss/G/loss",
+            Phase::Greg => "Loss/pl_penalty",
+            Phase::Dmain => "Loss/D/loss",
+            Phase::Dreg => "Loss/r1_penalty",
+        }
+    }
+
+    /// Whether it trains the generator.
+    pub(super) fn is_of_generator(self) -> bool {
+        matches!(self, Phase::Gmain | Phase::Greg)
+    }
+
+    /// The parameters that it trains.
+    pub(super) fn parameters(self, networks: &Networks) -> &FlatParameters {
+        if self.is_of_generator() { &networks.g_flat } else { &networks.d_flat }
+    }
+
+    /// The random stream of its latents and noise.
+    pub(super) fn stream(self) -> Stream {
+        match self {
+            Phase::Gmain => Stream::GeneratorMain,
+            Phase::Greg => Stream::GeneratorReg,
+            Phase::Dmain => Stream::DiscriminatorMain,
+            Phase::Dreg => Stream::DiscriminatorReg,
+        }
+    }
+}
+
+/// Losses with the logits that they came from.
+pub struct Judged {
     /// Per image, [N].
     pub losses: Tensor,
-    /// [N].
-    pub logits: Tensor,
+    /// Those of the images that were judged.
+    pub logits: Logits,
 }
 
 /// Images of a training draw: ws with style mixing, then synthesis.
@@ -44,20 +88,30 @@ pub fn generate(g: &Generator, draw: &Draw, update_w_avg: bool) -> Result<(Tenso
     Ok((images, Some(ws)))
 }
 
-/// Generator, main: `L(D(A(G(z))))`, A the augmentation.
+/// Logits D(A(x)), [N], A the augmentation.
+fn logits_of(d: &Discriminator, images: &Tensor, c: Option<&Tensor>, augment: &mut Augment) -> Result<Tensor> {
+    Ok(d.logits(&augment.apply(images, Derivatives::First), c)?.flatten(0, -1))
+}
+
+/// Generator, main: the objective's loss of generated images. Real images are judged too where the objective compares
+/// both; their logits do not depend on the generator.
 ///
 /// # Errors
 /// The scripts' own.
 pub fn generator_main(
     g: &Generator,
     d: &Discriminator,
-    loss: &AdversarialLoss,
+    objective: &dyn Objective,
     draw: &Draw,
+    reals: &Reals,
     augment: &mut Augment,
-) -> Result<Adversarial> {
+) -> Result<Judged> {
     let (images, _) = generate(g, draw, true)?;
-    let logits = d.logits(&augment.apply(&images, Derivatives::First), draw.c.as_ref())?.flatten(0, -1);
-    Ok(Adversarial { losses: loss.of(&logits), logits })
+    let fakes = logits_of(d, &images, draw.c.as_ref(), augment)?;
+    let compared = generator_graph(objective).reals();
+    let judge_reals = || no_grad(|| logits_of(d, &reals.images, reals.c.as_ref(), augment));
+    let logits = Logits { fakes: Some(fakes), reals: compared.then(judge_reals).transpose()? };
+    Ok(Judged { losses: objective.generator(&logits), logits })
 }
 
 /// Generator, regularisation: the path-length penalty `(length - pl_mean)^2` of every image, [N].
@@ -78,56 +132,44 @@ pub fn generator_reg(
     Ok(pl_mean.penalties(&lengths))
 }
 
-/// Discriminator, main, generated half: `L(-D(A(G(z))))`; the generator gets no gradient.
+/// Discriminator, main: the objective's loss of the images `seen`, in one graph. The generator gets no gradient.
+///
+/// # Shapes
+/// As [`Reals`]; the draw has as many images as `reals` where both are seen.
 ///
 /// # Errors
 /// The scripts' own.
-pub fn discriminator_fake(
+pub fn discriminator_main(
     g: &Generator,
     d: &Discriminator,
-    loss: &AdversarialLoss,
+    objective: &dyn Objective,
+    seen: Seen,
     draw: &Draw,
+    reals: &Reals,
     augment: &mut Augment,
-) -> Result<Adversarial> {
-    let images = no_grad(|| generate(g, draw, true).map(|(images, _)| augment.apply(&images, Derivatives::First)))?;
-    let logits = d.logits(&images, draw.c.as_ref())?.flatten(0, -1);
-    Ok(Adversarial { losses: loss.of(&-&logits), logits })
-}
-
-/// Discriminator, main, real half: `L(D(A(x)))`.
-///
-/// # Shapes
-/// reals [N, C, R, R] in [-1, 1], c [N, c_dim] of a conditional discriminator.
-///
-/// # Errors
-/// The script's own.
-pub fn discriminator_real(
-    d: &Discriminator,
-    loss: &AdversarialLoss,
-    reals: &Tensor,
-    c: Option<&Tensor>,
-    augment: &mut Augment,
-) -> Result<Adversarial> {
-    let logits = d.logits(&augment.apply(reals, Derivatives::First), c)?.flatten(0, -1);
-    Ok(Adversarial { losses: loss.of(&logits), logits })
+) -> Result<Judged> {
+    let mut logits = Logits::default();
+    if seen.fakes() {
+        let images = no_grad(|| generate(g, draw, true).map(|(images, _)| augment.apply(&images, Derivatives::First)))?;
+        logits.fakes = Some(d.logits(&images, draw.c.as_ref())?.flatten(0, -1));
+    }
+    if seen.reals() {
+        logits.reals = Some(logits_of(d, &reals.images, reals.c.as_ref(), augment)?);
+    }
+    Ok(Judged { losses: objective.discriminator(&logits), logits })
 }
 
 /// Discriminator, regularisation: R1's `|dD/dx|^2` of every real image x, through the augmentation, [N].
 ///
 /// # Shapes
-/// As [`discriminator_real`].
+/// As [`Reals`].
 ///
 /// # Errors
 /// The script's own, or a discriminator that cannot be differentiated twice.
-pub fn discriminator_reg(
-    d: &Discriminator,
-    reals: &Tensor,
-    c: Option<&Tensor>,
-    augment: &mut Augment,
-) -> Result<Tensor> {
-    let images = reals.detach().set_requires_grad(true);
+pub fn discriminator_reg(d: &Discriminator, reals: &Reals, augment: &mut Augment) -> Result<Tensor> {
+    let images = reals.images.detach().set_requires_grad(true);
     let augmented = augment.apply(&images, Derivatives::Second);
-    let logits = d.script.differentiated_twice(|| d.logits(&augmented, c))?;
+    let logits = d.script.differentiated_twice(|| d.logits(&augmented, reals.c.as_ref()))?;
     squared_gradient_norms(&logits, &images)
 }
 

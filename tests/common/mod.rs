@@ -81,17 +81,11 @@ pub fn configure_torch() {
     tch::set_num_threads(1);
 }
 
-/// What a trainer has to be told although it reads and writes no file.
-pub fn trainer_options(batch: u64) -> rootgan::config::Options {
-    let path = || Some(PathBuf::new());
-    rootgan::config::Options {
-        generator: path(),
-        discriminator: path(),
-        data: path(),
-        outdir: path(),
-        batch: Some(batch),
-        ..Default::default()
-    }
+/// A trainer of these networks, without labels.
+pub fn trainer(networks: rootgan::train::Networks, options: rootgan::config::Options) -> rootgan::train::Trainer {
+    let facts = rootgan::config::NetworkFacts::from_pair(&networks.g, &networks.d);
+    let (settings, _) = rootgan::config::train_settings(&options, facts).expect("the options fit the networks");
+    rootgan::train::Trainer::new(networks, settings, None)
 }
 
 /// Writes `n` pictures of `size` x `size` pixels, no two alike: a slope of two colours and a disc.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::ui::say;
+use crate::system::ui::say;
 
 const MOST_TIME: Duration = Duration::from_secs(20);
 const LONG_TRIAL: Duration = Duration::from_secs(60);

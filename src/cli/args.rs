@@ -1,0 +1,216 @@
+//! What `generate` and `dump` share: which generator, how it is called, and pictures on their way to the disk.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+
+use crate::cli::confine::write_only_to;
+use crate::cli::source::load_generator;
+use crate::data::{Labels, Pictures};
+use crate::draw::pixels::to_interleaved;
+use crate::latent::picture_source::{PictureSource, class_counts_of, default_batch};
+use crate::model::{Generator, NoiseMode, Truncation};
+use crate::system::ui::say;
+use crate::tensor::device;
+
+/// `1 picture`, `2 pictures`.
+pub fn count_text(count: usize) -> String {
+    format!("{count} picture{}", if count == 1 { "" } else { "s" })
+}
+
+/// What file managers put into any folder; hidden files are passed over everywhere.
+const OF_FILE_MANAGERS: [&str; 3] = ["Thumbs.db", "desktop.ini", "@eaDir"];
+/// How many files an error names.
+const NAMED_FILES: usize = 3;
+
+/// Makes sure that nothing is in a folder, which may not be there yet, but what `is_ours` knows by its name.
+///
+/// # Errors
+/// Something else is in it, or it cannot be listed.
+pub fn refuse_foreign(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let context = || format!("cannot list the folder '{}'", folder.display());
+    let mut foreign = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(context)? {
+        let name = entry.with_context(context)?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && !OF_FILE_MANAGERS.contains(&name.as_str()) && !is_ours(&name) {
+            foreign.push(name);
+        }
+    }
+    foreign.sort_unstable();
+    let named = foreign.iter().take(NAMED_FILES).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    let more = if foreign.len() > NAMED_FILES { ", ..." } else { "" };
+    ensure!(
+        foreign.is_empty(),
+        "cannot write pictures to '{}', where they would mix with other files ({named}{more}, {} in all); pass a new or an \
+         empty folder",
+        folder.display(),
+        foreign.len()
+    );
+    Ok(())
+}
+
+/// Which generator, and how it is called.
+#[derive(Debug, clap::Args)]
+pub struct PictureArgs {
+    /// Generator (TorchScript)
+    #[arg(long, value_name = "G.pt")]
+    pub generator: Option<PathBuf>,
+    /// Run directory or snapshot, instead of --generator: its averaged generator
+    #[arg(long, value_name = "RUN_OR_SNAPSHOT")]
+    pub from: Option<PathBuf>,
+    /// Width of z, for a generator that does not say its own
+    #[arg(long, value_name = "N")]
+    pub z_dim: Option<i64>,
+    /// Truncation: 1 is none, 0 the average picture; between them less variety, fewer failures
+    #[arg(long, visible_alias = "trunc", value_name = "PSI", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub psi: f64,
+    /// Truncate only the first N layers, the coarse ones
+    #[arg(long, value_name = "N")]
+    pub truncation_cutoff: Option<i64>,
+    /// Noise of the layers [default: const for generate, random for dump]
+    #[arg(long, value_enum)]
+    pub noise_mode: Option<NoiseArg>,
+    /// Class, for a generator with labels
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub class: Option<i64>,
+    /// Pictures at a time [default: 1 to 32, the fewer the larger they are]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// auto (CUDA if usable), cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+impl PictureArgs {
+    /// Loads the generator, once everything is checked that can be known before. From then on the program may only write to
+    /// `places`.
+    ///
+    /// # Errors
+    /// No such generator or device, or an option out of range.
+    pub fn load(&self, places: &[&Path]) -> Result<Generator> {
+        ensure!(self.psi.is_finite(), "cannot truncate with psi {}; it must be a number, mostly 0 to 1", self.psi);
+        let layers = self.truncation_cutoff.unwrap_or(0);
+        ensure!(layers >= 0, "cannot truncate {layers} layers; pass a --truncation-cutoff of 0 or more");
+        ensure!(self.batch != Some(0), "cannot make pictures 0 at a time; pass --batch 1 or more");
+        let device = device::parse(&self.device)?;
+        write_only_to(places, device);
+        load_generator(self.generator.as_deref(), self.from.as_deref(), self.z_dim, device)
+    }
+
+    /// The way in which `generator` is to be called.
+    ///
+    /// # Errors
+    /// An option that this generator cannot follow.
+    pub fn source<'g>(
+        &self,
+        generator: &'g Generator,
+        default_noise: NoiseMode,
+        rule: ClassRule,
+    ) -> Result<PictureSource<'g>> {
+        if self.class.is_some() || rule == ClassRule::OneForAll {
+            generator.class_labels(self.class, 1)?;
+        }
+        let truncation = Truncation { psi: self.psi, cutoff: self.truncation_cutoff };
+        if generator.spec().is_none() {
+            let path = generator.script.path.display();
+            ensure!(truncation == Truncation::OFF, "'{path}' only takes z: it cannot truncate; leave --psi at 1");
+            ensure!(self.noise_mode.is_none(), "'{path}' only takes z: its noise is its own; leave --noise-mode away");
+            say(format!(
+                "'{path}' only takes z: the pictures are the same at any --batch only if it draws no random numbers"
+            ));
+        }
+        let batch = self.batch.unwrap_or_else(|| default_batch(generator.img_resolution()));
+        let noise_mode = self.noise_mode.map_or(default_noise, NoiseMode::from);
+        Ok(PictureSource { generator, truncation, noise_mode, class: self.class, batch })
+    }
+}
+
+/// Where the per-pixel noise comes from, as the user types it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum NoiseArg {
+    /// The noise stored in the generator
+    Const,
+    /// Drawn for each picture from its own seed
+    Random,
+    /// No noise
+    None,
+}
+
+impl From<NoiseArg> for NoiseMode {
+    fn from(noise: NoiseArg) -> Self {
+        match noise {
+            NoiseArg::Const => NoiseMode::Const,
+            NoiseArg::Random => NoiseMode::Random,
+            NoiseArg::None => NoiseMode::None,
+        }
+    }
+}
+
+/// Which classes pictures of a conditional generator have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClassRule {
+    /// `--class` has to say it.
+    OneForAll,
+    /// Each its own where `--class` is not given.
+    Drawn,
+}
+
+/// How many pictures each class has in the data that classes are drawn like; None where they are not drawn.
+///
+/// # Errors
+/// Pictures without labels, a generator that was trained without, or neither pictures nor a record.
+pub fn class_counts(source: &PictureSource<'_>, labels_of: Option<&Path>) -> Result<Option<Vec<u64>>> {
+    let (c_dim, path) = (source.generator.c_dim(), source.generator.script.path.display());
+    if c_dim == 0 {
+        ensure!(labels_of.is_none(), "cannot use --labels-of: '{path}' was trained without labels");
+        return Ok(None);
+    }
+    if source.class.is_some() {
+        return Ok(None);
+    }
+    if let Some(root) = labels_of {
+        return Ok(Some(Labels::of(&Pictures::open(root)?, c_dim as u32)?.counts()));
+    }
+    class_counts_of(source.generator).map(Some)
+}
+
+/// [`encode_png`](crate::draw::pixels::encode_png) or its fellow that writes in place: file, interleaved
+/// pixels, width, height, channels.
+pub type Encode = fn(&Path, &[u8], usize, usize, usize) -> Result<()>;
+
+/// Encodes pictures on threads of its own, so that whoever draws latents need not wait for them.
+pub struct PngWriter {
+    pool: rayon::ThreadPool,
+    encode: Encode,
+    side: usize,
+    channels: usize,
+}
+
+impl PngWriter {
+    /// For the pictures of `source`, which `encode` writes one by one.
+    ///
+    /// # Errors
+    /// The system refuses threads.
+    pub fn new(source: &PictureSource<'_>, encode: Encode) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .thread_name(|index| format!("png-{index}"))
+            .build()
+            .context("cannot start the threads that encode pictures; lower the number of processes")?;
+        Ok(Self { pool, encode, side: source.side(), channels: source.channels() })
+    }
+
+    /// Writes planar pictures to their files, all at the same time.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write(&self, pictures: &[(PathBuf, &[u8])]) -> Result<()> {
+        let encode = |(path, planar): &(PathBuf, &[u8])| {
+            (self.encode)(path, &to_interleaved(planar, self.channels), self.side, self.side, self.channels)
+        };
+        self.pool.install(|| pictures.par_iter().try_for_each(encode))
+    }
+}

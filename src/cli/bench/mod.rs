@@ -1,0 +1,382 @@
+//! `rootgan bench`: seconds per image of each training phase, the other work of a run, the peak memory, and the share of what
+//! the machine's convolutions can do.
+
+mod flops;
+mod parts;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+use crate::cli::confine::write_only_to;
+use crate::config::{AugmentMode, NetworkFacts, Options, train_settings};
+use crate::metrics::Detector;
+use crate::model::{FreezeSettings, Precision, PrecisionKind};
+use crate::run::networks::NetworkFiles;
+use crate::system::gpu::Gpu;
+use crate::system::memory::resident_bytes;
+use crate::system::ui::Bar;
+use crate::tensor::device;
+use crate::tensor::labels::{ClassDistribution, one_hot};
+use crate::train::Reals;
+use crate::train::stats::Statistics;
+use crate::train::{TrainSettings, Trainer};
+
+/// How often the phases run in a training with the published intervals.
+const SHARES: [(&str, f64); 4] =
+    [("Gmain", 1.0), ("Greg", 1.0 / PL_INTERVAL as f64), ("Dmain", 1.0), ("Dreg", 1.0 / R1_INTERVAL as f64)];
+const PL_INTERVAL: u64 = 4;
+const R1_INTERVAL: u64 = 16;
+
+/// Measure the time of each training phase, and memory.
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    /// Generator (TorchScript)
+    #[arg(long, value_name = "G.pt")]
+    pub generator: PathBuf,
+    /// Discriminator (TorchScript)
+    #[arg(long, value_name = "D.pt")]
+    pub discriminator: PathBuf,
+    /// Images per iteration
+    #[arg(long, default_value_t = 16)]
+    pub batch: u64,
+    /// Measured iterations, after one that is not
+    #[arg(long, default_value_t = 5)]
+    pub iterations: usize,
+    /// Measure with augmentation of this probability too, in turn with iterations without
+    #[arg(long, value_name = "PROB")]
+    pub augment_p: Option<f64>,
+    /// Its transforms, as for finetune
+    #[arg(long, value_name = "PIPE", default_value = "bgc")]
+    pub augpipe: String,
+    /// Measure the other work too: generating, dumping as PNG, loading pictures, writing a checkpoint
+    #[arg(long)]
+    pub all: bool,
+    /// Measure the features of this network (TorchScript) too, with --all
+    #[arg(long, value_name = "FILE.pt", requires = "all")]
+    pub detector: Option<PathBuf>,
+    /// Then train as a run without augmentation does, for at least so long and 16 iterations: on a GPU single phases are
+    /// timed by waiting for each, here the host waits once an iteration. With the share of the time in which kernels ran,
+    /// which takes 3 s or more [default: 10 on CUDA, else 0]
+    #[arg(long, value_name = "SECONDS")]
+    pub free_seconds: Option<f64>,
+    /// What the networks compute in [default: fp32, on CUDA fp16 where the networks can]
+    #[arg(long)]
+    pub precision: Option<PrecisionKind>,
+    /// auto (CUDA if usable), cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The medians of one setting: seconds of each phase, and of the rest of an iteration.
+struct Medians {
+    phases: [f64; SHARES.len()],
+    rest: f64,
+}
+
+impl Medians {
+    /// Seconds per iteration with the published intervals.
+    fn weighted(&self) -> f64 {
+        SHARES.iter().zip(self.phases).map(|((_, share), seconds)| share * seconds).sum::<f64>() + self.rest
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A pair that cannot be loaded or trained.
+pub fn run(args: BenchArgs) -> Result<()> {
+    ensure!(args.iterations > 0, "cannot measure 0 iterations; pass --iterations 1 or more");
+    let p = args.augment_p.unwrap_or(0.0);
+    ensure!(
+        args.free_seconds.is_none_or(|seconds| (0.0..=3600.0).contains(&seconds)),
+        "--free-seconds must be from 0 to 3600"
+    );
+    ensure!((0.0..=1.0).contains(&p), "--augment-p must be from 0 to 1, not {p}");
+    let device = device::parse(&args.device)?;
+    // Pictures and checkpoints whose writing is timed.
+    write_only_to(&[&std::env::temp_dir()], device);
+    let (generator, discriminator) = (args.generator.clone(), args.discriminator.clone());
+    let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
+    let mut networks = files.load(FreezeSettings::default(), device)?;
+    let (side, channels) = (networks.g.img_resolution(), networks.g.img_channels());
+    let facts = NetworkFacts::from_pair(&networks.g, &networks.d);
+    let c_dim = networks.g.c_dim();
+    let (settings, precision) = settings(&args, facts)?;
+    let images = Tensor::rand([args.batch as i64, channels, side, side], (Kind::Float, device)) * 2.0 - 1.0;
+    // The values of labels do not matter to the time.
+    let classes = ClassDistribution::new(&vec![1; c_dim as usize]);
+    let c = classes.is_some().then(|| one_hot(&vec![0; args.batch as usize], c_dim, device));
+    networks.set_precision(precision)?;
+    let kind = precision.kind;
+    let work = [flops::of_convolutions(&networks.g.script, true), flops::of_convolutions(&networks.d.script, false)];
+    let mut trainer = Trainer::new(networks, settings, classes);
+    let usual = std::mem::replace(&mut trainer.timed_every, 1);
+    let reals = Reals { images, c };
+    let medians = measure(&args, &mut trainer, &reals, args.augment_p)?;
+    trainer.timed_every = usual;
+    let gpu = device::gpu(device);
+    let free = train_freely(&args, &mut trainer, &reals, gpu.as_ref())?;
+    // That of training: what is measured later may take more.
+    let peak_memory = resident_bytes().1;
+    let report = BenchReport {
+        device: device_text(device, gpu.as_ref(), kind),
+        side,
+        medians,
+        free,
+        gpu_bytes: gpu.as_ref().and_then(Gpu::used_bytes),
+        operations: flops::of_training(work[0], work[1]),
+        peak_rate: parts::convolution_peak(kind, device, args.iterations)?,
+        others: if args.all { Some(Others::measure(&trainer, &args)?) } else { None },
+        peak_memory,
+    };
+    if args.json {
+        println!("{}", report.json(&args))
+    } else {
+        report.print(&args)
+    }
+    Ok(())
+}
+
+/// As a run does, without augmentation, where that is asked for.
+fn train_freely(
+    args: &BenchArgs,
+    trainer: &mut Trainer,
+    reals: &Reals,
+    gpu: Option<&Gpu>,
+) -> Result<Option<parts::FreeTraining>> {
+    let on_gpu = trainer.networks.g.script.device.is_cuda();
+    let seconds = args.free_seconds.unwrap_or(if on_gpu { 10.0 } else { 0.0 });
+    if seconds == 0.0 {
+        return Ok(None);
+    }
+    trainer.fix_augment_p(0.0);
+    trainer.regularize_every(R1_INTERVAL, PL_INTERVAL);
+    parts::free_training(trainer, reals, gpu, seconds).map(Some)
+}
+
+/// `cuda:0 (NVIDIA H100 80GB HBM3) in fp16`.
+fn device_text(device: Device, gpu: Option<&Gpu>, kind: PrecisionKind) -> String {
+    let name = gpu.and_then(Gpu::name).map(|name| format!(" ({name})")).unwrap_or_default();
+    format!("{}{name} in {}", device::name(device), kind.name())
+}
+
+/// Iterations without augmentation and, where asked for, with it in turn, so that both see the same machine.
+fn measure(args: &BenchArgs, trainer: &mut Trainer, reals: &Reals, p: Option<f64>) -> Result<Vec<Medians>> {
+    let settings: Vec<f64> = std::iter::once(0.0).chain(p).collect();
+    let mut samples = vec![vec![Vec::new(); SHARES.len() + 1]; settings.len()];
+    let bar = Bar::new((args.iterations as u64 + 1) * settings.len() as u64, "measuring");
+    for iteration in 0..=args.iterations {
+        for (&p, samples) in settings.iter().zip(&mut samples) {
+            trainer.fix_augment_p(p);
+            let mut stats = Statistics::default();
+            let begun = Instant::now();
+            trainer.iterate(reals, &mut stats)?;
+            // The average, which nobody waited for.
+            device::synchronize(trainer.networks.g.script.device);
+            let whole = begun.elapsed().as_secs_f64();
+            let times = stats.take();
+            let of = |name: &str| times.get(&format!("Timing/{name}")).map_or(0.0, |time| time.mean);
+            let phases: Vec<f64> = SHARES.iter().map(|(name, _)| of(name)).collect();
+            let rest = whole - phases.iter().sum::<f64>();
+            // The first iteration of each setting warms up.
+            if iteration > 0 {
+                samples.iter_mut().zip(phases.into_iter().chain([rest])).for_each(|(list, value)| list.push(value));
+            }
+            bar.inc(1);
+        }
+    }
+    bar.finish();
+    let medians = |samples: &mut Vec<Vec<f64>>| {
+        let all: Vec<f64> = samples.iter_mut().map(|list| median(list)).collect::<Option<_>>()?;
+        Some(Medians { phases: all[..SHARES.len()].try_into().ok()?, rest: all[SHARES.len()] })
+    };
+    samples.iter_mut().map(medians).collect::<Option<_>>().context("no samples")
+}
+
+/// Every phase in every iteration.
+fn settings(args: &BenchArgs, facts: NetworkFacts) -> Result<(TrainSettings, Precision)> {
+    let options = Options {
+        batch: Some(args.batch),
+        r1_interval: Some(1),
+        pl_interval: Some(1),
+        precision: args.precision,
+        aug: Some(AugmentMode::Fixed),
+        augpipe: Some(args.augpipe.clone()),
+        p: Some(0.0),
+        // Random networks on random pictures may diverge; the time is the same.
+        max_bad_steps: Some(u64::MAX),
+        ..Options::default()
+    };
+    train_settings(&options, facts)
+}
+
+/// The work of a run besides training.
+struct Others {
+    generated_per_second: f64,
+    dumped_per_second: f64,
+    decoded_per_second: f64,
+    loaded_per_second: f64,
+    checkpoint_seconds: f64,
+    checkpoint_bytes: u64,
+    features_per_second: Option<f64>,
+}
+
+impl Others {
+    fn measure(trainer: &Trainer, args: &BenchArgs) -> Result<Self> {
+        let (g, repeats) = (&trainer.networks.g_ema, args.iterations);
+        let (resolution, channels) = (g.img_resolution() as u32, g.img_channels() as u32);
+        let [decoded_per_second, loaded_per_second] =
+            parts::loading(resolution, channels, args.batch as usize, repeats)?;
+        let (checkpoint_seconds, checkpoint_bytes) = parts::checkpoint(trainer, repeats)?;
+        let device = g.script.device;
+        let detector = args.detector.as_ref().map(|path| Detector::load(path, device)).transpose()?;
+        let features_per_second =
+            detector.map(|detector| parts::features(&detector, i64::from(resolution), repeats)).transpose()?;
+        Ok(Self {
+            generated_per_second: parts::generation(g, repeats)?,
+            dumped_per_second: parts::dump(g, repeats)?,
+            decoded_per_second,
+            loaded_per_second,
+            checkpoint_seconds,
+            checkpoint_bytes,
+            features_per_second,
+        })
+    }
+}
+
+struct BenchReport {
+    device: String,
+    side: i64,
+    medians: Vec<Medians>,
+    free: Option<parts::FreeTraining>,
+    /// What the process held on a GPU after training, where that is known.
+    gpu_bytes: Option<u64>,
+    /// Of a training iteration per image, in convolutions.
+    operations: f64,
+    /// Operations per second of a large convolution.
+    peak_rate: f64,
+    others: Option<Others>,
+    peak_memory: u64,
+}
+
+impl BenchReport {
+    fn per_image(&self, medians: &Medians, args: &BenchArgs) -> f64 {
+        medians.weighted() / args.batch as f64
+    }
+
+    fn share_of_peak(&self, args: &BenchArgs) -> f64 {
+        self.operations / self.per_image(&self.medians[0], args) / self.peak_rate
+    }
+
+    fn json(&self, args: &BenchArgs) -> Value {
+        let seconds_of = |medians: &Medians| {
+            let phases = SHARES.iter().zip(medians.phases);
+            let phases = phases.map(|((name, _), seconds)| ((*name).to_owned(), json!(seconds)));
+            phases.chain([("rest".to_owned(), json!(medians.rest))]).collect::<serde_json::Map<_, _>>()
+        };
+        let per_image = self.per_image(&self.medians[0], args);
+        let augmented = self.medians.get(1);
+        let others = self.others.as_ref().map(|others| {
+            json!({
+                "generated_images_per_second": others.generated_per_second,
+                "dumped_images_per_second": others.dumped_per_second,
+                "decoded_images_per_second": others.decoded_per_second,
+                "loaded_images_per_second": others.loaded_per_second,
+                "checkpoint_seconds": others.checkpoint_seconds,
+                "checkpoint_bytes": others.checkpoint_bytes,
+                "features_of_images_per_second": others.features_per_second,
+            })
+        });
+        json!({
+            "device": self.device, "threads": tch::get_num_threads(), "resolution": self.side, "batch": args.batch,
+            "iterations": args.iterations, "phase_seconds": seconds_of(&self.medians[0]), "seconds_per_image": per_image,
+            "images_per_second": 1.0 / per_image, "augment_p": args.augment_p,
+            "augmented_phase_seconds": augmented.map(seconds_of),
+            "augmented_seconds_per_image": augmented.map(|medians| self.per_image(medians, args)),
+            "convolution_gflop_per_image": self.operations / 1e9,
+            "convolution_peak_gflop_per_second": self.peak_rate / 1e9,
+            "share_of_convolution_peak": self.share_of_peak(args),
+            "free": self.free.as_ref().map(|free| json!({
+                "iterations": free.iterations,
+                "seconds_per_image": free.seconds_per_iteration / args.batch as f64,
+                "share_of_time_in_kernels": free.in_kernels,
+            })),
+            "gpu_memory_mib": self.gpu_bytes.map(mib),
+            "others": others,
+            "peak_host_memory_mib": mib(self.peak_memory),
+        })
+    }
+
+    fn print(&self, args: &BenchArgs) {
+        let (side, plain, augmented) = (self.side, &self.medians[0], self.medians.get(1));
+        println!(
+            "{side}x{side}, batch {}, {}, {} threads, median of {}",
+            args.batch,
+            self.device,
+            tch::get_num_threads(),
+            args.iterations
+        );
+        for (index, (name, share)) in SHARES.iter().enumerate() {
+            let second = augmented.map_or_else(String::new, |m| format!(", augmented {:.3} s", m.phases[index]));
+            println!("  {name:<6} {:>8.3} s{second}, every {} iterations", plain.phases[index], 1.0 / share);
+        }
+        println!("  rest   {:>8.3} s (averaged generator)", plain.rest);
+        let per_image = self.per_image(plain, args);
+        println!("seconds per image: {per_image:.4} ({:.1} s per kimg)", per_image * 1000.0);
+        if let Some(augmented) = augmented {
+            let (per_kimg, p) = (self.per_image(augmented, args) * 1000.0, args.augment_p.unwrap_or(0.0));
+            let more = (augmented.weighted() / plain.weighted() - 1.0) * 100.0;
+            println!("with {} at p {p}: {per_kimg:.1} s per kimg, {more:+.1} %", args.augpipe);
+        }
+        if let Some(free) = &self.free {
+            let busy =
+                free.in_kernels.map_or_else(String::new, |share| format!(", {:.0} % of it in kernels", share * 100.0));
+            let per_image = free.seconds_per_iteration / args.batch as f64;
+            let (per_kimg, iterations) = (per_image * 1000.0, free.iterations);
+            println!("as a run: {per_image:.4} s per image ({per_kimg:.1} s per kimg){busy}, {iterations} iterations");
+        }
+        println!(
+            "direct convolutions: {:.2} GFLOP per image, {:.0} % of the {:.0} GFLOP/s that a large one reaches here",
+            self.operations / 1e9,
+            self.share_of_peak(args) * 100.0,
+            self.peak_rate / 1e9
+        );
+        if let Some(others) = &self.others {
+            println!(
+                "generation: {:.1} images/s; dump with PNG: {:.1}",
+                others.generated_per_second, others.dumped_per_second
+            );
+            println!(
+                "loading: {:.0} images/s decoded anew, {:.0} from memory; training takes {:.1}",
+                others.decoded_per_second,
+                others.loaded_per_second,
+                1.0 / per_image
+            );
+            let megabytes = mib(others.checkpoint_bytes);
+            if let Some(features_per_second) = others.features_per_second {
+                println!("features for metrics: {features_per_second:.1} images/s");
+            }
+            println!("checkpoint: {:.2} s, {megabytes:.1} MiB", others.checkpoint_seconds);
+        }
+        println!("peak host memory: {:.0} MiB", mib(self.peak_memory));
+        if let Some(bytes) = self.gpu_bytes {
+            println!("held on the GPU: {:.0} MiB", mib(bytes));
+        }
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}

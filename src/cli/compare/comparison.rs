@@ -1,0 +1,175 @@
+//! What the runs of a comparison came to, read from their folders, and how the losses differ.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::files::bounded::read_long_text;
+
+/// One evaluation of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Point {
+    /// Thousands of images seen.
+    pub kimg: f64,
+    /// Seconds of training until then: without grids, snapshots and metrics.
+    pub seconds: f64,
+    /// The metric.
+    pub value: f64,
+}
+
+/// One run: a loss with a seed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Arm {
+    /// The loss, such as `rooted, k = 2`.
+    pub loss: String,
+    /// The seed of data order, latents and augmentation; the same for the losses.
+    pub seed: u64,
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// Its evaluations in order.
+    pub points: Vec<Point>,
+    /// The largest |dL/dlogit| of both networks.
+    pub largest_slope: f64,
+    /// Steps left out because a gradient was not finite.
+    pub skipped_steps: u64,
+    /// Seconds of training in all.
+    pub seconds: f64,
+}
+
+impl Arm {
+    /// Reads a finished run.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged.
+    pub fn read(loss: &str, seed: u64, folder: &Path, metric: &str) -> Result<Self> {
+        let stats = lines(&folder.join("stats.jsonl"))?;
+        let number = |line: &Value, name: &str, part: &str| line[name][part].as_f64();
+        let mut ends = Vec::new();
+        let mut seconds = 0.0;
+        for line in &stats {
+            seconds += number(line, "Timing/sec_per_tick", "mean").unwrap_or(0.0);
+            ends.extend(number(line, "Progress/kimg", "mean").map(|kimg| (kimg, seconds)));
+        }
+        let largest = |name: &str| stats.iter().filter_map(|line| number(line, name, "max")).fold(0.0, f64::max);
+        let skipped = stats.iter().filter_map(Value::as_object).flatten();
+        let skipped = skipped.filter(|(name, _)| name.starts_with("Progress/skipped_"));
+        let points = lines(&folder.join(format!("metric-{metric}.jsonl")))?.into_iter().filter_map(|line| {
+            let (kimg, value) = (line["kimg"].as_f64()?, line["results"].as_object()?.values().next()?.as_f64()?);
+            let until = ends.iter().rfind(|(end, _)| *end <= kimg + 1e-9).map(|end| end.1);
+            Some(Point { kimg, seconds: until.filter(|_| kimg > 0.0).unwrap_or(0.0), value })
+        });
+        Ok(Self {
+            loss: loss.to_owned(),
+            seed,
+            folder: folder.to_owned(),
+            points: points.collect(),
+            largest_slope: largest("Loss/G/slope").max(largest("Loss/D/slope")),
+            skipped_steps: skipped.filter_map(|(_, summary)| summary["num"].as_u64()).sum(),
+            seconds,
+        })
+    }
+
+    /// The metric at the end; NaN where there is none.
+    pub fn last(&self) -> f64 {
+        self.points.last().map_or(f64::NAN, |point| point.value)
+    }
+
+    /// The least value; infinity where there is none.
+    pub fn best(&self) -> f64 {
+        self.points.iter().map(|point| point.value).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Where the metric first is at most `level`, between evaluations by a straight line.
+    pub fn kimg_to_reach(&self, level: f64) -> Option<f64> {
+        let first = self.points.first().filter(|point| point.value <= level);
+        let crossing = |pair: &[Point]| {
+            let (a, b) = (pair[0], pair[1]);
+            let share = (a.value - level) / (a.value - b.value);
+            (a.value > level && b.value <= level).then_some(a.kimg + share * (b.kimg - a.kimg))
+        };
+        first.map(|point| point.kimg).or_else(|| self.points.windows(2).find_map(crossing))
+    }
+}
+
+/// All runs of a comparison, by a metric of which less is better.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The metric, such as `fid2k_full`.
+    pub metric: String,
+    /// What it is: `FID`, or `Frechet distance, AlexNet features`.
+    pub measure: String,
+    /// Whose features, in short.
+    pub detector: String,
+    /// The runs, loss by loss.
+    pub arms: Vec<Arm>,
+}
+
+impl Comparison {
+    /// The losses in order, each with its runs.
+    pub fn by_loss(&self) -> Vec<(&str, Vec<&Arm>)> {
+        let mut losses: Vec<(&str, Vec<&Arm>)> = Vec::new();
+        for arm in &self.arms {
+            match losses.iter_mut().find(|(loss, _)| *loss == arm.loss) {
+                Some((_, arms)) => arms.push(arm),
+                None => losses.push((&arm.loss, vec![arm])),
+            }
+        }
+        losses
+    }
+}
+
+/// What a line of `metric-<name>.jsonl` says about the metric: measure and detector.
+///
+/// # Errors
+/// A file without lines.
+pub fn measure_of(folder: &Path, metric: &str) -> Result<(String, String)> {
+    let path = folder.join(format!("metric-{metric}.jsonl"));
+    let line = lines(&path)?.pop().with_context(|| format!("'{}' is empty", path.display()))?;
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let sha256 = text(&line["detector"]["sha256"]).chars().take(12).collect::<String>();
+    Ok((text(&line["measure"]), format!("{} (sha256 {sha256}...)", text(&line["detector"]["name"]))))
+}
+
+fn lines(path: &Path) -> Result<Vec<Value>> {
+    let text = read_long_text(path)?;
+    let parse = |line| serde_json::from_str(line).with_context(|| format!("'{}' is damaged", path.display()));
+    text.lines().map(parse).collect()
+}
+
+#[cfg(test)]
+pub(super) fn arm(loss: &str, seed: u64, values: &[f64]) -> Arm {
+    let points = (0..).zip(values).map(|(i, &value)| Point { kimg: f64::from(i) * 4.0, seconds: f64::from(i), value });
+    Arm {
+        loss: loss.to_owned(),
+        seed,
+        folder: PathBuf::from(format!("{loss}-{seed}")),
+        points: points.collect(),
+        largest_slope: 1.0,
+        skipped_steps: 0,
+        seconds: 10.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_reached_between_two_evaluations() {
+        let arm = arm("rooted", 0, &[10.0, 6.0, 8.0, 2.0]);
+        assert_eq!(arm.kimg_to_reach(7.0), Some(3.0));
+        assert_eq!(arm.kimg_to_reach(5.0), Some(10.0));
+        assert_eq!(arm.kimg_to_reach(11.0), Some(0.0));
+        assert_eq!(arm.kimg_to_reach(1.0), None);
+    }
+
+    #[test]
+    fn runs_are_grouped_by_loss_in_order() {
+        let arms = vec![arm("b", 0, &[1.0]), arm("a", 0, &[1.0]), arm("b", 1, &[1.0])];
+        let comparison = Comparison { metric: String::new(), measure: String::new(), detector: String::new(), arms };
+        let sizes: Vec<_> = comparison.by_loss().iter().map(|(loss, arms)| (*loss, arms.len())).collect();
+        assert_eq!(sizes, [("b", 2), ("a", 1)]);
+    }
+}

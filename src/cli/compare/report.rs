@@ -1,0 +1,224 @@
+//! The files of a comparison: `results.json`, `results.csv`, plots and `report.md`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::comparison::{Arm, Comparison, Point};
+use super::figures::{Spread, Verdict, number};
+use crate::draw::plot::{Line, Plot};
+use crate::files::atomic::{write_atomically, write_json};
+
+/// What is said about how the comparison was made.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Paragraphs for the report: command, machine, date.
+    pub lines: Vec<String>,
+    /// The options that all runs share, for `results.json`.
+    pub options: serde_json::Value,
+}
+
+/// Writes everything into `folder`.
+///
+/// # Errors
+/// A file that cannot be written, or no evaluation at all.
+pub fn save(comparison: &Comparison, setting: &Setting, folder: &Path) -> Result<()> {
+    let results = json!({ "comparison": comparison, "setting": setting.lines, "options": setting.options });
+    write_json(&folder.join("results.json"), &results)?;
+    write_text(&folder.join("results.csv"), &csv(comparison))?;
+    plot(comparison, "thousands of images seen (kimg)", |point| point.kimg).save(&folder.join("metric-vs-kimg"))?;
+    plot(comparison, "seconds of training", |point| point.seconds).save(&folder.join("metric-vs-time"))?;
+    write_text(&folder.join("report.md"), &markdown(comparison, setting))
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_atomically(path, |file| Ok(file.write_all(text.as_bytes())?))
+}
+
+fn csv(comparison: &Comparison) -> String {
+    let mut text = format!("loss,seed,kimg,seconds,{}\n", comparison.metric);
+    for arm in &comparison.arms {
+        for point in &arm.points {
+            let loss = arm.loss.replace('"', "\"\"");
+            let _ = writeln!(text, "\"{loss}\",{},{},{},{}", arm.seed, point.kimg, point.seconds, point.value);
+        }
+    }
+    text
+}
+
+/// Mean and standard deviation over seeds, a line a loss.
+fn plot(comparison: &Comparison, x_label: &str, x: impl Fn(&Point) -> f64) -> Plot {
+    let line = |(loss, arms): (&str, Vec<&Arm>)| {
+        let evaluations = arms.iter().map(|arm| arm.points.len()).min().unwrap_or(0);
+        let at = |index: usize| {
+            let xs: Vec<f64> = arms.iter().map(|arm| x(&arm.points[index])).collect();
+            let values: Vec<f64> = arms.iter().map(|arm| arm.points[index].value).collect();
+            (Spread::of(&xs).mean, Spread::of(&values))
+        };
+        let spreads: Vec<(f64, Spread)> = (0..evaluations).map(at).collect();
+        let band = |&(x, s): &(f64, Spread)| (x, s.mean - s.deviation, s.mean + s.deviation);
+        Line {
+            label: loss.to_owned(),
+            points: spreads.iter().map(|&(x, spread)| (x, spread.mean)).collect(),
+            band: if arms.len() > 1 { spreads.iter().map(band).collect() } else { Vec::new() },
+        }
+    };
+    let seeds = comparison.by_loss().first().map_or(0, |(_, arms)| arms.len());
+    Plot {
+        title: format!("{}: mean and standard deviation over {seeds} seeds", comparison.metric),
+        x_label: x_label.to_owned(),
+        y_label: comparison.measure.clone(),
+        lines: comparison.by_loss().into_iter().map(line).collect(),
+        level: None,
+    }
+}
+
+fn markdown(comparison: &Comparison, setting: &Setting) -> String {
+    let losses = comparison.by_loss();
+    let seeds = losses.first().map_or(0, |(_, arms)| arms.len());
+    let mut text = format!("# Losses compared by {}\n\n", comparison.metric);
+    let _ = writeln!(
+        text,
+        "{}, less is better; detector {}. Every run starts from the same weights; runs of one seed see the same pictures \
+         in the same order, the same latents and the same draws of the augmentation. Numbers are mean ± standard deviation \
+         over {seeds} seed{}.\n",
+        comparison.measure,
+        comparison.detector,
+        if seeds == 1 { "" } else { "s" }
+    );
+    setting.lines.iter().for_each(|line| text.push_str(&format!("{line}\n\n")));
+    text.push_str(&final_table(&losses));
+    text.push_str(&levels_table(comparison, &losses));
+    text.push_str("## What the seeds allow to say\n\n");
+    conclusions(&losses).iter().for_each(|line| text.push_str(&format!("- {line}\n")));
+    text.push_str("\n![metric against images](metric-vs-kimg.png)\n\n![metric against time](metric-vs-time.png)\n");
+    text
+}
+
+fn final_table(losses: &[(&str, Vec<&Arm>)]) -> String {
+    let mut text = String::from(
+        "| loss | at the end | best | largest abs(dL/dlogit) | steps left out | training, s |\n|---|---|---|---|---|---|\n",
+    );
+    for (loss, arms) in losses {
+        let spread = |of: fn(&Arm) -> f64| Spread::of(&arms.iter().map(|arm| of(arm)).collect::<Vec<_>>()).text();
+        let slope = arms.iter().map(|arm| arm.largest_slope).fold(0.0, f64::max);
+        let skipped: u64 = arms.iter().map(|arm| arm.skipped_steps).sum();
+        let _ = writeln!(
+            text,
+            "| {loss} | {} | {} | {} | {skipped} | {} |",
+            spread(Arm::last),
+            spread(Arm::best),
+            number(slope),
+            spread(|arm| arm.seconds)
+        );
+    }
+    text + "\n"
+}
+
+/// Levels that a reader can compare speeds at: the lowest that every seed of the baseline came to, and a quarter, half and
+/// three quarters of the way to it from the start.
+fn levels(comparison: &Comparison, losses: &[(&str, Vec<&Arm>)]) -> Vec<f64> {
+    let baseline = losses.get(baseline(losses)).map_or(&[][..], |(_, arms)| arms);
+    let reached = baseline.iter().map(|arm| arm.best()).fold(f64::NEG_INFINITY, f64::max);
+    let start = comparison.arms.iter().find_map(|arm| arm.points.first()).map_or(f64::NAN, |point| point.value);
+    let all = [0.25, 0.5, 0.75, 1.0].map(|share| start + (reached - start) * share);
+    all.into_iter().filter(|level| level.is_finite() && start > *level).collect()
+}
+
+fn levels_table(comparison: &Comparison, losses: &[(&str, Vec<&Arm>)]) -> String {
+    let levels = levels(comparison, losses);
+    if levels.is_empty() {
+        return format!("The baseline never came below the {} of the start.\n\n", comparison.metric);
+    }
+    let mut text = format!("Thousands of images until {} is reached:\n\n| loss |", comparison.metric);
+    levels.iter().for_each(|level| text.push_str(&format!(" {} |", number(*level))));
+    text.push_str("\n|---|");
+    levels.iter().for_each(|_| text.push_str("---|"));
+    text.push('\n');
+    for (loss, arms) in losses {
+        let _ = write!(text, "| {loss} |");
+        for &level in &levels {
+            let reached: Vec<f64> = arms.iter().filter_map(|arm| arm.kimg_to_reach(level)).collect();
+            let share = if reached.len() < arms.len() {
+                format!(" ({} of {})", reached.len(), arms.len())
+            } else {
+                String::new()
+            };
+            let _ = write!(text, " {}{share} |", Spread::of(&reached).text());
+        }
+        text.push('\n');
+    }
+    text + "\n"
+}
+
+/// Which loss the others are compared with: the logistic one, else the first.
+fn baseline(losses: &[(&str, Vec<&Arm>)]) -> usize {
+    losses.iter().position(|(loss, _)| *loss == "logistic").unwrap_or(0)
+}
+
+/// Every loss against the baseline.
+fn conclusions(losses: &[(&str, Vec<&Arm>)]) -> Vec<String> {
+    let Some((baseline, base_arms)) = losses.get(baseline(losses)) else {
+        return Vec::new();
+    };
+    let ends = |arms: &[&Arm]| arms.iter().map(|arm| arm.last()).collect::<Vec<f64>>();
+    let base = Spread::of(&ends(base_arms));
+    let mut lines = vec![format!("Baseline: {baseline}, {} at the end.", base.text())];
+    for (loss, arms) in losses.iter().filter(|(loss, _)| loss != baseline) {
+        let (end, verdict) = (Spread::of(&ends(arms)), Verdict::of(&ends(arms), &ends(base_arms)));
+        let change = (end.mean / base.mean - 1.0) * 100.0;
+        lines.push(format!("{loss}: {} at the end ({change:+.1} %): {}.", end.text(), verdict.words()));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::compare::comparison::arm;
+
+    fn comparison() -> Comparison {
+        let arms = vec![
+            arm("logistic", 0, &[10.0, 7.0, 4.0]),
+            arm("logistic", 1, &[10.0, 7.2, 4.2]),
+            arm("rooted, k = 2", 0, &[10.0, 5.0, 2.0]),
+            arm("rooted, k = 2", 1, &[10.0, 5.2, 2.2]),
+            arm("rooted, k = 20", 0, &[10.0, 6.8, 4.1]),
+            arm("rooted, k = 20", 1, &[10.0, 7.0, 4.3]),
+        ];
+        Comparison { metric: "fid2k_full".into(), measure: "FID".into(), detector: "inception".into(), arms }
+    }
+
+    #[test]
+    fn the_report_has_the_tables_and_says_in_words_what_the_seeds_allow() {
+        let setting = Setting { lines: vec!["On a machine.".into()], options: json!({}) };
+        let text = markdown(&comparison(), &setting);
+        for part in [
+            "On a machine.",
+            "| rooted, k = 2 | 2.10 ± 0.141 |",
+            "Baseline: logistic, 4.10 ± 0.141 at the end.",
+            "rooted, k = 2: 2.10 ± 0.141 at the end (-48.8 %): better than the baseline by more than the spread",
+            "rooted, k = 20: 4.20 ± 0.141 at the end (+2.4 %): not told apart",
+        ] {
+            assert!(text.contains(part), "'{part}' is not in:\n{text}");
+        }
+        // Levels: on the way from 10 to what both seeds of the baseline reached.
+        assert!(text.contains("| loss | 8.55 | 7.10 | 5.65 | 4.20 |"), "{text}");
+        assert!(text.contains("| rooted, k = 20 | ") && text.contains(" (1 of 2) |"), "{text}");
+    }
+
+    #[test]
+    fn all_files_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let setting = Setting { lines: Vec::new(), options: json!({ "kimg": 8 }) };
+        save(&comparison(), &setting, folder.path()).unwrap();
+        let csv = std::fs::read_to_string(folder.path().join("results.csv")).unwrap();
+        assert_eq!(csv.lines().count(), 1 + 6 * 3);
+        assert!(csv.contains("\"rooted, k = 2\",1,4,1,5.2"), "{csv}");
+        for name in ["results.json", "report.md", "metric-vs-kimg.svg", "metric-vs-time.png"] {
+            assert!(folder.path().join(name).is_file(), "{name}");
+        }
+    }
+}

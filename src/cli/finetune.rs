@@ -1,0 +1,208 @@
+//! `rootgan finetune`: trains a pair on a folder of pictures.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tch::Device;
+
+use crate::cli::confine::write_only_to_and_cache;
+use crate::config::{NetworkFacts, Options, RunSettings, freeze_settings};
+use crate::data::{Dataset, DatasetOptions, Labels};
+use crate::model::PrecisionKind;
+use crate::run::checkpoint::Checkpoints;
+use crate::run::checkpoint::Resumed;
+use crate::run::networks::NetworkFiles;
+use crate::run::{Start, finetune, folder};
+use crate::system::ui::say;
+use crate::tensor::device;
+use crate::train::preflight::rehearse;
+
+/// Train a generator and discriminator on a folder of pictures.
+#[derive(Debug, clap::Args)]
+pub struct FinetuneArgs {
+    /// Take options from a JSON file whose keys are the flags below; flags given here win
+    #[arg(long, value_name = "FILE.json")]
+    pub config: Option<PathBuf>,
+    /// Go on with a run from its last checkpoint: the same folder, options and result. With one of the folders in its
+    /// checkpoints/ it goes back there, and what came after is given up
+    #[arg(long, value_name = "RUN", conflicts_with = "outdir")]
+    pub resume: Option<PathBuf>,
+    /// With --resume: let the options given here change those of the run
+    #[arg(long = "override", requires = "resume")]
+    pub allow_changes: bool,
+    /// Check everything, print the options in effect, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What the run is told.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Anything wrong with options, networks, pictures or the output, on one line.
+pub fn run(args: FinetuneArgs) -> Result<()> {
+    let given = args.options.with_file(args.config.as_deref())?;
+    let run = args.resume.as_deref().map(|place| Checkpoints::named(place).map_or(place.to_owned(), |(run, _)| run));
+    let written = run.or_else(|| given.outdir.clone());
+    let written: Vec<&Path> = written.as_deref().into_iter().collect();
+    write_only_to_and_cache(&written, None, device_of(&given)?);
+    let place = match args.resume {
+        Some(folder) => Place::Resume { folder, allow_changes: args.allow_changes },
+        None => Place::New,
+    };
+    if let Some(folder) = train(given, place, args.dry_run)? {
+        println!("run directory: {}", folder.display());
+    }
+    Ok(())
+}
+
+/// Where a run is.
+pub enum Place {
+    /// In a folder of its own, made in `--outdir`.
+    New,
+    /// In this folder, which is made.
+    Folder(PathBuf),
+    /// Going on.
+    Resume {
+        /// The run's folder, or one of its checkpoints'.
+        folder: PathBuf,
+        /// Whether options may differ from the run's.
+        allow_changes: bool,
+    },
+}
+
+/// Trains; returns the run's folder, or None after a dry run.
+///
+/// # Errors
+/// Anything wrong with options, networks, pictures or the output.
+pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathBuf>> {
+    let start = prepare(given, place)?;
+    if dry_run {
+        let effective = serde_json::to_string_pretty(start.settings.effective()).context("cannot show the options")?;
+        start.remarks.iter().for_each(say);
+        println!("{effective}");
+        return Ok(None);
+    }
+    finetune(start).map(Some)
+}
+
+/// Loads networks and pictures, and makes sure that they, the options and the output fit together.
+fn prepare(given: Options, place: Place) -> Result<Start> {
+    let Sources { options, files, folder, resume, mut remarks } = Sources::find(given, place)?;
+    let device = device_of(&options)?;
+    let networks = files.load(freeze_settings(&options), device)?;
+    let facts = NetworkFacts::from_pair(&networks.g, &networks.d);
+    let settings = RunSettings::resolve(&options, facts)?;
+    if resume.is_none() {
+        folder::check(&settings.outdir, &settings.data)?;
+    }
+    let (dataset, report) = Dataset::open(
+        &settings.data,
+        &DatasetOptions {
+            resolution: facts.resolution as u32,
+            channels: networks.g.img_channels() as u32,
+            cache_bytes: None,
+            subset: settings.subset,
+            class_count: networks.g.c_dim() as u32,
+        },
+    )?;
+    remarks.extend([format!("device: {}", device::name(device)), in_short(&settings, facts)]);
+    remarks.extend(report.summary());
+    remarks.extend(notes(&settings, facts, &dataset));
+    match &resume {
+        Some(resumed) => remarks.extend(resumed.check(&settings, &dataset, device)?),
+        None => rehearse(&networks, &settings.train)?,
+    }
+    let bad_pictures = report.unreadable_lines().collect();
+    Ok(Start { settings, networks, dataset, remarks, bad_pictures, folder, resume })
+}
+
+/// Where options and networks come from.
+struct Sources {
+    options: Options,
+    files: NetworkFiles,
+    folder: Option<PathBuf>,
+    resume: Option<Resumed>,
+    remarks: Vec<String>,
+}
+
+impl Sources {
+    fn find(given: Options, place: Place) -> Result<Self> {
+        // A run is resumed from wherever the user is then.
+        let options = given.with_absolute_paths()?;
+        let new = |options: Options, folder| -> Result<Self> {
+            let files = files_of(&options)?;
+            Ok(Self { options, files, folder, resume: None, remarks: Vec::new() })
+        };
+        match place {
+            Place::New => new(options, None),
+            Place::Folder(folder) => new(options, Some(folder)),
+            Place::Resume { folder, allow_changes } => {
+                let (resumed, damaged) = Resumed::open(&folder)?;
+                let (options, changes) = resumed.options(options, allow_changes)?;
+                let files = NetworkFiles { z_dim: options.z_dim, ..resumed.files()? };
+                let remarks = damaged.into_iter().chain(changes).collect();
+                Ok(Self { options, files, folder: None, resume: Some(resumed), remarks })
+            }
+        }
+    }
+}
+
+/// # Errors
+/// There is no such device.
+pub fn device_of(options: &Options) -> Result<Device> {
+    device::parse(options.device.as_deref().unwrap_or("auto"))
+}
+
+fn files_of(options: &Options) -> Result<NetworkFiles> {
+    let (Some(generator), Some(discriminator)) = (&options.generator, &options.discriminator) else {
+        bail!("cannot start: pass the pair to start from as --generator G.pt and --discriminator D.pt");
+    };
+    Ok(NetworkFiles {
+        generator: generator.clone(),
+        generator_raw: options.generator_raw.clone(),
+        discriminator: discriminator.clone(),
+        z_dim: options.z_dim,
+    })
+}
+
+/// What the user may not expect.
+fn notes(settings: &RunSettings, facts: NetworkFacts, dataset: &Dataset) -> Vec<String> {
+    let mut notes = Vec::new();
+    if settings.precision.kind == PrecisionKind::Fp16 && !facts.on_cuda {
+        notes.push("fp16 is many times slower than fp32 on a CPU; bf16 is the 16-bit type for CPUs".to_owned());
+    }
+    if !facts.has_ws {
+        let path = settings.effective().generator.as_deref().unwrap_or(Path::new("")).display();
+        notes.push(format!("'{path}' only takes z: path-length regularisation and style mixing are off"));
+    }
+    if dataset.labels().is_none() && Labels::are_there(dataset.pictures()) {
+        notes.push("the labels of dataset.json are not used: the networks were made without classes".to_owned());
+    }
+    notes
+}
+
+/// What the preset came to.
+fn in_short(settings: &RunSettings, facts: NetworkFacts) -> String {
+    let o = settings.effective();
+    let ada = o.ada_kimg.map_or_else(String::new, |kimg| format!(", ada_kimg {kimg}"));
+    let rampup =
+        o.ema_rampup.filter(|&share| share > 0.0).map_or_else(String::new, |share| format!(", ema_rampup {share}"));
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    format!(
+        "cfg {}, {} at {size}x{size}: batch {}, g_lr {}, d_lr {}, r1_gamma {}, pl_weight {}, style_mixing {}, ema_kimg {}{rampup}{ada}, {}",
+        o.cfg.as_deref().unwrap_or("auto"),
+        if facts.is_random { "training from scratch" } else { "a transfer" },
+        settings.train.batch,
+        number(o.g_lr),
+        number(o.d_lr),
+        number(o.r1_gamma),
+        number(o.pl_weight),
+        number(o.style_mixing),
+        number(o.ema_kimg),
+        settings.precision.kind.name(),
+        size = facts.resolution,
+    )
+}

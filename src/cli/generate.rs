@@ -1,0 +1,192 @@
+//! `rootgan generate`: pictures or a grid from seeds. A seed is the same picture as in other
+//! StyleGAN tools.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use tch::Device;
+
+use crate::cli::args::{ClassRule, PictureArgs, PngWriter, count_text, refuse_foreign};
+use crate::draw::grid::{is_grid, save_grid};
+use crate::draw::pixels::encode_png;
+use crate::latent::picture_source::{Latents, PictureBatch, PictureSource};
+use crate::latent::seeds::latents_of_seeds;
+use crate::model::NoiseMode;
+use crate::system::signals::{Interrupted, StopRequest};
+use crate::system::ui::Bar;
+use crate::tensor::images::ToBytes;
+
+/// More pictures than anyone looks at one by one.
+const MOST_SEEDS: usize = 1_000_000;
+
+/// Make pictures or a grid from seeds.
+#[derive(Debug, clap::Args)]
+pub struct GenerateArgs {
+    /// The generator and how it is called.
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+    /// Seeds: numbers and ranges, as in 0-63 or 1,5,9-12
+    #[arg(long, value_name = "SEEDS")]
+    pub seeds: String,
+    /// Folder for the single pictures seed0000.png, ...
+    #[arg(long, value_name = "DIR")]
+    pub outdir: Option<PathBuf>,
+    /// Put all pictures into one as well
+    #[arg(long, value_name = "FILE.png")]
+    pub grid: Option<PathBuf>,
+    /// Pictures side by side in the grid [default: as many as make it square]
+    #[arg(long, value_name = "N")]
+    pub columns: Option<usize>,
+    /// Write no single pictures, only the grid
+    #[arg(long)]
+    pub no_images: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Seeds that cannot be read, a generator that cannot be loaded or called, no place for the output.
+pub fn run(args: GenerateArgs) -> Result<()> {
+    let seeds = parse_seeds(&args.seeds)?;
+    ensure!(args.columns != Some(0), "cannot draw a grid of 0 columns; pass --columns 1 or more");
+    let outdir = args.outdir.as_deref().filter(|_| !args.no_images);
+    ensure!(
+        outdir.is_some() || args.grid.is_some(),
+        "nothing to write: pass --outdir DIR for single pictures (without --no-images) or --grid FILE.png"
+    );
+    if let Some(grid) = &args.grid {
+        let png = grid.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+        ensure!(png, "cannot write the grid '{}': it is a png; pass a name that ends in .png", grid.display());
+        ensure!(
+            std::fs::symlink_metadata(grid).is_err() || is_grid(grid),
+            "cannot write the grid '{}': something of that name is there, and no earlier grid; remove it or pass another name",
+            grid.display()
+        );
+    }
+    if let Some(outdir) = outdir {
+        refuse_foreign(outdir, |name| is_of_a_seed(name) || is_grid(&outdir.join(name)))?;
+    }
+    let places: Vec<&Path> = outdir.into_iter().chain(args.grid.as_deref()).collect();
+    let generator = args.pictures.load(&places)?;
+    let source = args.pictures.source(&generator, NoiseMode::Const, ClassRule::OneForAll)?;
+    for folder in [outdir, args.grid.as_deref().and_then(Path::parent)].into_iter().flatten() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder '{}'; pass another place", folder.display()))?;
+    }
+
+    let planar = make(&source, &seeds, outdir, args.grid.is_some())
+        .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))?;
+    if let Some(outdir) = outdir {
+        println!("{}: {}", count_text(seeds.len()), outdir.display());
+    }
+    if let Some(path) = &args.grid {
+        let (side, n) = (source.side(), seeds.len());
+        let columns = args.columns.map_or_else(|| square_columns(n), |columns| columns.min(n));
+        save_grid(path, &planar, n, source.channels(), side, side, columns)?;
+        println!("grid: {}", path.display());
+    }
+    Ok(())
+}
+
+/// Makes the pictures, writes the single ones and returns the pixels of all if they are to be kept.
+fn make(source: &PictureSource<'_>, seeds: &[u32], outdir: Option<&Path>, keep: bool) -> Result<Vec<u8>> {
+    let (z_dim, noise_numel) = (source.generator.z_dim(), source.noise_numel());
+    // The noise goes on in the stream that z begins.
+    let draw = |range: std::ops::Range<usize>| {
+        let script_seed = i64::from(seeds[range.start]);
+        let both = latents_of_seeds(&seeds[range], z_dim + noise_numel, Device::Cpu);
+        let z = both.narrow(1, 0, z_dim);
+        Latents { z, noise: both.narrow(1, z_dim, noise_numel), classes: None, script_seed }
+    };
+    let writer = PngWriter::new(source, encode_png)?;
+    let bar = Bar::new(seeds.len() as u64, "making pictures");
+    let (picture_bytes, mut kept) = (source.picture_bytes(), Vec::new());
+    let stop = StopRequest::listen()?;
+    let write = |batch: PictureBatch| {
+        // Between two files, so that no half of one is left.
+        stop.check()?;
+        let pictures = batch.pixels.chunks_exact(picture_bytes);
+        let count = pictures.len();
+        if let Some(outdir) = outdir {
+            let named = seeds[batch.first..].iter().map(|seed| outdir.join(name_of(*seed)));
+            writer.write(&named.zip(pictures).collect::<Vec<_>>())?;
+        }
+        if keep {
+            kept.extend_from_slice(&batch.pixels);
+        }
+        bar.inc(count as u64);
+        Ok(())
+    };
+    let batches: Vec<_> = source.batches(seeds.len()).collect();
+    source.make(&batches, ToBytes::Round, draw, write)?;
+    bar.finish();
+    Ok(kept)
+}
+
+fn name_of(seed: u32) -> String {
+    format!("seed{seed:04}.png")
+}
+
+/// Whether a file has the name of a single picture.
+fn is_of_a_seed(name: &str) -> bool {
+    let seed = name.strip_prefix("seed").and_then(|rest| rest.strip_suffix(".png")?.parse().ok());
+    seed.is_some_and(|seed| name_of(seed) == name)
+}
+
+/// The smallest square that holds `n` pictures.
+fn square_columns(n: usize) -> usize {
+    (1..=n).find(|columns| columns * columns >= n).unwrap_or(1)
+}
+
+/// `1,5,9-12` as 1, 5, 9, 10, 11, 12, in the order given.
+#[doc(hidden)]
+pub fn parse_seeds(text: &str) -> Result<Vec<u32>> {
+    let number = |digits: &str| digits.trim().parse::<u32>().ok();
+    let mut seeds = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (Some(first), Some(last)) = (number(first), number(last)) else {
+            bail!(
+                "cannot read the seeds '{text}': '{part}' is neither a number (0 to {}) nor a range; write 0-63 or 1,5,9-12",
+                u32::MAX
+            );
+        };
+        ensure!(first <= last, "cannot read the seeds '{text}': '{part}' runs backwards; write {last}-{first}");
+        let more = (last - first) as usize + 1;
+        ensure!(
+            seeds.len().saturating_add(more) <= MOST_SEEDS,
+            "cannot make pictures of the seeds '{text}': more than {MOST_SEEDS}; rootgan dump makes any number"
+        );
+        seeds.extend(first..=last);
+    }
+    Ok(seeds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_ranges_mix() {
+        assert_eq!(parse_seeds("0-3").unwrap(), [0, 1, 2, 3]);
+        assert_eq!(parse_seeds("1,5, 9-11,5").unwrap(), [1, 5, 9, 10, 11, 5]);
+        assert_eq!(parse_seeds("4294967295").unwrap(), [u32::MAX]);
+    }
+
+    #[test]
+    fn what_is_no_seed_is_named() {
+        for (text, part) in
+            [("1,x", "'x'"), ("", "''"), ("-3", "'-3'"), ("1-2-3", "'1-2-3'"), ("4294967296", "'4294967296'")]
+        {
+            let message = parse_seeds(text).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(parse_seeds("5-3").unwrap_err().to_string().contains("write 3-5"));
+        assert!(parse_seeds("0-4294967295").unwrap_err().to_string().contains("rootgan dump"));
+    }
+
+    #[test]
+    fn a_grid_is_square_unless_told_otherwise() {
+        assert_eq!([1, 2, 4, 5, 9, 64].map(square_columns), [1, 2, 2, 3, 3, 8]);
+    }
+}

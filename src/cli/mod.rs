@@ -1,0 +1,83 @@
+//! The command line: which subcommands there are, one file each with its flags and what it does with the layers below.
+
+pub mod args;
+pub mod bench;
+pub mod compare;
+pub mod confine;
+pub mod dataset;
+pub mod devices;
+pub mod dump;
+pub mod export;
+pub mod finetune;
+pub mod generate;
+pub mod inspect;
+pub mod metrics;
+pub mod plot;
+pub mod source;
+
+use anyhow::{Result, bail};
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+/// Finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true, args_override_self = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Load TorchScript files whatever their code does: it can do whatever you can; only for files whose maker you trust
+    #[arg(long, global = true)]
+    pub trust: bool,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a generator and discriminator on a folder of pictures
+    Finetune(Box<finetune::FinetuneArgs>),
+    /// Check a folder or zip of pictures, and make a clean one of it
+    Dataset(dataset::DatasetArgs),
+    /// Make pictures or a grid from seeds
+    Generate(generate::GenerateArgs),
+    /// Make many pictures for tools that compute FID
+    Dump(dump::DumpArgs),
+    /// Measure pictures or a generator against real pictures: FID, KID, precision and recall, ...
+    Metrics(Box<metrics::MetricsArgs>),
+    /// Write the weights of a run for use elsewhere
+    Export(export::ExportArgs),
+    /// Say what a file is and what it can do
+    Inspect(inspect::InspectArgs),
+    /// Say which devices are usable, and why one is not
+    Devices(devices::DevicesArgs),
+    /// Compare losses on the same pictures, weights and random draws
+    Compare(Box<compare::CompareArgs>),
+    /// Draw a statistic of runs against the images seen
+    Plot(plot::PlotArgs),
+    /// Measure the time of each training phase, and memory
+    Bench(bench::BenchArgs),
+}
+
+/// Shows help and version where they were asked for; turns anything else that clap says into one line.
+///
+/// # Errors
+/// What is wrong with the command line, in clap's words.
+pub fn usage_error(error: &clap::Error) -> Result<()> {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return match error.print() {
+            // Whoever closed the pipe has seen enough, as in `rootgan --help | head`.
+            Err(broken) if broken.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            printed => Ok(printed?),
+        };
+    }
+    let text = error.to_string();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprint!("{text}");
+        bail!("say what to do: one of the commands above");
+    }
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let words = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let words = words.map(|line| line.trim_start_matches("error: ")).collect::<Vec<_>>().join("; ");
+    let words = words.replace("invalid digit found in string", "pass a whole number, 0 or more");
+    bail!("{words}; `rootgan --help` and `rootgan <COMMAND> --help` list what there is")
+}

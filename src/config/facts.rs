@@ -1,0 +1,41 @@
+//! What defaults and checks need to know of the networks.
+
+use crate::model::provenance::RANDOM_SOURCE;
+use crate::model::{Discriminator, Generator};
+
+/// A pair as the options see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkFacts {
+    /// Height and width of the images.
+    pub resolution: u64,
+    /// What the discriminator's minibatch standard deviation wants to divide a batch by.
+    pub mbstd_group_size: u64,
+    /// Whether the generator has the mapping and synthesis of the contract; without them path length
+    /// and style mixing are off.
+    pub has_ws: bool,
+    /// Whether the pair is as `make_pair.py` drew it: training from scratch, not a transfer.
+    pub is_random: bool,
+    /// Whether both networks can compute in 16 bits.
+    pub has_precision: bool,
+    /// Whether they are on a GPU.
+    pub on_cuda: bool,
+}
+
+impl NetworkFacts {
+    /// What a loaded pair says.
+    pub fn from_pair(g: &Generator, d: &Discriminator) -> Self {
+        Self {
+            resolution: g.img_resolution() as u64,
+            mbstd_group_size: d.mbstd_group_size() as u64,
+            has_ws: g.spec().is_some(),
+            is_random: g.script.provenance()["source"] == RANDOM_SOURCE,
+            has_precision: g.script.has_method("set_precision") && d.script.has_method("set_precision"),
+            on_cuda: g.script.device.is_cuda(),
+        }
+    }
+
+    /// Of one image.
+    pub(super) fn pixels(&self) -> f64 {
+        (self.resolution * self.resolution) as f64
+    }
+}

@@ -1,0 +1,268 @@
+//! Line plots as PNG and SVG, with bands around the lines.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font};
+
+use crate::draw::pixels::encode_png;
+use crate::files::atomic::{replace_atomically, write_atomically};
+
+const SIZE: (u32, u32) = (960, 560);
+const FONT: &str = "sans-serif";
+/// Told apart by people who do not see all colours (Okabe and Ito, 2008).
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
+    RGBColor(150, 150, 150),
+];
+
+/// One line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Line {
+    /// Its name in the legend.
+    pub label: String,
+    /// x and y; points that are not finite leave a gap.
+    pub points: Vec<(f64, f64)>,
+    /// x, lower and upper bound; none for no band.
+    pub band: Vec<(f64, f64, f64)>,
+}
+
+/// What a plot shows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plot {
+    /// Above it.
+    pub title: String,
+    /// What x is, with its unit.
+    pub x_label: String,
+    /// What y is, with its unit.
+    pub y_label: String,
+    /// One after the other, in colours of their own.
+    pub lines: Vec<Line>,
+    /// A horizontal line, such as a target.
+    pub level: Option<f64>,
+}
+
+impl Plot {
+    /// Writes `<stem>.png` and `<stem>.svg`; returns their paths.
+    ///
+    /// # Errors
+    /// There is no finite point, or a file cannot be written.
+    pub fn save(&self, stem: &Path) -> Result<[PathBuf; 2]> {
+        let (x, y) =
+            self.ranges().with_context(|| format!("cannot plot '{}': there is no finite value", self.title))?;
+        let [png, svg] = ["png", "svg"].map(|ending| {
+            let mut path = stem.as_os_str().to_owned();
+            path.push(format!(".{ending}"));
+            PathBuf::from(path)
+        });
+        // Only refused for bytes that are no font.
+        let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+        let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
+        self.draw(&BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(), x, y)?;
+        replace_atomically(&png, |path| encode_png(path, &pixels, SIZE.0 as usize, SIZE.1 as usize, 3))?;
+        let mut text = String::new();
+        self.draw(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area(), x, y)?;
+        write_atomically(&svg, |file| Ok(file.write_all(text.as_bytes())?))?;
+        Ok([png, svg])
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, plotters::coord::Shift>, x: Range, y: Range) -> Result<()> {
+        let y_range = y;
+        area.fill(&WHITE).map_err(failed)?;
+        let mut chart = ChartBuilder::on(area)
+            .caption(&self.title, (FONT, 22))
+            .margin(12)
+            .x_label_area_size(44)
+            .y_label_area_size(70)
+            .build_cartesian_2d(x.0..x.1, y.0..y.1)
+            .map_err(failed)?;
+        chart
+            .configure_mesh()
+            .x_desc(&self.x_label)
+            .y_desc(&self.y_label)
+            .axis_desc_style((FONT, 17))
+            // No "-0.0".
+            .y_label_formatter(&|y| number_text(if y.abs() < (y_range.1 - y_range.0) * 1e-9 { 0.0 } else { *y }))
+            .label_style((FONT, 14))
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(BLACK.mix(0.12))
+            .draw()
+            .map_err(failed)?;
+        if let Some(level) = self.level {
+            let line = LineSeries::new([(x.0, level), (x.1, level)], BLACK.mix(0.5).stroke_width(1));
+            chart.draw_series(line).map_err(failed)?;
+        }
+        // Bands first: none hides a line.
+        let coloured = || self.lines.iter().zip(COLOURS.iter().cycle());
+        for (line, colour) in coloured() {
+            draw_band(&mut chart, line, *colour)?;
+        }
+        for (line, colour) in coloured() {
+            draw_line(&mut chart, line, *colour)?;
+        }
+        chart
+            .configure_series_labels()
+            .position(self.emptiest_corner(x, y_range))
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK.mix(0.2))
+            .label_font((FONT, 16))
+            .draw()
+            .map_err(failed)?;
+        area.present().map_err(failed)
+    }
+
+    /// Where the legend hides the fewest points.
+    fn emptiest_corner(&self, x: Range, y: Range) -> SeriesLabelPosition {
+        let share = |value: f64, (low, high): Range| (value - low) / (high - low);
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let places = || points().map(|point| (share(point.0, x), share(point.1, y)));
+        let corners = [
+            (SeriesLabelPosition::UpperRight, places().filter(|at| at.0 > 0.7 && at.1 > 0.6).count()),
+            (SeriesLabelPosition::LowerRight, places().filter(|at| at.0 > 0.7 && at.1 < 0.4).count()),
+            (SeriesLabelPosition::UpperLeft, places().filter(|at| at.0 < 0.3 && at.1 > 0.6).count()),
+            (SeriesLabelPosition::LowerLeft, places().filter(|at| at.0 < 0.3 && at.1 < 0.4).count()),
+        ];
+        // The first of equals.
+        corners.into_iter().min_by_key(|corner| corner.1).map_or(SeriesLabelPosition::UpperRight, |corner| corner.0)
+    }
+
+    /// What the axes show: all values, with some room.
+    fn ranges(&self) -> Option<(Range, Range)> {
+        let points = self.lines.iter().flat_map(|line| {
+            let band = line.band.iter().flat_map(|&(x, low, high)| [(x, low), (x, high)]);
+            line.points.iter().copied().chain(band)
+        });
+        let finite: Vec<_> = points.filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
+        let y = finite.iter().map(|point| point.1).chain(self.level);
+        Some((range(finite.iter().map(|point| point.0), 0.0)?, range(y, 0.05)?))
+    }
+}
+
+type Range = (f64, f64);
+type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+fn draw_band<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: RGBColor) -> Result<()> {
+    let upper = line.band.iter().map(|&(x, _, high)| (x, high));
+    let lower = line.band.iter().rev().map(|&(x, low, _)| (x, low));
+    let outline: Vec<_> = upper.chain(lower).filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
+    if outline.len() > 2 {
+        chart.draw_series([Polygon::new(outline, colour.mix(0.18))]).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn draw_line<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: RGBColor) -> Result<()> {
+    let style = colour.stroke_width(2);
+    for (index, piece) in line.points.split(|(x, y)| !x.is_finite() || !y.is_finite()).enumerate() {
+        let series = chart.draw_series(LineSeries::new(piece.iter().copied(), style)).map_err(failed)?;
+        if index == 0 {
+            let sample = move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style);
+            series.label(&line.label).legend(sample);
+        }
+    }
+    Ok(())
+}
+
+/// From the least to the largest, and `room` of that on both sides.
+fn range(values: impl Iterator<Item = f64>, room: f64) -> Option<Range> {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), value| (l.min(value), h.max(value)));
+    let width = if high > low { high - low } else { low.abs().max(1.0) };
+    let room = if high > low { width * room } else { width / 2.0 };
+    (low <= high).then_some((low - room, high + room))
+}
+
+/// At most four significant digits behind the point.
+fn number_text(value: f64) -> String {
+    let text = format!("{value:.4}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text.is_empty() { "0".to_owned() } else { text.to_owned() }
+}
+
+fn failed(error: impl Display) -> anyhow::Error {
+    anyhow!("cannot draw the plot: {error}")
+}
+
+/// A centred mean over `window` neighbours (odd), fewer at the ends; 1 leaves the points as they are.
+///
+/// # Errors
+/// An even window, or 0.
+pub fn smoothed(points: &[(f64, f64)], window: usize) -> Result<Vec<(f64, f64)>> {
+    ensure!(window % 2 == 1, "cannot smooth over {window} points; pass an odd number");
+    let mean = |index: usize| {
+        let reach = (window / 2).min(index).min(points.len() - 1 - index);
+        let near = &points[index - reach..=index + reach];
+        near.iter().map(|point| point.1).sum::<f64>() / near.len() as f64
+    };
+    Ok(points.iter().enumerate().map(|(index, &(x, _))| (x, mean(index))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(label: &str, points: &[(f64, f64)]) -> Line {
+        let band = points.iter().map(|&(x, y)| (x, y - 0.5, y + 0.5)).collect();
+        Line { label: label.to_owned(), points: points.to_vec(), band }
+    }
+
+    #[test]
+    fn a_plot_is_written_as_png_and_svg_with_its_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let lines = vec![
+            line("rooted, k = 2", &[(0.0, 1.0), (1.0, 3.0), (2.0, f64::NAN), (3.0, 2.0)]),
+            line("logistic", &[(0.0, 2.0), (3.0, 1.0)]),
+        ];
+        let plot = Plot {
+            title: "FID against images".to_owned(),
+            x_label: "kimg".to_owned(),
+            y_label: "fid10k".to_owned(),
+            lines,
+            level: Some(0.6),
+        };
+        let [png, svg] = plot.save(&folder.path().join("out")).unwrap();
+        let picture = image::open(png).unwrap().into_rgb8();
+        assert_eq!(picture.dimensions(), SIZE);
+        for colour in &COLOURS[..2] {
+            assert!(picture.pixels().any(|pixel| pixel.0 == [colour.0, colour.1, colour.2]), "{colour:?}");
+        }
+        let text = std::fs::read_to_string(svg).unwrap();
+        for words in ["FID against images", "kimg", "fid10k", "rooted, k = 2", "logistic"] {
+            assert!(text.contains(words), "'{words}' is missing");
+        }
+    }
+
+    #[test]
+    fn the_legend_goes_where_the_fewest_points_are() {
+        let corner = |points: &[(f64, f64)]| {
+            let plot = Plot { lines: vec![line("x", points)], ..Plot::default() };
+            plot.emptiest_corner((0.0, 1.0), (0.0, 1.0))
+        };
+        assert!(matches!(corner(&[(0.9, 0.1)]), SeriesLabelPosition::UpperRight));
+        assert!(matches!(corner(&[(0.1, 0.2), (0.9, 0.9)]), SeriesLabelPosition::LowerRight));
+        assert!(matches!(corner(&[(0.9, 0.2), (0.9, 0.9)]), SeriesLabelPosition::UpperLeft));
+    }
+
+    #[test]
+    fn nothing_finite_is_an_error_and_one_point_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let plot = |points: &[(f64, f64)]| Plot { lines: vec![line("x", points)], ..Plot::default() };
+        assert!(plot(&[(0.0, f64::NAN)]).save(&folder.path().join("a")).is_err());
+        assert!(plot(&[(5.0, 5.0)]).save(&folder.path().join("b")).is_ok());
+    }
+
+    #[test]
+    fn smoothing_takes_the_mean_of_neighbours_and_fewer_at_the_ends() {
+        let points = [(0.0, 1.0), (1.0, 2.0), (2.0, 6.0), (3.0, 1.0)];
+        assert_eq!(smoothed(&points, 3).unwrap(), [(0.0, 1.0), (1.0, 3.0), (2.0, 3.0), (3.0, 1.0)]);
+        assert!(smoothed(&points, 2).is_err());
+    }
+}

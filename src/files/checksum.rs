@@ -1,0 +1,45 @@
+//! Checksums of files, and records of them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::opening::to_read;
+
+/// One file with what it takes to notice damage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// Its name, in the folder of the record.
+    pub file: String,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl FileRecord {
+    /// The record of a file as it is now.
+    ///
+    /// # Errors
+    /// An unreadable file.
+    pub fn of(path: &Path) -> Result<Self> {
+        let context = || format!("cannot read '{}'", path.display());
+        let bytes = std::fs::metadata(path).with_context(context)?.len();
+        let name = path.file_name().with_context(context)?;
+        Ok(Self { file: name.to_string_lossy().into_owned(), sha256: sha256(path)?, bytes })
+    }
+}
+
+/// The SHA-256 of a file in hexadecimal.
+///
+/// # Errors
+/// An unreadable file.
+pub fn sha256(path: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    to_read(path)
+        .and_then(|mut file| std::io::copy(&mut file, &mut hasher))
+        .with_context(|| format!("cannot read '{}'", path.display()))?;
+    Ok(format!("{:x}", hasher.finalize()))
+}

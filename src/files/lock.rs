@@ -1,0 +1,123 @@
+//! The right to write a file or folder, for one process at a time: an empty hidden file beside it, `.name.lock`, locked as
+//! long as the process lives and removed at the end. One that a kill leaves behind is nobody's and taken over.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::files::atomic::{hidden_beside, remove_leftovers};
+
+/// Times that a lock is looked for again after its file was taken away.
+const MOST_ATTEMPTS: usize = 100;
+
+/// What systems say that have no locks.
+const WITHOUT_LOCKS: [i32; 3] = [libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOLCK];
+
+/// Held until it is dropped, or the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Takes the right to write `path`, and removes what a process that was killed at it left behind.
+    ///
+    /// # Errors
+    /// Another process has it, or the folder cannot be written.
+    pub fn on(path: &Path) -> Result<Self> {
+        let place = hidden_beside(path, "lock")?;
+        let cannot = || format!("cannot write '{}'; is its folder writable?", place.display());
+        for _ in 0..MOST_ATTEMPTS {
+            // Never cut, and no link followed: whatever is there stays as it is.
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&place)
+                .with_context(cannot)?;
+            ensure!(file.metadata().with_context(cannot)?.is_file(), "'{}' is no file; remove it", place.display());
+            // SAFETY: the descriptor is open as long as `file` is.
+            if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+                let error = std::io::Error::last_os_error();
+                ensure!(error.kind() != ErrorKind::WouldBlock, busy(path));
+                // Some network file systems have no locks: work goes on as if alone, and leaves alone what may be another's.
+                let has_locks = !WITHOUT_LOCKS.contains(&error.raw_os_error().unwrap_or(0));
+                ensure!(!has_locks, "cannot lock '{}': {error}", place.display());
+                return Ok(Self { _file: file, path: place });
+            }
+            // Whoever had it before may have removed the file between our opening and locking it: then it locks nothing.
+            if is_at(&file, &place)? {
+                let lock = Self { _file: file, path: place };
+                remove_leftovers(path)?;
+                return Ok(lock);
+            }
+        }
+        bail!(busy(path))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before the lock goes with the file.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> Result<bool> {
+    let held = file.metadata()?;
+    Ok(fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())))
+}
+
+fn busy(path: &Path) -> String {
+    format!("cannot write '{}': another process is writing it; wait for it, or pass another name", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holds_it_at_a_time_and_nothing_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("set.zip");
+        let lock = Lock::on(&path).unwrap();
+        let message = Lock::on(&path).unwrap_err().to_string();
+        assert!(message.contains("set.zip': another process is writing it"), "{message}");
+        drop(Lock::on(&folder.path().join("other.zip")).unwrap());
+        drop(lock);
+        drop(Lock::on(&path).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_kill_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in [".set.zip.lock", ".set.zip.partial-AbC123.zip", ".set.zip.backup.zip", ".set.zip.partial-mine.zip"]
+        {
+            fs::write(at(name), "").unwrap();
+        }
+        fs::create_dir_all(at(".set.zip.partial-xyzXYZ/00000")).unwrap();
+        fs::create_dir(at(".set.partial-xyzXYZ")).unwrap();
+        drop(Lock::on(&at("set.zip")).unwrap());
+        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".set.partial-xyzXYZ", ".set.zip.backup.zip", ".set.zip.partial-mine.zip"]);
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_refused_and_where_it_leads_untouched() {
+        let folder = tempfile::tempdir().unwrap();
+        let mine = folder.path().join("mine");
+        fs::write(&mine, "text").unwrap();
+        std::os::unix::fs::symlink(&mine, folder.path().join(".a.lock")).unwrap();
+        assert!(Lock::on(&folder.path().join("a")).is_err());
+        assert_eq!(fs::read_to_string(mine).unwrap(), "text");
+    }
+}

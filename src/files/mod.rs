@@ -1,0 +1,10 @@
+//! Files: whole or not at all, bounded when they are read, with checksums. Nothing here knows a tensor.
+
+pub mod atomic;
+pub mod bounded;
+pub mod checksum;
+pub mod lock;
+pub mod memory_file;
+pub mod npz;
+pub mod opening;
+pub mod record;

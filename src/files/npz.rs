@@ -1,0 +1,189 @@
+//! Pictures as one array in NumPy's `.npz`. Rows are gathered in a plain file beside it, so that an
+//! interrupted call can go on; the archive itself appears whole or not at all.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use npyz::WriterBuilder;
+use zip::CompressionMethod;
+use zip::write::SimpleFileOptions;
+
+use crate::files::atomic::replace_atomically;
+use crate::files::opening::to_change_or_make;
+
+/// The array's name in the archive, which `numpy.savez` gives to the first one: `arr_0`.
+const ENTRY: &str = "arr_0.npy";
+/// About how many bytes are copied into the archive at a time.
+const CHUNK_BYTES: u64 = 8 << 20;
+/// The longest header of version 1 of the format, with what is before it.
+const MAX_HEADER_BYTES: u64 = 10 + u16::MAX as u64;
+
+/// Rows of equal length in a plain file: only ever longer, and complete up to the last one.
+pub struct RowFile {
+    file: File,
+    path: PathBuf,
+    row_bytes: u64,
+    rows: u64,
+}
+
+impl RowFile {
+    /// Opens or makes the file; a row that was interrupted is cut off.
+    ///
+    /// # Errors
+    /// A file that cannot be made or changed.
+    ///
+    /// # Panics
+    /// If `row_bytes` is zero.
+    pub fn open(path: &Path, row_bytes: u64) -> Result<Self> {
+        let attempt = || -> std::io::Result<Self> {
+            let mut file = to_change_or_make(path)?;
+            let rows = file.metadata()?.len() / row_bytes;
+            file.set_len(rows * row_bytes)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(Self { file, path: path.to_path_buf(), row_bytes, rows })
+        };
+        attempt().with_context(|| {
+            format!("cannot write '{}'; check that its folder exists, is writable and has room", path.display())
+        })
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Adds rows at the end.
+    ///
+    /// # Errors
+    /// Bytes that are no whole rows, or a full disk.
+    pub fn append(&mut self, rows: &[u8]) -> Result<()> {
+        let bytes = rows.len() as u64;
+        ensure!(
+            bytes.is_multiple_of(self.row_bytes),
+            "cannot add {bytes} bytes to '{}': its rows have {}",
+            self.path.display(),
+            self.row_bytes
+        );
+        self.file.write_all(rows).with_context(|| {
+            format!("cannot add to '{}'; make room, then repeat the call and it goes on", self.path.display())
+        })?;
+        self.rows += bytes / self.row_bytes;
+        Ok(())
+    }
+}
+
+/// Writes the archive at `path` with the bytes of the file `rows` as its only array, uncompressed.
+/// `progress` hears how many rows more are in it; its error ends the work, and nothing of it is left.
+///
+/// # Shapes
+/// `rows`: `N x H x W x C` bytes, as `shape` says.
+///
+/// # Errors
+/// A file `rows` of another length, or an archive that cannot be written.
+pub fn write_npz(path: &Path, rows: &Path, shape: [u64; 4], mut progress: impl FnMut(u64) -> Result<()>) -> Result<()> {
+    let row_bytes = shape[1..].iter().product::<u64>().max(1);
+    let mut source = File::open(rows).with_context(|| format!("cannot read '{}'", rows.display()))?;
+    let (found, expected) = (source.metadata()?.len(), shape[0] * row_bytes);
+    ensure!(
+        found == expected,
+        "cannot make '{}' from '{}': it has {found} bytes, {expected} are expected; is another dump writing it?",
+        path.display(),
+        rows.display()
+    );
+    replace_atomically(path, |place| {
+        let mut zip = zip::ZipWriter::new(BufWriter::new(File::create(place)?));
+        // As NumPy does: with the 64-bit sizes that large arrays need.
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+        zip.start_file(ENTRY, options)?;
+        npyz::WriteOptions::<u8>::new().default_dtype().shape(&shape).writer(&mut zip).write_header_only()?;
+        let chunk = (CHUNK_BYTES / row_bytes).max(1);
+        let mut left = shape[0];
+        let mut buffer = vec![0; usize::try_from(chunk.min(left) * row_bytes)?];
+        while left > 0 {
+            let now = chunk.min(left);
+            let part = &mut buffer[..usize::try_from(now * row_bytes)?];
+            source.read_exact(part)?;
+            zip.write_all(part)?;
+            left -= now;
+            progress(now)?;
+        }
+        Ok(zip.finish()?.flush()?)
+    })
+}
+
+/// The shape of the array in an archive that [`write_npz`] made.
+///
+/// # Errors
+/// A file that is no such archive.
+pub fn npz_shape(path: &Path) -> Result<Vec<u64>> {
+    let attempt = || -> Result<Vec<u64>> {
+        let mut zip = zip::ZipArchive::new(File::open(path)?)?;
+        let mut head = Vec::new();
+        zip.by_name(ENTRY)?.take(MAX_HEADER_BYTES).read_to_end(&mut head)?;
+        // Later versions may claim gigabytes of header; they were not made here.
+        ensure!(head.starts_with(b"\x93NUMPY\x01"), "it is not in version 1 of the format");
+        Ok(npyz::NpyFile::new(&head[..])?.shape().to_vec())
+    };
+    attempt()
+        .with_context(|| format!("cannot read the array arr_0 of '{}'; remove the file and repeat", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_row_is_cut_off_and_the_next_one_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.partial");
+        std::fs::write(&path, [1, 1, 1, 2, 2, 2, 3]).unwrap();
+        let mut rows = RowFile::open(&path, 3).unwrap();
+        assert_eq!(rows.rows(), 2);
+        rows.append(&[3, 3, 3]).unwrap();
+        assert!(rows.append(&[4]).is_err());
+        assert_eq!(rows.rows(), 3);
+        assert_eq!(std::fs::read(&path).unwrap(), [1, 1, 1, 2, 2, 2, 3, 3, 3]);
+    }
+
+    #[test]
+    fn the_array_reads_back_with_its_shape() {
+        let folder = tempfile::tempdir().unwrap();
+        let (rows, path) = (folder.path().join("a.partial"), folder.path().join("a.npz"));
+        let bytes: Vec<u8> = (0..5 * 2 * 2 * 3).collect();
+        std::fs::write(&rows, &bytes).unwrap();
+        let mut written = 0;
+        let count = |more| {
+            written += more;
+            Ok(())
+        };
+        write_npz(&path, &rows, [5, 2, 2, 3], count).unwrap();
+        assert_eq!(written, 5);
+        assert_eq!(npz_shape(&path).unwrap(), [5, 2, 2, 3]);
+        let mut zip = zip::ZipArchive::new(File::open(&path).unwrap()).unwrap();
+        let array = npyz::NpyFile::new(zip.by_name("arr_0.npy").unwrap()).unwrap();
+        assert_eq!(array.into_vec::<u8>().unwrap(), bytes);
+    }
+
+    #[test]
+    fn packing_that_is_interrupted_leaves_the_rows_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (rows, path) = (folder.path().join("a.partial"), folder.path().join("a.npz"));
+        std::fs::write(&rows, [0; 24]).unwrap();
+        let error =
+            write_npz(&path, &rows, [2, 2, 2, 3], |_| Err(crate::system::signals::Interrupted.into())).unwrap_err();
+        assert!(error.is::<crate::system::signals::Interrupted>());
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["a.partial"]);
+    }
+
+    #[test]
+    fn a_file_of_another_length_makes_no_archive() {
+        let folder = tempfile::tempdir().unwrap();
+        let (rows, path) = (folder.path().join("a.partial"), folder.path().join("a.npz"));
+        std::fs::write(&rows, [0; 11]).unwrap();
+        let message = write_npz(&path, &rows, [1, 2, 2, 3], |_| Ok(())).unwrap_err().to_string();
+        assert!(message.contains("11 bytes, 12 are expected") && !path.exists(), "{message}");
+    }
+}

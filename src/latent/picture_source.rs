@@ -1,0 +1,204 @@
+//! Pictures of a generator as bytes, batch by batch: the same in every command that makes or measures them.
+
+use std::ops::Range;
+use std::panic::resume_unwind;
+use std::sync::mpsc::sync_channel;
+
+use anyhow::{Context, Result};
+use tch::{Device, Tensor};
+
+use crate::latent::seeds::dump_latents;
+use crate::model::{Generator, NoiseMode, Truncation};
+use crate::tensor::images::{ToBytes, bytes, check_finite, to_u8};
+use crate::tensor::labels::{ClassDistribution, one_hot};
+use crate::tensor::no_grad;
+use crate::tensor::seed::{Stream, host_rng};
+
+/// How many finished batches may wait to be written: more would only take memory.
+const AHEAD: usize = 2;
+
+/// What one batch is made of. Drawn on the CPU.
+pub struct Latents {
+    /// [N, z_dim].
+    pub z: Tensor,
+    /// [N, noise_numel]; no columns where no noise is given from outside.
+    pub noise: Tensor,
+    /// The class of each, where they differ.
+    pub classes: Option<Vec<u32>>,
+    /// Seeds libtorch, for a script that draws numbers of its own.
+    pub script_seed: i64,
+}
+
+/// A finished batch.
+pub struct PictureBatch {
+    /// The place of its first picture.
+    pub first: usize,
+    /// N x C x R x R, planar.
+    pub pixels: Vec<u8>,
+}
+
+/// A generator with the way it is called, checked against what it can do.
+pub struct PictureSource<'g> {
+    /// The generator.
+    pub generator: &'g Generator,
+    /// As asked.
+    pub truncation: Truncation,
+    /// As asked; without effect on a generator that only takes z.
+    pub noise_mode: NoiseMode,
+    /// As asked: that of all pictures; None where each has its own.
+    pub class: Option<i64>,
+    /// Pictures at a time.
+    pub batch: usize,
+}
+
+impl PictureSource<'_> {
+    /// How many numbers of noise are to be drawn for one picture.
+    pub fn noise_numel(&self) -> i64 {
+        if self.noise_mode == NoiseMode::Random { self.generator.noise_numel() } else { 0 }
+    }
+
+    /// Height and width, in pixels.
+    pub fn side(&self) -> usize {
+        self.generator.img_resolution() as usize
+    }
+
+    /// 3 or 1.
+    pub fn channels(&self) -> usize {
+        self.generator.img_channels() as usize
+    }
+
+    /// The length of one picture.
+    pub fn picture_bytes(&self) -> usize {
+        self.channels() * self.side() * self.side()
+    }
+
+    /// Cuts places into batches, always at the same places: what a picture is batched with can
+    /// change its last bit.
+    pub fn batches(&self, places: usize) -> impl Iterator<Item = Range<usize>> {
+        let batch = self.batch;
+        (0..places).step_by(batch).map(move |first| first..places.min(first.saturating_add(batch)))
+    }
+
+    /// Makes the pictures of `batches`. `write` gets them in order on a thread of its own, while the
+    /// next ones are made.
+    ///
+    /// # Errors
+    /// What the generator or `write` says.
+    pub fn make(
+        &self,
+        batches: &[Range<usize>],
+        how: ToBytes,
+        draw: impl Fn(Range<usize>) -> Latents,
+        write: impl FnMut(PictureBatch) -> Result<()> + Send,
+    ) -> Result<()> {
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(AHEAD);
+            // Upon an error the receiver goes, which ends the making too.
+            let writer = scope.spawn(move || receiver.into_iter().try_for_each(write));
+            // A writer that has ended says why.
+            let send = |first, pixels: &Tensor| Ok(sender.send(PictureBatch { first, pixels: bytes(pixels) }).is_ok());
+            let made = self.each(batches, how, draw, send);
+            drop(sender);
+            let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
+            written.and(made)
+        })
+    }
+
+    /// Makes the pictures of `batches`. `take` gets each batch as u8 [N, C, R, R] on the generator's device, with the place
+    /// of its first picture, and says whether to go on.
+    ///
+    /// # Errors
+    /// What the generator or `take` says.
+    pub fn each(
+        &self,
+        batches: &[Range<usize>],
+        how: ToBytes,
+        draw: impl Fn(Range<usize>) -> Latents,
+        mut take: impl FnMut(usize, &Tensor) -> Result<bool>,
+    ) -> Result<()> {
+        let mut batches = batches.iter().cloned().peekable();
+        let mut drawn = batches.peek().cloned().map(&draw);
+        while let (Some(range), Some(latents)) = (batches.next(), drawn.take()) {
+            let images = no_grad(|| self.images(&latents))?;
+            check_finite(&images)
+                .with_context(|| format!("cannot make pictures with '{}'", self.generator.script.path.display()))?;
+            let pixels = to_u8(&images, how);
+            // A GPU is computing now: the time to draw. Reading the pixels waits for it.
+            drawn = batches.peek().cloned().map(&draw);
+            if !take(range.start, &pixels)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn images(&self, latents: &Latents) -> Result<Tensor> {
+        let device = self.generator.script.device;
+        let z = latents.z.to_device(device);
+        let noise = (latents.noise.size()[1] > 0).then(|| latents.noise.to_device(device));
+        let labels = match &latents.classes {
+            Some(classes) => Some(one_hot(classes, self.generator.c_dim(), device)),
+            None => self.generator.class_labels(self.class, z.size()[0])?,
+        };
+        tch::manual_seed(latents.script_seed);
+        self.generator.images(&z, labels.as_ref(), self.truncation, self.noise_mode, noise.as_ref())
+    }
+}
+
+/// What the pictures of a dump are drawn from: picture i depends on the seed and i alone.
+#[derive(Clone, Debug)]
+pub struct DumpDraws {
+    /// Seed of the whole dump.
+    pub seed: u32,
+    /// What classes are drawn from, where they are.
+    pub classes: Option<ClassDistribution>,
+}
+
+impl DumpDraws {
+    /// The draws for the pictures at some places.
+    pub fn of(&self, source: &PictureSource<'_>, range: Range<usize>) -> Latents {
+        let (z_dim, noise_numel) = (source.generator.z_dim(), source.noise_numel());
+        let (z, noise) = dump_latents(self.seed, range.start as u32, range.len(), z_dim, noise_numel, Device::Cpu);
+        let script_seed = (i64::from(self.seed) << 32) | range.start as i64;
+        Latents { z, noise, classes: self.classes_of(range), script_seed }
+    }
+
+    /// The class of each picture at some places, where they are drawn.
+    pub fn classes_of(&self, range: Range<usize>) -> Option<Vec<u32>> {
+        let classes = self.classes.as_ref()?;
+        let rng = |index: usize| host_rng(u64::from(self.seed), index as u64, Stream::DumpClass, 0);
+        Some(range.map(|index| classes.sample(&mut rng(index))).collect())
+    }
+}
+
+/// How many pictures each class had in training, as a conditional generator's record has it.
+///
+/// # Errors
+/// No such record.
+pub fn class_counts_of(generator: &Generator) -> Result<Vec<u64>> {
+    let c_dim = generator.c_dim();
+    let recorded = serde_json::from_value::<Vec<u64>>(generator.script.provenance()["class_counts"].clone());
+    recorded.ok().filter(|counts| counts.len() as i64 == c_dim).with_context(|| {
+        format!(
+            "'{}' has {c_dim} classes and no record of how often they occur; pass --labels-of with the training \
+             pictures, or --class 0 to {}",
+            generator.script.path.display(),
+            c_dim - 1
+        )
+    })
+}
+
+/// As many pictures as have four million pixels together: 32 up to 256 pixels a side, 4 at 1024.
+pub fn default_batch(side: i64) -> usize {
+    ((1 << 22) / (side * side).max(1)).clamp(1, 32) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::default_batch;
+
+    #[test]
+    fn larger_pictures_come_in_smaller_batches() {
+        assert_eq!([16, 64, 256, 512, 1024, 4096].map(default_batch), [32, 32, 32, 16, 4, 1]);
+    }
+}

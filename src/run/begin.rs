@@ -1,0 +1,149 @@
+//! How a run begins: from nothing in a new folder, or from a checkpoint.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::Run;
+use super::checkpoint::{Checkpoints, Keeper, Resumed};
+use super::evaluator::Evaluator;
+use super::feed::{classes_of, loader};
+use super::folder::{self, FolderLock};
+use super::journal::Journal;
+use super::networks::save_modules;
+use super::outputs::{Output, Outputs};
+use super::preview::Preview;
+use super::provenance::{self, ParentFiles};
+use super::schedule::Schedule;
+use super::start::Start;
+use crate::config::RunSettings;
+use crate::data::Dataset;
+use crate::files::atomic::{write_atomically, write_json};
+use crate::system::signals::StopRequest;
+use crate::tensor::device;
+use crate::train::{Networks, Statistics, Trainer};
+
+/// What begins and resumes differently.
+struct Parts {
+    settings: RunSettings,
+    networks: Networks,
+    dataset: Dataset,
+    folder: PathBuf,
+    lock: FolderLock,
+    journal: Journal,
+    preview: Preview,
+    parents: ParentFiles,
+    schedule: Schedule,
+    stop: StopRequest,
+}
+
+impl Run {
+    /// In a new folder.
+    pub(super) fn begin(start: Start, stop: StopRequest) -> Result<Self> {
+        let before = Schedule::starting_from(Duration::ZERO);
+        let Start { settings, mut networks, dataset, remarks, bad_pictures, folder, .. } = start;
+        let folder = match folder {
+            Some(folder) => folder::create_at(&folder)?,
+            None => folder::create(&settings.outdir, dataset.name(), &settings.desc)?,
+        };
+        let lock = folder::lock(&folder)?;
+        let mut journal = Journal::create(&folder)?;
+        for remark in &remarks {
+            journal.say(None, remark)?;
+        }
+        list_bad_pictures(&folder, &bad_pictures, &mut journal)?;
+        journal.say(None, &format!("run directory: {}", folder.display()))?;
+        write_json(&folder.join("training_options.json"), settings.effective())?;
+        let checkpoints = Checkpoints::in_run(&folder, settings.keep_checkpoints);
+        checkpoints.create()?;
+        save_modules(&mut networks, &checkpoints.networks())?;
+        checkpoints.seal_networks()?;
+        let preview = preview(&settings, &networks, &dataset);
+        preview.save_reals(&folder.join("reals.png"), &dataset, settings.train.seed)?;
+        let parents = ParentFiles::of(&networks)?;
+        let schedule = before.with_first_tick();
+        let parts = Parts { settings, networks, dataset, folder, lock, journal, preview, parents, schedule, stop };
+        let mut run = Self::assemble(parts)?;
+        run.outputs.pending = vec![Output::FirstGrid, Output::FirstMetrics];
+        // From now on nothing is lost, however long these take.
+        run.save_checkpoint()?;
+        run.make_outputs(None)?;
+        run.save_checkpoint()?;
+        Ok(run)
+    }
+
+    /// From a checkpoint.
+    pub(super) fn resume(start: Start, stop: StopRequest) -> Result<Self> {
+        let Start { settings, networks, dataset, remarks, bad_pictures, resume, .. } = start;
+        let Resumed { folder, checkpoint, record, goes_back, lock } =
+            resume.context("a run that goes on has a checkpoint")?;
+        folder::remove_leftovers(&folder)?;
+        Checkpoints::in_run(&folder, settings.keep_checkpoints).remove_leftovers()?;
+        let mut journal = Journal::reopen(&folder, &record.journal)?;
+        for remark in &remarks {
+            journal.say(None, remark)?;
+        }
+        list_bad_pictures(&folder, &bad_pictures, &mut journal)?;
+        let preview = preview(&settings, &networks, &dataset);
+        let schedule = Schedule::resumed(record.total(), &record.tick);
+        let parents = record.parents;
+        let parts = Parts { settings, networks, dataset, folder, lock, journal, preview, parents, schedule, stop };
+        let mut run = Self::assemble(parts)?;
+        run.go_back_to(&checkpoint)?;
+        if goes_back {
+            run.forget_outputs()?;
+        }
+        // Only now: options that do not fit must not become the run's.
+        write_json(&run.folder.join("training_options.json"), run.settings.effective())?;
+        run.journal.say(None, &format!("resumed at {} in '{}'", run.kimg_text(), run.folder.display()))?;
+        if run.outputs.are_pending() {
+            run.make_outputs(None)?;
+            run.save_checkpoint()?;
+        }
+        Ok(run)
+    }
+
+    fn assemble(parts: Parts) -> Result<Self> {
+        let Parts { settings, mut networks, dataset, folder, lock, journal, preview, parents, schedule, stop } = parts;
+        networks.set_precision(settings.precision)?;
+        let provenance = provenance::of_run(&settings, &networks, &dataset, &parents);
+        let evaluator = Evaluator::new(&settings, &dataset, &networks.g_ema, &stop)?;
+        let classes = classes_of(&dataset);
+        let dataset = Arc::new(dataset);
+        let loader = loader(&settings, &dataset, 0)?;
+        Ok(Self {
+            keeper: Keeper::new(&folder, settings.keep_checkpoints),
+            gpu: device::gpu(networks.g.script.device),
+            trainer: Trainer::new(networks, settings.train.clone(), classes),
+            outputs: Outputs::new(preview, evaluator, provenance, parents),
+            statistics: Statistics::default(),
+            folder,
+            settings,
+            dataset,
+            loader,
+            journal,
+            schedule,
+            stop,
+            _lock: lock,
+        })
+    }
+}
+
+/// Names every picture that was left out in `bad_pictures.txt`; the log has only the first of them.
+fn list_bad_pictures(folder: &Path, bad_pictures: &[String], journal: &mut Journal) -> Result<()> {
+    let path = folder.join("bad_pictures.txt");
+    if bad_pictures.is_empty() {
+        // That of an earlier attempt, before they were repaired.
+        let _ = std::fs::remove_file(path);
+        return Ok(());
+    }
+    write_atomically(&path, |file| Ok(bad_pictures.iter().try_for_each(|line| writeln!(file, "{line}"))?))?;
+    journal.say(None, &format!("every unreadable picture is named in '{}'", path.display()))
+}
+
+fn preview(settings: &RunSettings, networks: &Networks, dataset: &Dataset) -> Preview {
+    let train = &settings.train;
+    Preview::new(settings.grid, &networks.g, classes_of(dataset).as_ref(), train.seed, train.micro_batch)
+}

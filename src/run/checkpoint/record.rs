@@ -1,0 +1,89 @@
+//! What a checkpoint says of its run.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::store::Checkpoint;
+use crate::run::evaluator::Best;
+use crate::run::journal::JournalPlace;
+use crate::run::outputs::{NewestOutputs, Output};
+use crate::run::provenance::ParentFiles;
+use crate::run::schedule::TickRecord;
+use crate::train::state::TrainerRecord;
+
+/// What the manifest of a checkpoint says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub(in crate::run) trainer: TrainerRecord,
+    pub(in crate::run) tick: TickRecord,
+    pub(in crate::run) journal: JournalPlace,
+    pub(in crate::run) rollbacks: u64,
+    pub(in crate::run) best: Option<Best>,
+    /// What a signal kept from being made.
+    #[serde(rename = "due")]
+    pub(in crate::run) pending: Vec<Output>,
+    /// None in checkpoints of rootgan before 2026-11-26.
+    #[serde(default)]
+    pub(in crate::run) newest: Option<NewestOutputs>,
+    /// Nothing in those, either.
+    #[serde(default)]
+    pub(in crate::run) parents: ParentFiles,
+    pub(in crate::run) total_seconds: f64,
+    pub(in crate::run) pictures: String,
+    pub(in crate::run) device: String,
+    pub(in crate::run) threads: i32,
+}
+
+impl RunRecord {
+    /// How long the run has taken.
+    pub(in crate::run) fn total(&self) -> Duration {
+        Duration::try_from_secs_f64(self.total_seconds).unwrap_or_default()
+    }
+
+    /// Whether the run has come to its end and everything was made.
+    pub fn is_complete(&self, total_images: u64) -> bool {
+        self.seen_images() >= total_images && self.pending.is_empty()
+    }
+
+    /// Whether the numbers can be right.
+    pub(super) fn is_plausible(&self, checkpoint: &Checkpoint) -> bool {
+        self.seen_images() == checkpoint.seen_images && self.trainer.is_plausible() && self.journal.is_plausible()
+    }
+
+    /// Images seen until then.
+    pub fn seen_images(&self) -> u64 {
+        self.trainer.seen_images
+    }
+
+    /// What keeps the result from being that of an uninterrupted run, on a device and with threads as given.
+    pub fn differences(&self, device: &str, threads: i32) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.device != device {
+            lines.push(format!("the run was on {} and goes on on {device}: not bit for bit the same", self.device));
+        }
+        if self.threads != threads {
+            lines.push(format!(
+                "the run had {} threads and goes on with {threads}: not bit for bit the same (OMP_NUM_THREADS)",
+                self.threads
+            ));
+        }
+        lines
+    }
+
+    /// Whether the pictures are those that the run began with.
+    ///
+    /// # Errors
+    /// They are not.
+    pub fn check_pictures(&self, fingerprint: &str, data: &Path) -> Result<()> {
+        ensure!(
+            self.pictures == fingerprint,
+            "cannot go on: the pictures in '{}' are not those that the run began with (other names, labels, numbers or contents); \
+             bring them back, or begin a new run from a snapshot of this one",
+            data.display()
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Going back to a checkpoint: when a run is resumed, and when it has diverged.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::record::RunRecord;
+use super::store::Checkpoint;
+use super::tensors;
+use crate::config::OnDivergence;
+use crate::run::Run;
+use crate::run::evaluator::{Best, forget_from, save_best};
+use crate::run::feed::loader;
+use crate::run::numbering::{Number, Numbered};
+use crate::run::outputs::NewestOutputs;
+use crate::run::snapshot::{self, SnapshotFiles, SnapshotManifest};
+use crate::system::ui::Bar;
+use crate::train::Diverged;
+
+impl Run {
+    /// Goes back to the last good checkpoint with half the learning rates, if that is wanted and may help.
+    pub(in crate::run) fn after_failure(&mut self, error: anyhow::Error, bar: &Bar) -> Result<()> {
+        let where_to = self.keeper.store.list()?.pop();
+        let diverged = error.is::<Diverged>();
+        let context = format!("the run in '{}' stopped at {}", self.folder.display(), self.kimg_text());
+        let (Some(checkpoint), true) = (where_to, diverged) else {
+            return Err(error).context(context);
+        };
+        let place = format!("the last good checkpoint is '{}'", checkpoint.folder().display());
+        let settings = &self.settings;
+        if settings.on_divergence == OnDivergence::Stop || self.keeper.rollbacks >= settings.max_rollbacks {
+            let resume = format!("{} --override with a lower --g-lr and --d-lr", self.resume_command());
+            return Err(anyhow!("{error:#}; {place}: {resume}, or --on-divergence rollback")).context(context);
+        }
+        let (seen, scale) = (self.trainer.seen_images, self.trainer.lr_scale / 2.0);
+        self.keeper.rollbacks += 1;
+        self.go_back_to(&checkpoint)?;
+        self.trainer.lr_scale = scale;
+        self.forget_outputs()?;
+        self.make_outputs(Some(bar))?;
+        let line = format!(
+            "diverged at {:.1} kimg ({error:#}); back to {} with the learning rates times {scale} (rollback {} of {})",
+            seen as f64 / 1000.0,
+            self.kimg_text(),
+            self.keeper.rollbacks,
+            self.settings.max_rollbacks,
+        );
+        self.journal.say(Some(bar), &line)?;
+        // The checkpoint gets the new rates and the count, so that they outlive a kill.
+        self.save_checkpoint().map(drop)
+    }
+
+    /// Puts everything into the state of a checkpoint, and statistics, metrics and later checkpoints with it. Until the state
+    /// is known to fit, nothing in the folder changes.
+    pub(in crate::run) fn go_back_to(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let (record, path): (RunRecord, PathBuf) = checkpoint.read()?;
+        self.trainer.restore(&mut self.statistics, &record.trainer, tensors::read(&path)?).with_context(|| {
+            format!("cannot go on from '{}'; begin a new run from a snapshot", checkpoint.folder().display())
+        })?;
+        let seen_images = checkpoint.seen_images;
+        // First, so that a kill in between leaves no checkpoint whose statistics are gone.
+        self.keeper.store.forget_after(seen_images)?;
+        self.journal.go_back_to(&record.journal)?;
+        self.schedule.go_back_to(&record.tick);
+        self.keeper.rollbacks = self.keeper.rollbacks.max(record.rollbacks);
+        // A snapshot of other weights may have taken its name, in runs of rootgan before 2026-11-26.
+        let is_there = |best: &Best| {
+            SnapshotManifest::read(&self.folder.join(&best.snapshot))
+                .is_ok_and(|found| found.seen_images == best.seen_images())
+        };
+        let (best, lost) = match record.best {
+            Some(best) if !is_there(&best) => (None, Some(best.snapshot)),
+            best => (best, None),
+        };
+        self.outputs.best = best;
+        if let Some(name) = lost {
+            let line = format!(
+                "warning: the best snapshot so far, '{name}', is gone or another's: the next one measured is the best"
+            );
+            self.journal.say(None, &line)?;
+        }
+        save_best(&self.folder, self.outputs.best.as_ref())?;
+        let measured_again = record.pending.iter().any(|output| output.measures());
+        forget_from(&self.folder, if measured_again { seen_images } else { seen_images + 1 })?;
+        self.outputs.pending = record.pending;
+        self.outputs.newest = match record.newest {
+            Some(newest) => newest,
+            None => self.newest_in_folder(seen_images)?,
+        };
+        self.loader = loader(&self.settings, &self.dataset, self.trainer.seen_images)?;
+        self.keeper.is_at(seen_images, self.outputs.best.clone());
+        Ok(())
+    }
+
+    /// Removes grids and snapshots of a course that was given up, beyond the images seen now.
+    pub(in crate::run) fn forget_outputs(&self) -> Result<()> {
+        for files in snapshot::all(&self.folder)? {
+            if images_of(&files) > self.trainer.seen_images {
+                files.remove()?;
+            }
+        }
+        let newest = self.outputs.newest.grid.map(Numbered::number);
+        for (number, path) in self.grids()? {
+            if newest.is_none_or(|newest| number > newest) {
+                fs::remove_file(&path).with_context(|| format!("cannot remove the grid '{}'", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What checkpoints of rootgan before 2026-11-26 do not say: the newest grid and snapshot of at most `seen_images`.
+    fn newest_in_folder(&self, seen_images: u64) -> Result<NewestOutputs> {
+        let snapshots = snapshot::all(&self.folder)?.into_iter();
+        let snapshots = snapshots.map(|files| Numbered::found(files.number, images_of(&files)));
+        let grids = self.grids()?.into_iter().map(|(number, _)| Numbered::found(number, number.least_images()));
+        let newest = |found: &mut dyn Iterator<Item = Numbered>| {
+            found.filter(|output| output.seen_images <= seen_images).max_by_key(|output| output.seen_images)
+        };
+        Ok(NewestOutputs { grid: newest(&mut { grids }), snapshot: newest(&mut { snapshots }) })
+    }
+
+    /// The grids of ticks, with their numbers.
+    fn grids(&self) -> Result<Vec<(Number, PathBuf)>> {
+        let context = || format!("cannot list the grids in '{}'", self.folder.display());
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let number = name.strip_prefix("fakes").and_then(|name| name.strip_suffix(".png")?.parse().ok());
+            found.extend(number.map(|number| (number, path)));
+        }
+        Ok(found)
+    }
+}
+
+/// The images that a snapshot has seen; one without a readable manifest goes by its name.
+fn images_of(files: &SnapshotFiles) -> u64 {
+    SnapshotManifest::read(&files.manifest).map_or(files.number.least_images(), |manifest| manifest.seen_images)
+}

@@ -1,0 +1,39 @@
+//! Writing a checkpoint of a run.
+
+use anyhow::Result;
+
+use super::record::RunRecord;
+use super::tensors;
+use crate::run::Run;
+use crate::run::evaluator::Best;
+use crate::tensor::device;
+
+impl Run {
+    /// Everything that it takes to go on. A state that is none to go back to is not written: false, and the next iteration
+    /// tries again.
+    pub(in crate::run) fn save_checkpoint(&mut self) -> Result<bool> {
+        if !self.trainer.is_sound() {
+            return Ok(false);
+        }
+        let (trainer, tensors) = self.trainer.state(&self.statistics);
+        let outputs = &self.outputs;
+        let record = RunRecord {
+            trainer,
+            tick: self.schedule.tick_record(),
+            journal: self.journal.place()?,
+            rollbacks: self.keeper.rollbacks,
+            best: outputs.best.clone(),
+            pending: outputs.pending.clone(),
+            newest: Some(outputs.newest),
+            parents: outputs.parents.clone(),
+            total_seconds: self.schedule.elapsed().as_secs_f64(),
+            pictures: self.dataset.fingerprint().to_owned(),
+            device: device::name(self.trainer.networks.g.script.device),
+            threads: tch::get_num_threads(),
+        };
+        let (seen_images, best) = (self.trainer.seen_images, outputs.best.as_ref().map(Best::seen_images));
+        self.keeper.store.write(seen_images, best, &record, |path| tensors::write(path, &tensors))?;
+        self.keeper.is_at(seen_images, outputs.best.clone());
+        Ok(true)
+    }
+}

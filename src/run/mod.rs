@@ -1,0 +1,189 @@
+//! A finetune run with its folder: the loop around [`Trainer::iterate`], and what it leaves behind: log, statistics, grids,
+//! snapshots, metrics, checkpoints.
+
+mod begin;
+pub mod checkpoint;
+pub mod evaluator;
+mod feed;
+pub mod folder;
+pub mod journal;
+pub mod networks;
+pub mod numbering;
+mod outputs;
+mod preview;
+mod production;
+mod provenance;
+mod schedule;
+pub mod snapshot;
+mod start;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use self::checkpoint::Keeper;
+use self::folder::FolderLock;
+use self::journal::Journal;
+use self::outputs::Outputs;
+use self::schedule::{Schedule, TickReport, losses_text};
+use crate::config::RunSettings;
+use crate::data::{Batch, Dataset, Loader};
+use crate::system::gpu::Gpu;
+use crate::system::signals::{Signal, StopRequest, Stopped};
+use crate::system::ui::{Bar, duration_text, shell_command};
+use crate::tensor::images::from_bytes;
+use crate::tensor::labels::one_hot;
+use crate::train::{Reals, Statistics, Trainer};
+
+pub use self::start::Start;
+
+/// Where no terminal is, the time between two lines of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
+/// Above it, transforms leak into the generator's pictures.
+const HIGH_P: f64 = 0.85;
+
+/// Trains to the end; returns the run's folder.
+///
+/// # Errors
+/// A file that cannot be written, a picture that has gone, a network that fails, or divergence; [`Stopped`] where a
+/// signal asked for it.
+pub fn finetune(start: Start) -> Result<PathBuf> {
+    let stop = StopRequest::listen()?;
+    let mut run = match start.resume {
+        Some(_) => Run::resume(start, stop)?,
+        None => Run::begin(start, stop)?,
+    };
+    let outcome = run.train();
+    if let Err(error) = &outcome {
+        let prefix = if error.is::<Stopped>() { "" } else { "error: " };
+        // It is shown by the caller; whoever reads the log later wants it too.
+        run.journal.note(&format!("{prefix}{error:#}"));
+    }
+    outcome.map(|()| run.folder)
+}
+
+/// A run that goes on.
+struct Run {
+    folder: PathBuf,
+    settings: RunSettings,
+    trainer: Trainer,
+    dataset: Arc<Dataset>,
+    loader: Loader,
+    statistics: Statistics,
+    journal: Journal,
+    schedule: Schedule,
+    outputs: Outputs,
+    keeper: Keeper,
+    gpu: Option<Gpu>,
+    stop: StopRequest,
+    /// Keeps other processes away from the folder.
+    _lock: FolderLock,
+}
+
+impl Run {
+    /// The loop.
+    fn train(&mut self) -> Result<()> {
+        let bar = Bar::with_interval(self.settings.total_images, "finetuning", PROGRESS_INTERVAL);
+        bar.inc(self.trainer.seen_images);
+        // Pending outputs belong to the current weights, so stop before training changes them.
+        if let Some(signal) = self.stop.received().filter(|_| self.outputs.are_pending()) {
+            return Err(self.stopped(signal)?.into());
+        }
+        while self.trainer.seen_images < self.settings.total_images {
+            if let Err(error) = self.iterate(&bar) {
+                self.after_failure(error, &bar)?;
+                continue;
+            }
+            let seen_images = self.trainer.seen_images;
+            let done = seen_images >= self.settings.total_images;
+            if done || self.schedule.tick_is_over(seen_images, self.settings.tick_images) {
+                self.end_tick(&bar, done)?;
+            }
+            // A signal that comes when everything is made changes nothing.
+            let signal = self.stop.received().filter(|_| !done || self.outputs.are_pending());
+            if done || signal.is_some() || self.checkpoint_is_due() {
+                let saved = self.save_checkpoint()?;
+                if done && !saved {
+                    let warning = "warning: the last steps were left out, so there is no checkpoint of the end";
+                    self.journal.say(Some(&bar), warning)?;
+                }
+            }
+            if let Some(signal) = signal {
+                return Err(self.stopped(signal)?.into());
+            }
+        }
+        bar.finish();
+        let line = format!("done: {} in {}", self.kimg_text(), duration_text(self.schedule.elapsed()));
+        self.journal.say(None, &line)
+    }
+
+    /// One batch of pictures, one iteration.
+    fn iterate(&mut self, bar: &Bar) -> Result<()> {
+        let Batch { pixels, classes } = self.loader.next()?;
+        let (g, side) = (&self.trainer.networks.g, i64::from(self.dataset.resolution()));
+        let (c_dim, device) = (g.c_dim(), g.script.device);
+        let shape = [self.settings.train.batch as i64, i64::from(self.dataset.channels()), side, side];
+        let c = classes.map(|classes| one_hot(&classes, c_dim, device));
+        let reals = Reals { images: from_bytes(&pixels, shape, device), c };
+        let outcome = self.trainer.iterate(&reals, &mut self.statistics);
+        for notice in self.trainer.take_notices() {
+            self.journal.say(Some(bar), &notice)?;
+        }
+        outcome?;
+        bar.inc(self.settings.train.batch);
+        Ok(())
+    }
+
+    /// The tick's line, statistics and scalars; grid and snapshot where they are due.
+    fn end_tick(&mut self, bar: &Bar, done: bool) -> Result<()> {
+        let report = TickReport {
+            seen_images: self.trainer.seen_images,
+            augment_p: self.trainer.augment_p(),
+            lr_scale: self.trainer.lr_scale,
+            device: self.trainer.networks.g.script.device,
+            gpu_bytes: self.gpu.as_ref().and_then(Gpu::used_bytes),
+        };
+        let line = self.schedule.tell(&report, &mut self.statistics);
+        let summaries = self.statistics.take();
+        self.journal.tick(report.seen_images, &summaries)?;
+        self.journal.say(Some(bar), &line)?;
+        if report.augment_p > HIGH_P && self.settings.train.augment.ada.is_some() {
+            let warning = "augmentation is near its limit: the generator may show it; more pictures would help, or a higher --target";
+            let p = report.augment_p;
+            self.journal.say(Some(bar), &format!("warning: augment p is {p:.3}: {warning}"))?;
+        }
+        bar.set_message(losses_text(&summaries));
+        let due = self.schedule.outputs_of_tick(&self.settings, done);
+        self.outputs.pending.extend(due);
+        let maintenance = Instant::now();
+        self.make_outputs(Some(bar))?;
+        self.schedule.next_tick(report.seen_images, maintenance.elapsed());
+        Ok(())
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        // Also for a best snapshot whose own checkpoint was left out.
+        let best = self.outputs.best.as_ref().is_some_and(|best| best.seen_images() > self.keeper.saved_images);
+        best || self.keeper.last.elapsed() >= self.settings.checkpoint_interval
+    }
+
+    fn stopped(&self, signal: Signal) -> Result<Stopped> {
+        let (kimg, resume) = (self.kimg_text(), self.resume_command());
+        let newest = self.keeper.store.list()?.pop().map_or(0, |checkpoint| checkpoint.seen_images);
+        let from = match newest == self.trainer.seen_images {
+            true => String::new(),
+            false => format!(" (from {:.1} kimg: the last steps were left out)", newest as f64 / 1000.0),
+        };
+        Ok(Stopped { signal, message: format!("stopped by {signal} at {kimg}; to go on{from}: {resume}") })
+    }
+
+    fn resume_command(&self) -> String {
+        shell_command(["rootgan".as_ref(), "finetune".as_ref(), "--resume".as_ref(), self.folder.as_os_str()])
+    }
+
+    fn kimg_text(&self) -> String {
+        format!("{:.1} kimg", self.trainer.seen_images as f64 / 1000.0)
+    }
+}

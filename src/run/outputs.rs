@@ -1,0 +1,67 @@
+//! What a run owes to its folder, and which grids and snapshots there are; they are made in `production.rs`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::evaluator::{Best, Evaluator};
+use super::numbering::Numbered;
+use super::preview::Preview;
+use super::provenance::ParentFiles;
+
+/// What a run owes to its folder, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// The grid of what it starts from.
+    FirstGrid,
+    /// Metrics of that: it is no snapshot, and so not the best one.
+    FirstMetrics,
+    /// A grid.
+    Grid,
+    /// The three networks.
+    Snapshot,
+    /// The metrics of that snapshot, which may be the best so far.
+    Metrics,
+}
+
+impl Output {
+    /// Whether lines of metrics come of it.
+    pub(super) fn measures(self) -> bool {
+        matches!(self, Self::FirstMetrics | Self::Metrics)
+    }
+}
+
+/// The newest grid and snapshot, which the numbers of the next ones depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NewestOutputs {
+    pub grid: Option<Numbered>,
+    pub snapshot: Option<Numbered>,
+}
+
+/// What outputs are made with, and which there are.
+pub(super) struct Outputs {
+    pub preview: Preview,
+    pub evaluator: Option<Evaluator>,
+    /// The record that every snapshot gets.
+    pub provenance: Value,
+    /// The files that the run began with.
+    pub parents: ParentFiles,
+    /// What is still to be made.
+    pub pending: Vec<Output>,
+    pub newest: NewestOutputs,
+    /// The best snapshot so far.
+    pub best: Option<Best>,
+}
+
+impl Outputs {
+    /// Of a run that has made nothing yet.
+    pub fn new(preview: Preview, evaluator: Option<Evaluator>, provenance: Value, parents: ParentFiles) -> Self {
+        let (pending, newest) = (Vec::new(), NewestOutputs::default());
+        Self { preview, evaluator, provenance, parents, pending, newest, best: None }
+    }
+
+    /// Whether something is still to be made.
+    pub fn are_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+}

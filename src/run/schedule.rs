@@ -1,0 +1,188 @@
+//! When a run does what: ticks, what is due at their end, and the line and statistics of each.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use super::outputs::Output;
+use crate::config::RunSettings;
+use crate::system::memory::resident_bytes;
+use crate::system::ui::duration_text;
+use crate::train::Statistics;
+use crate::train::stats::Summary;
+
+/// Time that goes on in another process.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    begun: Instant,
+    before: Duration,
+}
+
+impl Clock {
+    /// Has run for `before` already.
+    fn starting_from(before: Duration) -> Self {
+        Self { begun: Instant::now(), before }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.before + self.begun.elapsed()
+    }
+}
+
+/// The stretch between two lines of statistics.
+struct Tick {
+    number: u64,
+    /// Images seen when it began.
+    seen_images: u64,
+    clock: Clock,
+    /// What the grids and snapshots before it took.
+    maintenance: Duration,
+}
+
+impl Tick {
+    fn first(maintenance: Duration) -> Self {
+        Self { number: 0, seen_images: 0, clock: Clock::starting_from(Duration::ZERO), maintenance }
+    }
+
+    fn resumed(record: &TickRecord) -> Self {
+        let duration = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        Self {
+            number: record.number,
+            seen_images: record.seen_images,
+            clock: Clock::starting_from(duration(record.seconds)),
+            maintenance: duration(record.maintenance_seconds),
+        }
+    }
+}
+
+/// A tick in a checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct TickRecord {
+    number: u64,
+    seen_images: u64,
+    seconds: f64,
+    maintenance_seconds: f64,
+}
+
+/// The time of a run and its tick.
+pub(super) struct Schedule {
+    clock: Clock,
+    tick: Tick,
+}
+
+impl Schedule {
+    /// Of a run that has taken `before` already, at its first tick.
+    pub fn starting_from(before: Duration) -> Self {
+        Self { clock: Clock::starting_from(before), tick: Tick::first(Duration::ZERO) }
+    }
+
+    /// With a first tick that begins now; everything before was its maintenance.
+    pub fn with_first_tick(self) -> Self {
+        Self { tick: Tick::first(self.clock.elapsed()), ..self }
+    }
+
+    /// Of a run that goes on.
+    pub fn resumed(total: Duration, tick: &TickRecord) -> Self {
+        Self { clock: Clock::starting_from(total), tick: Tick::resumed(tick) }
+    }
+
+    /// How long the run has taken.
+    pub fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    /// For a checkpoint.
+    pub fn tick_record(&self) -> TickRecord {
+        TickRecord {
+            number: self.tick.number,
+            seen_images: self.tick.seen_images,
+            seconds: self.tick.clock.elapsed().as_secs_f64(),
+            maintenance_seconds: self.tick.maintenance.as_secs_f64(),
+        }
+    }
+
+    /// Goes back to the tick of a checkpoint; the time that was lost counts.
+    pub fn go_back_to(&mut self, tick: &TickRecord) {
+        self.tick = Tick::resumed(tick);
+    }
+
+    /// Tick 0 ends right after the first iteration, to show soon that all is well.
+    pub fn tick_is_over(&self, seen_images: u64, tick_images: u64) -> bool {
+        self.tick.number == 0 || seen_images >= self.tick.seen_images + tick_images
+    }
+
+    /// What is to be made at the end of this tick, and of the run.
+    pub fn outputs_of_tick(&self, settings: &RunSettings, done: bool) -> Vec<Output> {
+        // Tick 0 is no occasion: what there is to see is in the grids before training.
+        let number = self.tick.number;
+        let is_occasion = |interval: u64| interval > 0 && number > 0 && number.is_multiple_of(interval);
+        let mut due = Vec::new();
+        if done || is_occasion(settings.image_ticks) {
+            due.push(Output::Grid);
+        }
+        if done || is_occasion(settings.snapshot_ticks) {
+            due.extend([Output::Snapshot, Output::Metrics]);
+        }
+        due
+    }
+
+    /// The next tick begins, after `maintenance`.
+    pub fn next_tick(&mut self, seen_images: u64, maintenance: Duration) {
+        let clock = Clock::starting_from(Duration::ZERO);
+        self.tick = Tick { number: self.tick.number + 1, seen_images, clock, maintenance };
+    }
+
+    /// Adds the tick's own statistics; the line for the log.
+    pub fn tell(&self, report: &TickReport, statistics: &mut Statistics) -> String {
+        let (tick, total) = (&self.tick, self.clock.elapsed());
+        let (kimg, p, seconds) =
+            (report.seen_images as f64 / 1000.0, report.augment_p, tick.clock.elapsed().as_secs_f64());
+        let per_kimg = seconds / ((report.seen_images - tick.seen_images) as f64 / 1000.0);
+        let maintenance = tick.maintenance.as_secs_f64();
+        let memory = resident_bytes().0 as f64 / f64::from(1 << 30);
+        for (name, value) in [
+            ("Progress/tick", tick.number as f64),
+            ("Progress/kimg", kimg),
+            ("Progress/augment", p),
+            ("Progress/lr_scale", report.lr_scale),
+            ("Timing/total_sec", total.as_secs_f64()),
+            ("Timing/sec_per_tick", seconds),
+            ("Timing/sec_per_kimg", per_kimg),
+            ("Timing/maintenance_sec", maintenance),
+            ("Resources/cpu_mem_gb", memory),
+        ] {
+            statistics.report_number(name, value);
+        }
+        let gpu_bytes = if report.device.is_cuda() { report.gpu_bytes } else { Some(0) };
+        let gpu_memory = gpu_bytes.map(|bytes| bytes as f64 / f64::from(1 << 30));
+        if let Some(gigabytes) = gpu_memory {
+            statistics.report_number("Resources/peak_gpu_mem_gb", gigabytes);
+        }
+        let gpu_memory = gpu_memory.map_or_else(|| "-".to_owned(), |gigabytes| format!("{gigabytes:.2}"));
+        format!(
+            "tick {:<5} kimg {kimg:<8.1} time {:<12} sec/tick {seconds:<7.1} sec/kimg {per_kimg:<7.2} maintenance \
+             {maintenance:<6.1} cpumem {memory:<6.2} gpumem {gpu_memory:<6} augment {p:.3}",
+            tick.number,
+            duration_text(total),
+        )
+    }
+}
+
+/// What a tick has to tell, besides the statistics of the phases.
+pub(super) struct TickReport {
+    pub seen_images: u64,
+    pub augment_p: f64,
+    pub lr_scale: f64,
+    pub device: Device,
+    /// Bytes that this process holds on a GPU, where that is known. libtorch seldom gives back what it once had, so it is
+    /// nearly the peak.
+    pub gpu_bytes: Option<u64>,
+}
+
+/// Both losses, for the bar.
+pub(super) fn losses_text(summaries: &BTreeMap<String, Summary>) -> String {
+    let mean = |name: &str| summaries.get(name).map_or(f64::NAN, |summary| summary.mean);
+    format!("G {:.3} D {:.3}", mean("Loss/G/loss"), mean("Loss/D/loss"))
+}

@@ -1,0 +1,26 @@
+//! What a run starts from.
+
+use std::path::PathBuf;
+
+use super::checkpoint::Resumed;
+use crate::config::RunSettings;
+use crate::data::Dataset;
+use crate::train::Networks;
+
+/// Everything a run starts from.
+pub struct Start {
+    /// The settings.
+    pub settings: RunSettings,
+    /// The loaded pair.
+    pub networks: Networks,
+    /// The pictures, of the pair's resolution and channels.
+    pub dataset: Dataset,
+    /// What was found out on the way here, for the log.
+    pub remarks: Vec<String>,
+    /// Every picture that was left out, for a list in the folder.
+    pub bad_pictures: Vec<String>,
+    /// The folder of a run that begins, where it is not to be a new one in `--outdir`.
+    pub folder: Option<PathBuf>,
+    /// The run that goes on, if none begins.
+    pub resume: Option<Resumed>,
+}

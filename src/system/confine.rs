@@ -1,0 +1,113 @@
+//! What a process may write from now on, enforced by the kernel (Landlock): the last bound around the code of TorchScript
+//! files, should the check before loading have missed something.
+
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus,
+};
+
+/// Where drivers and libtorch write whatever a program does: devices and shared memory, ...
+const OF_LIBRARIES: &str = "/dev";
+/// ... and compiled kernels, below the user's home.
+const OF_LIBRARIES_AT_HOME: [&str; 2] = [".nv", ".cache/torch"];
+
+/// Lets this thread, and every thread that it starts later, change files only below `places`, or below the nearest folder
+/// that exists where one is still to be made. Reading is not bounded. Calls add up: what one forbids stays forbidden.
+///
+/// Returns whether the kernel enforces it: one older than 5.13, or built without Landlock, does not.
+pub fn confine_writes(places: &[&Path]) -> bool {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let at_home = home.into_iter().flat_map(|home| OF_LIBRARIES_AT_HOME.map(|folder| home.join(folder)));
+    let allowed =
+        places.iter().filter_map(|place| nearest_folder(place)).chain([PathBuf::from(OF_LIBRARIES)]).chain(at_home);
+    enforce(allowed).unwrap_or(false)
+}
+
+/// Version 3 of Landlock knows truncation; later ones bound ioctl and sockets, which drivers need.
+const VERSION: ABI = ABI::V3;
+
+fn enforce(folders: impl Iterator<Item = PathBuf>) -> Result<bool, landlock::RulesetError> {
+    let writing = AccessFs::from_write(VERSION);
+    let mut rules = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(writing)?.create()?;
+    for folder in folders {
+        // A folder that is not there cannot be written to either.
+        if let Ok(opened) = PathFd::new(folder) {
+            rules = rules.add_rule(PathBeneath::new(opened, writing))?;
+        }
+    }
+    Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
+}
+
+/// The folder itself, or the nearest above it that exists.
+fn nearest_folder(place: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(place).ok()?;
+    absolute.ancestors().find(|folder| folder.is_dir()).map(Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// In a thread of its own, since a thread stays confined for ever.
+    fn confined<T: Send + 'static>(places: Vec<PathBuf>, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let thread = std::thread::spawn(move || {
+            let places: Vec<&Path> = places.iter().map(PathBuf::as_path).collect();
+            confine_writes(&places).then(work)
+        });
+        thread.join().expect("it does not panic")
+    }
+
+    /// Outside of `/dev/shm`, where the folder of temporary files may lie.
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("the sources lie on a disk that can be written")
+    }
+
+    #[test]
+    fn files_change_below_the_places_alone() {
+        let (folder, other) = (folder(), folder());
+        let (inside, outside) = (folder.path().to_owned(), other.path().to_owned());
+        fs::write(outside.join("kept"), "kept").unwrap();
+        let results = confined(vec![inside.join("to be made/file")], {
+            let outside = outside.clone();
+            move || {
+                let made = fs::create_dir(inside.join("to be made"));
+                let written = fs::write(inside.join("to be made/file"), "new");
+                let renamed = fs::rename(inside.join("to be made/file"), inside.join("file"));
+                let refused = [
+                    fs::write(outside.join("new"), "new"),
+                    fs::write(outside.join("kept"), "replaced"),
+                    fs::remove_file(outside.join("kept")),
+                    fs::rename(inside.join("file"), outside.join("moved")),
+                    fs::create_dir(outside.join("folder")),
+                    // Threads started later are bound as well.
+                    std::thread::spawn(move || fs::write(outside.join("new"), "new")).join().unwrap(),
+                ];
+                ([made, written, renamed], refused)
+            }
+        });
+        let Some((allowed, refused)) = results else {
+            eprintln!("this kernel has no Landlock: nothing is enforced, and nothing can be tested");
+            return;
+        };
+        assert!(allowed.iter().all(Result::is_ok), "{allowed:?}");
+        assert!(refused.iter().all(Result::is_err), "{refused:?}");
+        assert_eq!(fs::read_to_string(other.path().join("kept")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn files_in_memory_and_reading_are_left_alone() {
+        let folder = folder();
+        let file = folder.path().join("file");
+        fs::write(&file, "text").unwrap();
+        let read = confined(Vec::new(), move || {
+            let memory = crate::files::memory_file::MemoryFile::new(7).unwrap();
+            fs::write(memory.path(), "written").unwrap();
+            fs::read_to_string(file).unwrap()
+        });
+        assert!(read.is_none_or(|text| text == "text"));
+    }
+}

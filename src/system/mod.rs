@@ -1,0 +1,8 @@
+//! The machine and the terminal: signals, memory, GPUs, what a process may write, lines and progress bars.
+
+pub mod available;
+pub mod confine;
+pub mod gpu;
+pub mod memory;
+pub mod signals;
+pub mod ui;

@@ -1,0 +1,139 @@
+//! Adaptive discriminator augmentation: p follows the sign of the discriminator's logits on real images.
+
+use tch::{Kind, Tensor};
+
+/// How p is adapted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdaSettings {
+    /// The mean sign of D(real) that p is steered to.
+    pub target: f64,
+    /// How many thousand images p takes from 0 to 1 at least.
+    pub ada_kimg: f64,
+    /// Iterations between two adjustments.
+    pub interval: u64,
+}
+
+/// The augmentation's probability over a run.
+pub(super) enum Ada {
+    /// It stays.
+    Fixed(f64),
+    /// It follows the signs of D(real) since the last adjustment, which wait on the device.
+    Adaptive {
+        /// p and how it moves.
+        controller: AdaController,
+        /// [N] each.
+        signs: Vec<Tensor>,
+    },
+}
+
+impl Ada {
+    /// With `p` at the beginning.
+    pub(super) fn new(p: f64, adaptive: Option<AdaSettings>) -> Self {
+        match adaptive {
+            Some(settings) => Self::Adaptive { controller: AdaController::new(settings, p), signs: Vec::new() },
+            None => Self::Fixed(p),
+        }
+    }
+
+    /// With a probability that stays.
+    pub(super) fn fixed(p: f64) -> Self {
+        Self::Fixed(p.clamp(0.0, 1.0))
+    }
+
+    /// The probability now.
+    pub(super) fn p(&self) -> f64 {
+        match self {
+            Self::Fixed(p) => *p,
+            Self::Adaptive { controller, .. } => controller.p(),
+        }
+    }
+
+    /// Keeps the signs of an iteration.
+    pub(super) fn collect(&mut self, new: Vec<Tensor>) {
+        if let Self::Adaptive { signs, .. } = self {
+            signs.extend(new);
+        }
+    }
+
+    /// The signs that wait, in one tensor; None where there are none.
+    pub(super) fn pending(&self) -> Option<Tensor> {
+        match self {
+            Self::Adaptive { signs, .. } if !signs.is_empty() => Some(Tensor::cat(signs, 0)),
+            _ => None,
+        }
+    }
+
+    /// Goes on from a probability and signs of a checkpoint.
+    pub(super) fn restore(&mut self, p: f64, pending: Option<Tensor>) {
+        if let Self::Adaptive { controller, signs } = self {
+            controller.set_p(p);
+            *signs = pending.into_iter().collect();
+        }
+    }
+
+    /// Moves p after this many iterations, if it is time.
+    pub(super) fn adapt(&mut self, iteration: u64, batch: u64) {
+        if let Self::Adaptive { controller, signs } = self
+            && controller.is_due(iteration)
+        {
+            let signs = Tensor::cat(&std::mem::take(signs), 0);
+            controller.adapt(signs.mean(Kind::Double).double_value(&[]), batch);
+        }
+    }
+}
+
+/// p and how it moves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdaController {
+    settings: AdaSettings,
+    p: f64,
+}
+
+impl AdaController {
+    /// Begins with this p, 0 to 1.
+    pub fn new(settings: AdaSettings, p: f64) -> Self {
+        Self { settings, p: p.clamp(0.0, 1.0) }
+    }
+
+    /// The probability of a transform.
+    pub fn p(&self) -> f64 {
+        self.p
+    }
+
+    /// Goes on from this p.
+    pub fn set_p(&mut self, p: f64) {
+        self.p = p.clamp(0.0, 1.0);
+    }
+
+    /// Whether p is adjusted after this many iterations.
+    pub fn is_due(&self, iterations: u64) -> bool {
+        iterations.is_multiple_of(self.settings.interval)
+    }
+
+    /// A step up if the mean sign of D(real) since the last one is above the target, down if it is below; p stays
+    /// within 0 and 1. The step's length is that of `interval` iterations of `batch` images.
+    pub fn adapt(&mut self, mean_sign: f64, batch: u64) {
+        let excess = mean_sign - self.settings.target;
+        let step = (batch * self.settings.interval) as f64 / (self.settings.ada_kimg * 1000.0);
+        let direction = if excess == 0.0 || excess.is_nan() { 0.0 } else { excess.signum() };
+        self.p = (self.p + direction * step).clamp(0.0, 1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p_rises_while_reals_are_told_apart_and_stays_within_its_bounds() {
+        let mut ada = AdaController::new(AdaSettings { target: 0.6, ada_kimg: 0.1, interval: 4 }, 0.0);
+        assert!(ada.is_due(4) && !ada.is_due(5));
+        // 8 * 4 / 100 a step.
+        let mut after = |mean_sign| {
+            ada.adapt(mean_sign, 8);
+            (ada.p() * 100.0).round() as i64
+        };
+        assert_eq!([1.0, 1.0, 0.6, 1.0, 1.0].map(&mut after), [32, 64, 64, 96, 100]);
+        assert_eq!([f64::NAN, 0.0, 0.0, 0.0, 0.0].map(&mut after), [100, 68, 36, 4, 0]);
+    }
+}

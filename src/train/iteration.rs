@@ -1,0 +1,162 @@
+//! One training iteration on one screen: the four phases in the paper's order, then the average.
+//!
+//! What a phase computes stands in `phases.rs`, what it is trained towards in `objective/`. Each phase goes through
+//! [`Trainer::phase`], which takes the optimiser's step; around that go timing (`timing.rs`), another try where memory ran
+//! out (`retry.rs`), and the look at skipped steps (`step_guard.rs`).
+
+use anyhow::{Context, Result};
+use rand_chacha::ChaCha8Rng;
+use tch::Tensor;
+
+use super::draw::{Latents, Reals};
+use super::objective::discriminator_graphs;
+use super::phases::{self, Judged, Phase, mean};
+use super::stats::Statistics;
+use super::trainer::Trainer;
+use crate::augment::{Augment, Draws};
+use crate::tensor::caught;
+use crate::tensor::seed::{Stream, host_rng, seed_torch};
+
+impl Trainer {
+    /// Trains on one batch of real images, [batch, C, R, R].
+    ///
+    /// # Errors
+    /// A network that fails, or too many steps in a row without a finite gradient.
+    pub fn iterate(&mut self, reals: &Reals, stats: &mut Statistics) -> Result<()> {
+        let is_due = |interval: u64| self.iteration.is_multiple_of(interval);
+        let path_length_is_due = self.settings.path_length.weight > 0.0 && is_due(self.settings.path_length.interval);
+        let r1_is_due = self.settings.r1.gamma > 0.0 && is_due(self.settings.r1.interval);
+
+        // Generator, main: towards images that the discriminator takes for real.
+        self.phase(Phase::Gmain, stats, |t, stats| {
+            let (n, objective) = (&t.networks, &*t.settings.objective);
+            let (mut latents, mut augment) = (t.latents(Phase::Gmain), t.augment(Stream::AugmentGeneratorMain));
+            let gradient = t.sum_over_rounds(|round| {
+                let (draw, reals) = (latents.draw(t.micro_batch), t.part_of(reals, round));
+                let Judged { losses, logits } =
+                    phases::generator_main(&n.g, &n.d, objective, &draw, &reals, &mut augment)?;
+                stats.report_logits(&logits);
+                stats.report("Loss/G/loss", &losses);
+                stats.report("Loss/G/slope", &objective.generator_slope(&logits.detach()));
+                n.g_flat.gradient(&(mean(&losses) / t.rounds() as f64))
+            })?;
+            Ok((gradient, ()))
+        })?;
+
+        // Generator, regularisation: path length, on half as many images as published, for it takes over twice the memory.
+        if path_length_is_due {
+            let pl_mean = self.phase(Phase::Greg, stats, |t, stats| {
+                let (n, s) = (&t.networks, t.settings.path_length);
+                let (mut latents, mut pl_mean) = (t.latents(Phase::Greg), t.pl_mean.copy());
+                let gradient = t.sum_over_rounds(|_| {
+                    let draw = latents.draw((t.micro_batch / 2).max(1));
+                    let penalties = phases::generator_reg(&n.g, &mut pl_mean, &draw, None)?;
+                    stats.report("Loss/pl_penalty", &penalties);
+                    stats.report("Loss/G/reg", &(&penalties * s.weight));
+                    let gain = s.interval as f64 / t.rounds() as f64;
+                    n.g_flat.gradient(&(mean(&penalties) * (s.weight * gain)))
+                })?;
+                Ok((gradient, pl_mean.or_if_not_finite(&t.pl_mean)))
+            })?;
+            self.pl_mean = pl_mean;
+        }
+
+        // Discriminator, main: to tell generated from real images.
+        let signs = self.phase(Phase::Dmain, stats, |t, stats| {
+            let (n, objective, share) = (&t.networks, &*t.settings.objective, 1.0 / t.rounds() as f64);
+            let (mut latents, mut augment) = (t.latents(Phase::Dmain), t.augment(Stream::AugmentDiscriminatorMain));
+            let mut signs = Vec::new();
+            let gradient = t.sum_over_rounds(|round| {
+                let (draw, reals) = (latents.draw(t.micro_batch), t.part_of(reals, round));
+                let (mut gradient, mut losses) = (None, None);
+                for &seen in discriminator_graphs(objective) {
+                    let judged = phases::discriminator_main(&n.g, &n.d, objective, seen, &draw, &reals, &mut augment)?;
+                    add(&mut gradient, n.d_flat.gradient(&(mean(&judged.losses) * share))?);
+                    stats.report_logits(&judged.logits);
+                    stats.report("Loss/D/slope", &objective.discriminator_slope(&judged.logits.detach()));
+                    losses =
+                        Some(losses.map_or_else(|| judged.losses.detach(), |sum: Tensor| sum + judged.losses.detach()));
+                    signs.extend(judged.logits.reals.map(|logits| logits.detach().sign()));
+                }
+                stats.report("Loss/D/loss", &losses.context("an objective has at least one graph")?);
+                gradient.context("an objective has at least one graph")
+            })?;
+            Ok((gradient, signs))
+        })?;
+        self.ada.collect(signs);
+
+        // Discriminator, regularisation: R1, through the augmentation.
+        if r1_is_due {
+            self.phase(Phase::Dreg, stats, |t, stats| {
+                let (n, s) = (&t.networks, t.settings.r1);
+                let mut augment = t.augment(Stream::AugmentDiscriminatorReg);
+                // The augmentation's noise comes from libtorch's generator.
+                let _ = t.seeded(Phase::Dreg);
+                let gradient = t.sum_over_rounds(|round| {
+                    let norms = phases::discriminator_reg(&n.d, &t.part_of(reals, round), &mut augment)?;
+                    stats.report("Loss/r1_penalty", &norms);
+                    stats.report("Loss/D/reg", &(&norms * (s.gamma / 2.0)));
+                    let gain = s.interval as f64 / t.rounds() as f64;
+                    n.d_flat.gradient(&(mean(&norms) * (s.gamma / 2.0 * gain)))
+                })?;
+                Ok((gradient, ()))
+            })?;
+        }
+
+        // The averaged generator follows.
+        let beta = self.settings.ema.beta(self.settings.batch, self.seen_images);
+        let averaged = caught(|| {
+            self.networks.update_ema(beta);
+            Ok(())
+        });
+        averaged.with_context(|| format!("the averaged generator of iteration {}", self.iteration))?;
+
+        self.look_at_steps(stats)?;
+        self.iteration += 1;
+        self.seen_images += self.settings.batch;
+        self.ada.adapt(self.iteration, self.settings.batch);
+        Ok(())
+    }
+
+    /// Micro-batches in a batch.
+    fn rounds(&self) -> u64 {
+        self.settings.batch / self.micro_batch
+    }
+
+    /// The sum of what `gradient` gives for every micro-batch.
+    fn sum_over_rounds(&self, mut gradient: impl FnMut(u64) -> Result<Tensor>) -> Result<Tensor> {
+        let mut sum = None;
+        for round in 0..self.rounds() {
+            add(&mut sum, gradient(round)?);
+        }
+        sum.context("a batch has at least one micro-batch")
+    }
+
+    /// The micro-batch of a round.
+    fn part_of(&self, reals: &Reals, round: u64) -> Reals {
+        reals.narrow(round * self.micro_batch, self.micro_batch)
+    }
+
+    /// The latents and noise of a phase, from its beginning.
+    fn latents(&self, phase: Phase) -> Latents<'_> {
+        let rng = self.seeded(phase);
+        Latents { g: &self.networks.g, classes: self.classes.as_ref(), mixing: self.settings.style_mixing, rng }
+    }
+
+    fn seeded(&self, phase: Phase) -> ChaCha8Rng {
+        seed_torch(self.settings.seed, self.iteration, phase.stream(), 0);
+        host_rng(self.settings.seed, self.iteration, phase.stream(), 0)
+    }
+
+    fn augment(&self, stream: Stream) -> Augment {
+        let draws = host_rng(self.settings.seed, self.iteration, stream, 0);
+        Augment::new(self.settings.augment.transforms, self.augment_p(), Draws::Random(Box::new(draws)))
+    }
+}
+
+fn add(sum: &mut Option<Tensor>, term: Tensor) {
+    *sum = Some(match sum.take() {
+        Some(mut sum) => sum.g_add_(&term),
+        None => term,
+    });
+}

@@ -1,0 +1,78 @@
+//! The regularisers tried out before a run begins: they differentiate a gradient, which not every operator can.
+
+use anyhow::{Context, Result, anyhow};
+use tch::Tensor;
+
+use super::draw::Draw;
+use super::networks::Networks;
+use super::phases::{generate, mean};
+use super::regularizers::{MeanPathLength, path_lengths, squared_gradient_norms};
+use super::settings::TrainSettings;
+use crate::model::{Generator, NoiseMode, ScriptModule, probe_numbers};
+use crate::system::memory::lacks_memory;
+use crate::tensor::no_grad;
+use crate::tensor::{caught, one_line};
+
+/// As many images as networks made elsewhere may ask for, as those with batch normalisation do.
+const IMAGES: i64 = 2;
+
+/// Evaluates R1 and path length on two images, and differentiates them, where the run has them switched on. Takes nothing
+/// from any random stream and leaves the networks as they are. A lack of memory is left to the run, which knows what to do.
+///
+/// # Errors
+/// Names the network that cannot be differentiated twice, and the option that does without.
+pub fn rehearse(networks: &Networks, settings: &TrainSettings) -> Result<()> {
+    let n = IMAGES.min(settings.micro_batch as i64);
+    if settings.r1.gamma > 0.0 {
+        try_out(|| r1(networks, n), &networks.d.script, "R1", "--r1-gamma 0")?;
+    }
+    if settings.path_length.weight > 0.0 {
+        try_out(|| path_length(networks, n), &networks.g.script, "path length", "--pl-weight 0")?;
+    }
+    Ok(())
+}
+
+fn try_out(work: impl FnOnce() -> Result<()>, script: &ScriptModule, what: &str, option: &str) -> Result<()> {
+    match caught(work) {
+        Err(error) if !lacks_memory(&format!("{error:#}")) => Err(error).with_context(|| cannot(script, what, option)),
+        _ => Ok(()),
+    }
+}
+
+fn cannot(script: &ScriptModule, what: &str, option: &str) -> String {
+    let path = script.path.display();
+    format!(
+        "'{path}' cannot be trained with {what}; pass {option}, or export it from operators that can be differentiated twice"
+    )
+}
+
+fn r1(networks: &Networks, n: i64) -> Result<()> {
+    let (d, draw) = (&networks.d, draw(&networks.g, n)?);
+    let (images, _) = no_grad(|| generate(&networks.g, &draw, false))?;
+    let images = images.detach().set_requires_grad(true);
+    let logits = d.script.differentiated_twice(|| d.logits(&images, draw.c.as_ref()))?;
+    differentiate(&mean(&squared_gradient_norms(&logits, &images)?), &d.script)
+}
+
+fn path_length(networks: &Networks, n: i64) -> Result<()> {
+    let g = &networks.g;
+    let draw = draw(g, n)?;
+    let (images, ws) = g.script.differentiated_twice(|| generate(g, &draw, false))?;
+    let ws = ws.context("path length needs a generator with mapping and synthesis")?;
+    let lengths = path_lengths(&images, &ws, &probe_numbers(&images.size(), g.script.device))?;
+    let mut pl_mean = MeanPathLength::new(g.script.device);
+    differentiate(&mean(&pl_mean.penalties(&lengths)), &g.script)
+}
+
+/// The same latents every time, of the first class where there are classes.
+fn draw(g: &Generator, n: i64) -> Result<Draw> {
+    let c = g.class_labels((g.c_dim() > 0).then_some(0), n)?;
+    Ok(Draw { z: probe_numbers(&[n, g.z_dim()], g.script.device), c, mixing: None, noise: NoiseMode::Const })
+}
+
+fn differentiate(value: &Tensor, script: &ScriptModule) -> Result<()> {
+    let leaves: Vec<&Tensor> = script.parameters.iter().filter(|p| p.trainable).map(|p| &p.tensor).collect();
+    let gradients =
+        Tensor::f_run_backward(&[value], &leaves, false, false).map_err(|error| anyhow!("{}", one_line(&error)))?;
+    gradients.iter().any(Tensor::defined).then_some(()).context("it has no gradient: the parameters do not matter")
+}

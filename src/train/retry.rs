@@ -1,0 +1,55 @@
+//! A phase done again with half the micro-batch where memory ran out, if the settings say so.
+
+use anyhow::{Context, Result};
+
+use super::phases::Phase;
+use super::stats::Statistics;
+use super::step_guard::place;
+use super::trainer::Trainer;
+use crate::system::memory::lacks_memory;
+use crate::tensor::caught;
+
+impl Trainer {
+    /// Does `work` until there is memory for it. The phase takes its step at its end, and changes nothing before but what
+    /// networks change by themselves (`w_avg`), which is put back: so it can be done again.
+    pub(super) fn with_retries<T>(
+        &mut self,
+        phase: Phase,
+        stats: &mut Statistics,
+        work: impl Fn(&mut Self, &mut Statistics) -> Result<T>,
+    ) -> Result<T> {
+        let untrained = self.settings.shrink_micro_batch.then(|| self.networks.untrained());
+        let mark = stats.mark();
+        loop {
+            let error = match caught(|| work(self, stats)) {
+                Ok(result) => return Ok(result),
+                Err(error) => error,
+            };
+            let smaller = self.smaller_micro_batch().filter(|_| lacks_memory(&format!("{error:#}")));
+            let Some(smaller) = smaller else {
+                // Steps that were skipped before may be the reason, and are worth telling; the error is this one.
+                if let Err(diverged) = self.look_at_steps(stats) {
+                    self.guard.notices.push(format!("{diverged:#}"));
+                }
+                return Err(error).context(place(phase, self.iteration));
+            };
+            self.guard.notices.push(format!(
+                "iteration {}: out of memory in {phase:?}; going on with --micro-batch {smaller} instead of {}",
+                self.iteration, self.micro_batch
+            ));
+            self.micro_batch = smaller;
+            stats.back_to(&mark);
+            if let Some(untrained) = &untrained {
+                untrained.put_back();
+            }
+        }
+    }
+
+    /// Half the micro-batch, where that is wanted and the batch and the discriminator's groups allow it.
+    fn smaller_micro_batch(&self) -> Option<u64> {
+        let half = self.micro_batch / 2;
+        let group = (self.networks.d.mbstd_group_size() as u64).clamp(1, half.max(1));
+        let fits = half > 0 && self.settings.batch.is_multiple_of(half) && half.is_multiple_of(group);
+        (self.settings.shrink_micro_batch && fits).then_some(half)
+    }
+}

@@ -1,0 +1,168 @@
+//! Statistics between two ticks: number, mean, standard deviation and maximum of everything reported.
+//!
+//! Tensors are kept on their device until a tick asks, so reporting never waits for the device.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+use super::objective::Logits;
+
+/// What one name came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// How many values.
+    pub num: u64,
+    /// Their mean; not finite values included.
+    pub mean: f64,
+    /// Their standard deviation, dividing by num.
+    pub std: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// Values by name.
+#[derive(Default)]
+pub struct Statistics {
+    tensors: BTreeMap<String, Vec<Tensor>>,
+    numbers: BTreeMap<String, Vec<f64>>,
+}
+
+/// How many values there were of each name.
+pub struct Mark {
+    tensors: BTreeMap<String, usize>,
+    numbers: BTreeMap<String, usize>,
+}
+
+impl Statistics {
+    /// Adds every value of a tensor.
+    pub fn report(&mut self, name: &str, values: &Tensor) {
+        self.tensors.entry(name.to_owned()).or_default().push(values.detach().reshape([-1]));
+    }
+
+    /// Adds logits of the discriminator, and their signs.
+    pub fn report_logits(&mut self, logits: &Logits) {
+        for (of, logits) in [("fake", &logits.fakes), ("real", &logits.reals)] {
+            if let Some(logits) = logits {
+                self.report(&format!("Loss/signs/{of}"), &logits.detach().sign());
+                self.report(&format!("Loss/scores/{of}"), logits);
+            }
+        }
+    }
+
+    /// Adds one value.
+    pub fn report_number(&mut self, name: &str, value: f64) {
+        self.numbers.entry(name.to_owned()).or_default().push(value);
+    }
+
+    /// How much there is now, for [`back_to`](Self::back_to).
+    pub fn mark(&self) -> Mark {
+        fn lengths<T>(all: &BTreeMap<String, Vec<T>>) -> BTreeMap<String, usize> {
+            all.iter().map(|(name, values)| (name.clone(), values.len())).collect()
+        }
+        Mark { tensors: lengths(&self.tensors), numbers: lengths(&self.numbers) }
+    }
+
+    /// Forgets what was reported since, as when a phase is done again.
+    pub fn back_to(&mut self, mark: &Mark) {
+        fn cut<T>(all: &mut BTreeMap<String, Vec<T>>, lengths: &BTreeMap<String, usize>) {
+            all.iter_mut().for_each(|(name, values)| values.truncate(lengths.get(name).copied().unwrap_or(0)));
+            all.retain(|_, values| !values.is_empty());
+        }
+        cut(&mut self.tensors, &mark.tensors);
+        cut(&mut self.numbers, &mark.numbers);
+    }
+
+    /// The tensor that was last reported under a name, since the last `take`.
+    pub fn last(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)?.last()
+    }
+
+    /// Everything since the last `take`, by name, in float64 on the CPU; it stays pending.
+    pub fn pending(&self) -> BTreeMap<String, Tensor> {
+        let mut all: BTreeMap<String, Tensor> = BTreeMap::new();
+        for (name, numbers) in &self.numbers {
+            all.insert(name.clone(), Tensor::from_slice(numbers));
+        }
+        for (name, tensors) in &self.tensors {
+            let tensors: Vec<_> = tensors.iter().map(|t| t.to_device(Device::Cpu).to_kind(Kind::Double)).collect();
+            let values = Tensor::cat(&tensors, 0);
+            let values =
+                all.get(name).map_or_else(|| values.shallow_clone(), |first| Tensor::cat(&[first, &values], 0));
+            all.insert(name.clone(), values);
+        }
+        all
+    }
+
+    /// Goes on from what was pending elsewhere.
+    pub fn restore(&mut self, pending: BTreeMap<String, Tensor>) {
+        self.numbers.clear();
+        self.tensors = pending.into_iter().map(|(name, values)| (name, vec![values])).collect();
+    }
+
+    /// Everything since the last call, by name.
+    pub fn take(&mut self) -> BTreeMap<String, Summary> {
+        let mut numbers = std::mem::take(&mut self.numbers);
+        for (name, tensors) in std::mem::take(&mut self.tensors) {
+            let tensors: Vec<_> = tensors.iter().map(|t| t.to_device(Device::Cpu).to_kind(Kind::Double)).collect();
+            let all = Tensor::cat(&tensors, 0);
+            let mut values = vec![0f64; all.numel()];
+            let count = values.len();
+            all.copy_data(&mut values, count);
+            numbers.entry(name).or_default().extend(values);
+        }
+        numbers.into_iter().map(|(name, values)| (name, summarise(&values))).collect()
+    }
+}
+
+fn summarise(values: &[f64]) -> Summary {
+    let num = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / num;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / num;
+    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    Summary { num: values.len() as u64, mean, std: variance.sqrt(), max }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_phase_reported_before_it_was_done_again_is_forgotten() {
+        let mut stats = Statistics::default();
+        stats.report("loss", &Tensor::from_slice(&[1.0, 2.0]));
+        let mark = stats.mark();
+        stats.report("loss", &Tensor::from_slice(&[3.0]));
+        stats.report("new", &Tensor::from_slice(&[3.0]));
+        stats.report_number("time", 1.0);
+        stats.back_to(&mark);
+        let taken = stats.take();
+        assert_eq!(taken.keys().collect::<Vec<_>>(), ["loss"]);
+        assert_eq!((taken["loss"].num, taken["loss"].mean), (2, 1.5));
+    }
+
+    #[test]
+    fn what_is_pending_can_go_on_elsewhere() {
+        let mut stats = Statistics::default();
+        stats.report("x", &Tensor::from_slice(&[1f32, 2.0]));
+        stats.report_number("y", 5.0);
+        let mut other = Statistics::default();
+        other.restore(stats.pending());
+        for stats in [&mut stats, &mut other] {
+            stats.report("x", &Tensor::from_slice(&[6f32]));
+            stats.report_number("y", 7.0);
+        }
+        assert_eq!(stats.take(), other.take());
+    }
+
+    #[test]
+    fn tensors_and_numbers_of_a_name_are_pooled() {
+        let mut stats = Statistics::default();
+        stats.report("x", &Tensor::from_slice(&[1f32, 2.0]));
+        stats.report("x", &Tensor::from_slice(&[3f32]));
+        stats.report_number("x", 6.0);
+        let taken = stats.take();
+        assert_eq!(taken["x"], Summary { num: 4, mean: 3.0, std: 3.5f64.sqrt(), max: 6.0 });
+        assert!(stats.take().is_empty());
+    }
+}

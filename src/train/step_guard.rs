@@ -1,0 +1,137 @@
+//! Steps that are skipped because a gradient is not finite. The device decides about each step; the host looks later, at
+//! all of an iteration at once.
+
+use std::fmt;
+
+use anyhow::Result;
+use tch::{Kind, Tensor};
+
+use super::phases::Phase;
+use super::stats::Statistics;
+use crate::model::FlatParameters;
+use crate::tensor::finite::{all_finite, first_non_finite};
+use crate::tensor::images::bytes;
+
+/// The steps that nobody has looked at yet, and the skipped ones before them.
+#[derive(Default)]
+pub(super) struct StepGuard {
+    /// By phase: the discriminator's good steps say nothing of the generator.
+    pub(super) skipped_in_a_row: [u64; 4],
+    /// What to tell the user, collected by the loop.
+    pub(super) notices: Vec<String>,
+    unseen: Vec<Step>,
+}
+
+/// One step of an optimiser.
+struct Step {
+    phase: Phase,
+    /// Whether it was taken, a scalar on the device.
+    taken: Tensor,
+    culprit: Culprit,
+}
+
+/// What tells the parameter whose gradient is not finite.
+pub(super) enum Culprit {
+    /// The gradient, [total]: for a look at once, which seldom finds anything.
+    In(Tensor),
+    /// The place in it, a scalar on the device: the gradient need not be kept until somebody looks.
+    At(Tensor),
+}
+
+impl Culprit {
+    /// The place in this gradient, found on the device.
+    pub(super) fn of(gradient: &Tensor) -> Self {
+        Self::At(first_overflow(gradient))
+    }
+
+    fn name<'a>(&self, flat: &'a FlatParameters) -> &'a str {
+        let place = match self {
+            Self::In(gradient) => first_overflow(gradient),
+            Self::At(place) => place.shallow_clone(),
+        };
+        flat.name_at(place.int64_value(&[])).unwrap_or_default()
+    }
+}
+
+impl StepGuard {
+    /// Keeps the outcome of a step, `taken` on the device, for [`look`](Self::look).
+    pub(super) fn add(&mut self, phase: Phase, taken: Tensor, culprit: Culprit) {
+        self.unseen.push(Step { phase, taken, culprit });
+    }
+
+    /// Looks at the steps since the last call, which waits for the device; `flat` gives the parameters of a phase. Skipped
+    /// steps are counted, and told by a notice.
+    ///
+    /// # Errors
+    /// [`Diverged`] after `most_in_a_row` skipped steps of a phase.
+    pub(super) fn look<'a>(
+        &mut self,
+        iteration: u64,
+        most_in_a_row: u64,
+        flat: impl Fn(Phase) -> &'a FlatParameters,
+        stats: &mut Statistics,
+    ) -> Result<()> {
+        let unseen = std::mem::take(&mut self.unseen);
+        for (Step { phase, culprit, .. }, taken) in unseen.iter().zip(were_taken(&unseen)) {
+            let in_a_row = &mut self.skipped_in_a_row[*phase as usize];
+            if taken {
+                *in_a_row = 0;
+                continue;
+            }
+            *in_a_row += 1;
+            stats.report_number(&format!("Progress/skipped_{phase:?}"), 1.0);
+            let loss = phase.loss_name();
+            let what = match stats.last(loss) {
+                Some(values) if !all_finite(values) => format!("the loss of {phase:?} ({loss}) is not finite"),
+                _ => {
+                    let name = culprit.name(flat(*phase));
+                    format!("the gradient of {phase:?} or its square is not finite, first in '{name}'")
+                }
+            };
+            if *in_a_row >= most_in_a_row {
+                let remedy = "lower --g-lr and --d-lr, a higher --r1-gamma or a --root-slope-cap help";
+                let text = format!("{what}; {in_a_row} steps in a row were left out; {remedy}");
+                return Err(anyhow::Error::new(Diverged(text)).context(place(*phase, iteration)));
+            }
+            self.notices.push(format!("iteration {iteration}: {what}; step left out ({in_a_row} in a row)"));
+        }
+        Ok(())
+    }
+
+    /// Forgets steps that belong to a course that was given up.
+    pub(super) fn forget(&mut self, skipped_in_a_row: [u64; 4]) {
+        self.skipped_in_a_row = skipped_in_a_row;
+        self.unseen.clear();
+    }
+}
+
+/// The place of the first value whose square is not finite, a scalar on the device.
+fn first_overflow(gradient: &Tensor) -> Tensor {
+    first_non_finite(&gradient.square())
+}
+
+/// Where in training an error happened.
+pub(super) fn place(phase: Phase, iteration: u64) -> String {
+    format!("phase {phase:?} of iteration {iteration}")
+}
+
+/// Which of them were taken, in one copy from the device.
+fn were_taken(steps: &[Step]) -> Vec<bool> {
+    if steps.is_empty() {
+        return Vec::new();
+    }
+    let taken: Vec<&Tensor> = steps.iter().map(|step| &step.taken).collect();
+    bytes(&Tensor::stack(&taken, 0).to_kind(Kind::Uint8)).into_iter().map(|byte| byte == 1).collect()
+}
+
+/// No finite gradient for too many steps in a row.
+#[derive(Debug)]
+pub struct Diverged(String);
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Diverged {}

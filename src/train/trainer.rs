@@ -1,0 +1,138 @@
+//! What training changes, and how one phase is done: its gradient, then the optimiser's step. The iteration that the
+//! phases make up is in `iteration.rs`.
+
+use anyhow::Result;
+use tch::{Device, Tensor};
+
+use super::ada::Ada;
+use super::networks::Networks;
+use super::optimizer::Adam;
+use super::phases::Phase;
+use super::regularizers::MeanPathLength;
+use super::settings::TrainSettings;
+use super::stats::Statistics;
+use super::step_guard::{Culprit, Diverged, StepGuard};
+use crate::tensor::caught;
+use crate::tensor::labels::ClassDistribution;
+
+/// [`Trainer::timed_every`] where waiting costs something.
+const TIMED_EVERY_ON_GPU: u64 = 16;
+
+/// Everything that changes from one iteration to the next.
+pub struct Trainer {
+    /// The networks.
+    pub networks: Networks,
+    /// Iterations done.
+    pub iteration: u64,
+    /// Real images seen.
+    pub seen_images: u64,
+    /// What the learning rates were multiplied by after divergence, 1 at first.
+    pub lr_scale: f64,
+    /// Of how many iterations one is timed phase by phase, and the steps looked at one by one, 1 at least: on a GPU the host
+    /// waits for it to finish each then, and else at the end of an iteration. A phase that runs seldom is timed when it
+    /// runs.
+    pub timed_every: u64,
+    pub(super) settings: TrainSettings,
+    /// Images computed at once now: those of the settings, or fewer since memory ran out.
+    pub(super) micro_batch: u64,
+    pub(super) g_adam: Adam,
+    pub(super) d_adam: Adam,
+    pub(super) pl_mean: MeanPathLength,
+    pub(super) ada: Ada,
+    pub(super) guard: StepGuard,
+    pub(super) classes: Option<ClassDistribution>,
+}
+
+impl Trainer {
+    /// At the beginning of training. `classes` are those of the real images, for conditional networks.
+    pub fn new(networks: Networks, settings: TrainSettings, classes: Option<ClassDistribution>) -> Self {
+        let device = networks.g.script.device;
+        Self {
+            iteration: 0,
+            seen_images: 0,
+            lr_scale: 1.0,
+            timed_every: if device == Device::Cpu { 1 } else { TIMED_EVERY_ON_GPU },
+            micro_batch: settings.micro_batch,
+            g_adam: Adam::new(settings.g_adam, &networks.g_flat.values),
+            d_adam: Adam::new(settings.d_adam, &networks.d_flat.values),
+            pl_mean: MeanPathLength::new(device),
+            ada: Ada::new(settings.augment.p, settings.augment.ada),
+            guard: StepGuard::default(),
+            networks,
+            settings,
+            classes,
+        }
+    }
+
+    /// One phase: its gradient, then the optimiser's step. Returns what `gradient` returns beside the gradient.
+    pub(super) fn phase<T>(
+        &mut self,
+        phase: Phase,
+        stats: &mut Statistics,
+        gradient: impl Fn(&Self, &mut Statistics) -> Result<(Tensor, T)>,
+    ) -> Result<T> {
+        self.timed(phase, stats, |t, stats| {
+            t.with_retries(phase, stats, |t, stats| {
+                let (gradient, result) = gradient(t, stats)?;
+                t.step(phase, gradient);
+                Ok(result)
+            })
+        })
+    }
+
+    /// Takes the phase's step, if its gradient is finite.
+    fn step(&mut self, phase: Phase, gradient: Tensor) {
+        let lr_factor = self.lr_factor();
+        let culprit = (!self.is_timed(phase)).then(|| Culprit::of(&gradient));
+        let flat = phase.parameters(&self.networks);
+        let adam = if phase.is_of_generator() { &mut self.g_adam } else { &mut self.d_adam };
+        let taken = adam.step(&flat.values, &gradient, lr_factor);
+        self.guard.add(phase, taken, culprit.unwrap_or(Culprit::In(gradient)));
+    }
+
+    /// Looks at what became of the steps, which waits for the device.
+    pub(super) fn look_at_steps(&mut self, stats: &mut Statistics) -> Result<()> {
+        let Self { networks, guard, settings, iteration, .. } = self;
+        let flat = |phase: Phase| phase.parameters(networks);
+        // A GPU's own errors surface here, as it is waited for.
+        caught(|| guard.look(*iteration, settings.max_bad_steps, flat, stats)).map_err(|error| {
+            let diverged = error.is::<Diverged>();
+            if diverged { error } else { error.context(format!("the steps of iteration {iteration}")) }
+        })
+    }
+
+    /// What the learning rates are multiplied by: from nearly 0 to 1 over the warm-up, and less after divergence.
+    fn lr_factor(&self) -> f64 {
+        let images = (self.seen_images + self.settings.batch) as f64;
+        let warmup = match self.settings.lr_warmup_images {
+            0 => 1.0,
+            whole => (images / whole as f64).min(1.0),
+        };
+        warmup * self.lr_scale
+    }
+
+    /// The augmentation's probability now, 0 to 1.
+    pub fn augment_p(&self) -> f64 {
+        self.ada.p()
+    }
+
+    /// Sets that probability, where it is fixed; 0 turns the augmentation off.
+    pub fn fix_augment_p(&mut self, p: f64) {
+        self.ada = Ada::fixed(p);
+    }
+
+    /// Evaluates R1 and path length every so many iterations from now on.
+    pub fn regularize_every(&mut self, r1_interval: u64, pl_interval: u64) {
+        (self.settings.r1.interval, self.settings.path_length.interval) = (r1_interval, pl_interval);
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &TrainSettings {
+        &self.settings
+    }
+
+    /// What has to be told about skipped steps and smaller micro-batches since the last call.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.guard.notices)
+    }
+}
