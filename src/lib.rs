@@ -1,22 +1,61 @@
-//! rootgan: finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
+//! rootgan: finetunes pretrained StyleGAN2 networks with the rooted logistic objective (Wang et al., arXiv 2310.03890).
 //!
-//! The layers, each importing only from those below (tests/layering.rs keeps it so): `cli`;
-//! `commands`; `train`; `config`; `loss`, `regularize`, `augment`, `ema`, `optimizer`, `metrics`; `model`, `data`;
-//! `tensor`, `io`, `ui`, `signals`.
+//! The program is `rootgan finetune` and its fellows (`README.md`); this is the library behind it. [`train`] is an iteration:
+//! networks and settings in, better networks out, without paths or files. [`run`] is a run with a folder around it.
+//! [`model`] loads TorchScript generators and discriminators and checks what their code does before it is run. [`metrics`]
+//! measures pictures, [`data`] reads them, [`latent`] makes them, [`augment`] transforms what the discriminator sees.
+//! [`config`] turns options into settings.
+//!
+//! One training step of the default pair:
+//!
+//! ```
+//! use rootgan::config::{NetworkFacts, Options, train_settings};
+//! use rootgan::model::{Discriminator, FreezeSettings, Generator};
+//! use rootgan::train::{Networks, Reals, Statistics, Trainer};
+//! use tch::{Device, Kind, Tensor};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let generator = || Generator::load("weights/generator.pt".as_ref(), Device::Cpu, None);
+//! let discriminator = Discriminator::load("weights/discriminator.pt".as_ref(), Device::Cpu)?;
+//! // The generator is there twice: as it is trained, and as the average over time that pictures are made with.
+//! let networks = Networks::from_pair(generator()?, generator()?, discriminator, FreezeSettings::default())?;
+//!
+//! let options = Options { batch: Some(4), root_k: Some(20.0), r1_gamma: Some(8.0), ..Options::default() };
+//! let facts = NetworkFacts::from_pair(&networks.g, &networks.d);
+//! let (settings, _precision) = train_settings(&options, facts)?;
+//! let mut trainer = Trainer::new(networks, settings, None);
+//!
+//! // [batch, channels, height, width] in [-1, 1]; pictures of yours, from `rootgan::data`.
+//! let reals = Reals::unlabelled(Tensor::rand([4, 3, 64, 64], (Kind::Float, Device::Cpu)) * 2.0 - 1.0);
+//! let mut statistics = Statistics::default();
+//! trainer.iterate(&reals, &mut statistics)?;
+//! assert!(statistics.take()["Loss/G/loss"].mean.is_finite());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The layers, each importing only from those below (`tests/layering.rs` keeps it so, and that files use each other in no
+//! circle), are drawn in `CONTRIBUTING.md`.
 
 pub mod augment;
-pub mod cli;
 pub mod config;
 pub mod data;
-pub mod draw;
-pub mod files;
 pub mod latent;
 pub mod metrics;
 pub mod model;
 pub mod run;
-pub mod system;
 pub mod tensor;
 pub mod train;
+
+// What the program and its tests need of the rest; not meant for others.
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod draw;
+#[doc(hidden)]
+pub mod files;
+#[doc(hidden)]
+pub mod system;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -29,6 +68,7 @@ use cli::{Cli, Command};
 /// # Errors
 /// Whatever went wrong, to be shown on one line.
 pub fn run(cli: Cli) -> Result<()> {
+    system::ui::set_verbosity(cli.verbosity());
     tensor::device::keep_float32_exact();
     tensor::device::configure_runtime();
     if cli.trust {
@@ -47,8 +87,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Plot(args) => cli::plot::run(args),
         Command::Bench(args) => cli::bench::run(args),
     };
-    // Plain tensor operators panic where libtorch refuses, for lack of memory above all.
-    std::panic::set_hook(Box::new(|_| {}));
+    system::panics::keep_places();
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(outcome) => outcome.map_err(with_remedy),
         Err(panic) => explain_panic(&*panic),
@@ -72,5 +111,7 @@ fn explain_panic(panic: &(dyn std::any::Any + Send)) -> Result<()> {
     if system::memory::lacks_memory(&text) {
         return Err(with_remedy(anyhow!("{text}")));
     }
-    Err(anyhow!("an operation failed that should not: {text}; please report it with the command"))
+    Err(anyhow!(
+        "an operation failed that should not: {text}; please report it with the command and what -v adds to it"
+    ))
 }

@@ -36,11 +36,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(stopped) = error.downcast_ref::<Stopped>() {
-                rootgan::system::ui::say(stopped);
+                rootgan::system::ui::complain(stopped);
                 return stopped.signal.exit_code().into();
             }
             let line = rootgan::system::ui::on_one_line(&format!("{error:#}"));
-            rootgan::system::ui::say(format!("error: {}", rootgan::system::ui::shortened(&line)));
+            rootgan::system::ui::complain(format!("error: {}", rootgan::system::ui::shortened(&line)));
             ExitCode::FAILURE
         }
     }

@@ -347,7 +347,7 @@ impl Stage {
     fn replace_state(&self, bytes: &[u8]) {
         let name = self.checkpoint("state.safetensors");
         self.write(&name, bytes);
-        let record = rootgan::files::checksum::FileRecord::of(&self.path(&name)).unwrap();
+        let record = rootgan::files::checksum::FileRecord::from_file(&self.path(&name)).unwrap();
         self.change(&self.checkpoint("checkpoint.json"), |manifest| manifest["state"] = json!(record));
     }
 

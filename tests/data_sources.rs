@@ -61,7 +61,7 @@ fn with_classes(class_count: u32) -> DatasetOptions {
 }
 
 fn classes(root: &Path, class_count: u32) -> Labels {
-    Labels::of(&Pictures::open(root).unwrap(), class_count).unwrap_or_else(|error| panic!("{error:#}"))
+    Labels::from_pictures(&Pictures::open(root).unwrap(), class_count).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 #[test]

@@ -304,7 +304,7 @@ fn different_sizes_need_a_resolution_and_the_error_says_which_there_are() {
 }
 
 fn classes(root: &Path) -> Vec<u32> {
-    Labels::of(&Pictures::open(root).unwrap(), 3).unwrap().classes
+    Labels::from_pictures(&Pictures::open(root).unwrap(), 3).unwrap().classes
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn options_out_of_range_are_refused_together() {
     refuses(&mut stage.finetune(&["--root-slope-cap", "0"]), &["slope cap must be finite and above 0"]);
     refuses(&mut stage.finetune(&["--micro-batch", "3"]), &["--batch 8 is not divisible by --micro-batch 3"]);
     refuses(&mut stage.finetune(&["--batch", "6"]), &["groups of 4 images", "a multiple of 4 as --batch, not 6"]);
-    refuses(&mut stage.finetune(&["--loss", "logistic", "--root-k", "3"]), &["belong to --loss rooted"]);
+    refuses(&mut stage.finetune(&["--loss", "logistic", "--root-k", "3"]), &["belongs to --loss rooted"]);
     refuses(&mut stage.finetune(&["--aug", "fixed"]), &["--aug fixed needs --p"]);
     refuses(&mut stage.finetune(&["--aug", "fixed", "--p", "36"]), &["--p must be from 0 to 1, not 36"]);
     refuses(&mut stage.finetune(&["--augpipe", "bcg"]), &["'bcg' is unknown", "bgcfnc"]);

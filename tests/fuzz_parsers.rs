@@ -389,7 +389,7 @@ fn zips() {
         let pictures = Pictures::open(&file(place, "pictures.zip", input))?;
         (0..pictures.len().min(20)).for_each(|index| drop(pictures.read(index)));
         pictures.side_file("dataset.json")?;
-        Labels::of(&pictures, 3).map(drop)
+        Labels::from_pictures(&pictures, 3).map(drop)
     });
 }
 
@@ -411,7 +411,7 @@ fn labels() {
         file(place, "dataset.json", input);
         let pictures = Pictures::open(place)?;
         let chosen = [LabelChoice::Auto, LabelChoice::Json].map(|choice| Labels::chosen(&pictures, choice));
-        let labels = Labels::of(&pictures, 3)?;
+        let labels = Labels::from_pictures(&pictures, 3)?;
         assert_eq!(labels.counts().iter().sum::<u64>(), 2);
         for labels in chosen {
             drop(labels?.0.map(|labels| labels.summary()));
@@ -521,7 +521,7 @@ fn npz_files() {
 
 #[test]
 fn file_kinds() {
-    fuzz("file_kinds", "file_kinds", 150, |place, input| FileKind::of(&file(place, "a.pt", input)).map(|_| ()));
+    fuzz("file_kinds", "file_kinds", 150, |place, input| FileKind::detect(&file(place, "a.pt", input)).map(|_| ()));
 }
 
 #[test]

@@ -37,13 +37,13 @@ fn check(found: f64, numbers: &Value, name: &str) {
 #[test]
 fn the_frechet_distance_is_the_published_one() {
     let (reals, fakes, _, numbers) = golden();
-    check(frechet_distance(&Moments::of(&reals), &Moments::of(&fakes)).unwrap(), &numbers, "fid");
+    check(frechet_distance(&Moments::from_features(&reals), &Moments::from_features(&fakes)).unwrap(), &numbers, "fid");
     // Batches of any size add up to the same.
     let mut streamed = Moments::new(32, Device::Cpu);
     for batch in fakes.split(33, 0) {
         streamed.add(&batch);
     }
-    check(frechet_distance(&streamed, &Moments::of(&reals)).unwrap(), &numbers, "fid");
+    check(frechet_distance(&streamed, &Moments::from_features(&reals)).unwrap(), &numbers, "fid");
 }
 
 #[test]

@@ -379,7 +379,7 @@ struct Modules {
 }
 
 impl Modules {
-    fn of(sources: &[(PathBuf, String)]) -> Self {
+    fn from_sources(sources: &[(PathBuf, String)]) -> Self {
         let (mut files, mut names) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
         for (file, source) in sources {
             let place = module_path(file);
@@ -494,7 +494,7 @@ fn circle(uses: &std::collections::BTreeMap<PathBuf, Vec<PathBuf>>) -> Option<Ve
 }
 
 fn circle_in(sources: &[(PathBuf, String)]) -> Option<Vec<PathBuf>> {
-    let modules = Modules::of(sources);
+    let modules = Modules::from_sources(sources);
     circle(&sources.iter().map(|(file, source)| (file.clone(), uses(file, source, &modules))).collect())
 }
 

@@ -197,7 +197,7 @@ fn going_back_to_an_earlier_checkpoint_leads_to_the_same_end() {
     // What lies beyond that place would look like the newest.
     let (grid, beyond) = (run.join("fakes000007.png"), SnapshotFiles::at(&run, 7));
     fs::write(&grid, "").unwrap();
-    Network::ALL.iter().for_each(|&network| fs::write(beyond.of(network), "").unwrap());
+    Network::ALL.iter().for_each(|&network| fs::write(beyond.path_of(network), "").unwrap());
     beyond.write_manifest(7000, Value::Null).unwrap();
     let place = run.join("checkpoints");
     common::rootgan()

@@ -173,7 +173,7 @@ pub fn class_counts(source: &PictureSource<'_>, labels_of: Option<&Path>) -> Res
         return Ok(None);
     }
     if let Some(root) = labels_of {
-        return Ok(Some(Labels::of(&Pictures::open(root)?, c_dim as u32)?.counts()));
+        return Ok(Some(Labels::from_pictures(&Pictures::open(root)?, c_dim as u32)?.counts()));
     }
     class_counts_of(source.generator).map(Some)
 }

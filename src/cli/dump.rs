@@ -222,7 +222,7 @@ impl Dump<'_> {
             stop.check()?;
             write(batch)
         };
-        self.source.make(batches, ToBytes::Metric, |range| self.draws.of(&self.source, range), write)
+        self.source.make(batches, ToBytes::Metric, |range| self.draws.latents(&self.source, range), write)
     }
 
     /// Says how much is there already; whether something is left to do.

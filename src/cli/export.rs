@@ -80,7 +80,7 @@ pub fn run(args: ExportArgs) -> Result<()> {
     ];
     let mut records = Vec::with_capacity(files.len());
     for (path, what) in files {
-        let record = FileRecord::of(path)?;
+        let record = FileRecord::from_file(path)?;
         println!("wrote '{}': {what}, {:.1} MB", path.display(), record.bytes as f64 / 1e6);
         records.push(record);
     }

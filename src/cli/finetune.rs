@@ -1,6 +1,7 @@
 //! `rootgan finetune`: trains a pair on a folder of pictures.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use tch::Device;
@@ -13,7 +14,7 @@ use crate::run::checkpoint::Checkpoints;
 use crate::run::checkpoint::Resumed;
 use crate::run::networks::NetworkFiles;
 use crate::run::{Start, finetune, folder};
-use crate::system::ui::say;
+use crate::system::ui::{detail, say};
 use crate::tensor::device;
 use crate::train::preflight::rehearse;
 
@@ -92,12 +93,15 @@ pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathB
 fn prepare(given: Options, place: Place) -> Result<Start> {
     let Sources { options, files, folder, resume, mut remarks } = Sources::find(given, place)?;
     let device = device_of(&options)?;
+    let begun = Instant::now();
     let networks = files.load(freeze_settings(&options), device)?;
+    detail(format!("networks loaded and tried out: {:.2} s", begun.elapsed().as_secs_f64()));
     let facts = NetworkFacts::from_pair(&networks.g, &networks.d);
     let settings = RunSettings::resolve(&options, facts)?;
     if resume.is_none() {
         folder::check(&settings.outdir, &settings.data)?;
     }
+    let begun = Instant::now();
     let (dataset, report) = Dataset::open(
         &settings.data,
         &DatasetOptions {
@@ -108,6 +112,7 @@ fn prepare(given: Options, place: Place) -> Result<Start> {
             class_count: networks.g.c_dim() as u32,
         },
     )?;
+    detail(format!("pictures listed and read: {:.2} s", begun.elapsed().as_secs_f64()));
     remarks.extend([format!("device: {}", device::name(device)), in_short(&settings, facts)]);
     remarks.extend(report.summary());
     remarks.extend(notes(&settings, facts, &dataset));

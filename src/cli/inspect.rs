@@ -111,7 +111,7 @@ fn report_on(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
         return report_on_snapshot(path, z_dim);
     }
     ensure!(path.exists(), "cannot inspect '{}': no such file or folder; check the path", path.display());
-    match FileKind::of(path)? {
+    match FileKind::detect(path)? {
         FileKind::TorchScript => report_on_script(path, z_dim),
         FileKind::Safetensors => report_on_safetensors(path),
         FileKind::Foreign { what, remedy } => {

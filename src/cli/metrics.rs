@@ -148,7 +148,9 @@ pub fn run(mut args: MetricsArgs) -> Result<()> {
     };
     let fakes = fakes(&args, generator.as_ref())?;
     let mut evaluation = Evaluation::new(metrics, detectors, reals, settings)?;
-    for outcome in evaluation.run(&fakes)? {
+    let outcomes = evaluation.run(&fakes);
+    evaluation.take_notices().iter().for_each(say);
+    for outcome in outcomes? {
         report(&outcome, &args, &judged, outdir.as_deref(), begun)?;
     }
     Ok(())

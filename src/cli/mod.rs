@@ -19,6 +19,8 @@ use anyhow::{Result, bail};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::system::ui::Verbosity;
+
 /// Finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, arg_required_else_help = true, args_override_self = true)]
@@ -29,6 +31,23 @@ pub struct Cli {
     /// Load TorchScript files whatever their code does: it can do whatever you can; only for files whose maker you trust
     #[arg(long, global = true)]
     pub trust: bool,
+    /// Tell more: what takes how long, and where something failed that should not
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Tell only results, warnings and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+impl Cli {
+    /// How much is told.
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        }
+    }
 }
 
 /// The subcommands.

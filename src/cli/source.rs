@@ -2,8 +2,10 @@
 
 use crate::model::Generator;
 use crate::run::snapshot::{self, Network, SnapshotManifest};
+use crate::system::ui::detail;
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use tch::Device;
 
 /// A snapshot of a run, found but not yet read.
@@ -59,9 +61,15 @@ pub fn load_generator(
     z_dim: Option<i64>,
     device: Device,
 ) -> Result<Generator> {
+    let load = |path: &Path| {
+        let begun = Instant::now();
+        let generator = Generator::load(path, device, z_dim)?;
+        detail(format!("'{}' loaded: {:.2} s", path.display(), begun.elapsed().as_secs_f64()));
+        Ok(generator)
+    };
     match (generator, from) {
-        (Some(path), None) => Generator::load(path, device, z_dim),
-        (None, Some(path)) => Generator::load(&find_snapshot(path)?.checked(Network::GEma)?, device, z_dim),
+        (Some(path), None) => load(path),
+        (None, Some(path)) => load(&find_snapshot(path)?.checked(Network::GEma)?),
         (None, None) => bail!("no generator is given; pass --generator FILE.pt or --from RUN_OR_SNAPSHOT"),
         (Some(generator), Some(from)) => bail!(
             "two generators are given, --generator '{}' and --from '{}'; pass one of them",

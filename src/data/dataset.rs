@@ -195,7 +195,8 @@ impl Dataset {
             "cannot read pictures as {channels}x{resolution}x{resolution}; channels are 1 or 3, the resolution at least 1"
         );
         let mut pictures = Pictures::open(root)?;
-        let mut labels = (options.class_count > 0).then(|| Labels::of(&pictures, options.class_count)).transpose()?;
+        let mut labels =
+            (options.class_count > 0).then(|| Labels::from_pictures(&pictures, options.class_count)).transpose()?;
         let listed = pictures.len();
         if let Some(places) = options.subset.map(|subset| draw_subset(root, listed, subset)).transpose()? {
             pictures.keep(&places);

@@ -63,7 +63,7 @@ impl Labels {
     /// # Errors
     /// A broken file, one without labels, a picture that it does not name, pictures outside of sub-folders, or more classes than the
     /// networks have.
-    pub fn of(pictures: &Pictures, class_count: u32) -> Result<Self> {
+    pub fn from_pictures(pictures: &Pictures, class_count: u32) -> Result<Self> {
         let root = pictures.root().display();
         let (classes, origin) = match in_file(pictures)? {
             InFile::Classes(named) => (all_named(pictures, named)?, Origin::File),

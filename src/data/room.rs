@@ -16,7 +16,7 @@ const COPIES: u64 = 3;
 /// What is left alone: most pictures, and nobody waits for them.
 const SMALL_BYTES: u64 = 16 << 20;
 
-static ROOM: LazyLock<Room> = LazyLock::new(|| Room::of(available_memory().unwrap_or(ASSUMED_MEMORY) / SHARE));
+static ROOM: LazyLock<Room> = LazyLock::new(|| Room::with_bytes(available_memory().unwrap_or(ASSUMED_MEMORY) / SHARE));
 
 struct Room {
     most: u64,
@@ -39,7 +39,7 @@ pub(super) fn for_picture(decoded: u64) -> Result<Held<'static>> {
 }
 
 impl Room {
-    fn of(most: u64) -> Self {
+    fn with_bytes(most: u64) -> Self {
         Self { most, used: Mutex::new(0), freed: Condvar::new() }
     }
 
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn threads_together_stay_within_the_budget() {
-        let room = Room::of(100 << 20);
+        let room = Room::with_bytes(100 << 20);
         let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn small_pictures_do_not_wait_and_larger_ones_than_the_budget_are_refused() {
-        let room = Room::of(100 << 20);
+        let room = Room::with_bytes(100 << 20);
         let _all = room.hold(100 << 20).unwrap();
         let _small = room.hold(1 << 20).unwrap();
         let message = room.hold(200 << 20).map(|_| ()).unwrap_err().to_string();

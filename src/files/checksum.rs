@@ -24,7 +24,7 @@ impl FileRecord {
     ///
     /// # Errors
     /// An unreadable file.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub fn from_file(path: &Path) -> Result<Self> {
         let context = || format!("cannot read '{}'", path.display());
         let bytes = std::fs::metadata(path).with_context(context)?.len();
         let name = path.file_name().with_context(context)?;

@@ -156,7 +156,7 @@ pub struct DumpDraws {
 
 impl DumpDraws {
     /// The draws for the pictures at some places.
-    pub fn of(&self, source: &PictureSource<'_>, range: Range<usize>) -> Latents {
+    pub fn latents(&self, source: &PictureSource<'_>, range: Range<usize>) -> Latents {
         let (z_dim, noise_numel) = (source.generator.z_dim(), source.noise_numel());
         let (z, noise) = dump_latents(self.seed, range.start as u32, range.len(), z_dim, noise_numel, Device::Cpu);
         let script_seed = (i64::from(self.seed) << 32) | range.start as i64;

@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
-use crate::system::ui::say;
 
 /// Part of every key: raise it when the same pictures would give other features.
 const RECIPE: &str = "rootgan features 2";
@@ -37,45 +37,41 @@ impl FeatureCache {
         self.folder.join(format!("{:x}.safetensors", Sha256::digest(key)))
     }
 
-    /// What is stored at a path, seen against what is needed of a set with such a record. A damaged entry is told of and
-    /// made again.
+    /// What is stored at a path, seen against what is needed of a set with such a record.
     pub fn find(&self, path: &Path, needs: impl Fn(&SetRecord) -> Needs) -> Found {
         if !path.is_file() {
             return Found::Nothing;
         }
         match FeatureSet::load(path) {
-            Ok(set) if set.record.cache_key.as_deref() != key_of(path) => {
-                say(format!(
-                    "warning: '{}' holds features of other pictures or another detector than its name says; computing these \
-                     features again",
-                    path.display()
-                ));
-                Found::Nothing
-            }
+            Ok(set) if set.record.cache_key.as_deref() != key_of(path) => Found::Damaged(format!(
+                "'{}' holds features of other pictures or another detector than its name says",
+                path.display()
+            )),
             Ok(mut set) if set.satisfies(&needs(&set.record)) => {
                 set.record.cache_key = None;
                 Found::All(Box::new(set))
             }
             Ok(set) => Found::Less(set.holds()),
-            Err(error) => {
-                say(format!("warning: {error:#}; computing these features again"));
-                Found::Nothing
-            }
+            Err(error) => Found::Damaged(format!("{error:#}")),
         }
     }
 
-    /// Stores a set; where that fails it is told of, and the features are computed again the next time.
-    pub fn store(&self, path: &Path, set: &mut FeatureSet) {
+    /// Stores a set.
+    ///
+    /// # Errors
+    /// The folder cannot be written: the features are computed again the next time.
+    pub fn store(&self, path: &Path, set: &mut FeatureSet) -> Result<()> {
         set.record.cache_key = key_of(path).map(str::to_owned);
         let made = std::fs::create_dir_all(&self.folder).map_err(anyhow::Error::from);
-        if let Err(error) = made.and_then(|()| set.save(path)) {
-            say(format!(
-                "warning: features of the real pictures are not kept, and will be computed again: cannot write '{}': {error:#}; \
-                 XDG_CACHE_HOME says where they go, and --cache of rootgan metrics",
+        let stored = made.and_then(|()| set.save(path)).with_context(|| {
+            format!(
+                "features of the real pictures are not kept, and will be computed again: cannot write '{}' (XDG_CACHE_HOME \
+                 says where they go, and --cache of rootgan metrics)",
                 self.folder.display()
-            ));
-        }
+            )
+        });
         set.record.cache_key = None;
+        stored
     }
 }
 
@@ -89,6 +85,8 @@ pub enum Found {
     All(Box<FeatureSet>),
     /// Something else of the same pictures: worth computing again together with what is needed.
     Less(Needs),
+    /// An entry that cannot be used, and why.
+    Damaged(String),
     /// Nothing.
     Nothing,
 }

@@ -66,7 +66,7 @@ pub fn of_generator(
     source.each(
         &batches,
         ToBytes::Metric,
-        |range| draws.of(source, range),
+        |range| draws.latents(source, range),
         |_, pixels| {
             stop.check()?;
             collectors.add(pixels)?;

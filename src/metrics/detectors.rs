@@ -32,7 +32,7 @@ impl Detectors {
 
     /// The detector, where pictures have to become features.
     pub(super) fn need(&self, slot: Slot) -> Result<&Detector> {
-        self.of(slot).context(
+        self.get(slot).context(
             "there is no detector to make features with; pass --detector FILE: scripts/make_detector.py makes one, the \
              README says where the one of published FIDs comes from",
         )
@@ -40,7 +40,7 @@ impl Detectors {
 
     /// Refuses saved features of a detector other than the loaded one.
     pub(super) fn ensure_same(&self, slot: Slot, id: &DetectorId) -> Result<()> {
-        if let Some(loaded) = self.of(slot) {
+        if let Some(loaded) = self.get(slot) {
             ensure!(
                 loaded.id.sha256 == id.sha256,
                 "cannot use the saved features: they are of {}, --detector is {}; pass the detector that made them",
@@ -51,7 +51,7 @@ impl Detectors {
         Ok(())
     }
 
-    fn of(&self, slot: Slot) -> Option<&Detector> {
+    fn get(&self, slot: Slot) -> Option<&Detector> {
         match slot {
             Slot::Main => self.main.as_ref(),
             Slot::Vgg => self.vgg.as_ref(),

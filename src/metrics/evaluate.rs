@@ -1,5 +1,6 @@
 //! From pictures or a generator to numbers: which features are needed, made once for all metrics, and compared.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +19,6 @@ use super::path_length;
 use crate::data::{Dataset, DatasetOptions, Pictures, Sampler};
 use crate::latent::picture_source::{DumpDraws, PictureSource};
 use crate::system::signals::StopRequest;
-use crate::system::ui::say;
 
 /// How real pictures are read.
 const LANCZOS: &str = "centre crop, Lanczos";
@@ -61,6 +61,7 @@ pub struct Evaluation {
     settings: EvaluateSettings,
     /// Those of real pictures.
     known: HashMap<Slot, FeatureSet>,
+    notices: RefCell<Vec<String>>,
 }
 
 /// How it is measured.
@@ -115,7 +116,7 @@ impl Evaluation {
                 metric.name
             );
         }
-        Ok(Self { metrics, detectors, reals, settings, known: HashMap::new() })
+        Ok(Self { metrics, detectors, reals, settings, known: HashMap::new(), notices: RefCell::default() })
     }
 
     /// All metrics of these fakes, in the order in which they were asked for.
@@ -140,6 +141,15 @@ impl Evaluation {
             }
         }
         self.in_order(outcomes, fakes)
+    }
+
+    /// What is worth telling of the runs since the last call: pictures that were left out, a cache that could not be used.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.notices.take()
+    }
+
+    fn note(&self, line: String) {
+        self.notices.borrow_mut().push(line);
     }
 
     /// Refuses what would fail after long work.
@@ -286,10 +296,11 @@ impl Evaluation {
         if let Some((cache, path)) = &cached {
             match cache.find(path, |record| needs_of(record.total())) {
                 Found::All(set) => {
-                    say(format!("features of '{}' are in the cache", root.display()));
+                    self.note(format!("features of '{}' are in the cache", root.display()));
                     return Ok(Some(*set));
                 }
                 Found::Less(less) => held = less,
+                Found::Damaged(why) => self.note(format!("warning: {why}; these features were computed again")),
                 Found::Nothing => {}
             }
         }
@@ -299,8 +310,10 @@ impl Evaluation {
         let needs = needs_of(total).union(&held);
         let sets = of_dataset(&[(detector, &needs)], dataset, order, form, self.settings.batch, &self.settings.stop)?;
         let mut set = sets.into_iter().next().context("there is one set per detector")?;
-        if let Some((cache, path)) = cached {
-            cache.store(&path, &mut set);
+        if let Some((cache, path)) = cached
+            && let Err(error) = cache.store(&path, &mut set)
+        {
+            self.note(format!("warning: {error:#}"));
         }
         Ok(Some(set))
     }
@@ -309,7 +322,7 @@ impl Evaluation {
         let options = DatasetOptions { resolution: form.side, channels: form.channels, ..DatasetOptions::default() };
         let (dataset, report) = Dataset::open_until(root, &options, &self.settings.stop)?;
         if !report.unreadable.is_empty() {
-            report.summary().iter().for_each(say);
+            report.summary().into_iter().for_each(|line| self.note(line));
         }
         Ok(Arc::new(dataset))
     }

@@ -113,7 +113,7 @@ impl FeatureSet {
     pub fn moments_of(&self, n: usize) -> Result<Moments> {
         match self.moments.get(&n) {
             Some(moments) => Ok(moments.copy()),
-            None => self.features_of(n).map(|features| Moments::of(&features)).with_context(|| {
+            None => self.features_of(n).map(|features| Moments::from_features(&features)).with_context(|| {
                 let there: Vec<_> = self.moments.keys().map(usize::to_string).collect();
                 format!("there are no moments of {n} pictures, only of [{}]", there.join(", "))
             }),

@@ -99,10 +99,10 @@ mod tests {
     #[test]
     fn fewer_pictures_than_features_give_a_real_distance_of_zero_to_themselves() {
         let x = Tensor::randn([10, 40], (Kind::Double, Device::Cpu)) + 3.0;
-        let moments = Moments::of(&x);
+        let moments = Moments::from_features(&x);
         assert!(frechet_distance(&moments, &moments).unwrap().abs() < 1e-9);
         // A set without any variance: Tr(S_a) and the means are left.
-        let point = Moments::of(&Tensor::zeros([5, 40], (Kind::Double, Device::Cpu)));
+        let point = Moments::from_features(&Tensor::zeros([5, 40], (Kind::Double, Device::Cpu)));
         let expected = (moments.covariance().trace() + moments.mean().square().sum(Kind::Double)).double_value(&[]);
         assert!((frechet_distance(&moments, &point).unwrap() / expected - 1.0).abs() < 1e-12);
     }
@@ -111,9 +111,9 @@ mod tests {
     fn either_root_gives_the_same_distance() {
         let (a, b) =
             (Tensor::randn([60, 5], (Kind::Double, Device::Cpu)), Tensor::randn([90, 5], (Kind::Double, Device::Cpu)));
-        let plain = frechet_distance(&Moments::of(&a), &Moments::of(&b)).unwrap();
+        let plain = frechet_distance(&Moments::from_features(&a), &Moments::from_features(&b)).unwrap();
         // A feature that never varies stops Cholesky and adds nothing.
-        let padded = |x: &Tensor| Moments::of(&Tensor::cat(&[x, &x.narrow(1, 0, 1).zeros_like()], 1));
+        let padded = |x: &Tensor| Moments::from_features(&Tensor::cat(&[x, &x.narrow(1, 0, 1).zeros_like()], 1));
         assert!((frechet_distance(&padded(&a), &padded(&b)).unwrap() - plain).abs() < 1e-10);
     }
 

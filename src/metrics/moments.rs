@@ -25,7 +25,7 @@ impl Moments {
     }
 
     /// Of all rows of a tensor.
-    pub fn of(features: &Tensor) -> Self {
+    pub fn from_features(features: &Tensor) -> Self {
         let mut moments = Self::new(features.size()[1], features.device());
         moments.add(features);
         moments
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn four_points_of_a_cross_have_half_the_squared_radius_as_variance() {
         let cross = Tensor::from_slice(&[3f32, 5.0, -1.0, 5.0, 1.0, 7.0, 1.0, 3.0]).view([4, 2]);
-        let moments = Moments::of(&cross);
+        let moments = Moments::from_features(&cross);
         assert_eq!(Vec::<f64>::try_from(moments.mean()).unwrap(), [1.0, 5.0]);
         assert_eq!(Vec::<f64>::try_from(moments.covariance().view([-1])).unwrap(), [2.0, 0.0, 0.0, 2.0]);
     }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn batches_add_up_to_the_whole() {
         let x = Tensor::randn([7, 3], (Kind::Double, Device::Cpu));
-        let whole = Moments::of(&x);
+        let whole = Moments::from_features(&x);
         let mut parts = Moments::new(3, Device::Cpu);
         parts.add(&x.narrow(0, 0, 4));
         let early = parts.copy();

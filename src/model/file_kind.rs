@@ -33,7 +33,7 @@ impl FileKind {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub fn detect(path: &Path) -> Result<Self> {
         let mut head = Vec::new();
         to_read(path)
             .and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head))

@@ -263,7 +263,7 @@ pub fn read_contents(path: &Path) -> Result<(Vec<u8>, Contents)> {
     ensure!(path.exists(), "cannot load '{shown}': no such file; check the path");
     ensure!(!path.is_dir(), "cannot load '{shown}': it is a folder; pass a TorchScript file (.pt)");
     ensure!(path.is_file(), "cannot load '{shown}': it is a device or a pipe; pass a TorchScript file (.pt)");
-    match FileKind::of(path)? {
+    match FileKind::detect(path)? {
         FileKind::TorchScript => {}
         FileKind::Safetensors => bail!(
             "cannot load '{shown}' as TorchScript: it holds weights alone (safetensors); make TorchScript of it with \

@@ -36,7 +36,7 @@ pub fn write(path: &Path, networks: &[(&str, &ScriptModule)]) -> Result<()> {
     let mut named = Vec::new();
     for (prefix, script) in networks {
         for parameter in &script.parameters {
-            let values = Values::of(&parameter.tensor)
+            let values = Values::from_tensor(&parameter.tensor)
                 .with_context(|| format!("cannot export '{}' of '{}'", parameter.name, script.path.display()))?;
             named.push((format!("{prefix}{}", parameter.name), values));
         }
@@ -127,7 +127,7 @@ struct Values {
 }
 
 impl Values {
-    fn of(tensor: &Tensor) -> Result<Self> {
+    fn from_tensor(tensor: &Tensor) -> Result<Self> {
         let kind = tensor.kind();
         ensure!(
             matches!(kind, Kind::Float | Kind::Half | Kind::BFloat16),

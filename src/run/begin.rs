@@ -62,7 +62,7 @@ impl Run {
         checkpoints.seal_networks()?;
         let preview = preview(&settings, &networks, &dataset);
         preview.save_reals(&folder.join("reals.png"), &dataset, settings.train.seed)?;
-        let parents = ParentFiles::of(&networks)?;
+        let parents = ParentFiles::hash(&networks)?;
         let schedule = before.with_first_tick();
         let parts = Parts { settings, networks, dataset, folder, lock, journal, preview, parents, schedule, stop };
         let mut run = Self::assemble(parts)?;

@@ -109,6 +109,11 @@ impl Evaluator {
         Ok(outcomes)
     }
 
+    /// What is worth telling of the measuring since the last call.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.evaluation.take_notices()
+    }
+
     /// The better of the best so far and the first of these.
     pub fn better(&self, best: Option<Best>, outcomes: &[Outcome], snapshot: &str, kimg: f64) -> Option<Best> {
         better(self.lower_is_better, best, outcomes, snapshot, kimg)

@@ -17,6 +17,7 @@ mod schedule;
 pub mod snapshot;
 mod start;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,10 +32,12 @@ use self::schedule::{Schedule, TickReport, losses_text};
 use crate::config::RunSettings;
 use crate::data::{Batch, Dataset, Loader};
 use crate::system::gpu::Gpu;
+use crate::system::panics::take_place;
 use crate::system::signals::{Signal, StopRequest, Stopped};
 use crate::system::ui::{Bar, duration_text, shell_command};
 use crate::tensor::images::from_bytes;
 use crate::tensor::labels::one_hot;
+use crate::tensor::{panic_line, panic_place};
 use crate::train::{Reals, Statistics, Trainer};
 
 pub use self::start::Start;
@@ -55,13 +58,26 @@ pub fn finetune(start: Start) -> Result<PathBuf> {
         Some(_) => Run::resume(start, stop)?,
         None => Run::begin(start, stop)?,
     };
-    let outcome = run.train();
-    if let Err(error) = &outcome {
-        let prefix = if error.is::<Stopped>() { "" } else { "error: " };
-        // It is shown by the caller; whoever reads the log later wants it too.
-        run.journal.note(&format!("{prefix}{error:#}"));
+    // It is shown by the caller; whoever reads the log later wants it too.
+    match catch_unwind(AssertUnwindSafe(|| run.train())) {
+        Ok(outcome) => {
+            if let Err(error) = &outcome {
+                let prefix = if error.is::<Stopped>() { "" } else { "error: " };
+                run.journal.note(&format!("{prefix}{error:#}"));
+                if let Some(place) = panic_place(error) {
+                    run.journal.note(&place.describe());
+                }
+            }
+            outcome.map(|()| run.folder)
+        }
+        Err(panic) => {
+            run.journal.note(&format!("error: {}", panic_line(&*panic)));
+            if let Some(place) = take_place() {
+                run.journal.note(&place.describe());
+            }
+            resume_unwind(panic)
+        }
     }
-    outcome.map(|()| run.folder)
 }
 
 /// A run that goes on.

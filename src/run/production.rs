@@ -1,5 +1,7 @@
 //! Making what a run owes to its folder: grids, snapshots, their metrics.
 
+use std::time::Instant;
+
 use anyhow::Result;
 use serde_json::json;
 
@@ -12,7 +14,7 @@ use super::snapshot::{self, SnapshotFiles};
 use crate::files::atomic::remove_if_there;
 use crate::metrics::Outcome;
 use crate::system::signals::Interrupted;
-use crate::system::ui::Bar;
+use crate::system::ui::{Bar, detail};
 use crate::tensor::caught;
 
 impl Run {
@@ -20,10 +22,12 @@ impl Run {
     /// goes on.
     pub(super) fn make_outputs(&mut self, bar: Option<&Bar>) -> Result<()> {
         while let Some(&output) = self.outputs.pending.first() {
+            let begun = Instant::now();
             match self.make(output, bar) {
                 Err(error) if error.is::<Interrupted>() => return Ok(()),
                 made => made?,
             }
+            detail(format!("{output:?} at {}: {:.2} s", self.kimg_text(), begun.elapsed().as_secs_f64()));
             self.outputs.pending.remove(0);
         }
         Ok(())
@@ -90,7 +94,11 @@ impl Run {
             return Ok(Vec::new());
         };
         let g_ema = &self.trainer.networks.g_ema;
-        match caught(|| evaluator.measure(g_ema, &self.folder, name, kimg)) {
+        let measured = caught(|| evaluator.measure(g_ema, &self.folder, name, kimg));
+        for notice in evaluator.take_notices() {
+            self.journal.say(bar, &notice)?;
+        }
+        match measured {
             Ok(outcomes) => {
                 for outcome in &outcomes {
                     for line in outcome.warnings.iter().chain(&outcome.lines()) {

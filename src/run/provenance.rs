@@ -24,7 +24,7 @@ impl ParentFiles {
     ///
     /// # Errors
     /// A file that can no longer be read.
-    pub fn of(networks: &Networks) -> Result<Self> {
+    pub fn hash(networks: &Networks) -> Result<Self> {
         let of = |script: &ScriptModule| sha256(&script.path).map(Some);
         Ok(Self { generator: of(&networks.g.script)?, discriminator: of(&networks.d.script)? })
     }

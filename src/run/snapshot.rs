@@ -62,7 +62,7 @@ impl SnapshotFiles {
     }
 
     /// The path of one network.
-    pub fn of(&self, network: Network) -> &Path {
+    pub fn path_of(&self, network: Network) -> &Path {
         match network {
             Network::GEma => &self.g_ema,
             Network::G => &self.g,
@@ -90,7 +90,7 @@ impl SnapshotFiles {
     pub fn write_manifest(&self, seen_images: u64, extra: serde_json::Value) -> Result<()> {
         let mut files = BTreeMap::new();
         for network in Network::ALL {
-            files.insert(network.name().to_owned(), FileRecord::of(self.of(network))?);
+            files.insert(network.name().to_owned(), FileRecord::from_file(self.path_of(network))?);
         }
         let manifest = SnapshotManifest { kimg: seen_images as f64 / 1000.0, seen_images, files, extra };
         write_json(&self.manifest, &manifest)
@@ -251,7 +251,7 @@ mod tests {
 
     fn snapshot(folder: &Path, kimg: u64) -> SnapshotFiles {
         let files = SnapshotFiles::at(folder, kimg);
-        Network::ALL.iter().for_each(|&network| std::fs::write(files.of(network), network.name()).unwrap());
+        Network::ALL.iter().for_each(|&network| std::fs::write(files.path_of(network), network.name()).unwrap());
         files.write_manifest(kimg * 1000, serde_json::json!({ "tick": 3 })).unwrap();
         files
     }
@@ -273,7 +273,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let old = snapshot(folder.path(), 3);
         let later = SnapshotFiles::at(folder.path(), "000003_900".parse::<Number>().unwrap());
-        Network::ALL.iter().for_each(|&network| std::fs::write(later.of(network), network.name()).unwrap());
+        Network::ALL.iter().for_each(|&network| std::fs::write(later.path_of(network), network.name()).unwrap());
         later.write_manifest(3900, serde_json::Value::Null).unwrap();
         assert_eq!(all(folder.path()).unwrap(), [old.clone(), later.clone()]);
         assert_eq!(find(folder.path()).unwrap(), later);

@@ -4,5 +4,6 @@ pub mod available;
 pub mod confine;
 pub mod gpu;
 pub mod memory;
+pub mod panics;
 pub mod signals;
 pub mod ui;

@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ pub struct Bar {
 enum Shown {
     Terminal(ProgressBar),
     Lines(Mutex<Lines>),
+    Nothing,
 }
 
 impl Bar {
@@ -34,7 +36,9 @@ impl Bar {
 
     /// The same, with at most one line in `interval` where no terminal is.
     pub fn with_interval(len: u64, what: &str, interval: Duration) -> Self {
-        let shown = if std::io::stderr().is_terminal() {
+        let shown = if is_quiet() {
+            Shown::Nothing
+        } else if std::io::stderr().is_terminal() {
             Shown::Terminal(ProgressBar::new(len).with_style(style()).with_prefix(what.to_owned()))
         } else {
             Shown::Lines(Mutex::new(Lines::new(len, what, interval)))
@@ -51,6 +55,7 @@ impl Bar {
                     say(line);
                 }
             }
+            Shown::Nothing => {}
         }
     }
 
@@ -59,6 +64,7 @@ impl Bar {
         match &self.shown {
             Shown::Terminal(bar) => bar.set_message(message.into()),
             Shown::Lines(lines) => locked(lines).message = message.into(),
+            Shown::Nothing => {}
         }
     }
 
@@ -66,7 +72,7 @@ impl Bar {
     pub fn println(&self, line: impl Display) {
         match &self.shown {
             Shown::Terminal(bar) => bar.suspend(|| say(line)),
-            Shown::Lines(_) => say(line),
+            Shown::Lines(_) | Shown::Nothing => say(line),
         }
     }
 
@@ -82,12 +88,56 @@ impl Bar {
                     say(line);
                 }
             }
+            Shown::Nothing => {}
         }
     }
 }
 
-/// Writes a line to stderr, [`harmless`].
+/// How much is told beside results and errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Warnings.
+    Quiet,
+    /// Remarks and progress too.
+    #[default]
+    Normal,
+    /// Durations and the places of panics too.
+    Verbose,
+}
+
+static VERBOSITY: AtomicU8 = AtomicU8::new(Verbosity::Normal as u8);
+
+/// Sets how much is told, for the whole program.
+pub fn set_verbosity(verbosity: Verbosity) {
+    VERBOSITY.store(verbosity as u8, Ordering::Relaxed);
+}
+
+/// Whether everything is told.
+pub fn is_verbose() -> bool {
+    VERBOSITY.load(Ordering::Relaxed) == Verbosity::Verbose as u8
+}
+
+fn is_quiet() -> bool {
+    VERBOSITY.load(Ordering::Relaxed) == Verbosity::Quiet as u8
+}
+
+/// Writes a remark to stderr, [`harmless`]; where little is to be told, only one that begins with `warning: `.
 pub fn say(line: impl Display) {
+    let line = line.to_string();
+    if !is_quiet() || line.starts_with("warning: ") {
+        complain(line);
+    }
+}
+
+/// Writes a detail to stderr where everything is told.
+pub fn detail(line: impl Display) {
+    if is_verbose() {
+        complain(line);
+    }
+}
+
+/// Writes a line to stderr whatever is to be told, [`harmless`].
+pub fn complain(line: impl Display) {
     // Whoever closed stderr does not want to know.
     let _ = writeln!(std::io::stderr(), "{}", harmless(&line.to_string()));
 }

@@ -10,10 +10,13 @@ pub mod seed;
 pub mod waiting;
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use tch::TchError;
+
+use crate::system::panics::{PanicPlace, take_place};
 
 /// A libtorch error as one line: the C++ backtrace and the TorchScript listing are cut away.
 pub fn one_line(error: &TchError) -> String {
@@ -43,7 +46,29 @@ pub fn no_grad<T>(work: impl FnOnce() -> T) -> T {
 /// # Errors
 /// Those of `work`, or what the panic said.
 pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(anyhow!("{}", panic_line(&*panic))))
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(Panicked { line: panic_line(&*panic), place: take_place() }.into()))
+}
+
+/// A panic that became an error.
+#[derive(Debug)]
+pub struct Panicked {
+    line: String,
+    /// Where it happened, for the log.
+    pub place: Option<PanicPlace>,
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+/// Where the panic behind an error happened, if there was one.
+pub fn panic_place(error: &anyhow::Error) -> Option<&PanicPlace> {
+    error.chain().find_map(|cause| cause.downcast_ref::<Panicked>())?.place.as_ref()
 }
 
 /// What a panic said, on one line, without libtorch's backtrace.

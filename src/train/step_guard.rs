@@ -40,7 +40,7 @@ pub(super) enum Culprit {
 
 impl Culprit {
     /// The place in this gradient, found on the device.
-    pub(super) fn of(gradient: &Tensor) -> Self {
+    pub(super) fn locate(gradient: &Tensor) -> Self {
         Self::At(first_overflow(gradient))
     }
 

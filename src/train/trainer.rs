@@ -83,7 +83,7 @@ impl Trainer {
     /// Takes the phase's step, if its gradient is finite.
     fn step(&mut self, phase: Phase, gradient: Tensor) {
         let lr_factor = self.lr_factor();
-        let culprit = (!self.is_timed(phase)).then(|| Culprit::of(&gradient));
+        let culprit = (!self.is_timed(phase)).then(|| Culprit::locate(&gradient));
         let flat = phase.parameters(&self.networks);
         let adam = if phase.is_of_generator() { &mut self.g_adam } else { &mut self.d_adam };
         let taken = adam.step(&flat.values, &gradient, lr_factor);

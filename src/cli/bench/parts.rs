@@ -107,7 +107,7 @@ pub fn dump(g: &Generator, repeats: usize) -> Result<f64> {
         source.make(
             &batches,
             ToBytes::Metric,
-            |range| draws.of(&source, range),
+            |range| draws.latents(&source, range),
             |batch| {
                 let pictures = (batch.first..).zip(batch.pixels.chunks_exact(picture_bytes));
                 let named: Vec<_> =
@@ -133,7 +133,7 @@ fn made_per_second(
         let begun = Instant::now();
         let batches: Vec<_> = source.batches(places).collect();
         let taken = |first: usize, pixels: &Tensor| take(&source, first, pixels);
-        source.each(&batches, ToBytes::Metric, |range| draws.of(&source, range), taken)?;
+        source.each(&batches, ToBytes::Metric, |range| draws.latents(&source, range), taken)?;
         rates.push(places as f64 / begun.elapsed().as_secs_f64());
     }
     median(&mut rates[1..]).context("no repeats")

@@ -13,7 +13,7 @@ pub struct Spread {
 
 impl Spread {
     /// Of some values.
-    pub fn of(values: &[f64]) -> Self {
+    pub fn from_values(values: &[f64]) -> Self {
         let n = values.len();
         let mean = values.iter().sum::<f64>() / n as f64;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
@@ -54,8 +54,8 @@ pub enum Verdict {
 impl Verdict {
     /// Compares the final values of two losses over the same seeds: the difference of the means against the standard
     /// deviation of one loss over its seeds (pooled over the two).
-    pub fn of(loss: &[f64], baseline: &[f64]) -> Self {
-        let (a, b) = (Spread::of(loss), Spread::of(baseline));
+    pub fn between(loss: &[f64], baseline: &[f64]) -> Self {
+        let (a, b) = (Spread::from_values(loss), Spread::from_values(baseline));
         if a.n < 2 || b.n < 2 {
             return Self::OneSeed;
         }
@@ -86,18 +86,18 @@ mod tests {
 
     #[test]
     fn the_deviation_is_that_of_a_sample() {
-        let spread = Spread::of(&[1.0, 3.0]);
+        let spread = Spread::from_values(&[1.0, 3.0]);
         assert_eq!((spread.mean, spread.deviation), (2.0, 2f64.sqrt()));
         assert_eq!(spread.text(), "2.00 ± 1.41");
-        assert_eq!(Spread::of(&[123.4]).text(), "123");
+        assert_eq!(Spread::from_values(&[123.4]).text(), "123");
     }
 
     #[test]
     fn a_difference_counts_when_it_is_larger_than_the_spread() {
-        assert_eq!(Verdict::of(&[1.0, 1.2], &[2.0, 2.2]), Verdict::Better);
-        assert_eq!(Verdict::of(&[2.0, 2.2], &[1.0, 1.2]), Verdict::Worse);
-        assert_eq!(Verdict::of(&[1.0, 2.0], &[1.2, 2.2]), Verdict::Within);
-        assert_eq!(Verdict::of(&[1.0], &[5.0]), Verdict::OneSeed);
-        assert_eq!(Verdict::of(&[f64::NAN, 1.0], &[5.0, 5.0]), Verdict::Within);
+        assert_eq!(Verdict::between(&[1.0, 1.2], &[2.0, 2.2]), Verdict::Better);
+        assert_eq!(Verdict::between(&[2.0, 2.2], &[1.0, 1.2]), Verdict::Worse);
+        assert_eq!(Verdict::between(&[1.0, 2.0], &[1.2, 2.2]), Verdict::Within);
+        assert_eq!(Verdict::between(&[1.0], &[5.0]), Verdict::OneSeed);
+        assert_eq!(Verdict::between(&[f64::NAN, 1.0], &[5.0, 5.0]), Verdict::Within);
     }
 }

@@ -111,7 +111,7 @@ impl Loss {
 /// # Errors
 /// Options that do not fit, another comparison in the folder, or a run that fails.
 pub fn run(args: CompareArgs) -> Result<()> {
-    let plan = Plan::of(args)?;
+    let plan = Plan::from_args(args)?;
     let _lock = plan.claim()?;
     let (device, mut arms) = (device_of(&plan.options)?, Vec::new());
     write_only_to_and_cache(&[&plan.out], None, device);
@@ -145,7 +145,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(args: CompareArgs) -> Result<Self> {
+    fn from_args(args: CompareArgs) -> Result<Self> {
         let mut options = args.options.with_file(args.config.as_deref())?;
         ensure!(
             options.loss.is_none() && options.root_k.is_none() && options.root_slope_cap.is_none(),

@@ -55,7 +55,7 @@ fn plot(comparison: &Comparison, x_label: &str, x: impl Fn(&Point) -> f64) -> Pl
         let at = |index: usize| {
             let xs: Vec<f64> = arms.iter().map(|arm| x(&arm.points[index])).collect();
             let values: Vec<f64> = arms.iter().map(|arm| arm.points[index].value).collect();
-            (Spread::of(&xs).mean, Spread::of(&values))
+            (Spread::from_values(&xs).mean, Spread::from_values(&values))
         };
         let spreads: Vec<(f64, Spread)> = (0..evaluations).map(at).collect();
         let band = |&(x, s): &(f64, Spread)| (x, s.mean - s.deviation, s.mean + s.deviation);
@@ -102,7 +102,8 @@ fn final_table(losses: &[(&str, Vec<&Arm>)]) -> String {
         "| loss | at the end | best | largest abs(dL/dlogit) | steps left out | training, s |\n|---|---|---|---|---|---|\n",
     );
     for (loss, arms) in losses {
-        let spread = |of: fn(&Arm) -> f64| Spread::of(&arms.iter().map(|arm| of(arm)).collect::<Vec<_>>()).text();
+        let spread =
+            |of: fn(&Arm) -> f64| Spread::from_values(&arms.iter().map(|arm| of(arm)).collect::<Vec<_>>()).text();
         let slope = arms.iter().map(|arm| arm.largest_slope).fold(0.0, f64::max);
         let skipped: u64 = arms.iter().map(|arm| arm.skipped_steps).sum();
         let _ = writeln!(
@@ -146,7 +147,7 @@ fn levels_table(comparison: &Comparison, losses: &[(&str, Vec<&Arm>)]) -> String
             } else {
                 String::new()
             };
-            let _ = write!(text, " {}{share} |", Spread::of(&reached).text());
+            let _ = write!(text, " {}{share} |", Spread::from_values(&reached).text());
         }
         text.push('\n');
     }
@@ -164,10 +165,10 @@ fn conclusions(losses: &[(&str, Vec<&Arm>)]) -> Vec<String> {
         return Vec::new();
     };
     let ends = |arms: &[&Arm]| arms.iter().map(|arm| arm.last()).collect::<Vec<f64>>();
-    let base = Spread::of(&ends(base_arms));
+    let base = Spread::from_values(&ends(base_arms));
     let mut lines = vec![format!("Baseline: {baseline}, {} at the end.", base.text())];
     for (loss, arms) in losses.iter().filter(|(loss, _)| loss != baseline) {
-        let (end, verdict) = (Spread::of(&ends(arms)), Verdict::of(&ends(arms), &ends(base_arms)));
+        let (end, verdict) = (Spread::from_values(&ends(arms)), Verdict::between(&ends(arms), &ends(base_arms)));
         let change = (end.mean / base.mean - 1.0) * 100.0;
         lines.push(format!("{loss}: {} at the end ({change:+.1} %): {}.", end.text(), verdict.words()));
     }

@@ -142,7 +142,7 @@ impl NoteCounts {
 }
 
 impl LabelCounts {
-    pub(super) fn of(labels: &Labels) -> Self {
+    pub(super) fn from_labels(labels: &Labels) -> Self {
         let folders = match &labels.origin {
             Origin::File => None,
             Origin::Folders(names) => Some(names.clone()),

@@ -219,7 +219,7 @@ impl Pass {
     fn finish(&mut self, sink: Option<&mut Sink>) -> Result<()> {
         if let Some(labels) = &mut self.labels {
             labels.keep(&self.kept);
-            self.findings.labels = Some(LabelCounts::of(labels));
+            self.findings.labels = Some(LabelCounts::from_labels(labels));
         }
         self.found_nothing = self.kept.is_empty();
         match sink {

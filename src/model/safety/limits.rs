@@ -49,7 +49,7 @@ pub fn told_when_long<T>(names: &str, work: impl FnOnce() -> T) -> T {
     let watch = std::thread::spawn(move || {
         if waiting.recv_timeout(LONG_TRIAL) == Err(mpsc::RecvTimeoutError::Timeout) {
             say(format!(
-                "{names}: the trial of a few images has taken {} s so far; a network whose loop never ends does not come \
+                "warning: {names}: the trial of a few images has taken {} s so far; a network whose loop never ends does not come \
                  back; Ctrl-C ends this",
                 LONG_TRIAL.as_secs()
             ));

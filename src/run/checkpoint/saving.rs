@@ -1,11 +1,14 @@
 //! Writing a checkpoint of a run.
 
+use std::time::Instant;
+
 use anyhow::Result;
 
 use super::record::RunRecord;
 use super::tensors;
 use crate::run::Run;
 use crate::run::evaluator::Best;
+use crate::system::ui::detail;
 use crate::tensor::device;
 
 impl Run {
@@ -15,6 +18,7 @@ impl Run {
         if !self.trainer.is_sound() {
             return Ok(false);
         }
+        let begun = Instant::now();
         let (trainer, tensors) = self.trainer.state(&self.statistics);
         let outputs = &self.outputs;
         let record = RunRecord {
@@ -34,6 +38,7 @@ impl Run {
         let (seen_images, best) = (self.trainer.seen_images, outputs.best.as_ref().map(Best::seen_images));
         self.keeper.store.write(seen_images, best, &record, |path| tensors::write(path, &tensors))?;
         self.keeper.is_at(seen_images, outputs.best.clone());
+        detail(format!("checkpoint at {}: {:.2} s", self.kimg_text(), begun.elapsed().as_secs_f64()));
         Ok(true)
     }
 }

@@ -52,7 +52,7 @@ impl Checkpoints {
     /// # Errors
     /// A module that is missing, or a file that cannot be written.
     pub fn seal_networks(&self) -> Result<()> {
-        let records = MODULES.iter().map(|name| FileRecord::of(&self.networks().join(name)));
+        let records = MODULES.iter().map(|name| FileRecord::from_file(&self.networks().join(name)));
         write_json(&self.networks().join(MODULE_LIST), &records.collect::<Result<Vec<_>>>()?)
     }
 
@@ -127,7 +127,7 @@ impl Checkpoints {
             fill_folder_atomically(&folder, |place| {
                 let state = place.join(STATE);
                 write_state(&state)?;
-                CheckpointManifest::new(FileRecord::of(&state)?, record).write(&place.join(MANIFEST))
+                CheckpointManifest::new(FileRecord::from_file(&state)?, record).write(&place.join(MANIFEST))
             })
         };
         written.context("no checkpoint was written; earlier ones are intact: make room and resume")?;
@@ -217,7 +217,7 @@ impl Checkpoint {
 
 /// Compares a file with its record in `manifest`.
 fn check(path: &Path, expected: &FileRecord, manifest: &str) -> Result<()> {
-    let found = FileRecord::of(path)?;
+    let found = FileRecord::from_file(path)?;
     ensure!(
         found == *expected,
         "'{}' is damaged: its sha256 is {}, '{manifest}' expects {}",

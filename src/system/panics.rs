@@ -1,0 +1,56 @@
+//! Panics: where one happened is kept until somebody tells of it, in a run's log or, with `-v`, on the terminal. Plain tensor
+//! operators panic where libtorch refuses, and most panics become errors that say what a user can do.
+
+use std::backtrace::Backtrace;
+use std::cell::RefCell;
+use std::panic::PanicHookInfo;
+
+use super::ui::{is_verbose, say};
+
+thread_local! {
+    static LAST: RefCell<Option<PanicPlace>> = const { RefCell::new(None) };
+}
+
+/// Where a panic happened.
+#[derive(Debug)]
+pub struct PanicPlace {
+    /// `src/model/flat.rs:31:9`.
+    place: String,
+    /// How the program came there.
+    backtrace: Backtrace,
+}
+
+impl PanicPlace {
+    /// The place, and the calls that led there, on lines of their own.
+    pub fn describe(&self) -> String {
+        format!("it happened at {}; called from:\n{}", self.place, self.backtrace)
+    }
+}
+
+/// Keeps where panics happen from now on, instead of printing them; with `-v` they are printed as well.
+pub fn keep_places() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        let found = PanicPlace { place, backtrace: Backtrace::force_capture() };
+        if is_verbose() && !is_closed_pipe(info) {
+            say(format!("a panic, which may become an error: {}; {}", message(info), found.describe()));
+        }
+        LAST.with(|last| *last.borrow_mut() = Some(found));
+    }));
+}
+
+/// Where the last panic of this thread happened. Answers once.
+pub fn take_place() -> Option<PanicPlace> {
+    LAST.with(RefCell::take)
+}
+
+/// Whoever closed the pipe has seen enough, as in `rootgan inspect FILE | head`.
+fn is_closed_pipe(info: &PanicHookInfo<'_>) -> bool {
+    message(info).starts_with("failed printing to")
+}
+
+fn message<'a>(info: &'a PanicHookInfo<'_>) -> &'a str {
+    let payload = info.payload();
+    let fixed = payload.downcast_ref::<&str>().copied();
+    fixed.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
