@@ -191,3 +191,51 @@ fn what_is_missing_is_asked_for() {
     let pair = ["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)];
     refuses(common::rootgan().arg("finetune").args(pair), &["--data is missing", "--outdir is missing"]);
 }
+
+/// Judges one image too many in every other batch of eight, so that the losses of generated and real images do not add up.
+const ERRATIC: &str = r#"
+class D(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = (images * self.weight).square().mean(dim=[1, 2, 3]).unsqueeze(1)
+        if images.shape[0] < 8:
+            return logits
+        self.calls.add_(1)
+        if int(self.calls.item()) % 2 == 1:
+            return logits
+        return torch.cat([logits, logits[:1]])
+
+net = D()
+"#;
+
+#[test]
+fn where_something_failed_that_should_not_is_in_the_log_and_with_v_on_the_terminal() {
+    let stage = Stage::new();
+    let d = stage.path("d.pt");
+    common::scripted(&d, ERRATIC);
+    let options = ["--r1-gamma", "0", "--pl-weight", "0", "--aug", "noaug", "--discriminator", common::text(&d)];
+    let place = "it happened at src/train/iteration.rs:";
+    let mut command = stage.finetune(&options);
+    refuses(&mut command, &["phase Dmain of iteration 0", "must match the size"]);
+    let log = std::fs::read_to_string(stage.path("runs/00000-pictures-rooted2-batch8/log.txt")).unwrap();
+    assert!(log.contains(place) && log.contains("rootgan::train::iteration"), "{log}");
+    let output = stage.finetune(&options).arg("-v").assert().code(1).get_output().clone();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(place) && text.lines().last().unwrap().starts_with("error: "), "{text}");
+}
+
+#[test]
+fn a_quiet_command_tells_only_results_warnings_and_errors() {
+    let stage = Stage::new();
+    let output = stage.finetune(&["-q", "--aug", "noaug"]).assert().success().get_output().clone();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("run directory: "));
+    refuses(&mut stage.finetune(&["--quiet", "--batch", "0"]), &["--batch must be at least 1"]);
+    let output = stage.finetune(&["-v", "--aug", "noaug"]).assert().success().get_output().clone();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("networks loaded and tried out: ") && text.contains("checkpoint at 0.0 kimg: "), "{text}");
+}

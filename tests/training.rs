@@ -6,21 +6,22 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rootgan::augment::Augment;
-use rootgan::config::{AugmentMode, Options};
+use rootgan::config::{AugmentMode, NetworkFacts, Options, train_settings};
 use rootgan::model::{Discriminator, FreezeSettings, Generator, NoiseMode, Truncation};
 use rootgan::run::networks::NetworkFiles;
 use rootgan::tensor::finite::all_finite;
 use rootgan::tensor::no_grad;
 use rootgan::train::draw::{Draw, Mixing, Reals};
+use rootgan::train::objective::{AdversarialLoss, Logits, Objective};
 use rootgan::train::phases;
 use rootgan::train::regularizers::MeanPathLength;
 use rootgan::train::stats::Statistics;
-use rootgan::train::{Networks, Trainer};
+use rootgan::train::{Networks, TrainSettings, Trainer};
 use tch::{Device, Kind, Tensor};
 
 const BATCH: i64 = 4;
@@ -412,4 +413,66 @@ fn a_fixed_p_stays_and_changes_what_the_discriminator_sees() {
     assert_eq!(p, 0.8);
     assert_eq!(run(none()).0, 0.0);
     assert_ne!(score, run(none()).1);
+}
+
+/// The relativistic logistic loss: each real image is compared with a generated one.
+#[derive(Debug)]
+struct Relativistic;
+
+impl Relativistic {
+    /// D(x) - D(G(z)) of every pair.
+    fn differences(logits: &Logits) -> Tensor {
+        logits.reals.as_ref().unwrap() - logits.fakes.as_ref().unwrap()
+    }
+}
+
+impl Objective for Relativistic {
+    fn is_paired(&self) -> bool {
+        true
+    }
+
+    fn generator(&self, logits: &Logits) -> Tensor {
+        AdversarialLoss::Logistic.of(&-Self::differences(logits))
+    }
+
+    fn discriminator(&self, logits: &Logits) -> Tensor {
+        AdversarialLoss::Logistic.of(&Self::differences(logits))
+    }
+
+    fn generator_slope(&self, logits: &Logits) -> Tensor {
+        AdversarialLoss::Logistic.slope(&-Self::differences(logits))
+    }
+
+    fn discriminator_slope(&self, logits: &Logits) -> Tensor {
+        AdversarialLoss::Logistic.slope(&Self::differences(logits))
+    }
+}
+
+/// A loss of differences does not know what is added to all logits.
+#[test]
+fn an_objective_of_pairs_goes_through_the_same_phases() {
+    let _alone = alone();
+    let reals = reals();
+    let course = |bias: f64| {
+        let networks = networks();
+        set_last_bias(&networks, bias);
+        let options = Options { batch: Some(BATCH as u64), aug: Some(AugmentMode::Noaug), ..Options::default() };
+        let facts = NetworkFacts::from_pair(&networks.g, &networks.d);
+        let (settings, _) = train_settings(&options, facts).unwrap();
+        let settings = TrainSettings { objective: Arc::new(Relativistic), ..settings };
+        let before = [&networks.g_flat.values, &networks.d_flat.values].map(Tensor::copy);
+        let mut trainer = Trainer::new(networks, settings, None);
+        let mut stats = Statistics::default();
+        trainer.iterate(&reals, &mut stats).unwrap();
+        let after = [&trainer.networks.g_flat.values, &trainer.networks.d_flat.values].map(Tensor::copy);
+        assert!(before.iter().zip(&after).all(|(before, after)| before != after), "both networks learn");
+        stats.take()
+    };
+    let (plain, shifted) = (course(0.0), course(3.0));
+    // Real images are judged in the generator's step too.
+    assert_eq!((plain["Loss/scores/real"].num, plain["Loss/D/loss"].num), (2 * BATCH as u64, BATCH as u64));
+    assert!((shifted["Loss/scores/real"].mean - plain["Loss/scores/real"].mean - 3.0).abs() < 1e-4);
+    for name in ["Loss/G/loss", "Loss/D/loss", "Loss/G/slope", "Loss/D/slope"] {
+        assert!((plain[name].mean - shifted[name].mean).abs() < 1e-5, "{name}");
+    }
 }

@@ -90,14 +90,14 @@ pub(super) fn apply(images: &Tensor, transforms: &Transforms, p: f64, order: Der
 }
 
 /// Slope and offset of an axis's map, of each image.
-type Lines = Vec<(f64, f64)>;
+type SampledLines = Vec<(f64, f64)>;
 
 /// The images of a batch by what their maps do to the axes.
 #[derive(Default)]
 struct Groups {
     mixed: (Vec<i64>, Vec<Affine>),
-    kept: (Vec<i64>, [Lines; 2]),
-    swapped: (Vec<i64>, [Lines; 2]),
+    kept: (Vec<i64>, [SampledLines; 2]),
+    swapped: (Vec<i64>, [SampledLines; 2]),
 }
 
 impl Groups {
@@ -120,7 +120,7 @@ impl Groups {
         &self,
         images: &Tensor,
         mixed: impl Fn(&Tensor, &[Affine]) -> Tensor,
-        kept: impl Fn(&Tensor, &[Lines; 2], bool) -> Tensor,
+        kept: impl Fn(&Tensor, &[SampledLines; 2], bool) -> Tensor,
     ) -> Tensor {
         let places = |of: &[i64]| upload(&Tensor::from_slice(of), images.device());
         let taken = |of: &[i64]| images.index_select(0, &places(of));
@@ -166,9 +166,9 @@ impl Filters {
 
     /// Maps of the axes by themselves: filter, sampling and filter are one matrix per axis and image. `lines` are those
     /// of x and y in the source; `swapped` says that x follows the output's y, and y its x.
-    fn kept(&self, images: &Tensor, [x, y]: &[Lines; 2], swapped: bool) -> Tensor {
+    fn kept(&self, images: &Tensor, [x, y]: &[SampledLines; 2], swapped: bool) -> Tensor {
         let (down_of_x, down_of_y) = if swapped { (&self.down_y, &self.down_x) } else { (&self.down_x, &self.down_y) };
-        let axis = |lines: &Lines, up: &Tensor, down: &Tensor| {
+        let axis = |lines: &SampledLines, up: &Tensor, down: &Tensor| {
             down.matmul(&sampling::sample_rows(lines, down.size()[1] as usize, up)).unsqueeze(1)
         };
         let (x, y) = (axis(x, &self.up_x, down_of_x), axis(y, &self.up_y, down_of_y));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
+use tch::Device;
 
 use crate::cli::confine::write_only_to;
 use crate::cli::source::load_generator;
@@ -53,9 +54,9 @@ pub fn refuse_foreign(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(
     Ok(())
 }
 
-/// Which generator, and how it is called.
+/// Which generator, for which class, and where.
 #[derive(Debug, clap::Args)]
-pub struct PictureArgs {
+pub struct GeneratorArgs {
     /// Generator (TorchScript)
     #[arg(long, value_name = "G.pt")]
     pub generator: Option<PathBuf>,
@@ -65,6 +66,52 @@ pub struct PictureArgs {
     /// Width of z, for a generator that does not say its own
     #[arg(long, value_name = "N")]
     pub z_dim: Option<i64>,
+    /// One class for all pictures, for a generator with labels
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub class: Option<i64>,
+    /// Pictures at a time [default: 1 to 32, the fewer the larger they are]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// auto (CUDA if usable), cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+impl GeneratorArgs {
+    /// Whether one is given.
+    pub fn is_given(&self) -> bool {
+        self.generator.is_some() || self.from.is_some()
+    }
+
+    /// The device that is named, once the other options are checked that need no generator.
+    ///
+    /// # Errors
+    /// There is no such device, or no pictures are to be made at a time.
+    pub fn device(&self) -> Result<Device> {
+        ensure!(self.batch != Some(0), "cannot make pictures 0 at a time; pass --batch 1 or more");
+        device::parse(&self.device)
+    }
+
+    /// Loads it.
+    ///
+    /// # Errors
+    /// No generator or two are given, or it cannot be used.
+    pub fn load(&self, device: Device) -> Result<Generator> {
+        load_generator(self.generator.as_deref(), self.from.as_deref(), self.z_dim, device)
+    }
+
+    /// Pictures at a time of `generator`.
+    pub fn batch_for(&self, generator: &Generator) -> usize {
+        self.batch.unwrap_or_else(|| default_batch(generator.img_resolution()))
+    }
+}
+
+/// Which generator, and how it is called.
+#[derive(Debug, clap::Args)]
+pub struct PictureArgs {
+    /// Which one.
+    #[command(flatten)]
+    pub generator: GeneratorArgs,
     /// Truncation: 1 is none, 0 the average picture; between them less variety, fewer failures
     #[arg(long, visible_alias = "trunc", value_name = "PSI", default_value_t = 1.0, allow_negative_numbers = true)]
     pub psi: f64,
@@ -74,15 +121,6 @@ pub struct PictureArgs {
     /// Noise of the layers [default: const for generate, random for dump]
     #[arg(long, value_enum)]
     pub noise_mode: Option<NoiseArg>,
-    /// Class, for a generator with labels
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub class: Option<i64>,
-    /// Pictures at a time [default: 1 to 32, the fewer the larger they are]
-    #[arg(long, value_name = "N")]
-    pub batch: Option<usize>,
-    /// auto (CUDA if usable), cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    pub device: String,
 }
 
 impl PictureArgs {
@@ -95,10 +133,9 @@ impl PictureArgs {
         ensure!(self.psi.is_finite(), "cannot truncate with psi {}; it must be a number, mostly 0 to 1", self.psi);
         let layers = self.truncation_cutoff.unwrap_or(0);
         ensure!(layers >= 0, "cannot truncate {layers} layers; pass a --truncation-cutoff of 0 or more");
-        ensure!(self.batch != Some(0), "cannot make pictures 0 at a time; pass --batch 1 or more");
-        let device = device::parse(&self.device)?;
+        let device = self.generator.device()?;
         write_only_to(places, device);
-        load_generator(self.generator.as_deref(), self.from.as_deref(), self.z_dim, device)
+        self.generator.load(device)
     }
 
     /// The way in which `generator` is to be called.
@@ -111,8 +148,9 @@ impl PictureArgs {
         default_noise: NoiseMode,
         rule: ClassRule,
     ) -> Result<PictureSource<'g>> {
-        if self.class.is_some() || rule == ClassRule::OneForAll {
-            generator.class_labels(self.class, 1)?;
+        let class = self.generator.class;
+        if class.is_some() || rule == ClassRule::OneForAll {
+            generator.class_labels(class, 1)?;
         }
         let truncation = Truncation { psi: self.psi, cutoff: self.truncation_cutoff };
         if generator.spec().is_none() {
@@ -123,9 +161,9 @@ impl PictureArgs {
                 "'{path}' only takes z: the pictures are the same at any --batch only if it draws no random numbers"
             ));
         }
-        let batch = self.batch.unwrap_or_else(|| default_batch(generator.img_resolution()));
+        let batch = self.generator.batch_for(generator);
         let noise_mode = self.noise_mode.map_or(default_noise, NoiseMode::from);
-        Ok(PictureSource { generator, truncation, noise_mode, class: self.class, batch })
+        Ok(PictureSource { generator, truncation, noise_mode, class, batch })
     }
 }
 

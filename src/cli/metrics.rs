@@ -7,18 +7,17 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use tch::Device;
 
-use crate::cli::args::class_counts;
+use crate::cli::args::{GeneratorArgs, class_counts};
 use crate::cli::confine::{write_only_to, write_only_to_and_cache};
-use crate::cli::source::{find_snapshot, load_generator};
+use crate::cli::source::find_snapshot;
 use crate::files::bounded::read_text;
-use crate::latent::picture_source::{DumpDraws, PictureSource, default_batch};
+use crate::latent::picture_source::{DumpDraws, PictureSource};
 use crate::metrics::{
     Detector, Detectors, EvaluateSettings, Evaluation, Fakes, FeatureCache, FeatureSet, Outcome, RealPictures, outcome,
     parse_list,
 };
 use crate::model::{Generator, NoiseMode, Truncation};
 use crate::system::ui::{harmless, say};
-use crate::tensor::device;
 use crate::tensor::labels::ClassDistribution;
 
 /// Measure pictures or a generator against real pictures.
@@ -29,12 +28,9 @@ pub struct MetricsArgs {
     /// [default: fid50k_full]
     #[arg(long, value_name = "NAMES")]
     pub metrics: Option<String>,
-    /// Fakes of this generator (TorchScript)
-    #[arg(long, value_name = "G.pt")]
-    pub generator: Option<PathBuf>,
-    /// Fakes of a run directory or snapshot: its averaged generator
-    #[arg(long, value_name = "RUN_OR_SNAPSHOT")]
-    pub from: Option<PathBuf>,
+    /// The generator whose fakes are measured.
+    #[command(flatten)]
+    pub generator: GeneratorArgs,
     /// Fakes in a folder or zip
     #[arg(long, value_name = "DIR_OR_ZIP")]
     pub fakes: Option<PathBuf>,
@@ -62,18 +58,9 @@ pub struct MetricsArgs {
     /// Seed of the fakes, as for dump, and of the subsets of KID
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u32,
-    /// One class for all fakes, for a generator with labels
-    #[arg(long, value_name = "N")]
-    pub class: Option<i64>,
     /// Draw classes as often as these pictures have them [default: as the training pictures had them]
     #[arg(long, value_name = "DIR_OR_ZIP", conflicts_with = "class")]
     pub labels_of: Option<PathBuf>,
-    /// Width of z, for a generator that does not say its own
-    #[arg(long, value_name = "N")]
-    pub z_dim: Option<i64>,
-    /// Pictures at a time [default: those of dump, and 32 from folders]
-    #[arg(long, value_name = "N")]
-    pub batch: Option<usize>,
     /// Keep the features of both sides in this folder
     #[arg(long, value_name = "DIR")]
     pub save_features: Option<PathBuf>,
@@ -92,9 +79,6 @@ pub struct MetricsArgs {
     /// Keep none
     #[arg(long, conflicts_with = "cache")]
     pub no_cache: bool,
-    /// auto (CUDA if usable), cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    pub device: String,
 }
 
 /// What `--config` may say.
@@ -117,8 +101,7 @@ pub fn run(mut args: MetricsArgs) -> Result<()> {
         args = over_config(args, &path)?;
     }
     let metrics = parse_list(args.metrics.as_deref().unwrap_or("fid50k_full"))?;
-    ensure!(args.batch != Some(0), "cannot measure pictures 0 at a time; pass --batch 1 or more");
-    let device = device::parse(&args.device)?;
+    let device = args.generator.device()?;
     let judged = judged(&args)?;
     let outdir = outdir(&args)?;
     let places = [outdir.as_deref(), args.save_features.as_deref(), args.save_moments.as_deref()];
@@ -135,17 +118,14 @@ pub fn run(mut args: MetricsArgs) -> Result<()> {
     };
     let settings = EvaluateSettings {
         resolution: args.resolution,
-        batch: args.batch.unwrap_or(EvaluateSettings::default().batch),
+        batch: args.generator.batch.unwrap_or(EvaluateSettings::default().batch),
         seed: args.seed,
         cache: if args.no_cache { None } else { args.cache.clone().or_else(FeatureCache::default_folder) },
         save_features: args.save_features.clone(),
         save_moments: args.save_moments.clone(),
         ..EvaluateSettings::default()
     };
-    let generator = match args.generator.is_some() || args.from.is_some() {
-        true => Some(load_generator(args.generator.as_deref(), args.from.as_deref(), args.z_dim, device)?),
-        false => None,
-    };
+    let generator = args.generator.is_given().then(|| args.generator.load(device)).transpose()?;
     let fakes = fakes(&args, generator.as_ref())?;
     let mut evaluation = Evaluation::new(metrics, detectors, reals, settings)?;
     let outcomes = evaluation.run(&fakes);
@@ -170,8 +150,10 @@ fn over_config(mut args: MetricsArgs, path: &Path) -> Result<MetricsArgs> {
 
 /// The name of what is measured, for the records.
 fn judged(args: &MetricsArgs) -> Result<String> {
-    let given: Vec<&PathBuf> =
-        [&args.generator, &args.from, &args.fakes, &args.fakes_features].into_iter().flatten().collect();
+    let given: Vec<&PathBuf> = [&args.generator.generator, &args.generator.from, &args.fakes, &args.fakes_features]
+        .into_iter()
+        .flatten()
+        .collect();
     let path = match given.as_slice() {
         [path] => path.as_path(),
         [] => bail!(
@@ -182,7 +164,7 @@ fn judged(args: &MetricsArgs) -> Result<String> {
             bail!("two things to measure are given, '{}' and '{}'; pass one", first.display(), second.display())
         }
     };
-    let path = match &args.from {
+    let path = match &args.generator.from {
         Some(from) => find_snapshot(from)?.g_ema,
         None => path.to_owned(),
     };
@@ -195,7 +177,7 @@ fn outdir(args: &MetricsArgs) -> Result<Option<PathBuf>> {
         let manifest = find_snapshot(from)?.manifest;
         Ok(manifest.parent().map(Path::to_owned).unwrap_or_default())
     };
-    let folder = match (&args.outdir, &args.from) {
+    let folder = match (&args.outdir, &args.generator.from) {
         (Some(folder), _) => Some(folder.clone()),
         (None, Some(from)) => Some(of_run(from)?),
         (None, None) => None,
@@ -214,7 +196,7 @@ fn detector(path: &Option<PathBuf>, device: Device) -> Result<Option<Detector>> 
 
 fn fakes<'g>(args: &MetricsArgs, generator: Option<&'g Generator>) -> Result<Fakes<'g>> {
     let Some(generator) = generator else {
-        let labels = args.class.is_some() || args.labels_of.is_some();
+        let labels = args.generator.class.is_some() || args.labels_of.is_some();
         ensure!(!labels, "--class and --labels-of are for a generator; leave them away with pictures or features");
         return match (&args.fakes, &args.fakes_features) {
             (Some(root), _) => Ok(Fakes::Pictures(root.clone())),
@@ -227,12 +209,12 @@ fn fakes<'g>(args: &MetricsArgs, generator: Option<&'g Generator>) -> Result<Fak
         "cannot measure at another resolution than the generator's, {}; leave --resolution away",
         generator.img_resolution()
     );
-    if args.class.is_some() {
-        generator.class_labels(args.class, 1)?;
+    if args.generator.class.is_some() {
+        generator.class_labels(args.generator.class, 1)?;
     }
-    let batch = args.batch.unwrap_or_else(|| default_batch(generator.img_resolution()));
+    let batch = args.generator.batch_for(generator);
     let (truncation, noise_mode) = (Truncation::OFF, NoiseMode::Random);
-    let source = PictureSource { generator, truncation, noise_mode, class: args.class, batch };
+    let source = PictureSource { generator, truncation, noise_mode, class: args.generator.class, batch };
     let counts = class_counts(&source, args.labels_of.as_deref())?;
     let classes = counts.and_then(|counts| ClassDistribution::new(&counts));
     Ok(Fakes::Generator(source, DumpDraws { seed: args.seed, classes }))

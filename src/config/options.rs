@@ -15,6 +15,7 @@ use crate::augment::{PIPES, Transforms};
 use crate::files::bounded::read_text;
 use crate::model::PrecisionKind;
 use crate::train::objective::Rooted;
+use crate::train::regularizers::{PL_INTERVAL, R1_INTERVAL};
 
 /// More images in one iteration are a typing error.
 const MAX_BATCH: u64 = 1 << 16;
@@ -198,13 +199,13 @@ options! {
     r1_gamma: f64 = Spec::default_from(|o, facts| Some(0.0002 * facts.pixels() / o.batch?.max(1) as f64)).range(zero_or_more),
     /// Iterations between two R1 steps [default: 16]
     #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
-    r1_interval: u64 = Spec::default(16).range(at_least_one),
+    r1_interval: u64 = Spec::default(R1_INTERVAL).range(at_least_one),
     /// Weight of path-length regularisation, 0 for none [default: 2]
     #[arg(long, value_name = "WEIGHT", help_heading = "Objective", allow_negative_numbers = true)]
     pl_weight: f64 = Spec::default(2.0).range(zero_or_more).forced(|facts| (!facts.has_ws).then_some(0.0)),
     /// Iterations between two path-length steps [default: 4]
     #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
-    pl_interval: u64 = Spec::default(4).range(at_least_one),
+    pl_interval: u64 = Spec::default(PL_INTERVAL).range(at_least_one),
     /// Probability of mixing two styles [default: 0.9]
     #[arg(long, value_name = "PROB", help_heading = "Objective", allow_negative_numbers = true)]
     style_mixing: f64 = Spec::default(0.9).range(probability).forced(|facts| (!facts.has_ws).then_some(0.0)),

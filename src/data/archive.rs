@@ -18,14 +18,14 @@ use crate::files::opening::to_read;
 const MAX_ENTRIES: usize = 20_000_000;
 
 /// An open zip. Its names are those that the archive claims: they are used for looking up, never as places to write.
-pub(super) struct Archive {
+pub(super) struct PictureZip {
     path: PathBuf,
     archive: ZipArchive<SharedFile>,
     /// The files, each with the name of its entry. Some archivers of Windows write `\` where `/` belongs.
     entries: BTreeMap<String, usize>,
 }
 
-impl Archive {
+impl PictureZip {
     /// Reads the list of entries.
     ///
     /// # Errors

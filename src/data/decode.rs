@@ -2,7 +2,6 @@
 //!
 //! A colour profile is converted to sRGB (`colour.rs`); other StyleGAN tools take its values as sRGB.
 
-use std::any::Any;
 use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -21,6 +20,7 @@ use super::colour::{Profile, to_srgb};
 use super::room::{self, Held};
 use crate::draw::pixels::{grey_to_rgb, luma, to_planar};
 use crate::files::opening::to_read;
+use crate::system::panics::panic_text;
 
 /// The longest side, in pixels, that is decoded.
 pub const MAX_SIDE: u32 = 20_000;
@@ -91,12 +91,6 @@ pub(super) fn room_for(bytes: &[u8]) -> Result<Held<'static>> {
 pub(super) fn guarded<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|panic| Err(anyhow!("its decoder panicked: {}", panic_text(&*panic))))
-}
-
-/// What a panic said.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let fixed = panic.downcast_ref::<&str>().copied();
-    fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// Everything that `source` gives, if it is at most `limit` bytes.

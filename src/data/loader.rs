@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
 use crate::data::dataset::Dataset;
-use crate::data::decode::panic_text;
 use crate::data::sampler::Sampler;
 use crate::draw::pixels::mirror_rows;
+use crate::system::panics::panic_text;
 
 /// Pictures that are trained on together.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use image::ImageReader;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::archive::Archive;
+use super::archive::PictureZip;
 use super::decode::{MAX_BYTES, read_bounded};
 use super::folder::{EXTENSIONS, list_images};
 use super::passed_over::{PassedOver, extension_of, is_passed_over};
@@ -24,7 +24,7 @@ const MAX_SIDE_FILE_BYTES: u64 = 128 << 20;
 /// A list of picture files, in an order that is the same on every machine.
 pub struct Pictures {
     root: PathBuf,
-    zip: Option<Archive>,
+    zip: Option<PictureZip>,
     /// Below the root, sorted by their bytes.
     names: Vec<PathBuf>,
     /// Pictures of a zip whose names point out of it, sorted.
@@ -53,7 +53,7 @@ impl Pictures {
             "cannot read pictures from '{}': it is neither a folder nor a zip; {remedy}",
             root.display()
         );
-        let zip = Archive::open(root)?;
+        let zip = PictureZip::open(root)?;
         let (names, escaping, passed_over) = names_in(root, &zip)?;
         Ok(Self { root: root.to_owned(), zip: Some(zip), names, escaping, passed_over })
     }
@@ -183,7 +183,7 @@ fn is_zip(path: &Path) -> bool {
 }
 
 /// The pictures, those whose names point out of the archive, and what is passed over.
-fn names_in(root: &Path, zip: &Archive) -> Result<(Vec<PathBuf>, Vec<PathBuf>, PassedOver)> {
+fn names_in(root: &Path, zip: &PictureZip) -> Result<(Vec<PathBuf>, Vec<PathBuf>, PassedOver)> {
     let (mut pictures, mut escaping) = (Vec::new(), Vec::new());
     let (mut passed_over, mut folders) = (PassedOver::default(), BTreeSet::new());
     for name in zip.file_names() {

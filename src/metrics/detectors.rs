@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::detector::{Detector, DetectorId};
-use super::name::MetricKind;
+use super::formula::Formula;
 
 /// The networks of features. Metrics that the field computes with VGG16 take `vgg` where it is given.
 #[derive(Default)]
@@ -26,8 +26,8 @@ impl Slot {
 }
 
 impl Detectors {
-    pub(super) fn slot(&self, kind: MetricKind) -> Slot {
-        if kind.of_vgg() && self.vgg.is_some() { Slot::Vgg } else { Slot::Main }
+    pub(super) fn slot(&self, formula: &dyn Formula) -> Slot {
+        if formula.is_of_vgg() && self.vgg.is_some() { Slot::Vgg } else { Slot::Main }
     }
 
     /// The detector, where pictures have to become features.

@@ -13,7 +13,7 @@ use super::compute;
 use super::detector::{Detector, DetectorId};
 use super::detectors::{Detectors, Slot};
 use super::feature_set::{FeatureSet, Needs, PictureForm, ensure_comparable};
-use super::name::{Metric, MetricKind};
+use super::name::Metric;
 use super::outcome::Outcome;
 use super::path_length;
 use crate::data::{Dataset, DatasetOptions, Pictures, Sampler};
@@ -110,7 +110,8 @@ impl Evaluation {
     ) -> Result<Self> {
         ensure!(!metrics.is_empty(), "no metric is named; pass for instance --metrics fid50k_full");
         ensure!(settings.batch > 0, "cannot measure pictures 0 at a time; pass --batch 1 or more");
-        if let (RealPictures::None, Some(metric)) = (&reals, metrics.iter().find(|metric| metric.kind.needs_reals())) {
+        if let (RealPictures::None, Some(metric)) = (&reals, metrics.iter().find(|metric| metric.formula.needs_reals()))
+        {
             bail!(
                 "cannot compute {}: it needs real pictures; pass --data DIR_OR_ZIP or --data-features FILE",
                 metric.name
@@ -155,14 +156,14 @@ impl Evaluation {
     /// Refuses what would fail after long work.
     fn check(&self, fakes: &Fakes) -> Result<()> {
         for metric in &self.metrics {
-            let detector = || self.detectors.need(self.detectors.slot(metric.kind));
-            let checked = match (metric.kind, fakes) {
-                (MetricKind::PathLength, Fakes::Generator(source, _)) if source.generator.spec().is_none() => {
+            let (formula, detector) = (metric.formula, || self.detectors.need(self.detectors.slot(metric.formula)));
+            let checked = match fakes {
+                Fakes::Generator(source, _) if formula.walks_latents() && source.generator.spec().is_none() => {
                     Err(anyhow!("'{}' only takes z: it has no W", source.generator.script.path.display()))
                 }
-                (MetricKind::PathLength, Fakes::Generator(..)) => detector().and_then(Detector::ensure_perceptual),
-                (MetricKind::PathLength, _) => Err(anyhow!("it needs a generator; pass --generator or --from")),
-                (MetricKind::InceptionScore, Fakes::Generator(..) | Fakes::Pictures(_)) => {
+                Fakes::Generator(..) if formula.walks_latents() => detector().and_then(Detector::ensure_perceptual),
+                _ if formula.walks_latents() => Err(anyhow!("it needs a generator; pass --generator or --from")),
+                Fakes::Generator(..) | Fakes::Pictures(_) if formula.needs_classes() => {
                     detector().and_then(Detector::ensure_classes)
                 }
                 _ => Ok(()),
@@ -178,7 +179,7 @@ impl Evaluation {
             let chosen = self
                 .metrics
                 .iter()
-                .filter(|metric| metric.kind != MetricKind::PathLength && self.detectors.slot(metric.kind) == slot);
+                .filter(|metric| !metric.formula.walks_latents() && self.detectors.slot(metric.formula) == slot);
             let metrics: Vec<Metric> = chosen.cloned().collect();
             let mut needs = Needs::default();
             metrics.iter().for_each(|metric| compute::fake_needs(metric, &mut needs));
@@ -242,7 +243,8 @@ impl Evaluation {
         if let RealPictures::Features(set) = &self.reals {
             self.detectors.ensure_same(job.slot, &set.record.detector)?;
         }
-        let needed = job.metrics.iter().any(|metric| metric.kind.needs_reals()) && !self.known.contains_key(&job.slot);
+        let needed =
+            job.metrics.iter().any(|metric| metric.formula.needs_reals()) && !self.known.contains_key(&job.slot);
         let made = if needed { self.make_reals(job.slot, &job.metrics, form)? } else { None };
         if let Some(set) = made {
             self.save(job.slot, "reals", &set)?;
@@ -331,7 +333,7 @@ impl Evaluation {
         let Fakes::Generator(source, draws) = fakes else {
             bail!("cannot compute {}: it needs a generator", metric.name);
         };
-        let detector = self.detectors.need(self.detectors.slot(metric.kind))?;
+        let detector = self.detectors.need(self.detectors.slot(metric.formula))?;
         let value = path_length::perceptual_path_length(detector, source, draws, metric.fakes, &self.settings.stop)
             .with_context(|| format!("cannot compute {}", metric.name))?;
         Ok(Outcome {

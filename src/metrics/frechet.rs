@@ -4,6 +4,8 @@
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
+use super::feature_set::Needs;
+use super::formula::{Amount, Formula, Found, Sides};
 use super::moments::Moments;
 
 /// What rounding may leave of a variance that is zero, relative to the largest one and per feature.
@@ -73,6 +75,53 @@ fn root_of(covariance: &Tensor, count: i64) -> Result<Tensor> {
     let first = width - kept;
     let scales = variances.narrow(0, first, kept).sqrt().unsqueeze(1);
     Ok(directions.narrow(1, first, kept).tr() * scales)
+}
+
+/// `fid50k`, `fid50k_full`.
+#[derive(Debug)]
+pub struct Frechet;
+
+/// Fewer pictures make a distance that is mostly bias.
+const FEW: usize = 2048;
+
+impl Formula for Frechet {
+    fn prefix(&self) -> &'static str {
+        "fid"
+    }
+
+    fn amount(&self, rest: &str) -> Option<Amount> {
+        Amount::compared(rest)
+    }
+
+    fn lower_is_better(&self) -> bool {
+        true
+    }
+
+    fn add_needs(&self, n: usize, needs: &mut Needs) {
+        needs.moments.insert(n);
+    }
+
+    fn compute(&self, sides: &Sides<'_>) -> Result<Found> {
+        let (reals, fakes) = sides.moments()?;
+        let distance = frechet_distance(&reals, &fakes)?;
+        let warnings = warnings_of_few(sides, fakes.width() as usize);
+        let measure = sides.detector().measure("FID", "Frechet distance");
+        Ok(Found { measure, values: vec![("", distance)], warnings })
+    }
+}
+
+fn warnings_of_few(sides: &Sides<'_>, width: usize) -> Vec<String> {
+    let counts = [("real pictures", sides.real_count), ("fakes", sides.fake_count)];
+    let small = counts.into_iter().filter(|&(_, n)| n < FEW.max(width));
+    small
+        .map(|(side, n)| {
+            let why = if n < width { format!("its {width} features") } else { FEW.to_string() };
+            format!(
+                "{n} {side} are fewer than {why}: the distance is biased upwards, compare it only with others \
+                 of the same numbers (the kernel distance is unbiased)"
+            )
+        })
+        .collect()
 }
 
 #[cfg(test)]

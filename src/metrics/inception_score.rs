@@ -4,6 +4,9 @@
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
+use super::feature_set::Needs;
+use super::formula::{Amount, Formula, Found, Sides};
+
 /// Mean and population standard deviation over contiguous splits of `exp(mean KL(p(y|x) || p(y)))`, p(y) being the mean
 /// over the split.
 ///
@@ -33,6 +36,44 @@ pub fn inception_score(probabilities: &Tensor, splits: i64) -> Result<(f64, f64)
     let mean = scores.iter().sum::<f64>() / splits as f64;
     let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / splits as f64;
     Ok((mean, variance.sqrt()))
+}
+
+/// `is50k`.
+#[derive(Debug)]
+pub struct InceptionScore;
+
+/// As published.
+const SPLITS: i64 = 10;
+
+impl Formula for InceptionScore {
+    fn prefix(&self) -> &'static str {
+        "is"
+    }
+
+    fn amount(&self, rest: &str) -> Option<Amount> {
+        Amount::alone(rest)
+    }
+
+    fn lower_is_better(&self) -> bool {
+        false
+    }
+
+    fn needs_reals(&self) -> bool {
+        false
+    }
+
+    fn needs_classes(&self) -> bool {
+        true
+    }
+
+    fn add_needs(&self, n: usize, needs: &mut Needs) {
+        needs.probabilities = needs.probabilities.max(n);
+    }
+
+    fn compute(&self, sides: &Sides<'_>) -> Result<Found> {
+        let (mean, std) = inception_score(&sides.fakes.probabilities_of(sides.fake_count)?, SPLITS)?;
+        Ok(Found::new(sides.detector().measure("inception score", "class score"), vec![("_mean", mean), ("_std", std)]))
+    }
 }
 
 #[cfg(test)]

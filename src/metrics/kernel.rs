@@ -6,6 +6,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tch::{Kind, Tensor};
 
+use super::feature_set::Needs;
+use super::formula::{Amount, Formula, Found, Sides};
+
 /// How KID is averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelSettings {
@@ -69,6 +72,35 @@ pub fn squared_mmd(x: &Tensor, y: &Tensor) -> f64 {
 /// `k(x, y) = (x . y / F + 1)^3` of every pair: x [n, F], y [m, F] -> [n, m].
 fn cubic_kernel(x: &Tensor, y: &Tensor) -> Tensor {
     (x.matmul(&y.tr()) / x.size()[1] as f64 + 1.0).pow_tensor_scalar(3)
+}
+
+/// `kid50k`, `kid50k_full`.
+#[derive(Debug)]
+pub struct Kernel;
+
+impl Formula for Kernel {
+    fn prefix(&self) -> &'static str {
+        "kid"
+    }
+
+    fn amount(&self, rest: &str) -> Option<Amount> {
+        Amount::compared(rest)
+    }
+
+    fn lower_is_better(&self) -> bool {
+        true
+    }
+
+    fn add_needs(&self, n: usize, needs: &mut Needs) {
+        needs.features = needs.features.max(n);
+    }
+
+    fn compute(&self, sides: &Sides<'_>) -> Result<Found> {
+        let (reals, fakes) = sides.features()?;
+        let settings = KernelSettings { seed: sides.seed, ..KernelSettings::default() };
+        let (mean, std) = kernel_distance(&reals, &fakes, &settings)?;
+        Ok(Found::new(sides.detector().measure("KID", "kernel distance"), vec![("", mean), ("_std", std)]))
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
+use super::feature_set::Needs;
+use super::formula::{Amount, Formula, Found, Sides};
+
 /// Distances that are computed at a time: 64 MiB of float64.
 const PAIRS_AT_A_TIME: i64 = 1 << 23;
 /// What rounding may leave of a squared distance that is zero, relative to the squared norms.
@@ -100,6 +103,72 @@ fn by_rows(a: &Tensor, b: &Tensor, reduce: impl Fn(i64, &Tensor) -> Tensor) -> T
         reduce(first, &squares.where_scalarother(&squares.gt_tensor(&(norms * ROUNDING)), 0.0))
     };
     Tensor::cat(&(0..n).step_by(rows as usize).map(part).collect::<Vec<_>>(), 0)
+}
+
+/// `pr50k3`, `pr50k3_full`.
+#[derive(Debug)]
+pub struct PrecisionAndRecall;
+
+impl Formula for PrecisionAndRecall {
+    fn prefix(&self) -> &'static str {
+        "pr"
+    }
+
+    fn amount(&self, rest: &str) -> Option<Amount> {
+        Amount::with_neighbours(rest, 3)
+    }
+
+    fn lower_is_better(&self) -> bool {
+        false
+    }
+
+    fn is_of_vgg(&self) -> bool {
+        true
+    }
+
+    fn add_needs(&self, n: usize, needs: &mut Needs) {
+        needs.features = needs.features.max(n);
+    }
+
+    fn compute(&self, sides: &Sides<'_>) -> Result<Found> {
+        let (reals, fakes) = sides.features()?;
+        let found = precision_recall(&reals, &fakes, sides.neighbours)?;
+        let measure = format!("precision and recall, {}", sides.detector().features);
+        Ok(Found::new(measure, vec![("_precision", found.precision), ("_recall", found.recall)]))
+    }
+}
+
+/// `dc50k5`, `dc50k5_full`.
+#[derive(Debug)]
+pub struct DensityAndCoverage;
+
+impl Formula for DensityAndCoverage {
+    fn prefix(&self) -> &'static str {
+        "dc"
+    }
+
+    fn amount(&self, rest: &str) -> Option<Amount> {
+        Amount::with_neighbours(rest, 5)
+    }
+
+    fn lower_is_better(&self) -> bool {
+        false
+    }
+
+    fn is_of_vgg(&self) -> bool {
+        true
+    }
+
+    fn add_needs(&self, n: usize, needs: &mut Needs) {
+        needs.features = needs.features.max(n);
+    }
+
+    fn compute(&self, sides: &Sides<'_>) -> Result<Found> {
+        let (reals, fakes) = sides.features()?;
+        let found = density_coverage(&reals, &fakes, sides.neighbours)?;
+        let measure = format!("density and coverage, {}", sides.detector().features);
+        Ok(Found::new(measure, vec![("_density", found.density), ("_coverage", found.coverage)]))
+    }
 }
 
 #[cfg(test)]

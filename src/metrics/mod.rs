@@ -8,6 +8,7 @@ pub mod detector;
 mod detectors;
 pub mod evaluate;
 pub mod feature_set;
+pub mod formula;
 pub mod frechet;
 pub mod inception_score;
 pub mod kernel;
@@ -16,6 +17,7 @@ pub mod moments;
 pub mod name;
 pub mod outcome;
 pub mod path_length;
+mod registry;
 
 pub use cache::FeatureCache;
 pub use detector::Detector;

@@ -5,63 +5,38 @@ use std::str::FromStr;
 
 use anyhow::{Error, Result, bail, ensure};
 
+use super::formula::{Amount, Formula};
+use super::registry::FORMULAS;
+
 /// One metric: what is computed, of how many pictures.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Metric {
     /// As the user wrote it; results carry this name.
     pub name: String,
     /// What is computed.
-    pub kind: MetricKind,
+    pub formula: &'static dyn Formula,
+    /// The k of nearest neighbours, where there are any.
+    pub neighbours: i64,
     /// Pictures of the generator, or pairs of them for the path length.
     pub fakes: usize,
     /// At most so many real pictures, drawn at random; None: all.
     pub reals: Option<usize>,
 }
 
-/// What is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricKind {
-    /// FID, where the features are Inception's.
-    Frechet,
-    /// KID.
-    Kernel,
-    /// Precision and recall by balls up to the k-th neighbour.
-    PrecisionRecall(i64),
-    /// Density and coverage, likewise.
-    DensityCoverage(i64),
-    /// IS; needs no real pictures.
-    InceptionScore,
-    /// PPL in W; needs a generator and no real pictures.
-    PathLength,
-}
-
-impl MetricKind {
-    /// Whether there is anything to compare with.
-    pub fn needs_reals(self) -> bool {
-        !matches!(self, Self::InceptionScore | Self::PathLength)
-    }
-
-    /// Whether the field computes it with VGG16 instead of Inception.
-    pub fn of_vgg(self) -> bool {
-        matches!(self, Self::PrecisionRecall(_) | Self::DensityCoverage(_) | Self::PathLength)
-    }
-}
-
-/// What `ppl2_wend` alone means.
-const PAIRS: usize = 50_000;
-
 impl FromStr for Metric {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let Some((kind, count, full)) = parse(name) else {
+        let found =
+            FORMULAS.iter().find_map(|formula| Some((*formula, formula.amount(name.strip_prefix(formula.prefix())?)?)));
+        let Some((formula, Amount { count, all_reals, neighbours })) = found else {
             bail!(
                 "unknown metric '{name}'; there are fid50k, kid50k, pr50k3, dc50k5 (each also with _full: all real \
                  pictures), is50k and ppl2_wend, with any number in place of 50k, as in fid2k_full or ppl2_wend_2k"
             );
         };
         ensure!(count > 0, "metric '{name}' is of 0 pictures; write a number of at least 1");
-        Ok(Self { name: name.to_owned(), kind, fakes: count, reals: (!full).then_some(count) })
+        Ok(Self { name: name.to_owned(), formula, neighbours, fakes: count, reals: (!all_reals).then_some(count) })
     }
 }
 
@@ -73,7 +48,7 @@ pub fn parse_list(text: &str) -> Result<Vec<Metric>> {
     let mut metrics: Vec<Metric> = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let metric: Metric = name.parse()?;
-        if !metrics.contains(&metric) {
+        if metrics.iter().all(|known| known.name != metric.name) {
             metrics.push(metric);
         }
     }
@@ -81,70 +56,28 @@ pub fn parse_list(text: &str) -> Result<Vec<Metric>> {
     Ok(metrics)
 }
 
-fn parse(name: &str) -> Option<(MetricKind, usize, bool)> {
-    if let Some(rest) = name.strip_prefix("ppl2_wend") {
-        let count = if rest.is_empty() { PAIRS } else { whole_count(rest.strip_prefix('_')?)? };
-        return Some((MetricKind::PathLength, count, true));
-    }
-    if let Some(rest) = name.strip_prefix("is") {
-        return Some((MetricKind::InceptionScore, whole_count(rest)?, true));
-    }
-    let (name, full) = name.strip_suffix("_full").map_or((name, false), |name| (name, true));
-    if let Some(rest) = name.strip_prefix("fid") {
-        return Some((MetricKind::Frechet, whole_count(rest)?, full));
-    }
-    if let Some(rest) = name.strip_prefix("kid") {
-        return Some((MetricKind::Kernel, whole_count(rest)?, full));
-    }
-    let neighbours = |rest: &str, default: i64| {
-        let (count, k) = leading_count(rest)?;
-        let k = k.strip_prefix("_k").unwrap_or(k);
-        let k = if k.is_empty() { default } else { k.parse().ok().filter(|&k| k > 0)? };
-        Some((count, k))
-    };
-    if let Some(rest) = name.strip_prefix("pr") {
-        let (count, k) = neighbours(rest, 3)?;
-        return Some((MetricKind::PrecisionRecall(k), count, full));
-    }
-    let (count, k) = neighbours(name.strip_prefix("dc")?, 5)?;
-    Some((MetricKind::DensityCoverage(k), count, full))
-}
-
-fn whole_count(text: &str) -> Option<usize> {
-    leading_count(text).filter(|(_, rest)| rest.is_empty()).map(|(count, _)| count)
-}
-
-/// `50k3` as (50000, "3"), `500` as (500, "").
-fn leading_count(text: &str) -> Option<(usize, &str)> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let count: usize = text[..digits].parse().ok()?;
-    match text[digits..].strip_prefix('k') {
-        Some(rest) => Some((count.checked_mul(1000)?, rest)),
-        None => Some((count, &text[digits..])),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(name: &str) -> (MetricKind, usize, Option<usize>) {
+    /// Prefix, neighbours, fakes and reals.
+    fn read(name: &str) -> (&'static str, i64, usize, Option<usize>) {
         let metric: Metric = name.parse().unwrap();
-        (metric.kind, metric.fakes, metric.reals)
+        (metric.formula.prefix(), metric.neighbours, metric.fakes, metric.reals)
     }
 
     #[test]
     fn the_names_of_the_field_are_known_and_any_number_fits() {
-        assert_eq!(of("fid50k_full"), (MetricKind::Frechet, 50_000, None));
-        assert_eq!(of("fid500"), (MetricKind::Frechet, 500, Some(500)));
-        assert_eq!(of("kid2k"), (MetricKind::Kernel, 2000, Some(2000)));
-        assert_eq!(of("pr50k3"), (MetricKind::PrecisionRecall(3), 50_000, Some(50_000)));
-        assert_eq!(of("pr2k5_full"), (MetricKind::PrecisionRecall(5), 2000, None));
-        assert_eq!(of("pr500_k4").0, MetricKind::PrecisionRecall(4));
-        assert_eq!(of("dc100"), (MetricKind::DensityCoverage(5), 100, Some(100)));
-        assert_eq!(of("is50k"), (MetricKind::InceptionScore, 50_000, None));
-        assert_eq!(of("ppl2_wend"), (MetricKind::PathLength, 50_000, None));
-        assert_eq!(of("ppl2_wend_100"), (MetricKind::PathLength, 100, None));
+        assert_eq!(read("fid50k_full"), ("fid", 0, 50_000, None));
+        assert_eq!(read("fid500"), ("fid", 0, 500, Some(500)));
+        assert_eq!(read("kid2k"), ("kid", 0, 2000, Some(2000)));
+        assert_eq!(read("pr50k3"), ("pr", 3, 50_000, Some(50_000)));
+        assert_eq!(read("pr2k5_full"), ("pr", 5, 2000, None));
+        assert_eq!(read("pr500_k4"), ("pr", 4, 500, Some(500)));
+        assert_eq!(read("dc100"), ("dc", 5, 100, Some(100)));
+        assert_eq!(read("is50k"), ("is", 0, 50_000, None));
+        assert_eq!(read("ppl2_wend"), ("ppl2_wend", 0, 50_000, None));
+        assert_eq!(read("ppl2_wend_100"), ("ppl2_wend", 0, 100, None));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! The perceptual path length PPL: how much pictures change along a short step in W, by a perceptual
-//! distance. Not the regulariser of that name, which is in `regularize`.
+//! distance. Not the regulariser of that name, which is in `train/regularizers.rs`.
 
 use std::ops::Range;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
 use super::collect::to_rgb;
 use super::detector::Detector;
+use super::feature_set::Needs;
+use super::formula::{Amount, Formula, Found, Sides};
 use crate::latent::picture_source::{DumpDraws, PictureSource};
 use crate::latent::seeds::dump_latents;
 use crate::model::Truncation;
@@ -110,6 +112,48 @@ pub fn trimmed_mean(lengths: &[f64]) -> Result<f64> {
     let (low, high) = ((TRIMMED.0 * last).floor() as usize, (TRIMMED.1 * last).ceil() as usize);
     let kept = &sorted[low..=high];
     Ok(kept.iter().sum::<f64>() / kept.len() as f64)
+}
+
+/// `ppl2_wend`, `ppl2_wend_2k`.
+#[derive(Debug)]
+pub struct PathLength;
+
+/// Pairs of latents where a name says no number.
+const PAIRS: usize = 50_000;
+
+impl Formula for PathLength {
+    fn prefix(&self) -> &'static str {
+        "ppl2_wend"
+    }
+
+    fn amount(&self, rest: &str) -> Option<Amount> {
+        match rest {
+            "" => Some(Amount { count: PAIRS, all_reals: true, neighbours: 0 }),
+            _ => Amount::alone(rest.strip_prefix('_')?),
+        }
+    }
+
+    fn lower_is_better(&self) -> bool {
+        true
+    }
+
+    fn needs_reals(&self) -> bool {
+        false
+    }
+
+    fn walks_latents(&self) -> bool {
+        true
+    }
+
+    fn is_of_vgg(&self) -> bool {
+        true
+    }
+
+    fn add_needs(&self, _: usize, _: &mut Needs) {}
+
+    fn compute(&self, _: &Sides<'_>) -> Result<Found> {
+        bail!("it needs a generator")
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use crate::data::Dataset;
 use crate::files::atomic::{remove_if_there, write_atomically, write_json};
 use crate::files::bounded::read_long_text;
 use crate::latent::picture_source::{DumpDraws, PictureSource, default_batch};
-use crate::metrics::name::MetricKind;
 use crate::metrics::{
     Detector, Detectors, EvaluateSettings, Evaluation, Fakes, FeatureCache, Outcome, RealPictures, outcome, parse_list,
 };
@@ -73,9 +72,7 @@ impl Evaluator {
         let device = generator.script.device;
         let load = |path: &Option<std::path::PathBuf>| path.as_deref().map(|p| Detector::load(p, device)).transpose();
         let detectors = Detectors { main: load(&options.detector)?, vgg: load(&options.vgg_detector)? };
-        let lower_is_better = metrics
-            .first()
-            .is_some_and(|m| matches!(m.kind, MetricKind::Frechet | MetricKind::Kernel | MetricKind::PathLength));
+        let lower_is_better = metrics.first().is_some_and(|first| first.formula.lower_is_better());
         let how = EvaluateSettings {
             cache: FeatureCache::default_folder(),
             stop: stop.clone(),

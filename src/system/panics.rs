@@ -1,6 +1,7 @@
 //! Panics: where one happened is kept until somebody tells of it, in a run's log or, with `-v`, on the terminal. Plain tensor
 //! operators panic where libtorch refuses, and most panics become errors that say what a user can do.
 
+use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::RefCell;
 use std::panic::PanicHookInfo;
@@ -33,7 +34,7 @@ pub fn keep_places() {
         let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         let found = PanicPlace { place, backtrace: Backtrace::force_capture() };
         if is_verbose() && !is_closed_pipe(info) {
-            say(format!("a panic, which may become an error: {}; {}", message(info), found.describe()));
+            say(format!("a panic, which may become an error: {}; {}", panic_text(info.payload()), found.describe()));
         }
         LAST.with(|last| *last.borrow_mut() = Some(found));
     }));
@@ -46,11 +47,11 @@ pub fn take_place() -> Option<PanicPlace> {
 
 /// Whoever closed the pipe has seen enough, as in `rootgan inspect FILE | head`.
 fn is_closed_pipe(info: &PanicHookInfo<'_>) -> bool {
-    message(info).starts_with("failed printing to")
+    panic_text(info.payload()).starts_with("failed printing to")
 }
 
-fn message<'a>(info: &'a PanicHookInfo<'_>) -> &'a str {
-    let payload = info.payload();
+/// What a panic said.
+pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
     let fixed = payload.downcast_ref::<&str>().copied();
     fixed.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

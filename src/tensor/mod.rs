@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anyhow::Result;
 use tch::TchError;
 
-use crate::system::panics::{PanicPlace, take_place};
+use crate::system::panics::{PanicPlace, panic_text, take_place};
 
 /// A libtorch error as one line: the C++ backtrace and the TorchScript listing are cut away.
 pub fn one_line(error: &TchError) -> String {
@@ -73,8 +73,7 @@ pub fn panic_place(error: &anyhow::Error) -> Option<&PanicPlace> {
 
 /// What a panic said, on one line, without libtorch's backtrace.
 pub fn panic_line(panic: &(dyn Any + Send)) -> String {
-    let fixed = panic.downcast_ref::<&str>().copied();
-    let text = fixed.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    let text = panic_text(panic);
     // An operator that failed: libtorch's words, as a debugger would show them.
     let text = text.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"").unwrap_or(text);
     let text = without_backtrace(text).replace("\\n", " ").replace("\\\"", "\"");

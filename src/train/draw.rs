@@ -78,7 +78,7 @@ impl Draw {
 }
 
 /// The draws of one phase, one after the other.
-pub(super) struct Latents<'a> {
+pub(super) struct PhaseDraws<'a> {
     pub g: &'a Generator,
     pub classes: Option<&'a ClassDistribution>,
     /// Probability of mixing two styles.
@@ -86,7 +86,7 @@ pub(super) struct Latents<'a> {
     pub rng: ChaCha8Rng,
 }
 
-impl Latents<'_> {
+impl PhaseDraws<'_> {
     /// The next draw, for `n` images.
     pub(super) fn draw(&mut self, n: u64) -> Draw {
         Draw::sample(self.g, self.classes, n, self.mixing, &mut self.rng)

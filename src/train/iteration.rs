@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
-use super::draw::{Latents, Reals};
+use super::draw::{PhaseDraws, Reals};
 use super::objective::discriminator_graphs;
 use super::phases::{self, Judged, Phase, mean};
+use super::regularizers::MeanPathLength;
 use super::stats::Statistics;
 use super::trainer::Trainer;
 use crate::augment::{Augment, Draws};
@@ -28,94 +29,106 @@ impl Trainer {
         let r1_is_due = self.settings.r1.gamma > 0.0 && is_due(self.settings.r1.interval);
 
         // Generator, main: towards images that the discriminator takes for real.
-        self.phase(Phase::Gmain, stats, |t, stats| {
-            let (n, objective) = (&t.networks, &*t.settings.objective);
-            let (mut latents, mut augment) = (t.latents(Phase::Gmain), t.augment(Stream::AugmentGeneratorMain));
-            let gradient = t.sum_over_rounds(|round| {
-                let (draw, reals) = (latents.draw(t.micro_batch), t.part_of(reals, round));
-                let Judged { losses, logits } =
-                    phases::generator_main(&n.g, &n.d, objective, &draw, &reals, &mut augment)?;
-                stats.report_logits(&logits);
-                stats.report("Loss/G/loss", &losses);
-                stats.report("Loss/G/slope", &objective.generator_slope(&logits.detach()));
-                n.g_flat.gradient(&(mean(&losses) / t.rounds() as f64))
-            })?;
-            Ok((gradient, ()))
-        })?;
+        self.phase(Phase::Gmain, stats, |t, stats| t.generator_main(reals, stats))?;
 
-        // Generator, regularisation: path length, on half as many images as published, for it takes over twice the memory.
+        // Generator, regularisation: path length.
         if path_length_is_due {
-            let pl_mean = self.phase(Phase::Greg, stats, |t, stats| {
-                let (n, s) = (&t.networks, t.settings.path_length);
-                let (mut latents, mut pl_mean) = (t.latents(Phase::Greg), t.pl_mean.copy());
-                let gradient = t.sum_over_rounds(|_| {
-                    let draw = latents.draw((t.micro_batch / 2).max(1));
-                    let penalties = phases::generator_reg(&n.g, &mut pl_mean, &draw, None)?;
-                    stats.report("Loss/pl_penalty", &penalties);
-                    stats.report("Loss/G/reg", &(&penalties * s.weight));
-                    let gain = s.interval as f64 / t.rounds() as f64;
-                    n.g_flat.gradient(&(mean(&penalties) * (s.weight * gain)))
-                })?;
-                Ok((gradient, pl_mean.or_if_not_finite(&t.pl_mean)))
-            })?;
-            self.pl_mean = pl_mean;
+            self.pl_mean = self.phase(Phase::Greg, stats, |t, stats| t.generator_reg(stats))?;
         }
 
         // Discriminator, main: to tell generated from real images.
-        let signs = self.phase(Phase::Dmain, stats, |t, stats| {
-            let (n, objective, share) = (&t.networks, &*t.settings.objective, 1.0 / t.rounds() as f64);
-            let (mut latents, mut augment) = (t.latents(Phase::Dmain), t.augment(Stream::AugmentDiscriminatorMain));
-            let mut signs = Vec::new();
-            let gradient = t.sum_over_rounds(|round| {
-                let (draw, reals) = (latents.draw(t.micro_batch), t.part_of(reals, round));
-                let (mut gradient, mut losses) = (None, None);
-                for &seen in discriminator_graphs(objective) {
-                    let judged = phases::discriminator_main(&n.g, &n.d, objective, seen, &draw, &reals, &mut augment)?;
-                    add(&mut gradient, n.d_flat.gradient(&(mean(&judged.losses) * share))?);
-                    stats.report_logits(&judged.logits);
-                    stats.report("Loss/D/slope", &objective.discriminator_slope(&judged.logits.detach()));
-                    losses =
-                        Some(losses.map_or_else(|| judged.losses.detach(), |sum: Tensor| sum + judged.losses.detach()));
-                    signs.extend(judged.logits.reals.map(|logits| logits.detach().sign()));
-                }
-                stats.report("Loss/D/loss", &losses.context("an objective has at least one graph")?);
-                gradient.context("an objective has at least one graph")
-            })?;
-            Ok((gradient, signs))
-        })?;
+        let signs = self.phase(Phase::Dmain, stats, |t, stats| t.discriminator_main(reals, stats))?;
         self.ada.collect(signs);
 
         // Discriminator, regularisation: R1, through the augmentation.
         if r1_is_due {
-            self.phase(Phase::Dreg, stats, |t, stats| {
-                let (n, s) = (&t.networks, t.settings.r1);
-                let mut augment = t.augment(Stream::AugmentDiscriminatorReg);
-                // The augmentation's noise comes from libtorch's generator.
-                let _ = t.seeded(Phase::Dreg);
-                let gradient = t.sum_over_rounds(|round| {
-                    let norms = phases::discriminator_reg(&n.d, &t.part_of(reals, round), &mut augment)?;
-                    stats.report("Loss/r1_penalty", &norms);
-                    stats.report("Loss/D/reg", &(&norms * (s.gamma / 2.0)));
-                    let gain = s.interval as f64 / t.rounds() as f64;
-                    n.d_flat.gradient(&(mean(&norms) * (s.gamma / 2.0 * gain)))
-                })?;
-                Ok((gradient, ()))
-            })?;
+            self.phase(Phase::Dreg, stats, |t, stats| t.discriminator_reg(reals, stats))?;
         }
 
         // The averaged generator follows.
-        let beta = self.settings.ema.beta(self.settings.batch, self.seen_images);
-        let averaged = caught(|| {
-            self.networks.update_ema(beta);
-            Ok(())
-        });
-        averaged.with_context(|| format!("the averaged generator of iteration {}", self.iteration))?;
+        self.average()?;
 
         self.look_at_steps(stats)?;
         self.iteration += 1;
         self.seen_images += self.settings.batch;
         self.ada.adapt(self.iteration, self.settings.batch);
         Ok(())
+    }
+
+    fn generator_main(&self, reals: &Reals, stats: &mut Statistics) -> Result<(Tensor, ())> {
+        let (n, objective) = (&self.networks, &*self.settings.objective);
+        let (mut draws, mut augment) = (self.draws(Phase::Gmain), self.augment(Stream::AugmentGeneratorMain));
+        let gradient = self.sum_over_rounds(|round| {
+            let (draw, reals) = (draws.draw(self.micro_batch), self.part_of(reals, round));
+            let Judged { losses, logits } = phases::generator_main(&n.g, &n.d, objective, &draw, &reals, &mut augment)?;
+            stats.report_logits(&logits);
+            stats.report("Loss/G/loss", &losses);
+            stats.report("Loss/G/slope", &objective.generator_slope(&logits.detach()));
+            n.g_flat.gradient(&(mean(&losses) / self.rounds() as f64))
+        })?;
+        Ok((gradient, ()))
+    }
+
+    /// On half as many images, as published: it takes more than twice the memory. Returns the mean path length after it.
+    fn generator_reg(&self, stats: &mut Statistics) -> Result<(Tensor, MeanPathLength)> {
+        let (n, s) = (&self.networks, self.settings.path_length);
+        let (mut draws, mut pl_mean) = (self.draws(Phase::Greg), self.pl_mean.copy());
+        let gain = s.interval as f64 / self.rounds() as f64;
+        let gradient = self.sum_over_rounds(|_| {
+            let draw = draws.draw((self.micro_batch / 2).max(1));
+            let penalties = phases::generator_reg(&n.g, &mut pl_mean, &draw, None)?;
+            stats.report("Loss/pl_penalty", &penalties);
+            stats.report("Loss/G/reg", &(&penalties * s.weight));
+            n.g_flat.gradient(&(mean(&penalties) * (s.weight * gain)))
+        })?;
+        Ok((gradient, pl_mean.or_if_not_finite(&self.pl_mean)))
+    }
+
+    /// Generated and real half one after the other, unless the objective compares them, so that only one graph is in
+    /// memory. Returns the signs of D(real), which the augmentation goes by.
+    fn discriminator_main(&self, reals: &Reals, stats: &mut Statistics) -> Result<(Tensor, Vec<Tensor>)> {
+        let (n, objective, share) = (&self.networks, &*self.settings.objective, 1.0 / self.rounds() as f64);
+        let (mut draws, mut augment) = (self.draws(Phase::Dmain), self.augment(Stream::AugmentDiscriminatorMain));
+        let mut signs = Vec::new();
+        let gradient = self.sum_over_rounds(|round| {
+            let (draw, reals) = (draws.draw(self.micro_batch), self.part_of(reals, round));
+            let (mut gradient, mut losses) = (None, None);
+            for &seen in discriminator_graphs(objective) {
+                let judged = phases::discriminator_main(&n.g, &n.d, objective, seen, &draw, &reals, &mut augment)?;
+                add(&mut gradient, n.d_flat.gradient(&(mean(&judged.losses) * share))?);
+                add(&mut losses, judged.losses.detach());
+                stats.report_logits(&judged.logits);
+                stats.report("Loss/D/slope", &objective.discriminator_slope(&judged.logits.detach()));
+                signs.extend(judged.logits.reals.map(|logits| logits.detach().sign()));
+            }
+            stats.report("Loss/D/loss", &losses.context("an objective has at least one graph")?);
+            gradient.context("an objective has at least one graph")
+        })?;
+        Ok((gradient, signs))
+    }
+
+    fn discriminator_reg(&self, reals: &Reals, stats: &mut Statistics) -> Result<(Tensor, ())> {
+        let (n, s) = (&self.networks, self.settings.r1);
+        let mut augment = self.augment(Stream::AugmentDiscriminatorReg);
+        // The augmentation's noise comes from libtorch's generator.
+        let _ = self.seeded(Phase::Dreg);
+        let (weight, gain) = (s.gamma / 2.0, s.interval as f64 / self.rounds() as f64);
+        let gradient = self.sum_over_rounds(|round| {
+            let norms = phases::discriminator_reg(&n.d, &self.part_of(reals, round), &mut augment)?;
+            stats.report("Loss/r1_penalty", &norms);
+            stats.report("Loss/D/reg", &(&norms * weight));
+            n.d_flat.gradient(&(mean(&norms) * (weight * gain)))
+        })?;
+        Ok((gradient, ()))
+    }
+
+    fn average(&mut self) -> Result<()> {
+        let beta = self.settings.ema.beta(self.settings.batch, self.seen_images);
+        let averaged = caught(|| {
+            self.networks.update_ema(beta);
+            Ok(())
+        });
+        averaged.with_context(|| format!("the averaged generator of iteration {}", self.iteration))
     }
 
     /// Micro-batches in a batch.
@@ -138,9 +151,9 @@ impl Trainer {
     }
 
     /// The latents and noise of a phase, from its beginning.
-    fn latents(&self, phase: Phase) -> Latents<'_> {
+    fn draws(&self, phase: Phase) -> PhaseDraws<'_> {
         let rng = self.seeded(phase);
-        Latents { g: &self.networks.g, classes: self.classes.as_ref(), mixing: self.settings.style_mixing, rng }
+        PhaseDraws { g: &self.networks.g, classes: self.classes.as_ref(), mixing: self.settings.style_mixing, rng }
     }
 
     fn seeded(&self, phase: Phase) -> ChaCha8Rng {

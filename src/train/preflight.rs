@@ -3,11 +3,12 @@
 use anyhow::{Context, Result, anyhow};
 use tch::Tensor;
 
-use super::draw::Draw;
+use super::draw::{Draw, Reals};
 use super::networks::Networks;
-use super::phases::{generate, mean};
-use super::regularizers::{MeanPathLength, path_lengths, squared_gradient_norms};
+use super::phases::{discriminator_reg, generate, generator_reg, mean};
+use super::regularizers::MeanPathLength;
 use super::settings::TrainSettings;
+use crate::augment::Augment;
 use crate::model::{Generator, NoiseMode, ScriptModule, probe_numbers};
 use crate::system::memory::lacks_memory;
 use crate::tensor::no_grad;
@@ -49,19 +50,20 @@ fn cannot(script: &ScriptModule, what: &str, option: &str) -> String {
 fn r1(networks: &Networks, n: i64) -> Result<()> {
     let (d, draw) = (&networks.d, draw(&networks.g, n)?);
     let (images, _) = no_grad(|| generate(&networks.g, &draw, false))?;
-    let images = images.detach().set_requires_grad(true);
-    let logits = d.script.differentiated_twice(|| d.logits(&images, draw.c.as_ref()))?;
-    differentiate(&mean(&squared_gradient_norms(&logits, &images)?), &d.script)
+    let norms = discriminator_reg(d, &Reals { images, c: draw.c }, &mut Augment::off())?;
+    differentiate(&mean(&norms), &d.script)
 }
 
 fn path_length(networks: &Networks, n: i64) -> Result<()> {
-    let g = &networks.g;
-    let draw = draw(g, n)?;
-    let (images, ws) = g.script.differentiated_twice(|| generate(g, &draw, false))?;
-    let ws = ws.context("path length needs a generator with mapping and synthesis")?;
-    let lengths = path_lengths(&images, &ws, &probe_numbers(&images.size(), g.script.device))?;
+    let (g, untrained) = (&networks.g, networks.untrained());
+    let unit_noise = probe_numbers(&[n, g.img_channels(), g.img_resolution(), g.img_resolution()], g.script.device);
     let mut pl_mean = MeanPathLength::new(g.script.device);
-    differentiate(&mean(&pl_mean.penalties(&lengths)), &g.script)
+    let draw = draw(g, n)?;
+    let differentiated = generator_reg(g, &mut pl_mean, &draw, Some(&unit_noise))
+        .and_then(|penalties| differentiate(&mean(&penalties), &g.script));
+    // The phase moves `w_avg`.
+    untrained.put_back();
+    differentiated
 }
 
 /// The same latents every time, of the first class where there are classes.

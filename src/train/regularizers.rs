@@ -9,6 +9,11 @@ use tch::{Kind, Tensor};
 
 use crate::tensor::one_line;
 
+/// Iterations between two evaluations of R1, as published.
+pub const R1_INTERVAL: u64 = 16;
+/// The same of path length.
+pub const PL_INTERVAL: u64 = 4;
+
 /// R1's settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct R1Settings {

@@ -22,14 +22,13 @@ use crate::system::ui::Bar;
 use crate::tensor::device;
 use crate::tensor::labels::{ClassDistribution, one_hot};
 use crate::train::Reals;
+use crate::train::regularizers::{PL_INTERVAL, R1_INTERVAL};
 use crate::train::stats::Statistics;
 use crate::train::{TrainSettings, Trainer};
 
 /// How often the phases run in a training with the published intervals.
 const SHARES: [(&str, f64); 4] =
     [("Gmain", 1.0), ("Greg", 1.0 / PL_INTERVAL as f64), ("Dmain", 1.0), ("Dreg", 1.0 / R1_INTERVAL as f64)];
-const PL_INTERVAL: u64 = 4;
-const R1_INTERVAL: u64 = 16;
 
 /// Measure the time of each training phase, and memory.
 #[derive(Debug, clap::Args)]

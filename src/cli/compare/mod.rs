@@ -21,7 +21,6 @@ use crate::cli::finetune::{Place, device_of, train};
 use crate::config::{LossKind, Options, preset};
 use crate::files::atomic::write_json;
 use crate::files::bounded::read_text;
-use crate::metrics::name::MetricKind;
 use crate::metrics::parse_list;
 use crate::run::checkpoint::Checkpoints;
 use crate::run::checkpoint::Resumed;
@@ -171,7 +170,7 @@ impl Plan {
         let names = options.metrics.get_or_insert_with(|| METRIC.to_owned());
         let first = parse_list(names)?.swap_remove(0);
         ensure!(
-            matches!(first.kind, MetricKind::Frechet | MetricKind::Kernel | MetricKind::PathLength),
+            first.formula.lower_is_better(),
             "cannot compare by {}: of the first metric less has to be better, as of fid2k_full or kid2k_full",
             first.name
         );

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 pub use self::findings::Findings;
 use self::findings::{BadFile, BadKind, Duplicate, LabelCounts, Written, name_text, size_list};
 pub use self::prepare::{Crop, Filter};
-use self::prepare::{Prepared, Refusal, Rules};
+use self::prepare::{Prepared, Rules, Unusable};
 use self::target::{Sink, Target};
 use crate::data::decode::stored_size;
 use crate::data::labels::{LabelChoice, Labels};
@@ -186,7 +186,7 @@ impl Pass {
         fitting.min(MOST_AT_ONCE).max(rayon::current_num_threads())
     }
 
-    fn take(&mut self, index: usize, outcome: Result<Prepared, Refusal>, sink: &mut Option<&mut Sink>) -> Result<()> {
+    fn take(&mut self, index: usize, outcome: Result<Prepared, Unusable>, sink: &mut Option<&mut Sink>) -> Result<()> {
         let name = |index: usize| name_text(&self.pictures.names()[index]);
         let Prepared { size, notes, animated, misnamed, digest, png } = match outcome {
             Ok(prepared) => prepared,
@@ -231,7 +231,7 @@ impl Pass {
     }
 }
 
-fn prepare(pictures: &Pictures, rules: Rules, index: usize) -> Result<Prepared, Refusal> {
+fn prepare(pictures: &Pictures, rules: Rules, index: usize) -> Result<Prepared, Unusable> {
     let bytes = pictures.read(index).map_err(|error| (BadKind::Unreadable, format!("{error:#}")))?;
     rules.prepare(&bytes, &pictures.names()[index])
 }

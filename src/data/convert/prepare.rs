@@ -61,11 +61,11 @@ pub(super) struct Prepared {
 }
 
 /// Why a picture cannot be used.
-pub(super) type Refusal = (BadKind, String);
+pub(super) type Unusable = (BadKind, String);
 
 impl Rules {
     /// Whether a picture of this size can be used.
-    pub fn judge(&self, (width, height): (u32, u32)) -> Result<(), Refusal> {
+    pub fn judge(&self, (width, height): (u32, u32)) -> Result<(), Unusable> {
         let least = self.min_size;
         if width.min(height) < least {
             let kind = BadKind::TooSmall;
@@ -79,7 +79,7 @@ impl Rules {
     }
 
     /// Decodes the picture with this content and name.
-    pub fn prepare(&self, bytes: &[u8], name: &Path) -> Result<Prepared, Refusal> {
+    pub fn prepare(&self, bytes: &[u8], name: &Path) -> Result<Prepared, Unusable> {
         let unreadable = |error: anyhow::Error| (BadKind::Unreadable, format!("{error:#}"));
         let (pixels, depth, size, mut notes) = guarded(|| {
             let _room = room_for(bytes)?;

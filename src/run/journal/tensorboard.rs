@@ -28,17 +28,17 @@ struct Event {
     #[prost(string, optional, tag = "3")]
     file_version: Option<String>,
     #[prost(message, optional, tag = "5")]
-    summary: Option<Summary>,
+    summary: Option<EventSummary>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Summary {
+struct EventSummary {
     #[prost(message, repeated, tag = "1")]
-    value: Vec<Value>,
+    value: Vec<EventValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Value {
+struct EventValue {
     #[prost(string, tag = "1")]
     tag: String,
     #[prost(float, optional, tag = "2")]
@@ -100,8 +100,8 @@ impl EventFile {
     /// # Errors
     /// The file cannot be written.
     pub fn scalars<'a>(&mut self, step: i64, scalars: impl Iterator<Item = (&'a str, f64)>) -> Result<()> {
-        let value = scalars.map(|(tag, value)| Value { tag: tag.to_owned(), simple_value: Some(value as f32) });
-        let summary = Some(Summary { value: value.collect() });
+        let value = scalars.map(|(tag, value)| EventValue { tag: tag.to_owned(), simple_value: Some(value as f32) });
+        let summary = Some(EventSummary { value: value.collect() });
         self.write(Event { wall_time: now(), step, summary, ..Event::default() })
     }
 

@@ -1,0 +1,163 @@
+//! What a kind of metric is made of. A new one is a file with its mathematics and a [`Formula`], and a line in `registry.rs`.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use tch::Tensor;
+
+use super::detector::DetectorId;
+use super::feature_set::{FeatureSet, Needs};
+use super::moments::Moments;
+
+/// A kind of metric: its names, what it needs, and how it is computed.
+pub trait Formula: fmt::Debug + Sync {
+    /// What its names begin with, before a number of pictures: `fid` of `fid50k_full`.
+    fn prefix(&self) -> &'static str;
+
+    /// What the rest of a name says; None where it is no name of this kind.
+    fn amount(&self, rest: &str) -> Option<Amount>;
+
+    /// Whether of its first value less is better.
+    fn lower_is_better(&self) -> bool;
+
+    /// Whether real pictures are compared with.
+    fn needs_reals(&self) -> bool {
+        true
+    }
+
+    /// Whether the detector has to tell classes.
+    fn needs_classes(&self) -> bool {
+        false
+    }
+
+    /// Whether it walks through the latents of a generator instead of comparing features: `path_length.rs` computes it.
+    fn walks_latents(&self) -> bool {
+        false
+    }
+
+    /// Whether the field computes it with VGG16 instead of Inception.
+    fn is_of_vgg(&self) -> bool {
+        false
+    }
+
+    /// Adds what it needs of `n` pictures of one side.
+    fn add_needs(&self, n: usize, needs: &mut Needs);
+
+    /// Computes it.
+    ///
+    /// # Errors
+    /// Features that are missing or too few.
+    fn compute(&self, sides: &Sides<'_>) -> Result<Found>;
+}
+
+/// What a name says behind its prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amount {
+    /// Pictures, or pairs of them.
+    pub count: usize,
+    /// Whether all real pictures are compared with, and not as many as there are fakes.
+    pub all_reals: bool,
+    /// The k of nearest neighbours; 0 where there are none.
+    pub neighbours: i64,
+}
+
+impl Amount {
+    /// `50k` of a metric without real pictures.
+    pub fn alone(rest: &str) -> Option<Self> {
+        Some(Self { count: whole_count(rest)?, all_reals: true, neighbours: 0 })
+    }
+
+    /// `50k` or `50k_full`.
+    pub fn compared(rest: &str) -> Option<Self> {
+        let (rest, all_reals) = without_full(rest);
+        Some(Self { count: whole_count(rest)?, all_reals, neighbours: 0 })
+    }
+
+    /// `50k3`, `500_k4`, each also with `_full`; `default` neighbours where there is no number of them.
+    pub fn with_neighbours(rest: &str, default: i64) -> Option<Self> {
+        let (rest, all_reals) = without_full(rest);
+        let (count, k) = leading_count(rest)?;
+        let k = k.strip_prefix("_k").unwrap_or(k);
+        let neighbours = if k.is_empty() { default } else { k.parse().ok().filter(|&k| k > 0)? };
+        Some(Self { count, all_reals, neighbours })
+    }
+}
+
+fn without_full(rest: &str) -> (&str, bool) {
+    rest.strip_suffix("_full").map_or((rest, false), |rest| (rest, true))
+}
+
+fn whole_count(text: &str) -> Option<usize> {
+    leading_count(text).filter(|(_, rest)| rest.is_empty()).map(|(count, _)| count)
+}
+
+/// `50k3` as (50000, "3"), `500` as (500, "").
+fn leading_count(text: &str) -> Option<(usize, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let count: usize = text[..digits].parse().ok()?;
+    match text[digits..].strip_prefix('k') {
+        Some(rest) => Some((count.checked_mul(1000)?, rest)),
+        None => Some((count, &text[digits..])),
+    }
+}
+
+/// What a formula is computed from.
+pub struct Sides<'a> {
+    /// Features of real pictures, where there are any.
+    pub reals: Option<&'a FeatureSet>,
+    /// How many of them count.
+    pub real_count: usize,
+    /// Features of fakes.
+    pub fakes: &'a FeatureSet,
+    /// How many of them count.
+    pub fake_count: usize,
+    /// The k of nearest neighbours.
+    pub neighbours: i64,
+    /// For what is drawn at random.
+    pub seed: u64,
+}
+
+impl Sides<'_> {
+    /// The detector of both.
+    pub fn detector(&self) -> &DetectorId {
+        &self.fakes.record.detector
+    }
+
+    /// Features of reals [N, F] and fakes [M, F], on one device.
+    ///
+    /// # Errors
+    /// There are none, or too few.
+    pub fn features(&self) -> Result<(Tensor, Tensor)> {
+        let reals = self.reals.context("there are no real pictures")?.features_of(self.real_count)?;
+        let fakes = self.fakes.features_of(self.fake_count)?;
+        // One side may come from a file.
+        let device = if fakes.device().is_cuda() { fakes.device() } else { reals.device() };
+        Ok((reals.to_device(device), fakes.to_device(device)))
+    }
+
+    /// Moments of reals and of fakes.
+    ///
+    /// # Errors
+    /// There are none, or of other numbers of pictures.
+    pub fn moments(&self) -> Result<(Moments, Moments)> {
+        let reals = self.reals.context("there are no real pictures")?;
+        Ok((reals.moments_of(self.real_count)?, self.fakes.moments_of(self.fake_count)?))
+    }
+}
+
+/// What a formula came to.
+pub struct Found {
+    /// What was measured, in words.
+    pub measure: String,
+    /// What is added to the metric's name, and the value.
+    pub values: Vec<(&'static str, f64)>,
+    /// What to know when reading them, to go behind the metric's name.
+    pub warnings: Vec<String>,
+}
+
+impl Found {
+    /// Without a warning.
+    pub fn new(measure: String, values: Vec<(&'static str, f64)>) -> Self {
+        Self { measure, values, warnings: Vec::new() }
+    }
+}

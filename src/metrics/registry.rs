@@ -1,0 +1,12 @@
+//! Every kind of metric that there is; a new one joins with a line.
+
+use super::formula::Formula;
+use super::frechet::Frechet;
+use super::inception_score::InceptionScore;
+use super::kernel::Kernel;
+use super::manifold::{DensityAndCoverage, PrecisionAndRecall};
+use super::path_length::PathLength;
+
+/// All of them.
+pub const FORMULAS: [&dyn Formula; 6] =
+    [&Frechet, &Kernel, &PrecisionAndRecall, &DensityAndCoverage, &InceptionScore, &PathLength];
