@@ -5,6 +5,8 @@
 
 mod common;
 
+use common::command::Finetune;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
@@ -360,20 +362,24 @@ impl Stage {
 
     fn arguments(&self, command: &str) -> assert_cmd::Command {
         let mut words = command.split(' ');
-        let (mut program, place) = (common::rootgan(), common::text(self.folder.path()));
-        match words.next().unwrap() {
-            "finetune-resume" => drop(program.args(["finetune", "--device", "cpu"])),
-            name @ ("finetune" | "finetune-labelled") => {
-                let (mut generator, mut discriminator) = (self.path("g.pt"), self.path("d.pt"));
-                if name == "finetune-labelled" {
-                    (generator, discriminator) = common::pair16_labelled();
-                }
-                program.args(["finetune", "--kimg", "0.008", "--batch", "8", "--device", "cpu", "--grid", "2x2"]);
-                program.arg("--generator").arg(generator).arg("--discriminator").arg(discriminator);
-                program.arg("--data").arg(self.path("pictures")).arg("--outdir").arg(self.path("runs"));
+        let place = common::text(self.folder.path());
+        let finetune = |pair: (PathBuf, PathBuf)| {
+            Finetune::new(&pair, &self.path("pictures"), &self.path("runs")).with(["--kimg", "0.008"]).command()
+        };
+        let mut program = match words.next().unwrap() {
+            "finetune" => finetune((self.path("g.pt"), self.path("d.pt"))),
+            "finetune-labelled" => finetune(common::pair16_labelled()),
+            "finetune-resume" => {
+                let mut program = common::rootgan();
+                program.args(["finetune", "--device", "cpu"]);
+                program
             }
-            other => drop(program.arg(other)),
-        }
+            other => {
+                let mut program = common::rootgan();
+                program.arg(other);
+                program
+            }
+        };
         program.args(words.map(|word| word.replace("{}", place).replace("{long}", &"x".repeat(5000))));
         program
     }

@@ -4,6 +4,8 @@
 
 mod common;
 
+use common::command::Finetune;
+
 use std::path::{Path, PathBuf};
 
 use predicates::prelude::PredicateBooleanExt;
@@ -13,15 +15,7 @@ use serde_json::Value;
 const SIDE: u32 = 16;
 
 fn finetune(pair: &(PathBuf, PathBuf), data: &Path, outdir: &Path, flags: &[&str]) -> PathBuf {
-    let output = common::rootgan()
-        .args(["finetune", "--device", "cpu", "--batch", "8", "--grid", "5x3"])
-        .args(["--generator", common::text(&pair.0), "--discriminator", common::text(&pair.1)])
-        .args(["--data", common::text(data), "--outdir", common::text(outdir)])
-        .args(flags)
-        .assert()
-        .success();
-    let stdout = String::from_utf8(output.get_output().stdout.clone()).unwrap();
-    PathBuf::from(stdout.lines().last().unwrap().strip_prefix("run directory: ").unwrap())
+    Finetune::new(pair, data, outdir).with(["--grid", "5x3"]).with(flags).run()
 }
 
 /// Flat pictures of class 0 (red) and 2 (blue), none of class 1: 3 and 9 of them.

@@ -5,6 +5,8 @@
 
 mod common;
 
+use common::command::Finetune;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -21,20 +23,7 @@ const BATCH: u64 = 8;
 
 /// Runs `finetune` on `data` with the 16x16 pair; returns the run's folder.
 fn finetune(data: &Path, outdir: &Path, flags: &[&str]) -> PathBuf {
-    let (generator, discriminator) = common::pair16();
-    let output = common::rootgan()
-        .args(["finetune", "--device", "cpu", "--batch", "8", "--grid", "4x3"])
-        .args(["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)])
-        .args(["--data", common::text(data), "--outdir", common::text(outdir)])
-        .args(flags)
-        .assert()
-        .success()
-        .get_output()
-        .stdout
-        .clone();
-    let output = String::from_utf8(output).unwrap();
-    let last = output.lines().last().expect("the last line names the run");
-    PathBuf::from(last.strip_prefix("run directory: ").expect("the last line names the run"))
+    Finetune::new(&common::pair16(), data, outdir).with(["--grid", "4x3"]).with(flags).run()
 }
 
 fn stats(run: &Path) -> Vec<Value> {

@@ -4,9 +4,10 @@
 
 mod common;
 
+use common::command::{Finetune, run_folder};
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -23,31 +24,23 @@ net = Detector()
 ";
 
 fn finetune(place: &Path, condition: &str, more: &[&str]) -> PathBuf {
-    let output = command(place, condition, more).assert().success();
-    let stdout = String::from_utf8(output.get_output().stdout.clone()).unwrap();
-    PathBuf::from(stdout.lines().last().unwrap().strip_prefix("run directory: ").unwrap())
+    run_folder(&mut command(place, condition, more))
 }
 
 fn command(place: &Path, condition: &str, more: &[&str]) -> assert_cmd::Command {
-    let mut command = common::rootgan();
-    command.args(arguments(place, condition, more)).env("XDG_CACHE_HOME", place.join("cache"));
+    let mut command = finetune_with(place, condition, more).command();
+    command.env("XDG_CACHE_HOME", place.join("cache"));
     command
 }
 
-fn arguments(place: &Path, condition: &str, more: &[&str]) -> Vec<String> {
+fn finetune_with(place: &Path, condition: &str, more: &[&str]) -> Finetune {
     let detector = place.join("detector.pt");
     common::scripted(&detector, &DETECTOR.replace("CONDITION", condition));
     common::picture_folder(&place.join("discs"), 12, 16);
-    let (generator, discriminator) = common::pair16();
-    let (data, runs) = (place.join("discs"), place.join("runs"));
-    let fixed = [
-        &["finetune", "--device", "cpu", "--batch", "8", "--grid", "2x2", "--tick-kimg", "0.016"][..],
-        &["--snapshot-ticks", "1", "--metrics", "fid20_full", "--detector", common::text(&detector)],
-        &["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)],
-        &["--data", common::text(&data), "--outdir", common::text(&runs)],
-        more,
-    ];
-    fixed.concat().into_iter().map(str::to_owned).collect()
+    Finetune::new(&common::pair16(), &place.join("discs"), &place.join("runs"))
+        .with(["--tick-kimg", "0.016", "--snapshot-ticks", "1"])
+        .with(["--metrics", "fid20_full", "--detector", common::text(&detector)])
+        .with(more)
 }
 
 fn lines(run: &Path) -> Vec<Value> {
@@ -98,8 +91,7 @@ fn a_best_snapshot_whose_name_another_one_took_is_the_best_no_more() {
         (Some("network-snapshot-000000.json"), Some(0.016))
     );
     rootgan::run::snapshot::SnapshotFiles::at(&run, 0).write_manifest(12, Value::Null).unwrap();
-    let mut command = common::rootgan();
-    command.args(["finetune", "--resume", common::text(&run), "--override", "--kimg", "0.032"]);
+    let mut command = Finetune::resume(&run).with(["--override", "--kimg", "0.032"]).command();
     command.env("XDG_CACHE_HOME", place.path().join("cache")).assert().success();
     let log = fs::read_to_string(run.join("log.txt")).unwrap();
     assert!(log.contains("'network-snapshot-000000.json', is gone or another's"), "{log}");
@@ -133,14 +125,8 @@ fn a_detector_that_fails_is_a_warning_and_the_run_goes_on() {
 }
 
 /// Starts the program and sends it SIGTERM once `is_time` says so: it ends within seconds.
-fn interrupt(arguments: &[&str], place: &Path, is_time: impl Fn() -> bool) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_rootgan"))
-        .args(arguments)
-        .envs([("OMP_NUM_THREADS", "1"), ("XDG_CACHE_HOME", common::text(&place.join("cache")))])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+fn interrupt(run: &Finetune, place: &Path, is_time: impl Fn() -> bool) {
+    let mut child = run.process().env("XDG_CACHE_HOME", place.join("cache")).spawn().unwrap();
     let begun = Instant::now();
     while !is_time() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it was its time");
@@ -160,25 +146,24 @@ fn interrupt(arguments: &[&str], place: &Path, is_time: impl Fn() -> bool) {
 fn a_signal_does_not_wait_for_metrics_and_they_are_made_when_the_run_goes_on() {
     let place = tempfile::tempdir().unwrap();
     let more = ["--kimg", "0.016", "--metrics", "fid1000k_full"];
-    let arguments = arguments(place.path(), "False", &more);
+    let begun = finetune_with(place.path(), "False", &more);
     let found = || fs::read_dir(place.path().join("runs")).ok()?.flatten().map(|run| run.path()).next();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    interrupt(&words, place.path(), || found().is_some_and(|run| run.join("fakes_init.png").is_file()));
+    interrupt(&begun, place.path(), || found().is_some_and(|run| run.join("fakes_init.png").is_file()));
     let run = found().unwrap();
     let due = |checkpoint: &str| -> Value {
         let path = run.join("checkpoints").join(checkpoint).join("checkpoint.json");
         serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap()["due"].take()
     };
     assert_eq!(due("000000000000"), serde_json::json!(["first_metrics"]));
-    let resume = ["finetune", "--resume", common::text(&run), "--override", "--metrics", "fid20_full"];
+    let resumed = Finetune::resume(&run).with(["--override"]);
     let go_on = || {
-        let mut command = common::rootgan();
-        command.args(resume).env("XDG_CACHE_HOME", place.path().join("cache")).assert().success();
+        let mut command = resumed.clone().with(["--metrics", "fid20_full"]).command();
+        command.env("XDG_CACHE_HOME", place.path().join("cache")).assert().success();
         lines(&run).iter().map(|line| line["kimg"].as_f64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(go_on(), [0.0, 0.016]);
 
-    let longer = [&resume[..4], &["--kimg", "0.032", "--metrics", "fid1000k_full"]].concat();
+    let longer = resumed.clone().with(["--kimg", "0.032", "--metrics", "fid1000k_full"]);
     let manifest = run.join("network-snapshot-000000_032.json");
     let is_last = || fs::read_to_string(&manifest).is_ok_and(|text| text.contains("\"seen_images\": 32"));
     interrupt(&longer, place.path(), is_last);

@@ -4,6 +4,8 @@
 
 mod common;
 
+use common::command::Finetune;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -78,14 +80,8 @@ fn an_imported_pair_is_finetuned_and_its_export_leads_back() {
     let (data, runs) = (place.path().join("discs"), place.path().join("runs"));
     common::picture_folder(&data, 8, 32);
     let at = |name: &str| place.path().join(name);
-    common::rootgan()
-        .args(["finetune", "--kimg", "0.016", "--batch", "8", "--grid", "2x2", "--device", "cpu"])
-        .args(["--generator", common::text(&at("generator.pt"))])
-        .args(["--discriminator", common::text(&at("discriminator.pt"))])
-        .args(["--data", common::text(&data), "--outdir", common::text(&runs)])
-        .assert()
-        .success();
-    let run = std::fs::read_dir(&runs).unwrap().flatten().next().unwrap().path();
+    let pair = (at("generator.pt"), at("discriminator.pt"));
+    let run = Finetune::new(&pair, &data, &runs).with(["--kimg", "0.016"]).run();
     let (back, again) = (at("back.pt"), at("again"));
     let format = ["--format", "rosinality", "--out", common::text(&back)];
     common::python(&[&["scripts/export_checkpoint.py", "--from", common::text(&run)], &format[..]].concat());

@@ -4,6 +4,8 @@
 
 mod common;
 
+use common::command::Finetune;
+
 use rootgan::augment::Augment;
 use rootgan::model::{FreezeSettings, Generator, NoiseMode, Precision, PrecisionKind, Truncation};
 use rootgan::run::networks::NetworkFiles;
@@ -73,18 +75,11 @@ fn gradients_in_bf16_point_where_those_in_fp32_do() {
 
 #[test]
 fn a_run_in_bf16_writes_files_that_begin_in_fp32() {
-    let (generator, discriminator) = common::pair16();
     let place = tempfile::tempdir().unwrap();
-    common::picture_folder(&place.path().join("discs"), 8, 16);
-    let output = common::rootgan()
-        .args(["finetune", "--device", "cpu", "--batch", "4", "--kimg", "0.02", "--grid", "2x2"])
-        .args(["--precision", "bf16", "--outdir", common::text(&place.path().join("runs"))])
-        .args(["--data", common::text(&place.path().join("discs"))])
-        .args(["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)])
-        .assert()
-        .success();
-    let stdout = String::from_utf8(output.get_output().stdout.clone()).unwrap();
-    let run = std::path::Path::new(stdout.lines().last().unwrap().strip_prefix("run directory: ").unwrap());
+    let (data, runs) = (place.path().join("discs"), place.path().join("runs"));
+    common::picture_folder(&data, 8, 16);
+    let finetune = Finetune::new(&common::pair16(), &data, &runs);
+    let run = &finetune.with(["--batch", "4", "--kimg", "0.02", "--precision", "bf16"]).run();
     let log = std::fs::read_to_string(run.join("log.txt")).unwrap();
     assert!(log.contains(", bf16"), "{log}");
     let saved = rootgan::run::snapshot::find(run).unwrap();
@@ -113,10 +108,9 @@ fn networks_without_the_method_are_refused_before_the_run() {
          net = G()\n",
     );
     let (_, discriminator) = common::pair16();
-    common::rootgan()
-        .args(["finetune", "--device", "cpu", "--batch", "4", "--precision", "bf16"])
-        .args(["--data", common::text(&place.path().join("discs")), "--outdir", common::text(place.path())])
-        .args(["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)])
+    Finetune::new(&(generator, discriminator), &place.path().join("discs"), place.path())
+        .with(["--batch", "4", "--precision", "bf16"])
+        .command()
         .assert()
         .code(1)
         .stderr(predicates::str::contains("compute in float32 only"));

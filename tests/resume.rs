@@ -4,6 +4,8 @@
 
 mod common;
 
+use common::command::Finetune;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -76,33 +78,12 @@ impl Stage {
     }
 
     fn begin_with(&self, pair: (PathBuf, PathBuf), outdir: &str, more: &[&str]) -> Command {
-        let (generator, discriminator) = pair;
-        let mut command = rootgan();
-        command
-            .args(["finetune", "--generator"])
-            .arg(generator)
-            .arg("--discriminator")
-            .arg(discriminator)
-            .arg("--data")
-            .arg(self.data())
-            .arg("--outdir")
-            .arg(self.place.path().join(outdir))
-            .args(OPTIONS)
-            .args(more);
-        command
+        Finetune::new(&pair, &self.data(), &self.place.path().join(outdir)).with(OPTIONS).with(more).process()
     }
 }
 
-fn rootgan() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rootgan"));
-    command.env("OMP_NUM_THREADS", "1").stdout(Stdio::null()).stderr(Stdio::null());
-    command
-}
-
 fn resume(run: &Path) -> Command {
-    let mut command = rootgan();
-    command.args(["finetune", "--resume"]).arg(run);
-    command
+    Finetune::resume(run).process()
 }
 
 fn checkpoints(run: &Path) -> Vec<u64> {
@@ -200,16 +181,14 @@ fn going_back_to_an_earlier_checkpoint_leads_to_the_same_end() {
     Network::ALL.iter().for_each(|&network| fs::write(beyond.path_of(network), "").unwrap());
     beyond.write_manifest(7000, Value::Null).unwrap();
     let place = run.join("checkpoints");
-    common::rootgan()
-        .args(["finetune", "--resume"])
-        .arg(place.join("000000000097"))
+    Finetune::resume(&place.join("000000000097"))
+        .command()
         .assert()
         .code(1)
         .stderr(contains("no such checkpoint; there are '"));
     // Refused before anything is changed.
-    let mut refused = common::rootgan();
-    refused.args(["finetune", "--override", "--freeze-d", "1", "--resume"]).arg(place.join("000000000096"));
-    refused.assert().code(1);
+    let refused = Finetune::resume(&place.join("000000000096")).with(["--override", "--freeze-d", "1"]);
+    refused.command().assert().code(1);
     assert!(statistics(&run) == lines && grid.is_file() && checkpoints(&run).last() == Some(&192));
     finish(resume(&place.join("000000000096")));
     assert!(!grid.exists() && !beyond.manifest.exists() && !beyond.d.exists());
@@ -386,11 +365,7 @@ fn what_would_change_the_run_is_refused_and_with_override_logged() {
     let stage = Stage::new();
     finish(stage.begin("runs", &["--kimg", "0.016"]));
     let run = stage.run("runs");
-    let again = |flags: &[&str]| {
-        let mut command = common::rootgan();
-        command.args(["finetune", "--resume"]).arg(&run).args(flags);
-        command.assert()
-    };
+    let again = |flags: &[&str]| Finetune::resume(&run).with(flags).command().assert();
     again(&[]).code(1).stderr(contains("is complete with 16 images").and(contains("--override --kimg")));
     // The same value is no change.
     again(&["--batch", "8"]).code(1).stderr(contains("is complete"));
@@ -415,17 +390,9 @@ fn what_would_change_the_run_is_refused_and_with_override_logged() {
     fs::write(&old, bytes).unwrap();
     fs::rename(stage.data().join("picture000.png"), stage.data().join("other.png")).unwrap();
     again(&["--kimg", "1", "--override"]).code(1).stderr(contains("not those that the run began with"));
-    common::rootgan()
-        .args(["finetune", "--resume", "nowhere"])
-        .assert()
-        .code(1)
-        .stderr(contains("no such run directory"));
-    common::rootgan()
-        .args(["finetune", "--resume"])
-        .arg(stage.data())
-        .assert()
-        .code(1)
-        .stderr(contains("no checkpoints"));
+    let refused = |place: &Path| Finetune::resume(place).command().assert().code(1);
+    refused(Path::new("nowhere")).stderr(contains("no such run directory"));
+    refused(&stage.data()).stderr(contains("no checkpoints"));
 }
 
 #[test]
@@ -456,9 +423,8 @@ fn two_processes_cannot_work_on_one_run() {
     let mut child = stage.begin("runs", &["--kimg", "100"]).spawn().unwrap();
     let find = || stage.find("runs");
     wait_for(&mut child, 8, find);
-    let mut second = common::rootgan();
-    second.args(["finetune", "--resume"]).arg(stage.run("runs"));
-    second.assert().code(1).stderr(contains("another process works on the run"));
+    let second = Finetune::resume(&stage.run("runs"));
+    second.command().assert().code(1).stderr(contains("another process works on the run"));
     kill(child);
 }
 

@@ -3,7 +3,7 @@
 use crate::model::provenance::RANDOM_SOURCE;
 use crate::model::{Discriminator, Generator};
 
-/// A pair as the options see it.
+/// The properties of a pair that defaults and ranges of options depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkFacts {
     /// Height and width of the images.
@@ -22,7 +22,7 @@ pub struct NetworkFacts {
 }
 
 impl NetworkFacts {
-    /// What a loaded pair says.
+    /// Reads them from a loaded pair.
     pub fn from_pair(g: &Generator, d: &Discriminator) -> Self {
         Self {
             resolution: g.img_resolution() as u64,
@@ -34,7 +34,7 @@ impl NetworkFacts {
         }
     }
 
-    /// Of one image.
+    /// Returns the number of pixels of one image.
     pub(super) fn pixels(&self) -> f64 {
         (self.resolution * self.resolution) as f64
     }

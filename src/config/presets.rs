@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{NetworkFacts, Options};
 
-/// Name and file of each preset.
+/// The presets by name, with the content of their files.
 const PRESETS: [(&str, &str); 8] = [
     ("auto", include_str!("../../configs/auto.json")),
     ("stylegan2", include_str!("../../configs/stylegan2.json")),

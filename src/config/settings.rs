@@ -17,14 +17,14 @@ use crate::train::{AdaSettings, AdamSettings, AugmentSettings, EmaSettings, Trai
 /// Iterations between two adjustments of p.
 const ADA_INTERVAL: u64 = 4;
 
-/// Every setting of a run.
+/// The decided settings of a run: every one has a value.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
     /// What an iteration needs.
     pub train: TrainSettings,
     /// Folder or zip of pictures.
     pub data: PathBuf,
-    /// Which of them.
+    /// The subset of the pictures; None: all.
     pub subset: Option<Subset>,
     /// Whether mirror images are drawn too.
     pub xflip: bool,
@@ -68,12 +68,12 @@ impl RunSettings {
         Ok(Self::from_checked(effective))
     }
 
-    /// Every option with its value, as `--config` would read it back.
+    /// Returns every option with its value, as `--config` would read it back.
     pub fn effective(&self) -> &Options {
         &self.effective
     }
 
-    /// What options mean that are filled in and in their ranges.
+    /// Turns options that are filled in and checked into settings.
     fn from_checked(o: Options) -> Self {
         Self {
             train: training(&o),

@@ -21,7 +21,7 @@ const SRGB_TOLERANCE: u8 = 1;
 /// What to do with the values of a picture.
 #[derive(Clone)]
 enum Conversion {
-    /// They are sRGB.
+    /// The values are sRGB already.
     Identity,
     /// By channel layout of the source: colour without and with alpha.
     Colour { rgb: Arc<Transform8BitExecutor>, rgba: Arc<Transform8BitExecutor> },
@@ -34,9 +34,9 @@ enum Conversion {
 /// What became of a picture's profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Profile {
-    /// There was none, or it is sRGB.
+    /// The picture had no profile, or it is sRGB.
     None,
-    /// Its values were converted to sRGB.
+    /// The values were converted to sRGB.
     Converted,
     /// It cannot be converted: the values were taken as sRGB.
     Unusable,

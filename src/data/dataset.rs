@@ -25,7 +25,7 @@ const NAMED: usize = 10;
 /// Some of the pictures, drawn at random before any is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subset {
-    /// How many.
+    /// The number of pictures.
     pub count: usize,
     /// Which: the same seed draws the same of the same names.
     pub seed: u64,
@@ -54,7 +54,7 @@ pub struct ScanReport {
     pub total: usize,
     /// Those that could be decoded: the length of the data set.
     pub usable: usize,
-    /// Those that could not, and why.
+    /// Files that could not be decoded, and why.
     pub unreadable: Vec<(PathBuf, String)>,
     /// Usable pictures that were grey.
     pub grey: usize,
@@ -66,7 +66,7 @@ pub struct ScanReport {
     pub profiled: usize,
     /// Usable pictures whose colour profile cannot be converted.
     pub unusable_profiles: usize,
-    /// The first of them.
+    /// The first picture with such a profile.
     pub first_unusable_profile: Option<PathBuf>,
     /// Lines on what lies among the pictures and is not read.
     pub passed_over: Vec<String>,
@@ -78,11 +78,11 @@ pub struct ScanReport {
     pub cached: usize,
     /// How many files there were before a subset of them was taken.
     pub before_subset: Option<usize>,
-    /// What there is to say of the labels.
+    /// A line about the labels.
     pub labels: Option<String>,
-    /// As in the options.
+    /// Width and height, as in the options.
     pub resolution: u32,
-    /// As in the options.
+    /// Channels, as in the options.
     pub channels: u32,
 }
 
@@ -369,7 +369,7 @@ fn zeroed(length: usize) -> Result<Vec<u8>> {
     Ok(vec![0; length])
 }
 
-/// What the first pass keeps of a picture.
+/// What the first pass keeps of one picture.
 struct Scanned {
     notes: PictureNotes,
     /// Of its file: decoders may differ from one version or processor to the next.

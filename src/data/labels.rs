@@ -44,9 +44,9 @@ pub struct Labels {
 /// Where classes come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// `dataset.json`.
+    /// The file `dataset.json`.
     File,
-    /// Sub-folders, by the number of their class.
+    /// The sub-folders, whose names are listed by class number.
     Folders(Vec<String>),
 }
 
@@ -159,7 +159,7 @@ impl Labels {
 
 /// What a label file says.
 enum InFile {
-    /// There is none.
+    /// There is no label file.
     Missing,
     /// There is one with `"labels": null`: the pictures have none.
     Null,
@@ -169,7 +169,7 @@ enum InFile {
 
 /// What a label file says of the pictures.
 struct Named {
-    /// In their order.
+    /// The class of each picture, in the order of the pictures.
     classes: Vec<Option<u32>>,
     /// What the file has that is most like the first picture that it does not name.
     nearest: Option<String>,

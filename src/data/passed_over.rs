@@ -40,7 +40,7 @@ pub struct PassedOver {
 }
 
 impl PassedOver {
-    /// A file whose extension is no picture's.
+    /// Counts a file whose extension is no picture's.
     pub(super) fn add(&mut self, name: &Path) {
         if name == Path::new(LABEL_FILE) {
             self.has_dataset_json = true;
@@ -52,12 +52,12 @@ impl PassedOver {
         }
     }
 
-    /// A file whose name begins with a dot.
+    /// Counts a file whose name begins with a dot.
     pub(super) fn add_hidden_file(&mut self) {
         self.hidden_files += 1;
     }
 
-    /// A folder that is not looked into.
+    /// Counts a folder that is not looked into.
     pub(super) fn add_folder(&mut self, name: &OsStr) {
         *self.folders.entry(name.to_string_lossy().into_owned()).or_default() += 1;
     }
@@ -130,7 +130,7 @@ pub(super) fn is_passed_over(name: &OsStr) -> bool {
     text.starts_with('.') || NOT_PICTURES.contains(&text.as_ref()) || text.ends_with(".lrdata")
 }
 
-/// In lower case; empty if there is none.
+/// Returns the extension in lower case; empty if there is none.
 pub(super) fn extension_of(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }

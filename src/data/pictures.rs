@@ -25,7 +25,7 @@ const MAX_SIDE_FILE_BYTES: u64 = 128 << 20;
 pub struct Pictures {
     root: PathBuf,
     zip: Option<PictureZip>,
-    /// Below the root, sorted by their bytes.
+    /// Names below the root, sorted by their bytes.
     names: Vec<PathBuf>,
     /// Pictures of a zip whose names point out of it, sorted.
     escaping: Vec<PathBuf>,
@@ -58,18 +58,18 @@ impl Pictures {
         Ok(Self { root: root.to_owned(), zip: Some(zip), names, escaping, passed_over })
     }
 
-    /// How many there are, at least 1.
+    /// Returns the number of pictures, at least 1.
     #[allow(clippy::len_without_is_empty)] // Never empty.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// The folder or zip.
+    /// Returns the folder or zip.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The names below the root.
+    /// Returns the names below the root, sorted by their bytes.
     pub fn names(&self) -> &[PathBuf] {
         &self.names
     }
@@ -79,7 +79,7 @@ impl Pictures {
         &self.escaping
     }
 
-    /// What lies there too and is not read.
+    /// Returns what lies there too and is not read.
     pub fn passed_over(&self) -> &PassedOver {
         &self.passed_over
     }
@@ -121,7 +121,7 @@ impl Pictures {
     /// counts as empty.
     ///
     /// # Errors
-    /// A signal.
+    /// A signal came.
     pub fn content_sha256(&self, stop: &StopRequest) -> Result<String, Interrupted> {
         let bar = Bar::new(self.len() as u64, "checking pictures");
         let digest = |index| {

@@ -12,7 +12,7 @@ use rand_chacha::rand_core::SeedableRng;
 pub struct Sampler {
     len: usize,
     items: usize,
-    /// None: not shuffled.
+    /// Seed of the shuffling; None: the order of the names.
     seed: Option<u64>,
     epoch: Option<u64>,
     order: Vec<usize>,

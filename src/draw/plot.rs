@@ -25,7 +25,7 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(150, 150, 150),
 ];
 
-/// One line.
+/// One line of a plot.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Line {
     /// Its name in the legend.
@@ -36,10 +36,10 @@ pub struct Line {
     pub band: Vec<(f64, f64, f64)>,
 }
 
-/// What a plot shows.
+/// The content of a plot.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plot {
-    /// Above it.
+    /// Title above the plot.
     pub title: String,
     /// What x is, with its unit.
     pub x_label: String,

@@ -8,19 +8,19 @@ use sha2::{Digest, Sha256};
 
 use super::opening::to_read;
 
-/// One file with what it takes to notice damage.
+/// The record of one file, by which damage is noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// Its name, in the folder of the record.
+    /// The name of the file, in the folder of the record.
     pub file: String,
     /// SHA-256 in hexadecimal.
     pub sha256: String,
-    /// Its length.
+    /// The length in bytes.
     pub bytes: u64,
 }
 
 impl FileRecord {
-    /// The record of a file as it is now.
+    /// Records a file as it is now.
     ///
     /// # Errors
     /// An unreadable file.

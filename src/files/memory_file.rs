@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-/// A file that is gone when it is dropped.
+/// A file in memory that is gone when it is dropped.
 pub struct MemoryFile(File);
 
 impl MemoryFile {
@@ -40,7 +40,7 @@ impl MemoryFile {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
 
-    /// The file, to be read from its beginning.
+    /// Returns the file, to be read from its beginning.
     ///
     /// # Errors
     /// The system refuses.

@@ -6,7 +6,7 @@ use std::io::{Error, Result};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// For reading; links are followed.
+/// Opens for reading; links are followed.
 ///
 /// # Errors
 /// There is none, it cannot be read, or it is no regular file.
@@ -14,7 +14,7 @@ pub fn to_read(path: &Path) -> Result<File> {
     regular(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?)
 }
 
-/// For writing at its end: an existing file.
+/// Opens an existing file for writing at its end.
 ///
 /// # Errors
 /// There is none, it cannot be written, it is a link, or no regular file.
@@ -22,7 +22,7 @@ pub fn to_append(path: &Path) -> Result<File> {
     regular(without_links(OpenOptions::new().append(true), path)?)
 }
 
-/// For writing at its end; made where there is none.
+/// Opens or makes a file for writing at its end.
 ///
 /// # Errors
 /// It cannot be written, it is a link, or no regular file.
@@ -30,7 +30,7 @@ pub fn to_append_or_make(path: &Path) -> Result<File> {
     regular(without_links(OpenOptions::new().append(true).create(true), path)?)
 }
 
-/// For reading and writing anywhere; made where there is none, and never cut.
+/// Opens or makes a file for reading and writing anywhere; it is never cut.
 ///
 /// # Errors
 /// It cannot be written, it is a link, or no regular file.
@@ -38,7 +38,7 @@ pub fn to_change_or_make(path: &Path) -> Result<File> {
     regular(without_links(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?)
 }
 
-/// For writing at its end: a file that is new.
+/// Makes a new file for writing at its end.
 ///
 /// # Errors
 /// Something has this name, or it cannot be made.

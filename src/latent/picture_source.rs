@@ -17,23 +17,23 @@ use crate::tensor::seed::{Stream, host_rng};
 /// How many finished batches may wait to be written: more would only take memory.
 const AHEAD: usize = 2;
 
-/// What one batch is made of. Drawn on the CPU.
+/// The latents of one batch, drawn on the CPU.
 pub struct Latents {
-    /// [N, z_dim].
+    /// z, [N, z_dim].
     pub z: Tensor,
     /// [N, noise_numel]; no columns where no noise is given from outside.
     pub noise: Tensor,
-    /// The class of each, where they differ.
+    /// The class of each picture, where classes differ.
     pub classes: Option<Vec<u32>>,
     /// Seeds libtorch, for a script that draws numbers of its own.
     pub script_seed: i64,
 }
 
-/// A finished batch.
+/// A finished batch of pictures.
 pub struct PictureBatch {
-    /// The place of its first picture.
+    /// The place of its first picture in the whole.
     pub first: usize,
-    /// N x C x R x R, planar.
+    /// The pixels, N x C x R x R, planar.
     pub pixels: Vec<u8>,
 }
 
@@ -41,7 +41,7 @@ pub struct PictureBatch {
 pub struct PictureSource<'g> {
     /// The generator.
     pub generator: &'g Generator,
-    /// As asked.
+    /// The truncation of w.
     pub truncation: Truncation,
     /// As asked; without effect on a generator that only takes z.
     pub noise_mode: NoiseMode,
@@ -62,12 +62,12 @@ impl PictureSource<'_> {
         self.generator.img_resolution() as usize
     }
 
-    /// 3 or 1.
+    /// Returns the number of channels, 3 or 1.
     pub fn channels(&self) -> usize {
         self.generator.img_channels() as usize
     }
 
-    /// The length of one picture.
+    /// Returns the bytes of one picture.
     pub fn picture_bytes(&self) -> usize {
         self.channels() * self.side() * self.side()
     }
@@ -83,7 +83,7 @@ impl PictureSource<'_> {
     /// next ones are made.
     ///
     /// # Errors
-    /// What the generator or `write` says.
+    /// The generator or `write` fails.
     pub fn make(
         &self,
         batches: &[Range<usize>],
@@ -108,7 +108,7 @@ impl PictureSource<'_> {
     /// of its first picture, and says whether to go on.
     ///
     /// # Errors
-    /// What the generator or `take` says.
+    /// The generator or `take` fails.
     pub fn each(
         &self,
         batches: &[Range<usize>],
@@ -150,12 +150,12 @@ impl PictureSource<'_> {
 pub struct DumpDraws {
     /// Seed of the whole dump.
     pub seed: u32,
-    /// What classes are drawn from, where they are.
+    /// The distribution that classes are drawn from; None without labels.
     pub classes: Option<ClassDistribution>,
 }
 
 impl DumpDraws {
-    /// The draws for the pictures at some places.
+    /// Draws the latents of the pictures at some places.
     pub fn latents(&self, source: &PictureSource<'_>, range: Range<usize>) -> Latents {
         let (z_dim, noise_numel) = (source.generator.z_dim(), source.noise_numel());
         let (z, noise) = dump_latents(self.seed, range.start as u32, range.len(), z_dim, noise_numel, Device::Cpu);
@@ -174,7 +174,7 @@ impl DumpDraws {
 /// How many pictures each class had in training, as a conditional generator's record has it.
 ///
 /// # Errors
-/// No such record.
+/// The generator has no such record.
 pub fn class_counts_of(generator: &Generator) -> Result<Vec<u64>> {
     let c_dim = generator.c_dim();
     let recorded = serde_json::from_value::<Vec<u64>>(generator.script.provenance()["class_counts"].clone());

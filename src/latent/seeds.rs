@@ -15,7 +15,7 @@ pub struct NormalStream {
 }
 
 impl NormalStream {
-    /// The stream of `numpy.random.RandomState(seed)`.
+    /// Begins the stream of `numpy.random.RandomState(seed)`.
     pub fn from_seed(seed: u32) -> Self {
         Self { bits: Mt::new(seed), spare: None }
     }
@@ -31,7 +31,7 @@ impl NormalStream {
         (high * 67_108_864.0 + low) / 9_007_199_254_740_992.0
     }
 
-    /// The next standard normal number.
+    /// Returns the next standard normal number.
     pub fn next_normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;

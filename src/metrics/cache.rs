@@ -56,7 +56,7 @@ impl FeatureCache {
         }
     }
 
-    /// Stores a set.
+    /// Stores the features of a set of pictures.
     ///
     /// # Errors
     /// The folder cannot be written: the features are computed again the next time.
@@ -79,14 +79,14 @@ fn key_of(path: &Path) -> Option<&str> {
     path.file_stem()?.to_str()
 }
 
-/// What a cache has.
+/// The answer of a cache.
 pub enum Found {
-    /// Everything that is needed.
+    /// A set with everything that is needed.
     All(Box<FeatureSet>),
-    /// Something else of the same pictures: worth computing again together with what is needed.
+    /// A set of the same pictures with other contents, which are computed again together with what is needed.
     Less(Needs),
     /// An entry that cannot be used, and why.
     Damaged(String),
-    /// Nothing.
+    /// No entry.
     Nothing,
 }

@@ -15,7 +15,7 @@ use crate::system::signals::StopRequest;
 use crate::system::ui::Bar;
 use crate::tensor::images::ToBytes;
 
-/// Batches that wait decoded.
+/// The number of decoded batches that wait for a detector.
 const PREFETCH: usize = 3;
 
 /// Features of the first pictures that a sampler draws from a data set, one set per detector.

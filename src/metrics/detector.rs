@@ -20,7 +20,7 @@ const INCEPTION: &str = "inception-2015-12-05";
 pub struct DetectorId {
     /// What the file calls itself, otherwise its name without the ending.
     pub name: String,
-    /// Of the file.
+    /// SHA-256 of the file.
     pub sha256: String,
     /// Whose features they are, for the name of the measure.
     pub features: String,
@@ -34,12 +34,12 @@ impl DetectorId {
         if self.is_inception() { published.to_owned() } else { format!("{plain}, {}", self.features) }
     }
 
-    /// Whether it is the network of published numbers.
+    /// Whether it is the Inception network of published numbers.
     pub fn is_inception(&self) -> bool {
         self.name == INCEPTION
     }
 
-    /// One line for the terminal.
+    /// Describes it on one line.
     pub fn in_short(&self) -> String {
         format!("{} (sha256 {}, resize: {})", self.name, &self.sha256[..self.sha256.len().min(12)], self.resize)
     }
@@ -47,7 +47,7 @@ impl DetectorId {
 
 /// A loaded detector.
 pub struct Detector {
-    /// Which one it is.
+    /// The identity of the file, for records.
     pub id: DetectorId,
     script: ScriptModule,
     /// Of `forward`, after the pictures: names and default values.
@@ -85,12 +85,12 @@ impl Detector {
         Ok(Self { id, script, arguments })
     }
 
-    /// Where it computes.
+    /// Returns the device that it computes on.
     pub fn device(&self) -> Device {
         self.script.device
     }
 
-    /// The features of pictures.
+    /// Computes the features of pictures.
     ///
     /// # Shapes
     /// u8 [N, 3, H, W] on the detector's device -> float32 [N, F].
@@ -107,7 +107,7 @@ impl Detector {
     /// u8 [N, 3, H, W] -> float32 [N, classes].
     ///
     /// # Errors
-    /// A detector without classes.
+    /// The detector tells no classes.
     pub fn probabilities(&self, pixels: &Tensor) -> Result<Tensor> {
         self.ensure_classes()?;
         self.rows("no_output_bias", &["return_features"], pixels)
@@ -119,16 +119,16 @@ impl Detector {
     /// float32 [N, 3, H, W], 0 to 255 -> float32 [N, F].
     ///
     /// # Errors
-    /// A detector that has no such distance.
+    /// The detector has no perceptual distance.
     pub fn perceptual(&self, images: &Tensor) -> Result<Tensor> {
         self.ensure_perceptual()?;
         self.rows("return_lpips", &["return_features", "resize_images"], images)
     }
 
-    /// Whether it gives class probabilities.
+    /// Makes sure that it gives class probabilities.
     ///
     /// # Errors
-    /// It does not.
+    /// The detector gives none.
     pub fn ensure_classes(&self) -> Result<()> {
         ensure!(
             self.has("no_output_bias"),
@@ -138,10 +138,10 @@ impl Detector {
         Ok(())
     }
 
-    /// Whether it has a perceptual distance.
+    /// Makes sure that it has a perceptual distance.
     ///
     /// # Errors
-    /// It has not.
+    /// The detector has none.
     pub fn ensure_perceptual(&self) -> Result<()> {
         ensure!(
             self.has("return_lpips"),

@@ -14,7 +14,7 @@ pub struct Detectors {
     pub vgg: Option<Detector>,
 }
 
-/// One of the detectors.
+/// The place of a detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Slot {
     Main,

@@ -20,12 +20,12 @@ use crate::data::{Dataset, DatasetOptions, Pictures, Sampler};
 use crate::latent::picture_source::{DumpDraws, PictureSource};
 use crate::system::signals::StopRequest;
 
-/// How real pictures are read.
+/// The rule by which real pictures come to their size, for records.
 const LANCZOS: &str = "centre crop, Lanczos";
 /// Real pictures come in this order, so that fewer of them are a random part.
 const REALS_ORDER: u64 = 0;
 
-/// The real pictures.
+/// The pictures that a metric compares with.
 pub enum RealPictures {
     /// None: enough for inception score and path length.
     None,
@@ -35,7 +35,7 @@ pub enum RealPictures {
     Features(Box<FeatureSet>),
 }
 
-/// The pictures that are judged.
+/// The pictures that a metric judges.
 pub enum Fakes<'a> {
     /// Made by a generator, as `rootgan dump` makes them.
     Generator(PictureSource<'a>, DumpDraws),
@@ -59,21 +59,21 @@ pub struct Evaluation {
     detectors: Detectors,
     reals: RealPictures,
     settings: EvaluateSettings,
-    /// Those of real pictures.
+    /// Features of real pictures that were made or loaded before.
     known: HashMap<Slot, FeatureSet>,
     notices: RefCell<Vec<String>>,
 }
 
-/// How it is measured.
+/// The settings of an evaluation.
 #[derive(Clone, Debug)]
 pub struct EvaluateSettings {
     /// Size of pictures of which there is no generator to say it; None: their own.
     pub resolution: Option<u32>,
     /// Decoded pictures that a detector gets at a time.
     pub batch: usize,
-    /// Which subsets the kernel distance takes.
+    /// Seed of the subsets of the kernel distance.
     pub seed: u32,
-    /// Where features of real pictures are kept.
+    /// A folder in which features of real pictures are kept; None: they are not.
     pub cache: Option<PathBuf>,
     /// A folder for the features of both sides.
     pub save_features: Option<PathBuf>,
@@ -188,7 +188,7 @@ impl Evaluation {
         Slot::ALL.into_iter().filter_map(of_slot).collect()
     }
 
-    /// What files are to hold, too.
+    /// Adds what the files of `save_features` and `save_moments` hold.
     fn with_saved(&self, mut needs: Needs) -> Needs {
         let pictures = needs.pictures();
         if self.settings.save_features.is_some() {
@@ -221,7 +221,7 @@ impl Evaluation {
         job.metrics.iter().map(|metric| compute::outcome(metric, reals, fakes, seed)).collect()
     }
 
-    /// What the detectors will be given.
+    /// Returns the size, channels and resizing rule of the pictures that detectors get.
     fn form(&self, fakes: &Fakes) -> Result<PictureForm> {
         Ok(match fakes {
             Fakes::Features(set) => set.record.pictures.clone(),
@@ -253,7 +253,7 @@ impl Evaluation {
         Ok(())
     }
 
-    /// One set per job; none where they are given.
+    /// Makes one set of features per job; none where features are given.
     fn make_fakes(&self, jobs: &[Job], fakes: &Fakes, form: PictureForm) -> Result<Vec<FeatureSet>> {
         let needs = || -> Result<Vec<(&Detector, &Needs)>> {
             jobs.iter().map(|job| Ok((self.detectors.need(job.slot)?, &job.needs))).collect()
@@ -366,7 +366,7 @@ impl Evaluation {
     }
 }
 
-/// The size of two folders' pictures.
+/// Returns the size that the pictures of two folders share.
 fn common_side(fakes: &Path, reals: &Path) -> Result<u32> {
     let (of_fakes, of_reals) = (Pictures::open(fakes)?.common_side()?, Pictures::open(reals)?.common_side()?);
     ensure!(
@@ -379,7 +379,7 @@ fn common_side(fakes: &Path, reals: &Path) -> Result<u32> {
     Ok(of_fakes)
 }
 
-/// The pictures of a generator.
+/// Describes the pictures of a generator.
 fn generated(source: &PictureSource<'_>) -> PictureForm {
     let (side, channels) = (source.side() as u32, source.channels() as u32);
     PictureForm { side, channels, rule: "as generated".to_owned() }

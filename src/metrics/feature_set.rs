@@ -17,14 +17,14 @@ use crate::system::available::available_memory;
 /// The key of the record in a file's metadata.
 const RECORD: &str = "rootgan_features";
 
-/// How features were made.
+/// The record of how features were made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetRecord {
-    /// Which network made them.
+    /// The detector that made them.
     pub detector: DetectorId,
-    /// What pictures it was given.
+    /// The size and making of the pictures that it got.
     pub pictures: PictureForm,
-    /// How many pictures the set is of.
+    /// The number of pictures.
     pub count: usize,
     /// How many there are where it comes from, if these are only some.
     #[serde(default)]
@@ -41,14 +41,14 @@ impl SetRecord {
     }
 }
 
-/// What pictures a detector was given.
+/// The size and making of the pictures that a detector got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PictureForm {
     /// Height and width, in pixels.
     pub side: u32,
     /// 3, or 1 where grey was repeated for the detector.
     pub channels: u32,
-    /// How they came to that size.
+    /// The rule by which they came to that size.
     pub rule: String,
 }
 
@@ -57,19 +57,19 @@ pub struct PictureForm {
 pub struct Needs {
     /// Moments of the first n pictures, for each n.
     pub moments: BTreeSet<usize>,
-    /// The features themselves.
+    /// Features of so many pictures.
     pub features: usize,
-    /// Class probabilities.
+    /// Class probabilities of so many pictures.
     pub probabilities: usize,
 }
 
 impl Needs {
-    /// How many pictures it takes.
+    /// Returns the number of pictures that this takes.
     pub fn pictures(&self) -> usize {
         self.moments.last().copied().unwrap_or(0).max(self.features).max(self.probabilities)
     }
 
-    /// What either needs.
+    /// Returns what satisfies both.
     pub fn union(mut self, other: &Self) -> Self {
         self.moments.extend(&other.moments);
         self.features = self.features.max(other.features);
@@ -80,7 +80,7 @@ impl Needs {
 
 /// Features of pictures, as far as they are kept.
 pub struct FeatureSet {
-    /// How they were made.
+    /// The record of how they were made.
     pub record: SetRecord,
     /// By the number of pictures, counted from the first.
     pub moments: BTreeMap<usize, Moments>,
@@ -91,14 +91,14 @@ pub struct FeatureSet {
 }
 
 impl FeatureSet {
-    /// What is there, as needs.
+    /// Returns what the set can satisfy.
     pub fn holds(&self) -> Needs {
         let rows = |tensor: &Option<Tensor>| tensor.as_ref().map_or(0, |tensor| tensor.size()[0] as usize);
         let moments = self.moments.keys().copied().collect();
         Needs { moments, features: rows(&self.features), probabilities: rows(&self.probabilities) }
     }
 
-    /// Whether everything is there.
+    /// Whether the set has everything that is needed.
     pub fn satisfies(&self, needs: &Needs) -> bool {
         let held = self.holds();
         needs.features <= held.features
@@ -106,7 +106,7 @@ impl FeatureSet {
             && needs.moments.iter().all(|&n| held.moments.contains(&n) || n <= held.features)
     }
 
-    /// Moments of the first `n` pictures.
+    /// Returns the moments of the first `n` pictures.
     ///
     /// # Errors
     /// They are not there and cannot be computed.
@@ -120,10 +120,10 @@ impl FeatureSet {
         }
     }
 
-    /// The features of the first `n` pictures: [n, F].
+    /// Returns the features of the first `n` pictures, [n, F].
     ///
     /// # Errors
-    /// They are not there.
+    /// The set has none of so many pictures.
     pub fn features_of(&self, n: usize) -> Result<Tensor> {
         first_rows(self.features.as_ref(), n, "features")
     }
@@ -131,7 +131,7 @@ impl FeatureSet {
     /// The class probabilities of the first `n` pictures: [n, classes].
     ///
     /// # Errors
-    /// They are not there.
+    /// The set has none of so many pictures.
     pub fn probabilities_of(&self, n: usize) -> Result<Tensor> {
         first_rows(self.probabilities.as_ref(), n, "class probabilities")
     }

@@ -17,7 +17,7 @@ pub trait Formula: fmt::Debug + Sync {
     /// What the rest of a name says; None where it is no name of this kind.
     fn amount(&self, rest: &str) -> Option<Amount>;
 
-    /// Whether of its first value less is better.
+    /// Whether a lower first value is better.
     fn lower_is_better(&self) -> bool;
 
     /// Whether real pictures are compared with.
@@ -43,14 +43,14 @@ pub trait Formula: fmt::Debug + Sync {
     /// Adds what it needs of `n` pictures of one side.
     fn add_needs(&self, n: usize, needs: &mut Needs);
 
-    /// Computes it.
+    /// Computes the metric.
     ///
     /// # Errors
     /// Features that are missing or too few.
     fn compute(&self, sides: &Sides<'_>) -> Result<Found>;
 }
 
-/// What a name says behind its prefix.
+/// What the name of a metric says behind its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount {
     /// Pictures, or pairs of them.
@@ -62,18 +62,18 @@ pub struct Amount {
 }
 
 impl Amount {
-    /// `50k` of a metric without real pictures.
+    /// Reads `50k` of a metric without real pictures.
     pub fn alone(rest: &str) -> Option<Self> {
         Some(Self { count: whole_count(rest)?, all_reals: true, neighbours: 0 })
     }
 
-    /// `50k` or `50k_full`.
+    /// Reads `50k` or `50k_full`.
     pub fn compared(rest: &str) -> Option<Self> {
         let (rest, all_reals) = without_full(rest);
         Some(Self { count: whole_count(rest)?, all_reals, neighbours: 0 })
     }
 
-    /// `50k3`, `500_k4`, each also with `_full`; `default` neighbours where there is no number of them.
+    /// Reads `50k3` or `500_k4`, each also with `_full`; `default` neighbours where no number of them is given.
     pub fn with_neighbours(rest: &str, default: i64) -> Option<Self> {
         let (rest, all_reals) = without_full(rest);
         let (count, k) = leading_count(rest)?;
@@ -101,32 +101,32 @@ fn leading_count(text: &str) -> Option<(usize, &str)> {
     }
 }
 
-/// What a formula is computed from.
+/// The features that a metric is computed from.
 pub struct Sides<'a> {
     /// Features of real pictures, where there are any.
     pub reals: Option<&'a FeatureSet>,
-    /// How many of them count.
+    /// The number of real pictures that count.
     pub real_count: usize,
     /// Features of fakes.
     pub fakes: &'a FeatureSet,
-    /// How many of them count.
+    /// The number of fakes that count.
     pub fake_count: usize,
     /// The k of nearest neighbours.
     pub neighbours: i64,
-    /// For what is drawn at random.
+    /// Seed of random subsets.
     pub seed: u64,
 }
 
 impl Sides<'_> {
-    /// The detector of both.
+    /// Returns the detector that made the features.
     pub fn detector(&self) -> &DetectorId {
         &self.fakes.record.detector
     }
 
-    /// Features of reals [N, F] and fakes [M, F], on one device.
+    /// Returns the features of reals [N, F] and fakes [M, F], on one device.
     ///
     /// # Errors
-    /// There are none, or too few.
+    /// Features are missing or too few.
     pub fn features(&self) -> Result<(Tensor, Tensor)> {
         let reals = self.reals.context("there are no real pictures")?.features_of(self.real_count)?;
         let fakes = self.fakes.features_of(self.fake_count)?;
@@ -135,17 +135,17 @@ impl Sides<'_> {
         Ok((reals.to_device(device), fakes.to_device(device)))
     }
 
-    /// Moments of reals and of fakes.
+    /// Returns the moments of reals and of fakes.
     ///
     /// # Errors
-    /// There are none, or of other numbers of pictures.
+    /// Moments are missing, or of other numbers of pictures.
     pub fn moments(&self) -> Result<(Moments, Moments)> {
         let reals = self.reals.context("there are no real pictures")?;
         Ok((reals.moments_of(self.real_count)?, self.fakes.moments_of(self.fake_count)?))
     }
 }
 
-/// What a formula came to.
+/// The result of a formula.
 pub struct Found {
     /// What was measured, in words.
     pub measure: String,
@@ -156,7 +156,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// Without a warning.
+    /// Makes a result without warnings.
     pub fn new(measure: String, values: Vec<(&'static str, f64)>) -> Self {
         Self { measure, values, warnings: Vec::new() }
     }

@@ -77,7 +77,7 @@ fn root_of(covariance: &Tensor, count: i64) -> Result<Tensor> {
     Ok(directions.narrow(1, first, kept).tr() * scales)
 }
 
-/// `fid50k`, `fid50k_full`.
+/// The metrics `fid50k` and `fid50k_full`.
 #[derive(Debug)]
 pub struct Frechet;
 

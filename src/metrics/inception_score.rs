@@ -38,11 +38,11 @@ pub fn inception_score(probabilities: &Tensor, splits: i64) -> Result<(f64, f64)
     Ok((mean, variance.sqrt()))
 }
 
-/// `is50k`.
+/// The metric `is50k`.
 #[derive(Debug)]
 pub struct InceptionScore;
 
-/// As published.
+/// The number of splits in the publication.
 const SPLITS: i64 = 10;
 
 impl Formula for InceptionScore {

@@ -9,14 +9,14 @@ use tch::{Kind, Tensor};
 use super::feature_set::Needs;
 use super::formula::{Amount, Formula, Found, Sides};
 
-/// How KID is averaged.
+/// The subsets over which KID is averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelSettings {
-    /// Pairs of subsets.
+    /// Number of pairs of subsets.
     pub subsets: usize,
     /// Pictures of each subset, at most.
     pub subset_size: usize,
-    /// Which subsets.
+    /// Seed of the subsets.
     pub seed: u64,
 }
 
@@ -74,7 +74,7 @@ fn cubic_kernel(x: &Tensor, y: &Tensor) -> Tensor {
     (x.matmul(&y.tr()) / x.size()[1] as f64 + 1.0).pow_tensor_scalar(3)
 }
 
-/// `kid50k`, `kid50k_full`.
+/// The metrics `kid50k` and `kid50k_full`.
 #[derive(Debug)]
 pub struct Kernel;
 

@@ -105,7 +105,7 @@ fn by_rows(a: &Tensor, b: &Tensor, reduce: impl Fn(i64, &Tensor) -> Tensor) -> T
     Tensor::cat(&(0..n).step_by(rows as usize).map(part).collect::<Vec<_>>(), 0)
 }
 
-/// `pr50k3`, `pr50k3_full`.
+/// The metrics `pr50k3` and `pr50k3_full`.
 #[derive(Debug)]
 pub struct PrecisionAndRecall;
 
@@ -138,7 +138,7 @@ impl Formula for PrecisionAndRecall {
     }
 }
 
-/// `dc50k5`, `dc50k5_full`.
+/// The metrics `dc50k5` and `dc50k5_full`.
 #[derive(Debug)]
 pub struct DensityAndCoverage;
 

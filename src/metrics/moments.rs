@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 /// # Source
 /// Heusel et al., arXiv 1706.08500, section 4.
 pub struct Moments {
-    /// N.
+    /// The number N of features.
     pub count: i64,
     /// sum x, [F] in float64.
     pub sum: Tensor,
@@ -18,25 +18,25 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Of no features yet, `width` numbers each.
+    /// Begins without features, for `width` numbers each.
     pub fn new(width: i64, device: Device) -> Self {
         let options = (Kind::Double, device);
         Self { count: 0, sum: Tensor::zeros([width], options), outer: Tensor::zeros([width, width], options) }
     }
 
-    /// Of all rows of a tensor.
+    /// Takes the moments of all rows of a tensor.
     pub fn from_features(features: &Tensor) -> Self {
         let mut moments = Self::new(features.size()[1], features.device());
         moments.add(features);
         moments
     }
 
-    /// F, the numbers of one feature.
+    /// Returns F, the numbers of one feature.
     pub fn width(&self) -> i64 {
         self.sum.size()[0]
     }
 
-    /// Adds a batch.
+    /// Adds a batch of features.
     ///
     /// # Shapes
     /// features [n, F] of any float type.
@@ -48,24 +48,24 @@ impl Moments {
         let _ = self.outer.addmm_(&x.tr(), &x);
     }
 
-    /// mu [F].
+    /// Returns the mean mu, [F].
     pub fn mean(&self) -> Tensor {
         &self.sum / self.count as f64
     }
 
-    /// E[x x^T] - mu mu^T [F, F], exactly symmetric.
+    /// Returns the covariance E[x x^T] - mu mu^T, [F, F], exactly symmetric.
     pub fn covariance(&self) -> Tensor {
         let mean = self.mean();
         let covariance = &self.outer / self.count as f64 - mean.outer(&mean);
         (&covariance + covariance.tr()) * 0.5
     }
 
-    /// The same on another device.
+    /// Returns the same moments on another device.
     pub fn to_device(&self, device: Device) -> Self {
         Self { count: self.count, sum: self.sum.to_device(device), outer: self.outer.to_device(device) }
     }
 
-    /// A copy that further batches leave alone.
+    /// Returns a copy that further batches leave alone.
     pub fn copy(&self) -> Self {
         Self { count: self.count, sum: self.sum.copy(), outer: self.outer.copy() }
     }

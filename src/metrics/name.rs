@@ -13,7 +13,7 @@ use super::registry::FORMULAS;
 pub struct Metric {
     /// As the user wrote it; results carry this name.
     pub name: String,
-    /// What is computed.
+    /// The formula that is computed.
     pub formula: &'static dyn Formula,
     /// The k of nearest neighbours, where there are any.
     pub neighbours: i64,

@@ -19,22 +19,22 @@ pub struct Outcome {
     pub metric: String,
     /// What the numbers are: `FID`, or `Frechet distance, AlexNet features`.
     pub measure: String,
-    /// Names and numbers.
+    /// The values by name.
     pub values: Vec<(String, f64)>,
-    /// Whose features.
+    /// The detector whose features were compared.
     pub detector: DetectorId,
-    /// What pictures the detector was given.
+    /// The size and making of the pictures that the detector got.
     pub pictures: PictureForm,
     /// Pictures of the generator, or pairs of them.
     pub fakes: usize,
     /// Real pictures, where there are any.
     pub reals: Option<usize>,
-    /// What to be careful about.
+    /// Warnings about the values.
     pub warnings: Vec<String>,
 }
 
 impl Outcome {
-    /// Lines for the terminal.
+    /// Formats the values for the terminal.
     pub fn lines(&self) -> Vec<String> {
         let numbers = self.reals.map_or_else(String::new, |reals| format!(", {reals} reals"));
         let remark = format!(

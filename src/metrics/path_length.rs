@@ -26,7 +26,7 @@ const TRIMMED: (f64, f64) = (0.01, 0.99);
 const EPSILON: f64 = 1e-4;
 /// Larger pictures are averaged down to it before they are compared.
 const COMPARED_SIDE: i64 = 256;
-/// The same for records.
+/// The rule of comparing larger pictures, for records.
 pub(super) const RESIZE: &str = "none; larger pictures averaged down to 256x256";
 
 /// PPL of `pairs` pairs of latents: `d(G(w), G(w + epsilon (w' - w))) / epsilon^2`, averaged by [`trimmed_mean`]; both
@@ -54,7 +54,7 @@ pub fn perceptual_path_length(
     trimmed_mean(&lengths)
 }
 
-/// [n] on the CPU.
+/// Returns the lengths of one batch of pairs, [n] on the CPU.
 fn path_lengths(
     detector: &Detector,
     source: &PictureSource<'_>,
@@ -114,11 +114,11 @@ pub fn trimmed_mean(lengths: &[f64]) -> Result<f64> {
     Ok(kept.iter().sum::<f64>() / kept.len() as f64)
 }
 
-/// `ppl2_wend`, `ppl2_wend_2k`.
+/// The metrics `ppl2_wend` and `ppl2_wend_2k`.
 #[derive(Debug)]
 pub struct PathLength;
 
-/// Pairs of latents where a name says no number.
+/// Pairs of latents where the name says no number.
 const PAIRS: usize = 50_000;
 
 impl Formula for PathLength {

@@ -7,6 +7,6 @@ use super::kernel::Kernel;
 use super::manifold::{DensityAndCoverage, PrecisionAndRecall};
 use super::path_length::PathLength;
 
-/// All of them.
+/// The formulas, in the order in which names are looked up.
 pub const FORMULAS: [&dyn Formula; 6] =
     [&Frechet, &Kernel, &PrecisionAndRecall, &DensityAndCoverage, &InceptionScore, &PathLength];

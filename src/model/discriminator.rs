@@ -37,7 +37,7 @@ impl Discriminator {
     /// Images [N, C, R, R] in [-1, 1] (and c [N, c_dim]) -> logits [N, 1], larger is more real.
     ///
     /// # Errors
-    /// The script's own.
+    /// The script fails.
     pub fn logits(&self, images: &Tensor, c: Option<&Tensor>) -> Result<Tensor> {
         let mut arguments = vec![IValue::from(images.shallow_clone())];
         if self.spec.is_some() {

@@ -13,13 +13,13 @@ use crate::files::opening::to_read;
 pub enum FileKind {
     /// What `torch.jit.save` writes.
     TorchScript,
-    /// Weights alone.
+    /// A safetensors file: weights alone.
     Safetensors,
-    /// Anything else.
+    /// A file that rootgan cannot use.
     Foreign {
         /// Its name, with an article.
         what: &'static str,
-        /// What to do instead.
+        /// The remedy.
         remedy: &'static str,
     },
 }

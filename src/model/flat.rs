@@ -12,7 +12,7 @@ pub struct FlatParameters {
     pub values: Tensor,
     /// The module's own leaf tensors, in order; gradients are taken for these.
     pub leaves: Vec<Tensor>,
-    /// Their names.
+    /// The names of the leaves, as in the module.
     pub names: Vec<String>,
 }
 

@@ -14,7 +14,7 @@ use crate::tensor::no_grad;
 pub enum NoiseMode {
     /// The noise images stored in the generator.
     Const,
-    /// Fresh draws.
+    /// Noise that is drawn anew for each call.
     Random,
     /// No noise.
     None,

@@ -29,7 +29,7 @@ impl PrecisionKind {
 /// What a network computes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Precision {
-    /// The type.
+    /// The type of the highest resolutions.
     pub kind: PrecisionKind,
     /// How many resolutions use it, from the highest down; 4x4 never does.
     pub resolutions: u64,

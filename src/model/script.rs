@@ -21,7 +21,7 @@ const MESSAGE_CHARS: usize = 200;
 pub struct Parameter {
     /// Dotted name, as in `synthesis.b4.conv1.weight`.
     pub name: String,
-    /// The tensor itself.
+    /// The tensor, which aliases the module's own.
     pub tensor: Tensor,
     /// Trained (true), or kept with the weights like `w_avg` and `noise_const` (false).
     pub trainable: bool,
@@ -32,11 +32,11 @@ pub struct Parameter {
 /// A loaded TorchScript module with its parameters.
 pub struct ScriptModule {
     module: CModule,
-    /// The file it came from.
+    /// The file that it was loaded from.
     pub path: PathBuf,
     /// Its length when it was loaded.
     file_bytes: u64,
-    /// Where it lives.
+    /// The device of its parameters.
     pub device: Device,
     /// All parameters in the module's own order.
     pub parameters: Vec<Parameter>,
@@ -147,7 +147,7 @@ impl ScriptModule {
     /// Makes the highest resolutions compute in another type from the next call on.
     ///
     /// # Errors
-    /// A module that cannot.
+    /// The module cannot compute in another type.
     pub fn set_precision(&self, precision: Precision) -> Result<()> {
         let arguments = [IValue::String(precision.kind.name().to_owned()), IValue::Int(precision.resolutions as i64)];
         self.module.method_is::<IValue>("set_precision", &arguments).map(|_| ()).map_err(|error| {

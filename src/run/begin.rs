@@ -25,7 +25,7 @@ use crate::system::signals::StopRequest;
 use crate::tensor::device;
 use crate::train::{Networks, Statistics, Trainer};
 
-/// What begins and resumes differently.
+/// The parts that a new run and a resumed one make in different ways.
 struct Parts {
     settings: RunSettings,
     networks: Networks,
@@ -40,7 +40,7 @@ struct Parts {
 }
 
 impl Run {
-    /// In a new folder.
+    /// Begins a run in a new folder, up to its first grid and metrics.
     pub(super) fn begin(start: Start, stop: StopRequest) -> Result<Self> {
         let before = Schedule::starting_from(Duration::ZERO);
         let Start { settings, mut networks, dataset, remarks, bad_pictures, folder, .. } = start;
@@ -74,7 +74,7 @@ impl Run {
         Ok(run)
     }
 
-    /// From a checkpoint.
+    /// Goes on from a checkpoint.
     pub(super) fn resume(start: Start, stop: StopRequest) -> Result<Self> {
         let Start { settings, networks, dataset, remarks, bad_pictures, resume, .. } = start;
         let Resumed { folder, checkpoint, record, goes_back, lock } =

@@ -27,20 +27,20 @@ const FAKES_SEED: u32 = 0;
 /// The best snapshot so far, by the first metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// The metric.
+    /// Name of the metric.
     pub metric: String,
-    /// What it came to.
+    /// Value of the metric.
     pub value: f64,
-    /// Thousands of images.
+    /// Training images seen when it was made, in thousands.
     pub kimg: f64,
-    /// The manifest of the snapshot.
+    /// File name of the snapshot's manifest.
     pub snapshot: String,
     /// SHA-256 of the detector.
     pub detector: String,
 }
 
 impl Best {
-    /// Images seen then.
+    /// Returns the images seen when it was made.
     pub fn seen_images(&self) -> u64 {
         (self.kimg * 1000.0).round() as u64
     }
@@ -54,7 +54,7 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// For the metrics of the settings; None where they name none.
+    /// Prepares the metrics that the settings name; None where they name none.
     ///
     /// # Errors
     /// An unknown metric, or a detector that is missing or is none.
@@ -106,12 +106,12 @@ impl Evaluator {
         Ok(outcomes)
     }
 
-    /// What is worth telling of the measuring since the last call.
+    /// Returns what is worth telling about the measuring since the last call.
     pub fn take_notices(&self) -> Vec<String> {
         self.evaluation.take_notices()
     }
 
-    /// The better of the best so far and the first of these.
+    /// Returns the better of the best so far and the first of `outcomes`.
     pub fn better(&self, best: Option<Best>, outcomes: &[Outcome], snapshot: &str, kimg: f64) -> Option<Best> {
         better(self.lower_is_better, best, outcomes, snapshot, kimg)
     }

@@ -68,7 +68,7 @@ pub fn check(outdir: &Path, data: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct FolderLock(#[allow(dead_code)] File);
 
-/// Locks a run's folder.
+/// Locks a run's folder against other processes.
 ///
 /// # Errors
 /// Another process has it, or the folder cannot be written.

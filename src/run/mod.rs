@@ -80,7 +80,7 @@ pub fn finetune(start: Start) -> Result<PathBuf> {
     }
 }
 
-/// A run that goes on.
+/// A run between its start and its end.
 struct Run {
     folder: PathBuf,
     settings: RunSettings,
@@ -99,7 +99,7 @@ struct Run {
 }
 
 impl Run {
-    /// The loop.
+    /// Trains tick by tick until all images are seen, a signal comes, or something fails.
     fn train(&mut self) -> Result<()> {
         let bar = Bar::with_interval(self.settings.total_images, "finetuning", PROGRESS_INTERVAL);
         bar.inc(self.trainer.seen_images);
@@ -135,7 +135,7 @@ impl Run {
         self.journal.say(None, &line)
     }
 
-    /// One batch of pictures, one iteration.
+    /// Trains on the next batch of pictures.
     fn iterate(&mut self, bar: &Bar) -> Result<()> {
         let Batch { pixels, classes } = self.loader.next()?;
         let (g, side) = (&self.trainer.networks.g, i64::from(self.dataset.resolution()));
@@ -152,7 +152,7 @@ impl Run {
         Ok(())
     }
 
-    /// The tick's line, statistics and scalars; grid and snapshot where they are due.
+    /// Writes the tick's line, statistics and scalars, and makes the outputs that are due.
     fn end_tick(&mut self, bar: &Bar, done: bool) -> Result<()> {
         let report = TickReport {
             seen_images: self.trainer.seen_images,

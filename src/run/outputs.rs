@@ -8,24 +8,24 @@ use super::numbering::Numbered;
 use super::preview::Preview;
 use super::provenance::ParentFiles;
 
-/// What a run owes to its folder, in this order.
+/// A file, or a group of files, that a run makes at a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Output {
-    /// The grid of what it starts from.
+    /// The preview grid of the networks that the run starts from.
     FirstGrid,
-    /// Metrics of that: it is no snapshot, and so not the best one.
+    /// The metrics of those networks, which are no snapshot and so never the best one.
     FirstMetrics,
-    /// A grid.
+    /// A preview grid.
     Grid,
-    /// The three networks.
+    /// A snapshot of the three networks.
     Snapshot,
     /// The metrics of that snapshot, which may be the best so far.
     Metrics,
 }
 
 impl Output {
-    /// Whether lines of metrics come of it.
+    /// Whether making it adds lines of metrics.
     pub(super) fn measures(self) -> bool {
         matches!(self, Self::FirstMetrics | Self::Metrics)
     }
@@ -38,7 +38,7 @@ pub(super) struct NewestOutputs {
     pub snapshot: Option<Numbered>,
 }
 
-/// What outputs are made with, and which there are.
+/// The tools that make outputs, and a record of what was made.
 pub(super) struct Outputs {
     pub preview: Preview,
     pub evaluator: Option<Evaluator>,
@@ -46,7 +46,7 @@ pub(super) struct Outputs {
     pub provenance: Value,
     /// The files that the run began with.
     pub parents: ParentFiles,
-    /// What is still to be made.
+    /// Outputs that are due and not made yet, in order.
     pub pending: Vec<Output>,
     pub newest: NewestOutputs,
     /// The best snapshot so far.
@@ -54,7 +54,7 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// Of a run that has made nothing yet.
+    /// Begins with nothing made and nothing pending.
     pub fn new(preview: Preview, evaluator: Option<Evaluator>, provenance: Value, parents: ParentFiles) -> Self {
         let (pending, newest) = (Vec::new(), NewestOutputs::default());
         Self { preview, evaluator, provenance, parents, pending, newest, best: None }

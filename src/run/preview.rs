@@ -17,7 +17,7 @@ use crate::tensor::labels::{ClassDistribution, one_hot};
 use crate::tensor::no_grad;
 use crate::tensor::seed::{Stream, derive, seed_torch};
 
-/// The latents of a run's grids.
+/// The latents and classes of a run's preview grids, the same in each of them.
 pub struct Preview {
     size: GridSize,
     z: Tensor,
@@ -83,7 +83,7 @@ impl Preview {
         save_grid(path, &pixels, shown.len(), channels, side, side, self.size.columns)
     }
 
-    /// The picture of each cell.
+    /// Chooses the real picture of each cell.
     fn reals_shown(&self, dataset: &Dataset, run_seed: u64) -> Vec<Option<usize>> {
         let mut order = Sampler::new(dataset.len(), false, derive(run_seed, 0, Stream::Grid, 0));
         let shuffled: Vec<usize> = (0..dataset.len() as u64).map(|position| order.item(position).0).collect();

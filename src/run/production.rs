@@ -56,7 +56,7 @@ impl Run {
         self.outputs.preview.save_fakes(&self.folder.join(name), &self.trainer.networks.g_ema, &self.stop)
     }
 
-    /// The snapshot of the images seen now, made or not.
+    /// Returns the number of the snapshot of the images seen now, whether it is made or not.
     fn snapshot(&self) -> Numbered {
         Numbered::after(self.outputs.newest.snapshot, self.trainer.seen_images)
     }

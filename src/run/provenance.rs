@@ -11,7 +11,7 @@ use crate::model::ScriptModule;
 use crate::model::provenance::flattened;
 use crate::train::Networks;
 
-/// The SHA-256 of the files that a run began with.
+/// The SHA-256 of the network files that a run began with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ParentFiles {
     /// The generator that is trained.
@@ -20,7 +20,7 @@ pub(super) struct ParentFiles {
 }
 
 impl ParentFiles {
-    /// Of networks that were just loaded.
+    /// Hashes the files of networks that were just loaded.
     ///
     /// # Errors
     /// A file that can no longer be read.
@@ -30,7 +30,7 @@ impl ParentFiles {
     }
 }
 
-/// Where the weights came from, and what is done to them.
+/// Makes the provenance of a run: its parents, its data and its options.
 pub(super) fn of_run(settings: &RunSettings, networks: &Networks, dataset: &Dataset, files: &ParentFiles) -> Value {
     let (mut options, paths) = (serde_json::to_value(settings.effective()).unwrap_or_default(), Options::path_keys());
     if let Value::Object(options) = &mut options {

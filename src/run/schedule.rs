@@ -21,7 +21,7 @@ struct Clock {
 }
 
 impl Clock {
-    /// Has run for `before` already.
+    /// Starts a clock that shows `before`.
     fn starting_from(before: Duration) -> Self {
         Self { begun: Instant::now(), before }
     }
@@ -37,7 +37,7 @@ struct Tick {
     /// Images seen when it began.
     seen_images: u64,
     clock: Clock,
-    /// What the grids and snapshots before it took.
+    /// The time that the grids and snapshots before it took.
     maintenance: Duration,
 }
 
@@ -66,34 +66,34 @@ pub(super) struct TickRecord {
     maintenance_seconds: f64,
 }
 
-/// The time of a run and its tick.
+/// The clock of a run and the tick that it is in.
 pub(super) struct Schedule {
     clock: Clock,
     tick: Tick,
 }
 
 impl Schedule {
-    /// Of a run that has taken `before` already, at its first tick.
+    /// Begins at the first tick of a run that has taken `before` already.
     pub fn starting_from(before: Duration) -> Self {
         Self { clock: Clock::starting_from(before), tick: Tick::first(Duration::ZERO) }
     }
 
-    /// With a first tick that begins now; everything before was its maintenance.
+    /// Begins the first tick now; the time before it counts as its maintenance.
     pub fn with_first_tick(self) -> Self {
         Self { tick: Tick::first(self.clock.elapsed()), ..self }
     }
 
-    /// Of a run that goes on.
+    /// Takes over the time and the tick of a checkpoint.
     pub fn resumed(total: Duration, tick: &TickRecord) -> Self {
         Self { clock: Clock::starting_from(total), tick: Tick::resumed(tick) }
     }
 
-    /// How long the run has taken.
+    /// Returns the time that the run has taken, in all processes.
     pub fn elapsed(&self) -> Duration {
         self.clock.elapsed()
     }
 
-    /// For a checkpoint.
+    /// Returns the tick as a checkpoint keeps it.
     pub fn tick_record(&self) -> TickRecord {
         TickRecord {
             number: self.tick.number,
@@ -103,7 +103,7 @@ impl Schedule {
         }
     }
 
-    /// Goes back to the tick of a checkpoint; the time that was lost counts.
+    /// Goes back to the tick of a checkpoint; the run's clock goes on.
     pub fn go_back_to(&mut self, tick: &TickRecord) {
         self.tick = Tick::resumed(tick);
     }
@@ -113,7 +113,7 @@ impl Schedule {
         self.tick.number == 0 || seen_images >= self.tick.seen_images + tick_images
     }
 
-    /// What is to be made at the end of this tick, and of the run.
+    /// Lists the outputs that are due at the end of this tick.
     pub fn outputs_of_tick(&self, settings: &RunSettings, done: bool) -> Vec<Output> {
         // Tick 0 is no occasion: what there is to see is in the grids before training.
         let number = self.tick.number;
@@ -128,13 +128,13 @@ impl Schedule {
         due
     }
 
-    /// The next tick begins, after `maintenance`.
+    /// Begins the next tick, after `maintenance`.
     pub fn next_tick(&mut self, seen_images: u64, maintenance: Duration) {
         let clock = Clock::starting_from(Duration::ZERO);
         self.tick = Tick { number: self.tick.number + 1, seen_images, clock, maintenance };
     }
 
-    /// Adds the tick's own statistics; the line for the log.
+    /// Adds the tick's own statistics, and returns the line for the log.
     pub fn tell(&self, report: &TickReport, statistics: &mut Statistics) -> String {
         let (tick, total) = (&self.tick, self.clock.elapsed());
         let (kimg, p, seconds) =
@@ -170,7 +170,7 @@ impl Schedule {
     }
 }
 
-/// What a tick has to tell, besides the statistics of the phases.
+/// The numbers of a tick besides the statistics of the phases.
 pub(super) struct TickReport {
     pub seen_images: u64,
     pub augment_p: f64,
@@ -181,7 +181,7 @@ pub(super) struct TickReport {
     pub gpu_bytes: Option<u64>,
 }
 
-/// Both losses, for the bar.
+/// Formats both losses for the progress bar.
 pub(super) fn losses_text(summaries: &BTreeMap<String, Summary>) -> String {
     let mean = |name: &str| summaries.get(name).map_or(f64::NAN, |summary| summary.mean);
     format!("G {:.3} D {:.3}", mean("Loss/G/loss"), mean("Loss/D/loss"))

@@ -24,7 +24,7 @@ pub enum Network {
 }
 
 impl Network {
-    /// All of them, in the order in which they are written.
+    /// The three networks, in the order in which they are written.
     pub const ALL: [Network; 3] = [Network::GEma, Network::G, Network::D];
 
     /// The word in file names and manifests.
@@ -54,14 +54,14 @@ pub struct SnapshotFiles {
 }
 
 impl SnapshotFiles {
-    /// The paths of the snapshot of this number in `run_dir`.
+    /// Names the files of the snapshot of this number in `run_dir`.
     pub fn at(run_dir: &Path, number: impl Into<Number>) -> Self {
         let number = number.into();
         let path = |ending: &str| run_dir.join(format!("{STEM}{number}.{ending}"));
         Self { number, g_ema: path("G_ema.pt"), g: path("G.pt"), d: path("D.pt"), manifest: path("json") }
     }
 
-    /// The path of one network.
+    /// Returns the path of one network.
     pub fn path_of(&self, network: Network) -> &Path {
         match network {
             Network::GEma => &self.g_ema,
@@ -106,7 +106,7 @@ pub struct SnapshotManifest {
     pub seen_images: u64,
     /// The networks by name.
     pub files: BTreeMap<String, FileRecord>,
-    /// Whatever else the run stored.
+    /// Other records of the run, such as the provenance.
     #[serde(default)]
     pub extra: serde_json::Value,
 }

@@ -7,15 +7,15 @@ use crate::config::RunSettings;
 use crate::data::Dataset;
 use crate::train::Networks;
 
-/// Everything a run starts from.
+/// What a run starts from: settings, networks, pictures and, where it goes on, a checkpoint.
 pub struct Start {
-    /// The settings.
+    /// The resolved options.
     pub settings: RunSettings,
     /// The loaded pair.
     pub networks: Networks,
     /// The pictures, of the pair's resolution and channels.
     pub dataset: Dataset,
-    /// What was found out on the way here, for the log.
+    /// Lines about options and pictures, for the terminal and the log.
     pub remarks: Vec<String>,
     /// Every picture that was left out, for a list in the folder.
     pub bad_pictures: Vec<String>,

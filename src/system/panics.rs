@@ -12,7 +12,7 @@ thread_local! {
     static LAST: RefCell<Option<PanicPlace>> = const { RefCell::new(None) };
 }
 
-/// Where a panic happened.
+/// The place of a panic.
 #[derive(Debug)]
 pub struct PanicPlace {
     /// `src/model/flat.rs:31:9`.

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-/// How p is adapted.
+/// The rule by which p is adapted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdaSettings {
     /// The mean sign of D(real) that p is steered to.
@@ -15,19 +15,19 @@ pub struct AdaSettings {
 
 /// The augmentation's probability over a run.
 pub(super) enum Ada {
-    /// It stays.
+    /// The probability is a constant of the run.
     Fixed(f64),
-    /// It follows the signs of D(real) since the last adjustment, which wait on the device.
+    /// The probability follows the signs of D(real) since the last adjustment, which wait on the device.
     Adaptive {
-        /// p and how it moves.
+        /// Holds p and moves it.
         controller: AdaController,
-        /// [N] each.
+        /// One tensor [N] for every micro-batch.
         signs: Vec<Tensor>,
     },
 }
 
 impl Ada {
-    /// With `p` at the beginning.
+    /// Begins with `p`, and adapts it where `adaptive` says how.
     pub(super) fn new(p: f64, adaptive: Option<AdaSettings>) -> Self {
         match adaptive {
             Some(settings) => Self::Adaptive { controller: AdaController::new(settings, p), signs: Vec::new() },
@@ -35,12 +35,12 @@ impl Ada {
         }
     }
 
-    /// With a probability that stays.
+    /// Keeps this probability, cut to 0 to 1.
     pub(super) fn fixed(p: f64) -> Self {
         Self::Fixed(p.clamp(0.0, 1.0))
     }
 
-    /// The probability now.
+    /// Returns the probability for the next phase.
     pub(super) fn p(&self) -> f64 {
         match self {
             Self::Fixed(p) => *p,
@@ -55,7 +55,7 @@ impl Ada {
         }
     }
 
-    /// The signs that wait, in one tensor; None where there are none.
+    /// Returns the waiting signs in one tensor; None where there are none.
     pub(super) fn pending(&self) -> Option<Tensor> {
         match self {
             Self::Adaptive { signs, .. } if !signs.is_empty() => Some(Tensor::cat(signs, 0)),
@@ -63,7 +63,7 @@ impl Ada {
         }
     }
 
-    /// Goes on from a probability and signs of a checkpoint.
+    /// Takes over the probability and the waiting signs of a checkpoint, where p is adapted.
     pub(super) fn restore(&mut self, p: f64, pending: Option<Tensor>) {
         if let Self::Adaptive { controller, signs } = self {
             controller.set_p(p);
@@ -71,7 +71,7 @@ impl Ada {
         }
     }
 
-    /// Moves p after this many iterations, if it is time.
+    /// Moves p, if an adjustment is due after this many iterations.
     pub(super) fn adapt(&mut self, iteration: u64, batch: u64) {
         if let Self::Adaptive { controller, signs } = self
             && controller.is_due(iteration)
@@ -100,7 +100,7 @@ impl AdaController {
         self.p
     }
 
-    /// Goes on from this p.
+    /// Sets p, cut to 0 to 1.
     pub fn set_p(&mut self, p: f64) {
         self.p = p.clamp(0.0, 1.0);
     }

@@ -17,12 +17,12 @@ pub struct Reals {
 }
 
 impl Reals {
-    /// Without labels.
+    /// Takes images without labels.
     pub fn unlabelled(images: Tensor) -> Self {
         Self { images, c: None }
     }
 
-    /// `count` of them from `first` on, as views.
+    /// Returns views of `count` images from `first` on.
     pub fn narrow(&self, first: u64, count: u64) -> Self {
         let part = |tensor: &Tensor| tensor.narrow(0, first as i64, count as i64);
         Self { images: part(&self.images), c: self.c.as_ref().map(part) }
@@ -38,7 +38,7 @@ pub struct Mixing {
     pub cutoff: i64,
 }
 
-/// The random part of one call.
+/// The random part of one call of the generator.
 #[derive(Debug)]
 pub struct Draw {
     /// z [N, z_dim].
@@ -77,7 +77,7 @@ impl Draw {
     }
 }
 
-/// The draws of one phase, one after the other.
+/// A source of draws for the micro-batches of one phase.
 pub(super) struct PhaseDraws<'a> {
     pub g: &'a Generator,
     pub classes: Option<&'a ClassDistribution>,
@@ -87,7 +87,7 @@ pub(super) struct PhaseDraws<'a> {
 }
 
 impl PhaseDraws<'_> {
-    /// The next draw, for `n` images.
+    /// Draws for the next `n` images.
     pub(super) fn draw(&mut self, n: u64) -> Draw {
         Draw::sample(self.g, self.classes, n, self.mixing, &mut self.rng)
     }

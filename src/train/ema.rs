@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use crate::tensor::no_grad;
 
-/// How slowly the average follows.
+/// The speed at which the average follows the trained weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmaSettings {
     /// Half-life in thousands of images.

@@ -131,12 +131,12 @@ impl Trainer {
         averaged.with_context(|| format!("the averaged generator of iteration {}", self.iteration))
     }
 
-    /// Micro-batches in a batch.
+    /// Returns the number of micro-batches in a batch.
     fn rounds(&self) -> u64 {
         self.settings.batch / self.micro_batch
     }
 
-    /// The sum of what `gradient` gives for every micro-batch.
+    /// Sums the gradients of all micro-batches.
     fn sum_over_rounds(&self, mut gradient: impl FnMut(u64) -> Result<Tensor>) -> Result<Tensor> {
         let mut sum = None;
         for round in 0..self.rounds() {
@@ -145,12 +145,12 @@ impl Trainer {
         sum.context("a batch has at least one micro-batch")
     }
 
-    /// The micro-batch of a round.
+    /// Returns the real images of one micro-batch.
     fn part_of(&self, reals: &Reals, round: u64) -> Reals {
         reals.narrow(round * self.micro_batch, self.micro_batch)
     }
 
-    /// The latents and noise of a phase, from its beginning.
+    /// Seeds the latents and noise of a phase.
     fn draws(&self, phase: Phase) -> PhaseDraws<'_> {
         let rng = self.seeded(phase);
         PhaseDraws { g: &self.networks.g, classes: self.classes.as_ref(), mixing: self.settings.style_mixing, rng }

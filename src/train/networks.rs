@@ -12,7 +12,7 @@ use crate::tensor::no_grad;
 
 /// What is trained, and the average of it that pictures are made with.
 pub struct Networks {
-    /// The generator that is trained.
+    /// The generator in training.
     pub g: Generator,
     /// The discriminator.
     pub d: Discriminator,
@@ -34,7 +34,7 @@ impl Networks {
     /// the two generators.
     ///
     /// # Errors
-    /// A pair that does not fit, or nothing left to train.
+    /// The networks do not fit together, or nothing is left to train.
     pub fn from_pair(
         mut g: Generator,
         mut g_ema: Generator,
@@ -61,7 +61,7 @@ impl Networks {
     /// float32.
     ///
     /// # Errors
-    /// Networks that have float32 only.
+    /// The networks compute in float32 only.
     pub fn set_precision(&mut self, precision: Precision) -> Result<()> {
         if precision != self.precision {
             self.g.script.set_precision(precision)?;
@@ -96,11 +96,11 @@ impl Networks {
     }
 }
 
-/// Tensors of networks, and what they were.
+/// A copy of tensors, with the tensors themselves.
 pub struct Untrained(Vec<(Tensor, Tensor)>);
 
 impl Untrained {
-    /// Makes the tensors what they were.
+    /// Copies the kept values back into the tensors.
     pub fn put_back(&self) {
         copy_each(&self.0);
     }

@@ -6,16 +6,16 @@ use tch::{Kind, Tensor};
 use crate::tensor::finite::magnitude;
 use crate::tensor::no_grad;
 
-/// Adam's settings.
+/// The constants of Adam.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamSettings {
-    /// Step size.
+    /// Learning rate.
     pub lr: f64,
-    /// Decay of the mean of the gradient, per step.
+    /// Decay of the running mean of the gradient, per step.
     pub beta1: f64,
-    /// Decay of the mean of its square, per step.
+    /// Decay of the running mean of the squared gradient, per step.
     pub beta2: f64,
-    /// Added to the root of the latter.
+    /// Added to the root of the mean square, against division by 0.
     pub eps: f64,
 }
 
@@ -31,14 +31,14 @@ impl AdamSettings {
     }
 }
 
-/// What an optimiser has learnt.
+/// The running means of an optimiser, for checkpoints.
 #[derive(Debug)]
 pub struct AdamState {
     /// Mean of the gradient, [total]; None where beta1 is 0.
     pub mean: Option<Tensor>,
-    /// Mean of its square, [total].
+    /// Mean of the squared gradient, [total].
     pub square: Tensor,
-    /// Steps taken.
+    /// Steps taken, without skipped ones.
     pub steps: i32,
 }
 
@@ -47,30 +47,30 @@ pub struct Adam {
     settings: AdamSettings,
     /// Mean of the gradient; not kept where beta1 is 0.
     mean: Option<Tensor>,
-    /// Mean of its square.
+    /// Mean of the squared gradient.
     square: Tensor,
     /// Steps taken, a scalar on the device: only that knows which were left out.
     steps: Tensor,
 }
 
 impl Adam {
-    /// For a buffer like `values`; nothing learnt yet.
+    /// Begins with means of 0 for a buffer like `values`.
     pub fn new(settings: AdamSettings, values: &Tensor) -> Self {
         let mean = (settings.beta1 != 0.0).then(|| values.zeros_like());
         let steps = Tensor::zeros([0i64; 0], (Kind::Double, values.device()));
         Self { settings, mean, square: values.zeros_like(), steps }
     }
 
-    /// Views of what it has learnt; waits for the device.
+    /// Returns views of the running means; waits for the device.
     pub fn state(&self) -> AdamState {
         let mean = self.mean.as_ref().map(Tensor::shallow_clone);
         AdamState { mean, square: self.square.shallow_clone(), steps: self.steps.double_value(&[]) as i32 }
     }
 
-    /// Goes on from `state`, which is copied.
+    /// Copies `state` over its own.
     ///
     /// # Errors
-    /// A state of other parameters.
+    /// `state` is of other parameters.
     pub fn restore(&mut self, state: &AdamState) -> Result<()> {
         let fits = state.square.size() == self.square.size() && state.mean.is_some() == self.mean.is_some();
         ensure!(fits, "the optimiser's state is of {} values, not {}", state.square.numel(), self.square.numel());

@@ -13,7 +13,7 @@ use crate::model::{Discriminator, FlatParameters, Generator, Truncation};
 use crate::tensor::no_grad;
 use crate::tensor::seed::Stream;
 
-/// A phase by its statistics' name.
+/// One of the four phases; its name appears in the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Gmain,
@@ -23,7 +23,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// What its loss is called in the statistics.
+    /// Returns the name of its loss in the statistics.
     pub(super) fn loss_name(self) -> &'static str {
         match self {
             Phase::Gmain => "Loss/G/loss",
@@ -38,12 +38,12 @@ impl Phase {
         matches!(self, Phase::Gmain | Phase::Greg)
     }
 
-    /// The parameters that it trains.
+    /// Returns the parameters that it trains.
     pub(super) fn parameters(self, networks: &Networks) -> &FlatParameters {
         if self.is_of_generator() { &networks.g_flat } else { &networks.d_flat }
     }
 
-    /// The random stream of its latents and noise.
+    /// Returns the random stream of its latents and noise.
     pub(super) fn stream(self) -> Stream {
         match self {
             Phase::Gmain => Stream::GeneratorMain,
@@ -54,11 +54,11 @@ impl Phase {
     }
 }
 
-/// Losses with the logits that they came from.
+/// The verdict on images: losses, and the logits that they came from.
 pub struct Judged {
     /// Per image, [N].
     pub losses: Tensor,
-    /// Those of the images that were judged.
+    /// The logits of the images that were judged.
     pub logits: Logits,
 }
 
@@ -68,7 +68,7 @@ pub struct Judged {
 /// -> images [N, C, R, R] and ws [N, num_ws, w_dim] (None for a generator that only takes z).
 ///
 /// # Errors
-/// The script's own.
+/// The script fails.
 pub fn generate(g: &Generator, draw: &Draw, update_w_avg: bool) -> Result<(Tensor, Option<Tensor>)> {
     let c = draw.c.as_ref();
     let Some(spec) = g.spec() else {
@@ -88,7 +88,7 @@ pub fn generate(g: &Generator, draw: &Draw, update_w_avg: bool) -> Result<(Tenso
     Ok((images, Some(ws)))
 }
 
-/// Logits D(A(x)), [N], A the augmentation.
+/// Returns the logits D(A(x)), [N], A being the augmentation.
 fn logits_of(d: &Discriminator, images: &Tensor, c: Option<&Tensor>, augment: &mut Augment) -> Result<Tensor> {
     Ok(d.logits(&augment.apply(images, Derivatives::First), c)?.flatten(0, -1))
 }
@@ -97,7 +97,7 @@ fn logits_of(d: &Discriminator, images: &Tensor, c: Option<&Tensor>, augment: &m
 /// both; their logits do not depend on the generator.
 ///
 /// # Errors
-/// The scripts' own.
+/// A script fails.
 pub fn generator_main(
     g: &Generator,
     d: &Discriminator,
@@ -118,7 +118,7 @@ pub fn generator_main(
 /// `unit_noise` [N, C, R, R] is drawn here where it is not given.
 ///
 /// # Errors
-/// The script's own, or a generator without ws.
+/// The script fails, or the generator has no ws.
 pub fn generator_reg(
     g: &Generator,
     pl_mean: &mut MeanPathLength,
@@ -138,7 +138,7 @@ pub fn generator_reg(
 /// As [`Reals`]; the draw has as many images as `reals` where both are seen.
 ///
 /// # Errors
-/// The scripts' own.
+/// A script fails.
 pub fn discriminator_main(
     g: &Generator,
     d: &Discriminator,
@@ -165,7 +165,7 @@ pub fn discriminator_main(
 /// As [`Reals`].
 ///
 /// # Errors
-/// The script's own, or a discriminator that cannot be differentiated twice.
+/// The script fails, or the discriminator cannot be differentiated twice.
 pub fn discriminator_reg(d: &Discriminator, reals: &Reals, augment: &mut Augment) -> Result<Tensor> {
     let images = reals.images.detach().set_requires_grad(true);
     let augmented = augment.apply(&images, Derivatives::Second);
@@ -173,7 +173,7 @@ pub fn discriminator_reg(d: &Discriminator, reals: &Reals, augment: &mut Augment
     squared_gradient_norms(&logits, &images)
 }
 
-/// The mean of per-image values, a scalar.
+/// Returns the mean of per-image values, a scalar.
 pub fn mean(values: &Tensor) -> Tensor {
     values.mean(Kind::Float)
 }

@@ -11,10 +11,10 @@ use crate::tensor::one_line;
 
 /// Iterations between two evaluations of R1, as published.
 pub const R1_INTERVAL: u64 = 16;
-/// The same of path length.
+/// Iterations between two evaluations of path length, as published.
 pub const PL_INTERVAL: u64 = 4;
 
-/// R1's settings.
+/// The strength of R1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct R1Settings {
     /// Weight; 0 switches it off.
@@ -23,7 +23,7 @@ pub struct R1Settings {
     pub interval: u64,
 }
 
-/// Path length's settings.
+/// The strength of path-length regularisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PathLengthSettings {
     /// Weight; 0 switches it off.
@@ -68,7 +68,7 @@ pub fn path_lengths(images: &Tensor, ws: &Tensor, unit_noise: &Tensor) -> Result
 
 /// The running mean that path lengths are pulled towards.
 pub struct MeanPathLength {
-    /// A scalar without a graph.
+    /// The mean, a scalar without a graph.
     pub pl_mean: Tensor,
 }
 
@@ -78,12 +78,12 @@ impl MeanPathLength {
         Self { pl_mean: Tensor::zeros([0i64; 0], (Kind::Float, device)) }
     }
 
-    /// The same value, which further penalties do not move.
+    /// Returns a copy that later penalties do not move.
     pub(super) fn copy(&self) -> Self {
         Self { pl_mean: self.pl_mean.shallow_clone() }
     }
 
-    /// This mean, or `before` where it is not finite: it would stay so for ever. The device decides.
+    /// Returns this mean, or `before` where it is not finite, because it would stay so for ever. The device decides.
     pub(super) fn or_if_not_finite(self, before: &Self) -> Self {
         let finite = self.pl_mean.isfinite();
         Self { pl_mean: self.pl_mean.where_self(&finite, &before.pl_mean) }

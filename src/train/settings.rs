@@ -28,7 +28,7 @@ pub struct TrainSettings {
     pub path_length: PathLengthSettings,
     /// Probability of mixing two styles in one call, 0 to 1.
     pub style_mixing: f64,
-    /// What the discriminator sees.
+    /// The augmentation of what the discriminator sees.
     pub augment: AugmentSettings,
     /// The generator's optimiser.
     pub g_adam: AdamSettings,
@@ -42,13 +42,13 @@ pub struct TrainSettings {
     pub max_bad_steps: u64,
 }
 
-/// How images are augmented.
+/// The augmentation of what the discriminator sees.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AugmentSettings {
-    /// What can happen to an image.
+    /// The transforms that can happen to an image.
     pub transforms: Transforms,
     /// The probability of each, 0 to 1: at the beginning where it is adapted, throughout where it is not.
     pub p: f64,
-    /// How p is adapted, if it is.
+    /// The rule by which p is adapted; None where p is a constant.
     pub ada: Option<AdaSettings>,
 }

@@ -22,23 +22,23 @@ pub struct TrainerRecord {
     pub iteration: u64,
     /// Real images seen.
     pub seen_images: u64,
-    /// ADA's probability.
+    /// The augmentation's probability.
     pub augment_p: f64,
-    /// Steps of the generator's and the discriminator's optimiser.
+    /// Steps taken by the generator's and by the discriminator's optimiser.
     pub adam_steps: [i32; 2],
     /// Skipped steps in a row, by phase.
     #[serde(rename = "bad_steps")]
     pub skipped_steps: [u64; 4],
-    /// See [`Trainer::lr_scale`].
+    /// The factor of the learning rates, as in [`Trainer::lr_scale`].
     pub lr_scale: f64,
     /// Images computed at once, which can have become fewer than the settings say.
     pub micro_batch: u64,
-    /// What the settings say.
+    /// The micro-batch of the settings.
     pub micro_batch_asked: u64,
 }
 
 impl TrainerRecord {
-    /// Whether a trainer can have been there.
+    /// Whether these numbers can be those of a trainer.
     pub fn is_plausible(&self) -> bool {
         (0.0..=1.0).contains(&self.augment_p)
             && self.lr_scale > 0.0
@@ -48,7 +48,7 @@ impl TrainerRecord {
     }
 }
 
-/// Named tensors.
+/// Tensors by name, as a checkpoint holds them.
 pub type Tensors = BTreeMap<String, Tensor>;
 
 impl Trainer {
@@ -89,7 +89,7 @@ impl Trainer {
             && all_finite(&self.networks.d_flat.values)
     }
 
-    /// Puts everything back.
+    /// Takes over a state that [`state`](Self::state) returned.
     ///
     /// # Errors
     /// Tensors of other networks, or missing ones.

@@ -8,34 +8,34 @@ use tch::{Device, Kind, Tensor};
 
 use super::objective::Logits;
 
-/// What one name came to.
+/// The statistics of one name over a tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
-    /// How many values.
+    /// The number of values reported.
     pub num: u64,
-    /// Their mean; not finite values included.
+    /// The mean of the values; one that is not finite makes it not finite.
     pub mean: f64,
-    /// Their standard deviation, dividing by num.
+    /// The standard deviation of the values, with num as the divisor.
     pub std: f64,
-    /// The largest.
+    /// The largest value.
     pub max: f64,
 }
 
-/// Values by name.
+/// Everything reported since the last tick, by name.
 #[derive(Default)]
 pub struct Statistics {
     tensors: BTreeMap<String, Vec<Tensor>>,
     numbers: BTreeMap<String, Vec<f64>>,
 }
 
-/// How many values there were of each name.
+/// A point in the reporting, kept as the number of values that each name had.
 pub struct Mark {
     tensors: BTreeMap<String, usize>,
     numbers: BTreeMap<String, usize>,
 }
 
 impl Statistics {
-    /// Adds every value of a tensor.
+    /// Adds every value of a tensor, of any shape, to a name.
     pub fn report(&mut self, name: &str, values: &Tensor) {
         self.tensors.entry(name.to_owned()).or_default().push(values.detach().reshape([-1]));
     }
@@ -50,12 +50,12 @@ impl Statistics {
         }
     }
 
-    /// Adds one value.
+    /// Adds one value to a name.
     pub fn report_number(&mut self, name: &str, value: f64) {
         self.numbers.entry(name.to_owned()).or_default().push(value);
     }
 
-    /// How much there is now, for [`back_to`](Self::back_to).
+    /// Marks the present point, which [`back_to`](Self::back_to) returns to.
     pub fn mark(&self) -> Mark {
         fn lengths<T>(all: &BTreeMap<String, Vec<T>>) -> BTreeMap<String, usize> {
             all.iter().map(|(name, values)| (name.clone(), values.len())).collect()
@@ -94,13 +94,13 @@ impl Statistics {
         all
     }
 
-    /// Goes on from what was pending elsewhere.
+    /// Replaces everything by the values that another instance returned as pending.
     pub fn restore(&mut self, pending: BTreeMap<String, Tensor>) {
         self.numbers.clear();
         self.tensors = pending.into_iter().map(|(name, values)| (name, vec![values])).collect();
     }
 
-    /// Everything since the last call, by name.
+    /// Summarises everything since the last call, by name, and forgets it.
     pub fn take(&mut self) -> BTreeMap<String, Summary> {
         let mut numbers = std::mem::take(&mut self.numbers);
         for (name, tensors) in std::mem::take(&mut self.tensors) {

@@ -12,12 +12,12 @@ use crate::model::FlatParameters;
 use crate::tensor::finite::{all_finite, first_non_finite};
 use crate::tensor::images::bytes;
 
-/// The steps that nobody has looked at yet, and the skipped ones before them.
+/// Counts skipped steps, and keeps the steps that nobody has looked at yet.
 #[derive(Default)]
 pub(super) struct StepGuard {
-    /// By phase: the discriminator's good steps say nothing of the generator.
+    /// Each phase has its own count, because good steps of the discriminator say nothing of the generator.
     pub(super) skipped_in_a_row: [u64; 4],
-    /// What to tell the user, collected by the loop.
+    /// Lines for the user, which the loop around the trainer collects.
     pub(super) notices: Vec<String>,
     unseen: Vec<Step>,
 }
@@ -32,14 +32,14 @@ struct Step {
 
 /// What tells the parameter whose gradient is not finite.
 pub(super) enum Culprit {
-    /// The gradient, [total]: for a look at once, which seldom finds anything.
+    /// The gradient, [total]. It is searched only where a step was skipped, which is seldom.
     In(Tensor),
-    /// The place in it, a scalar on the device: the gradient need not be kept until somebody looks.
+    /// The place in the gradient, a scalar on the device, so that the gradient itself need not be kept.
     At(Tensor),
 }
 
 impl Culprit {
-    /// The place in this gradient, found on the device.
+    /// Finds the place in this gradient without waiting for the device.
     pub(super) fn locate(gradient: &Tensor) -> Self {
         Self::At(first_overflow(gradient))
     }
@@ -110,12 +110,12 @@ fn first_overflow(gradient: &Tensor) -> Tensor {
     first_non_finite(&gradient.square())
 }
 
-/// Where in training an error happened.
+/// Names the place in training for an error.
 pub(super) fn place(phase: Phase, iteration: u64) -> String {
     format!("phase {phase:?} of iteration {iteration}")
 }
 
-/// Which of them were taken, in one copy from the device.
+/// Reads which steps were taken, in one copy from the device.
 fn were_taken(steps: &[Step]) -> Vec<bool> {
     if steps.is_empty() {
         return Vec::new();
@@ -124,7 +124,7 @@ fn were_taken(steps: &[Step]) -> Vec<bool> {
     bytes(&Tensor::stack(&taken, 0).to_kind(Kind::Uint8)).into_iter().map(|byte| byte == 1).collect()
 }
 
-/// No finite gradient for too many steps in a row.
+/// The error of too many steps in a row without a finite gradient.
 #[derive(Debug)]
 pub struct Diverged(String);
 

@@ -12,7 +12,7 @@ use super::trainer::Trainer;
 use crate::tensor::device;
 
 impl Trainer {
-    /// Does `work`, timed where it is the phase's turn.
+    /// Does `work`, and reports its time in every [`timed_every`](Self::timed_every)-th iteration.
     pub(super) fn timed<T>(
         &mut self,
         phase: Phase,

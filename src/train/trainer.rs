@@ -15,12 +15,12 @@ use super::step_guard::{Culprit, Diverged, StepGuard};
 use crate::tensor::caught;
 use crate::tensor::labels::ClassDistribution;
 
-/// [`Trainer::timed_every`] where waiting costs something.
+/// The spacing of timed iterations on a GPU, where waiting costs speed.
 const TIMED_EVERY_ON_GPU: u64 = 16;
 
-/// Everything that changes from one iteration to the next.
+/// The state of training: networks, optimisers, and everything else that changes from one iteration to the next.
 pub struct Trainer {
-    /// The networks.
+    /// The generator, the discriminator and the averaged generator.
     pub networks: Networks,
     /// Iterations done.
     pub iteration: u64,
@@ -90,7 +90,7 @@ impl Trainer {
         self.guard.add(phase, taken, culprit.unwrap_or(Culprit::In(gradient)));
     }
 
-    /// Looks at what became of the steps, which waits for the device.
+    /// Counts the skipped steps since the last look, which waits for the device.
     pub(super) fn look_at_steps(&mut self, stats: &mut Statistics) -> Result<()> {
         let Self { networks, guard, settings, iteration, .. } = self;
         let flat = |phase: Phase| phase.parameters(networks);
@@ -111,7 +111,7 @@ impl Trainer {
         warmup * self.lr_scale
     }
 
-    /// The augmentation's probability now, 0 to 1.
+    /// Returns the augmentation's present probability, 0 to 1.
     pub fn augment_p(&self) -> f64 {
         self.ada.p()
     }
@@ -126,7 +126,7 @@ impl Trainer {
         (self.settings.r1.interval, self.settings.path_length.interval) = (r1_interval, pl_interval);
     }
 
-    /// What it was made with.
+    /// Returns the settings that it was made with.
     pub fn settings(&self) -> &TrainSettings {
         &self.settings
     }

@@ -39,9 +39,9 @@ pub struct Findings {
     pub labels_left_out: Option<String>,
     /// Lines on what lies among the pictures and is not read.
     pub passed_over: Vec<String>,
-    /// The files among that, the first thousand.
+    /// The files among what was passed over, the first thousand.
     pub other_files: Vec<String>,
-    /// What was written, if anything.
+    /// The set that was written, if one was.
     pub written: Option<Written>,
 }
 
@@ -50,9 +50,9 @@ pub struct Findings {
 pub struct BadFile {
     /// Its name below the source.
     pub file: String,
-    /// In a word.
+    /// The kind of fault, for programs.
     pub kind: BadKind,
-    /// In a sentence.
+    /// The fault in a sentence.
     pub reason: String,
 }
 
@@ -75,7 +75,7 @@ pub enum BadKind {
 pub struct Duplicate {
     /// Its name below the source.
     pub file: String,
-    /// The first of its kind.
+    /// The first picture that shows it.
     pub same_as: String,
 }
 
@@ -119,7 +119,7 @@ pub struct LabelCounts {
 pub struct Written {
     /// The folder or zip.
     pub path: String,
-    /// How many.
+    /// The number of pictures written.
     pub pictures: usize,
     /// Width and height of each.
     pub resolution: u32,

@@ -29,20 +29,20 @@ const MOST_AT_ONCE: usize = 1024;
 /// How many sizes an error names.
 const NAMED_SIZES: usize = 5;
 
-/// What is asked for.
+/// What is asked of a conversion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConvertOptions {
     /// Width and height of every picture written; None: that of the pictures, which has to be the same for all.
     pub resolution: Option<u32>,
-    /// How pictures become square.
+    /// The way in which pictures become square.
     pub crop: Crop,
-    /// How they change their size.
+    /// The filter that changes their size.
     pub filter: Filter,
     /// Write one channel instead of three.
     pub grey: bool,
     /// Pictures with a shorter side are bad.
     pub min_size: u32,
-    /// Which labels to keep.
+    /// The labels to keep.
     pub labels: LabelChoice,
     /// Keep pictures that show the same as an earlier one.
     pub keep_duplicates: bool,
@@ -133,7 +133,7 @@ fn common_side(pictures: &Pictures, rules: &Rules) -> Result<Option<u32>> {
     Ok(sides.into_keys().next())
 }
 
-/// One way through all pictures.
+/// The state of one pass through all pictures.
 struct Pass {
     pictures: Pictures,
     labels: Option<Labels>,
@@ -143,7 +143,7 @@ struct Pass {
     /// The first picture of each digest.
     seen: HashMap<[u8; 32], usize>,
     kept: Vec<usize>,
-    /// All pictures were looked at and none is usable.
+    /// Whether all pictures were looked at and none is usable.
     found_nothing: bool,
     stop: StopRequest,
 }

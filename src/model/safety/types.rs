@@ -24,19 +24,19 @@ pub enum Type {
     Text,
     /// A device.
     Device,
-    /// Nothing.
+    /// `None`.
     None,
     /// Anything.
     Any,
-    /// Of one type.
+    /// A list of one type.
     List(Box<Type>),
-    /// Keys and values.
+    /// A dictionary.
     Dict(Box<Type>, Box<Type>),
     /// Each of its own type.
     Tuple(Vec<Type>),
-    /// Or nothing.
+    /// A type or `None`.
     Optional(Box<Type>),
-    /// Kept in the code.
+    /// A constant that is kept in the code.
     Final,
     /// A class of the file.
     Class(String),

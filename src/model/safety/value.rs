@@ -19,7 +19,7 @@ type Attributes = Vec<(Rc<str>, Value)>;
 /// A value of a pickle.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// Nothing.
+    /// `None`.
     None,
     /// True or false.
     Bool(bool),
@@ -33,11 +33,11 @@ pub enum Value {
     Device,
     /// A tensor.
     Tensor(Rc<TensorView>),
-    /// Unchangeable.
+    /// A tuple.
     Tuple(Rc<Node<Vec<Value>>>),
     /// A list.
     List(Rc<Node<Items>>),
-    /// Keys and values.
+    /// A dictionary.
     Dict(Rc<Node<Entries>>),
     /// A module, or an object of another class of the file.
     Object(Rc<Node<Object>>),
@@ -54,7 +54,7 @@ pub enum Value {
 pub struct TensorView {
     /// Its shape.
     pub size: Vec<i64>,
-    /// Values are trained.
+    /// Whether the values are trained.
     pub requires_grad: bool,
 }
 

@@ -12,8 +12,8 @@ use crate::system::ui::detail;
 use crate::tensor::device;
 
 impl Run {
-    /// Everything that it takes to go on. A state that is none to go back to is not written: false, and the next iteration
-    /// tries again.
+    /// Writes everything that it takes to go on. A state that is not worth going back to is not written; then false is
+    /// returned, and the next iteration tries again.
     pub(in crate::run) fn save_checkpoint(&mut self) -> Result<bool> {
         if !self.trainer.is_sound() {
             return Ok(false);

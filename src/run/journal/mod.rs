@@ -17,7 +17,7 @@ use crate::files::opening;
 use crate::system::ui::{Bar, harmless, say};
 use crate::train::stats::Summary;
 
-/// How far the files of a run had come.
+/// The lengths of the journal's files at a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalPlace {
     stats_bytes: u64,
@@ -34,7 +34,7 @@ enum Steps {
     /// Whole thousands of images, in runs that rootgan before 2026-11-26 began: several ticks can have one step.
     #[default]
     Kimg,
-    /// Images.
+    /// Images, which are distinct for every tick.
     Images,
 }
 
@@ -45,7 +45,7 @@ impl JournalPlace {
     }
 }
 
-/// The open files of a run.
+/// The open log, statistics and event file of a run.
 pub struct Journal {
     log: File,
     stats: File,
@@ -100,7 +100,7 @@ impl Journal {
         Ok(())
     }
 
-    /// How far the files have come.
+    /// Returns the present lengths, for a checkpoint.
     ///
     /// # Errors
     /// A file can no longer be asked.

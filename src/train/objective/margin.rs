@@ -12,7 +12,7 @@ use tch::Tensor;
 
 use super::{Logits, Objective};
 
-/// What the networks are trained with.
+/// An objective that gives every margin a loss of its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum AdversarialLoss {
     /// `log(1 + exp(-z))`, the non-saturating logistic loss of StyleGAN2.
@@ -58,14 +58,14 @@ impl Rooted {
         Ok(Self { k, cap })
     }
 
-    /// The root's order.
+    /// The order k of the root.
     pub fn k(&self) -> f64 {
         self.k
     }
 }
 
 impl AdversarialLoss {
-    /// The loss of every margin.
+    /// Returns the loss of every margin.
     ///
     /// Rooted: `k (1 + exp(-z))^(1/k)`, computed as `k exp(softplus(-z) / k)`, which is finite in
     /// float32 down to `z = -k (88.72 - ln k)`. Logistic: `softplus(-z)`.
@@ -94,7 +94,7 @@ impl AdversarialLoss {
     /// |dL/dz| of every margin: `sigmoid(-z) exp(softplus(-z) / k)`, at most the cap.
     ///
     /// # Shapes
-    /// As [`of`](Self::of). No graph is needed for it.
+    /// As those of [`of`](Self::of). No graph is needed.
     pub fn slope(&self, margins: &Tensor) -> Tensor {
         match self {
             Self::Logistic => (-margins).sigmoid(),

@@ -22,7 +22,7 @@ pub struct Logits {
 }
 
 impl Logits {
-    /// The same values, cut off from the graph.
+    /// Returns the same values, cut off from the graph.
     pub fn detach(&self) -> Self {
         let detach = |logits: &Option<Tensor>| logits.as_ref().map(Tensor::detach);
         Self { fakes: detach(&self.fakes), reals: detach(&self.reals) }
@@ -36,7 +36,7 @@ pub enum Seen {
     Fakes,
     /// Real images.
     Reals,
-    /// As many of both.
+    /// Generated and real images, as many of each.
     Both,
 }
 
@@ -52,7 +52,7 @@ impl Seen {
     }
 }
 
-/// An adversarial objective.
+/// An adversarial objective: the losses of both networks.
 pub trait Objective: fmt::Debug + Send + Sync {
     /// Whether the loss of an image depends on logits of the other kind too, as relativistic losses do. Otherwise the
     /// discriminator's step takes generated and real images one after the other, so that only one graph is in memory,
@@ -61,25 +61,25 @@ pub trait Objective: fmt::Debug + Send + Sync {
         false
     }
 
-    /// The generator's loss of every image, [N].
+    /// Returns the generator's loss of every image, [N].
     fn generator(&self, logits: &Logits) -> Tensor;
 
-    /// The discriminator's loss of every image, [N]; where both kinds are given, of every pair.
+    /// Returns the discriminator's loss of every image, [N], or of every pair where both kinds are given.
     fn discriminator(&self, logits: &Logits) -> Tensor;
 
-    /// How strongly each logit is pushed in the generator's step, |dL/dlogit|, for the statistics.
+    /// Returns how strongly the generator's step pushes each logit, |dL/dlogit|, for the statistics.
     fn generator_slope(&self, logits: &Logits) -> Tensor;
 
-    /// The same in the discriminator's step.
+    /// Returns how strongly the discriminator's step pushes each logit, |dL/dlogit|.
     fn discriminator_slope(&self, logits: &Logits) -> Tensor;
 }
 
-/// The graphs of a discriminator's step, one after the other.
+/// Lists the graphs of a discriminator's step, which are built one after the other.
 pub fn discriminator_graphs(objective: &dyn Objective) -> &'static [Seen] {
     if objective.is_paired() { &[Seen::Both] } else { &[Seen::Fakes, Seen::Reals] }
 }
 
-/// The graph of a generator's step.
+/// Says which images a generator's step judges.
 pub fn generator_graph(objective: &dyn Objective) -> Seen {
     if objective.is_paired() { Seen::Both } else { Seen::Fakes }
 }
