@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::feature_set::{FeatureSet, Needs};
-use super::formula::{Found, Sides};
+use super::formula::{Measured, Sides};
 use super::name::Metric;
 use super::outcome::Outcome;
 
@@ -41,7 +41,7 @@ pub fn outcome(metric: &Metric, reals: Option<&FeatureSet>, fakes: &FeatureSet, 
         seed,
     };
     let name = &metric.name;
-    let Found { measure, values, warnings } =
+    let Measured { measure, values, warnings } =
         metric.formula.compute(&sides).with_context(|| format!("cannot compute {name}"))?;
     Ok(Outcome {
         metric: name.clone(),

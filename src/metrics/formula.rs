@@ -47,7 +47,7 @@ pub trait Formula: fmt::Debug + Sync {
     ///
     /// # Errors
     /// Features that are missing or too few.
-    fn compute(&self, sides: &Sides<'_>) -> Result<Found>;
+    fn compute(&self, sides: &Sides<'_>) -> Result<Measured>;
 }
 
 /// What the name of a metric says behind its prefix.
@@ -146,7 +146,7 @@ impl Sides<'_> {
 }
 
 /// The result of a formula.
-pub struct Found {
+pub struct Measured {
     /// What was measured, in words.
     pub measure: String,
     /// What is added to the metric's name, and the value.
@@ -155,7 +155,7 @@ pub struct Found {
     pub warnings: Vec<String>,
 }
 
-impl Found {
+impl Measured {
     /// Makes a result without warnings.
     pub fn new(measure: String, values: Vec<(&'static str, f64)>) -> Self {
         Self { measure, values, warnings: Vec::new() }

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
 use super::feature_set::Needs;
-use super::formula::{Amount, Formula, Found, Sides};
+use super::formula::{Amount, Formula, Measured, Sides};
 use super::moments::Moments;
 
 /// What rounding may leave of a variance that is zero, relative to the largest one and per feature.
@@ -101,12 +101,12 @@ impl Formula for Frechet {
         needs.moments.insert(n);
     }
 
-    fn compute(&self, sides: &Sides<'_>) -> Result<Found> {
+    fn compute(&self, sides: &Sides<'_>) -> Result<Measured> {
         let (reals, fakes) = sides.moments()?;
         let distance = frechet_distance(&reals, &fakes)?;
         let warnings = warnings_of_few(sides, fakes.width() as usize);
         let measure = sides.detector().measure("FID", "Frechet distance");
-        Ok(Found { measure, values: vec![("", distance)], warnings })
+        Ok(Measured { measure, values: vec![("", distance)], warnings })
     }
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
 use super::feature_set::Needs;
-use super::formula::{Amount, Formula, Found, Sides};
+use super::formula::{Amount, Formula, Measured, Sides};
 
 /// Mean and population standard deviation over contiguous splits of `exp(mean KL(p(y|x) || p(y)))`, p(y) being the mean
 /// over the split.
@@ -70,9 +70,12 @@ impl Formula for InceptionScore {
         needs.probabilities = needs.probabilities.max(n);
     }
 
-    fn compute(&self, sides: &Sides<'_>) -> Result<Found> {
+    fn compute(&self, sides: &Sides<'_>) -> Result<Measured> {
         let (mean, std) = inception_score(&sides.fakes.probabilities_of(sides.fake_count)?, SPLITS)?;
-        Ok(Found::new(sides.detector().measure("inception score", "class score"), vec![("_mean", mean), ("_std", std)]))
+        Ok(Measured::new(
+            sides.detector().measure("inception score", "class score"),
+            vec![("_mean", mean), ("_std", std)],
+        ))
     }
 }
 

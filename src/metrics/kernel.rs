@@ -7,7 +7,7 @@ use rand_chacha::rand_core::SeedableRng;
 use tch::{Kind, Tensor};
 
 use super::feature_set::Needs;
-use super::formula::{Amount, Formula, Found, Sides};
+use super::formula::{Amount, Formula, Measured, Sides};
 
 /// The subsets over which KID is averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +95,11 @@ impl Formula for Kernel {
         needs.features = needs.features.max(n);
     }
 
-    fn compute(&self, sides: &Sides<'_>) -> Result<Found> {
+    fn compute(&self, sides: &Sides<'_>) -> Result<Measured> {
         let (reals, fakes) = sides.features()?;
         let settings = KernelSettings { seed: sides.seed, ..KernelSettings::default() };
         let (mean, std) = kernel_distance(&reals, &fakes, &settings)?;
-        Ok(Found::new(sides.detector().measure("KID", "kernel distance"), vec![("", mean), ("_std", std)]))
+        Ok(Measured::new(sides.detector().measure("KID", "kernel distance"), vec![("", mean), ("_std", std)]))
     }
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
 use super::feature_set::Needs;
-use super::formula::{Amount, Formula, Found, Sides};
+use super::formula::{Amount, Formula, Measured, Sides};
 
 /// Distances that are computed at a time: 64 MiB of float64.
 const PAIRS_AT_A_TIME: i64 = 1 << 23;
@@ -130,11 +130,11 @@ impl Formula for PrecisionAndRecall {
         needs.features = needs.features.max(n);
     }
 
-    fn compute(&self, sides: &Sides<'_>) -> Result<Found> {
+    fn compute(&self, sides: &Sides<'_>) -> Result<Measured> {
         let (reals, fakes) = sides.features()?;
         let found = precision_recall(&reals, &fakes, sides.neighbours)?;
         let measure = format!("precision and recall, {}", sides.detector().features);
-        Ok(Found::new(measure, vec![("_precision", found.precision), ("_recall", found.recall)]))
+        Ok(Measured::new(measure, vec![("_precision", found.precision), ("_recall", found.recall)]))
     }
 }
 
@@ -163,11 +163,11 @@ impl Formula for DensityAndCoverage {
         needs.features = needs.features.max(n);
     }
 
-    fn compute(&self, sides: &Sides<'_>) -> Result<Found> {
+    fn compute(&self, sides: &Sides<'_>) -> Result<Measured> {
         let (reals, fakes) = sides.features()?;
         let found = density_coverage(&reals, &fakes, sides.neighbours)?;
         let measure = format!("density and coverage, {}", sides.detector().features);
-        Ok(Found::new(measure, vec![("_density", found.density), ("_coverage", found.coverage)]))
+        Ok(Measured::new(measure, vec![("_density", found.density), ("_coverage", found.coverage)]))
     }
 }
 

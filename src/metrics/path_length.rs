@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::collect::to_rgb;
 use super::detector::Detector;
 use super::feature_set::Needs;
-use super::formula::{Amount, Formula, Found, Sides};
+use super::formula::{Amount, Formula, Measured, Sides};
 use crate::latent::picture_source::{DumpDraws, PictureSource};
 use crate::latent::seeds::dump_latents;
 use crate::model::Truncation;
@@ -151,7 +151,7 @@ impl Formula for PathLength {
 
     fn add_needs(&self, _: usize, _: &mut Needs) {}
 
-    fn compute(&self, _: &Sides<'_>) -> Result<Found> {
+    fn compute(&self, _: &Sides<'_>) -> Result<Measured> {
         bail!("it needs a generator")
     }
 }
