@@ -15,7 +15,7 @@ use crate::model::{Generator, NoiseMode, Truncation};
 use crate::system::ui::say;
 use crate::tensor::device;
 
-/// `1 picture`, `2 pictures`.
+/// Formats a count as in `1 picture` and `2 pictures`.
 pub fn count_text(count: usize) -> String {
     format!("{count} picture{}", if count == 1 { "" } else { "s" })
 }
@@ -92,7 +92,7 @@ impl GeneratorArgs {
         device::parse(&self.device)
     }
 
-    /// Loads it.
+    /// Loads the generator.
     ///
     /// # Errors
     /// No generator or two are given, or it cannot be used.
@@ -100,7 +100,7 @@ impl GeneratorArgs {
         load_generator(self.generator.as_deref(), self.from.as_deref(), self.z_dim, device)
     }
 
-    /// Pictures at a time of `generator`.
+    /// Returns the number of pictures at a time, by the size of the pictures of `generator` where none is given.
     pub fn batch_for(&self, generator: &Generator) -> usize {
         self.batch.unwrap_or_else(|| default_batch(generator.img_resolution()))
     }
@@ -138,7 +138,7 @@ impl PictureArgs {
         self.generator.load(device)
     }
 
-    /// The way in which `generator` is to be called.
+    /// Returns the way in which `generator` is to be called.
     ///
     /// # Errors
     /// An option that this generator cannot follow.
@@ -188,12 +188,12 @@ impl From<NoiseArg> for NoiseMode {
     }
 }
 
-/// Which classes pictures of a conditional generator have.
+/// The rule by which pictures of a conditional generator get their classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClassRule {
-    /// `--class` has to say it.
+    /// All pictures have the class of `--class`, which has to be given.
     OneForAll,
-    /// Each its own where `--class` is not given.
+    /// Each picture has a drawn class where `--class` is not given.
     Drawn,
 }
 

@@ -23,7 +23,7 @@ use crate::system::ui::{Bar, say};
 use crate::tensor::images::ToBytes;
 use crate::tensor::labels::ClassDistribution;
 
-/// What a folder of pictures was asked for.
+/// The record of what a folder of pictures was asked for.
 const RECORD: &str = "dump.json";
 
 /// Make many pictures for tools that compute FID.
@@ -87,7 +87,7 @@ pub fn run(args: DumpArgs) -> Result<()> {
     })
 }
 
-/// What fixes every pixel of a dump, for its record.
+/// Describes what fixes every pixel of a dump, for its record.
 fn describe(source: &PictureSource<'_>, seed: u32, class_counts: Option<&[u64]>) -> Result<Map<String, Value>> {
     let noise_mode = source.generator.spec().map_or("its own", |_| source.noise_mode.name());
     let fields = [
@@ -260,13 +260,13 @@ fn png_name(index: usize) -> String {
     format!("{index:06}.png")
 }
 
-/// The index in a name that [`png_name`] makes.
+/// Reads the index in a name that [`png_name`] makes.
 fn index_of(name: &str) -> Option<usize> {
     let index = name.strip_suffix(".png")?.parse().ok()?;
     (png_name(index) == name).then_some(index)
 }
 
-/// `NAME.npz` and `.json` to `NAME.npz.json`.
+/// Makes `NAME.npz.json` of `NAME.npz` and `.json`.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
@@ -285,7 +285,7 @@ fn names_in(folder: &Path) -> Result<Vec<String>> {
     Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
-/// The indices of the files that are named like pictures.
+/// Lists the indices of files that are named like pictures.
 fn pictures_in(folder: &Path) -> Result<BTreeSet<usize>> {
     Ok(names_in(folder)?.iter().filter_map(|name| index_of(name)).collect())
 }

@@ -42,9 +42,9 @@ pub struct ExportArgs {
 struct Source {
     generator: PathBuf,
     discriminator: PathBuf,
-    /// In words, for the terminal.
+    /// A description for the terminal.
     title: String,
-    /// For export.json.
+    /// The record for `export.json`.
     record: Value,
 }
 

@@ -59,13 +59,13 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where a run is.
+/// The place of a run.
 pub enum Place {
-    /// In a folder of its own, made in `--outdir`.
+    /// A new folder in `--outdir`.
     New,
-    /// In this folder, which is made.
+    /// This folder, which must not be there yet.
     Folder(PathBuf),
-    /// Going on.
+    /// The folder of a run that goes on.
     Resume {
         /// The run's folder, or one of its checkpoints'.
         folder: PathBuf,
@@ -124,7 +124,7 @@ fn prepare(given: Options, place: Place) -> Result<Start> {
     Ok(Start { settings, networks, dataset, remarks, bad_pictures, folder, resume })
 }
 
-/// Where options and networks come from.
+/// The options and network files of a run, and the run that it goes on from.
 struct Sources {
     options: Options,
     files: NetworkFiles,
@@ -173,7 +173,7 @@ fn files_of(options: &Options) -> Result<NetworkFiles> {
     })
 }
 
-/// What the user may not expect.
+/// Collects remarks on what a user may not expect.
 fn notes(settings: &RunSettings, facts: NetworkFacts, dataset: &Dataset) -> Vec<String> {
     let mut notes = Vec::new();
     if settings.precision.kind == PrecisionKind::Fp16 && !facts.on_cuda {
@@ -189,7 +189,7 @@ fn notes(settings: &RunSettings, facts: NetworkFacts, dataset: &Dataset) -> Vec<
     notes
 }
 
-/// What the preset came to.
+/// Formats the options that the preset and the defaults led to.
 fn in_short(settings: &RunSettings, facts: NetworkFacts) -> String {
     let o = settings.effective();
     let ada = o.ada_kimg.map_or_else(String::new, |kimg| format!(", ada_kimg {kimg}"));

@@ -133,7 +133,7 @@ fn is_of_a_seed(name: &str) -> bool {
     seed.is_some_and(|seed| name_of(seed) == name)
 }
 
-/// The smallest square that holds `n` pictures.
+/// Returns the columns of the smallest square that holds `n` pictures.
 fn square_columns(n: usize) -> usize {
     (1..=n).find(|columns| columns * columns >= n).unwrap_or(1)
 }

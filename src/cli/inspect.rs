@@ -27,7 +27,7 @@ pub struct InspectArgs {
     pub z_dim: Option<i64>,
 }
 
-/// What is known about a file.
+/// The report on a file.
 #[derive(Debug, Serialize)]
 struct Inspection {
     file: String,
@@ -50,7 +50,7 @@ struct Inspection {
     provenance: Value,
 }
 
-/// Numbers of values.
+/// The numbers of parameter values.
 #[derive(Debug, Serialize)]
 struct Parameters {
     tensors: usize,
@@ -90,7 +90,7 @@ const DETECTOR_METHODS: [(&str, &str); 2] = [
     ("describe", "the name of its features, and the check of pictures' sizes"),
 ];
 
-/// Places that are listed of what a file must not do.
+/// The most places that are listed of what a file must not do.
 const MOST_FINDINGS: usize = 100;
 
 /// Runs the subcommand.
@@ -120,7 +120,7 @@ fn report_on(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
     }
 }
 
-/// All checksums, then the generator that `generate` would use.
+/// Checks all checksums, then reports on the generator that `generate` would use.
 fn report_on_snapshot(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
     let snapshot = find_snapshot(path)?;
     let mut files = serde_json::Map::new();

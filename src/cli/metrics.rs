@@ -81,7 +81,7 @@ pub struct MetricsArgs {
     pub no_cache: bool,
 }
 
-/// What `--config` may say.
+/// The keys of a file for `--config`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MetricsConfig {
@@ -148,7 +148,7 @@ fn over_config(mut args: MetricsArgs, path: &Path) -> Result<MetricsArgs> {
     Ok(args)
 }
 
-/// The name of what is measured, for the records.
+/// Returns the name of what is measured, for records.
 fn judged(args: &MetricsArgs) -> Result<String> {
     let given: Vec<&PathBuf> = [&args.generator.generator, &args.generator.from, &args.fakes, &args.fakes_features]
         .into_iter()
@@ -171,7 +171,7 @@ fn judged(args: &MetricsArgs) -> Result<String> {
     Ok(path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned()))
 }
 
-/// Where lines are added, made and tried before the long work.
+/// Makes the folder in which lines are added, and tries it before the long work.
 fn outdir(args: &MetricsArgs) -> Result<Option<PathBuf>> {
     let of_run = |from: &PathBuf| -> Result<PathBuf> {
         let manifest = find_snapshot(from)?.manifest;

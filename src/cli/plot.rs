@@ -67,7 +67,7 @@ fn named(run: &str) -> (String, PathBuf) {
     }
 }
 
-/// kimg and value of every tick that has one.
+/// Reads the kimg and the value of every tick that has one.
 fn read(folder: &Path, stat: &str, part: &str) -> Result<Vec<(f64, f64)>> {
     let path = folder.join("stats.jsonl");
     let text = read_long_text(&path)

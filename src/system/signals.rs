@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// What has been asked for; by default nothing, ever.
+/// A request to stop; the default never asks for anything.
 #[derive(Clone, Debug, Default)]
 pub struct StopRequest {
     signal: Arc<AtomicUsize>,
@@ -18,7 +18,7 @@ impl StopRequest {
     /// Listens from now on, once for the whole process: a signal that came during one run holds for the next one too.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The system refuses the handlers.
     pub fn listen() -> Result<Self> {
         static LISTENING: Mutex<Option<StopRequest>> = Mutex::new(None);
         let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +52,7 @@ impl StopRequest {
         self.signal.store(usize::from(signal.exit_code() - 128), Ordering::Relaxed);
     }
 
-    /// For long work, between two steps of it.
+    /// Ends long work between two of its steps.
     ///
     /// # Errors
     /// [`Interrupted`] once a signal came.
@@ -60,7 +60,7 @@ impl StopRequest {
         self.received().map_or(Ok(()), |_| Err(Interrupted))
     }
 
-    /// The signal that came, if one did.
+    /// Returns the signal that came, if one did.
     pub fn received(&self) -> Option<Signal> {
         match self.signal.load(Ordering::Relaxed) as i32 {
             SIGINT => Some(Signal::Interrupt),
@@ -71,7 +71,7 @@ impl StopRequest {
     }
 }
 
-/// What long work says that was left because of a signal.
+/// The error of long work that a signal ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Interrupted;
 

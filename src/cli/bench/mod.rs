@@ -80,7 +80,7 @@ struct Medians {
 }
 
 impl Medians {
-    /// Seconds per iteration with the published intervals.
+    /// Returns the seconds per iteration with the published intervals.
     fn weighted(&self) -> f64 {
         SHARES.iter().zip(self.phases).map(|((_, share), seconds)| share * seconds).sum::<f64>() + self.rest
     }
@@ -143,7 +143,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     Ok(())
 }
 
-/// As a run does, without augmentation, where that is asked for.
+/// Trains as a run does, without augmentation, where that is asked for.
 fn train_freely(
     args: &BenchArgs,
     trainer: &mut Trainer,
@@ -160,7 +160,7 @@ fn train_freely(
     parts::free_training(trainer, reals, gpu, seconds).map(Some)
 }
 
-/// `cuda:0 (NVIDIA H100 80GB HBM3) in fp16`.
+/// Formats a device as `cuda:0 (NVIDIA H100 80GB HBM3) in fp16`.
 fn device_text(device: Device, gpu: Option<&Gpu>, kind: PrecisionKind) -> String {
     let name = gpu.and_then(Gpu::name).map(|name| format!(" ({name})")).unwrap_or_default();
     format!("{}{name} in {}", device::name(device), kind.name())
@@ -199,7 +199,7 @@ fn measure(args: &BenchArgs, trainer: &mut Trainer, reals: &Reals, p: Option<f64
     samples.iter_mut().map(medians).collect::<Option<_>>().context("no samples")
 }
 
-/// Every phase in every iteration.
+/// Makes settings with every phase in every iteration.
 fn settings(args: &BenchArgs, facts: NetworkFacts) -> Result<(TrainSettings, Precision)> {
     let options = Options {
         batch: Some(args.batch),
@@ -216,7 +216,7 @@ fn settings(args: &BenchArgs, facts: NetworkFacts) -> Result<(TrainSettings, Pre
     train_settings(&options, facts)
 }
 
-/// The work of a run besides training.
+/// The speed of what a run does besides training.
 struct Others {
     generated_per_second: f64,
     dumped_per_second: f64,
@@ -257,7 +257,7 @@ struct BenchReport {
     free: Option<parts::FreeTraining>,
     /// What the process held on a GPU after training, where that is known.
     gpu_bytes: Option<u64>,
-    /// Of a training iteration per image, in convolutions.
+    /// Operations in convolutions per image of a training iteration.
     operations: f64,
     /// Operations per second of a large convolution.
     peak_rate: f64,

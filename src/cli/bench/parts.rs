@@ -27,15 +27,15 @@ use crate::train::Reals;
 use crate::train::Trainer;
 use crate::train::stats::Statistics;
 
-/// Between two questions to the driver.
+/// The time between two questions to the driver.
 const SAMPLING: Duration = Duration::from_millis(100);
-/// As long as what it answers reaches back.
+/// The time that an answer of the driver reaches back.
 const DRIVERS_WINDOW: Duration = Duration::from_secs(1);
 
-/// Pictures that are on disk for the loader.
+/// The number of pictures that the loader reads.
 const PICTURES: u32 = 256;
 
-/// Training as a run does it, but for decoding pictures.
+/// The time of training as a run does it, but for decoding pictures.
 pub struct FreeTraining {
     pub iterations: u64,
     pub seconds_per_iteration: f64,
@@ -74,7 +74,7 @@ pub fn free_training(trainer: &mut Trainer, reals: &Reals, gpu: Option<&Gpu>, se
     })
 }
 
-/// The mean of what the driver answers, until there is enough.
+/// Averages the answers of the driver until `done`.
 fn busy_until(gpu: &Gpu, done: &AtomicBool) -> Option<f64> {
     std::thread::sleep(DRIVERS_WINDOW);
     let mut samples = Vec::new();
@@ -90,7 +90,7 @@ pub fn generation(g: &Generator, repeats: usize) -> Result<f64> {
     made_per_second(g, repeats, |_, _, _| Ok(true))
 }
 
-/// Pictures per second with PNG files written.
+/// Measures pictures per second with PNG files written.
 pub fn dump(g: &Generator, repeats: usize) -> Result<f64> {
     let folder = tempfile::tempdir().context("cannot make a folder for pictures")?;
     let source = source(g);
@@ -144,7 +144,7 @@ fn source(g: &Generator) -> PictureSource<'_> {
     PictureSource { generator: g, truncation: Truncation::OFF, noise_mode: NoiseMode::Random, class: None, batch }
 }
 
-/// Four batches.
+/// Returns the number of pictures in four batches.
 fn places(source: &PictureSource<'_>) -> usize {
     source.batch * 4
 }

@@ -15,7 +15,7 @@ pub struct Point {
     pub kimg: f64,
     /// Seconds of training until then: without grids, snapshots and metrics.
     pub seconds: f64,
-    /// The metric.
+    /// Value of the metric.
     pub value: f64,
 }
 
@@ -71,12 +71,12 @@ impl Arm {
         })
     }
 
-    /// The metric at the end; NaN where there is none.
+    /// Returns the value at the end; NaN where there is none.
     pub fn last(&self) -> f64 {
         self.points.last().map_or(f64::NAN, |point| point.value)
     }
 
-    /// The least value; infinity where there is none.
+    /// Returns the least value; infinity where there is none.
     pub fn best(&self) -> f64 {
         self.points.iter().map(|point| point.value).fold(f64::INFINITY, f64::min)
     }
@@ -98,16 +98,16 @@ impl Arm {
 pub struct Comparison {
     /// The metric, such as `fid2k_full`.
     pub metric: String,
-    /// What it is: `FID`, or `Frechet distance, AlexNet features`.
+    /// What the metric measures: `FID`, or `Frechet distance, AlexNet features`.
     pub measure: String,
-    /// Whose features, in short.
+    /// The detector in short.
     pub detector: String,
     /// The runs, loss by loss.
     pub arms: Vec<Arm>,
 }
 
 impl Comparison {
-    /// The losses in order, each with its runs.
+    /// Groups the runs by loss, in order.
     pub fn by_loss(&self) -> Vec<(&str, Vec<&Arm>)> {
         let mut losses: Vec<(&str, Vec<&Arm>)> = Vec::new();
         for arm in &self.arms {

@@ -3,16 +3,16 @@
 /// Mean and sample standard deviation over seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// How many values.
+    /// The number of values.
     pub n: usize,
-    /// Their mean.
+    /// The mean of the values.
     pub mean: f64,
-    /// Their standard deviation, dividing by n - 1; 0 for one value.
+    /// The standard deviation, with n - 1 as the divisor; 0 for one value.
     pub deviation: f64,
 }
 
 impl Spread {
-    /// Of some values.
+    /// Takes the spread of values.
     pub fn from_values(values: &[f64]) -> Self {
         let n = values.len();
         let mean = values.iter().sum::<f64>() / n as f64;
@@ -21,7 +21,7 @@ impl Spread {
         Self { n, mean, deviation }
     }
 
-    /// `12.3 +- 0.4`, or the mean alone where there is one value.
+    /// Formats it as `12.3 +- 0.4`, or as the mean alone where there is one value.
     pub fn text(&self) -> String {
         match self.n {
             0 => "-".to_owned(),
@@ -41,13 +41,13 @@ pub(super) fn number(value: f64) -> String {
 /// What the seeds allow to say of a loss against the baseline; less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Better by more than the spread.
+    /// The loss is better by more than the spread.
     Better,
-    /// Worse by more than the spread.
+    /// The loss is worse by more than the spread.
     Worse,
     /// The difference is within the spread.
     Within,
-    /// One seed has no spread.
+    /// There is one seed only, which has no spread.
     OneSeed,
 }
 
@@ -69,7 +69,7 @@ impl Verdict {
         }
     }
 
-    /// In words.
+    /// Says the verdict in words.
     pub fn words(self) -> &'static str {
         match self {
             Self::Better => "better than the baseline by more than the spread over seeds",

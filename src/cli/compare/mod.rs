@@ -29,7 +29,7 @@ use crate::system::signals::Stopped;
 use crate::system::ui::say;
 use crate::tensor::device;
 
-/// What the defaults of a comparison are.
+/// The metric of a comparison where none is named.
 const METRIC: &str = "fid2k_full";
 const LOSSES: &str = "logistic,rooted:2,rooted:5,rooted:20";
 
@@ -56,7 +56,7 @@ pub struct CompareArgs {
     pub options: Options,
 }
 
-/// A loss of the list.
+/// One loss of `--losses`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Loss {
     kind: LossKind,
@@ -95,7 +95,7 @@ impl fmt::Display for Loss {
 }
 
 impl Loss {
-    /// For folder names.
+    /// Formats it for names of folders.
     fn slug(&self) -> String {
         match (self.k, self.slope_cap) {
             (Some(k), Some(cap)) => format!("rooted{k}-cap{cap}"),
@@ -131,13 +131,13 @@ pub fn run(args: CompareArgs) -> Result<()> {
     Ok(())
 }
 
-/// What is to be run.
+/// The runs of a comparison, and what they share.
 struct Plan {
     losses: Vec<Loss>,
     first_seed: u64,
     seeds: u64,
     metric: String,
-    /// The length of a run.
+    /// Images that each run sees.
     images: f64,
     out: PathBuf,
     options: Options,
@@ -279,7 +279,7 @@ impl Plan {
     }
 }
 
-/// The options as flags, without paths.
+/// Formats options as flags, without paths.
 fn shown(options: &Options) -> String {
     let Ok(Value::Object(values)) = serde_json::to_value(options) else { return String::new() };
     let paths = Options::path_keys();

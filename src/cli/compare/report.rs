@@ -11,7 +11,7 @@ use super::figures::{Spread, Verdict, number};
 use crate::draw::plot::{Line, Plot};
 use crate::files::atomic::{write_atomically, write_json};
 
-/// What is said about how the comparison was made.
+/// How a comparison was made, for its report.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// Paragraphs for the report: command, machine, date.
@@ -20,7 +20,7 @@ pub struct Setting {
     pub options: serde_json::Value,
 }
 
-/// Writes everything into `folder`.
+/// Writes report, plots and results into `folder`.
 ///
 /// # Errors
 /// A file that cannot be written, or no evaluation at all.
@@ -48,7 +48,7 @@ fn csv(comparison: &Comparison) -> String {
     text
 }
 
-/// Mean and standard deviation over seeds, a line a loss.
+/// Plots mean and standard deviation over seeds, one line a loss.
 fn plot(comparison: &Comparison, x_label: &str, x: impl Fn(&Point) -> f64) -> Plot {
     let line = |(loss, arms): (&str, Vec<&Arm>)| {
         let evaluations = arms.iter().map(|arm| arm.points.len()).min().unwrap_or(0);
@@ -159,7 +159,7 @@ fn baseline(losses: &[(&str, Vec<&Arm>)]) -> usize {
     losses.iter().position(|(loss, _)| *loss == "logistic").unwrap_or(0)
 }
 
-/// Every loss against the baseline.
+/// Says of every loss how it compares with the baseline.
 fn conclusions(losses: &[(&str, Vec<&Arm>)]) -> Vec<String> {
     let Some((baseline, base_arms)) = losses.get(baseline(losses)) else {
         return Vec::new();
