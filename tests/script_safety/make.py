@@ -251,6 +251,142 @@ for name, method in (("setstate__'__setstate__'", "__setstate__(self, state: int
                      ("method_save__is an operator's name", "save(self, path: str) -> NoneType")):
     changed(f"code_{name}", MAIN, (CODE + f"  def {method}:\n    return None\n").encode())
 
+# Objects of one class where the code believes in another: libtorch reads them by place, beyond their end.
+
+
+class Few(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("slot0", torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.slot0
+
+
+class Many(nn.Module):
+    def __init__(self):
+        super().__init__()
+        for i in range(64):
+            self.register_buffer(f"slot{i}", torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.slot63
+
+
+class Holder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.held = Few()
+        self.other = Many()
+        self.name = "aaaa"
+        self.mane = "bbbb"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.held(x) + self.other(x) + len(self.name) + len(self.mane)
+
+
+@torch.jit.interface
+class Scales(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        pass
+
+
+class Turns(nn.Module):
+    def forward(self, x: Tensor, twice: bool) -> Tensor:
+        return -x if twice else x
+
+
+class Either(nn.Module):
+    held: Scales
+
+    def __init__(self):
+        super().__init__()
+        self.held = Few()
+        self.other = Turns()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.other(self.held.forward(x), True)
+
+
+class Recurrent(nn.Module):
+    """Casts what was declared Optional, to classes and tuples: from parameters, from attributes."""
+
+    start: Optional[Tuple[Tensor, Tensor]]
+
+    def __init__(self):
+        super().__init__()
+        self.start = None
+
+    def step(self, x: Tensor, state: Optional[Tuple[Tensor, Tensor]] = None) -> Tensor:
+        if state is None:
+            state = (x, x)
+        return state[0] + state[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        start = self.start
+        if start is not None:
+            x = x + start[0]
+        return self.step(x) + self.step(x, (x, x))
+
+
+def entries_of(module: nn.Module) -> dict[str, bytes]:
+    made = io.BytesIO()
+    torch.jit.save(torch.jit.script(module), made)
+    with zipfile.ZipFile(io.BytesIO(made.getvalue())) as archive:
+        return {name.split("/", 1)[1]: archive.read(name) for name in archive.namelist()}
+
+
+for name, module in (("recurrent", Recurrent()), ("holder", Holder()), ("either", Either())):
+    (GOOD / f"{name}.pt").write_bytes(zipped(list(entries_of(module).items())))
+
+HOLDER, EITHER = entries_of(Holder()), entries_of(Either())
+TEXT = HOLDER[MAIN].decode()
+
+
+def held(name: str, code: str, entries: dict[str, bytes] = HOLDER) -> None:
+    assert code.encode() != entries[MAIN], name
+    write(f"object_{name}", zipped([(key, code.encode() if key == MAIN else value) for key, value in entries.items()]))
+
+
+WRONG = TEXT.replace("held : __torch__.Few", "held : __torch__.Many", 1)
+held("type__missing, or not of its type", WRONG)
+held("indent__indented", re.sub(r"(?m)^  ", "    ", WRONG))
+CALL = re.search(r"\n( +)(\w+) = \((\w+)\)\.forward\(x, \)", TEXT)
+for name, lines in {
+    "cast__unchecked_cast": "b = unchecked_cast(__torch__.Many, {held})",
+    "cast_of_any__unchecked_cast": "a : Any = {held}\n{space}b = unchecked_cast(__torch__.Many, a)",
+    "cast_of_tuple__unchecked_cast": "a = (x, )\n{space}b = unchecked_cast(Tuple[Tensor, Tensor], a)",
+    "cast_of_list__unchecked_cast": "a = [{held}]\n{space}b = unchecked_cast(List[__torch__.Many], a)",
+    "cast_of_expression__unchecked_cast": "b = unchecked_cast(__torch__.Many, [{held}][0])",
+    "batch_norm__native_batch_norm": "b = torch.native_batch_norm(x, None, None, x, x, True, 0.1, 0.001)",
+}.items():
+    space = CALL[1]
+    held(name, TEXT[:CALL.start() + 1] + space + lines.format(held=CALL[3], space=space) + TEXT[CALL.start():])
+# The parameter is given another value before the cast.
+OPTIONAL = entries_of(Recurrent())
+STEP = OPTIONAL[MAIN].decode()
+CAST = re.search(r"\n( +)\w+ = unchecked_cast\(Tuple\[Tensor, Tensor\], state\)", STEP)
+held("cast_of_another_value__unchecked_cast", STEP[:CAST.start() + 1] + f"{CAST[1]}state = annotate(Optional[Tuple[Tensor, Tensor]], None)"
+     + STEP[CAST.start():], OPTIONAL)
+held("cast_of_wider__unchecked_cast", STEP.replace("unchecked_cast(Tuple[Tensor, Tensor], state)",
+                                                   "unchecked_cast(Tuple[Tensor, Tensor, Tensor], state)"), OPTIONAL)
+held("twice__twice", TEXT + TEXT[TEXT.index("class Few"):])
+for other in (MAIN + ".py", "code/code/__torch__.py", "code/__torch__.more.py", "code//__torch__.py"):
+    write(f"object_name_{len(other)}_{other.count('code')}__unusual name", zipped([*HOLDER.items(), (other, HOLDER[MAIN])]))
+DATA_OF_HOLDER = HOLDER["data.pkl"]
+assert DATA_OF_HOLDER.count(b"mane") == 1
+write("object_repeated__twice", zipped([(key, value.replace(b"mane", b"name") if key == "data.pkl" else value)
+                                        for key, value in HOLDER.items()]))
+write("object_interface__missing, or not of its type", zipped(
+    [(key, value.replace(b"held : __torch__.Scales\n  other : __torch__.Turns", b"held : __torch__.Turns\n  other : __torch__.Turns")
+      .replace(b"X", b"X") if key == MAIN else value) for key, value in EITHER.items()]))
+# An object that lacks the interface's arguments, put where the interface is declared.
+FEW, TURNS = b"c__torch__\nFew\n", b"c__torch__\nTurns\n"
+SWAPPED = EITHER["data.pkl"]
+assert SWAPPED.count(FEW) == SWAPPED.count(TURNS) == 1
+write("object_arguments__missing, or not of its type",
+      zipped([(key, value.replace(FEW, TURNS) if key == "data.pkl" else value) for key, value in EITHER.items()]))
+
 # Pickles. The plain one names its tensors' storages 0, 1, 2: floats.
 
 DATA = ENTRIES["data.pkl"]

@@ -14,6 +14,8 @@ use super::types::{Base, Class, Returned, Type, chain};
 /// Blocks and expressions inside one another, branches of one condition: libtorch's compiler goes as deep, and overflows the
 /// 2 MiB stack of a thread between 1,000 and 4,000.
 const MOST_DEPTH: usize = 200;
+/// Spaces before the members of a class, as torch.jit.save writes them.
+const MEMBER_INDENT: usize = 2;
 /// Functions of the language that compute or ask.
 const BUILTINS: &[&str] = &[
     "abs",
@@ -85,8 +87,7 @@ impl Code {
         let mut read = Vec::new();
         for (name, text) in files {
             let tokens = tokens(text)?;
-            let module = name.trim_start_matches("code/").trim_end_matches(".py").replace('/', ".");
-            code.define(&module, &tokens);
+            code.define(&module_of(name)?, &tokens)?;
             read.push((name, tokens));
         }
         let mut findings = Vec::new();
@@ -100,8 +101,9 @@ impl Code {
         Ok((code, findings))
     }
 
-    fn define(&mut self, module: &str, tokens: &[Token]) {
+    fn define(&mut self, module: &str, tokens: &[Token]) -> Result<(), Refusal> {
         let mut class: Option<String> = None;
+        let mut is_first_member = false;
         let starts = tokens.iter().enumerate().filter_map(|(at, token)| Some((at, token.indent?)));
         for (at, indent) in starts {
             let rest = &tokens[at..];
@@ -122,8 +124,10 @@ impl Code {
                         returned: HashMap::new(),
                         parameters: HashSet::new(),
                     };
-                    self.classes.insert(full.clone(), empty);
-                    class = Some(full);
+                    if self.classes.insert(full.clone(), empty).is_some() {
+                        return Err(Refusal::unusual(format!("its code defines '{full}' twice")));
+                    }
+                    (class, is_first_member) = (Some(full), true);
                 }
                 (0, "def") => {
                     self.functions.insert(format!("{module}.{}", name()));
@@ -132,12 +136,17 @@ impl Code {
                 }
                 (0, _) => class = None,
                 (_, _) => {
+                    // Members are told from what stands in their bodies by that.
+                    if std::mem::take(&mut is_first_member) && indent != MEMBER_INDENT {
+                        return Err(Refusal::unusual("its code is indented as torch.jit.save does not".into()));
+                    }
                     if let Some(full) = &class {
                         self.define_member(full, indent, rest);
                     }
                 }
             }
         }
+        Ok(())
     }
 
     fn define_member(&mut self, class: &str, indent: usize, rest: &[Token]) {
@@ -152,7 +161,7 @@ impl Code {
             found.methods.push((name, declaration));
             return;
         }
-        if indent != 2 || rest.len() < 3 {
+        if indent != MEMBER_INDENT || rest.len() < 3 {
             return;
         }
         if rest[0].is("__parameters__") {
@@ -183,11 +192,42 @@ impl Code {
         found.attributes.push((name, kind));
     }
 
+    /// Whether a class has every method of an interface, with the same arguments and result: libtorch calls them by name and
+    /// does not compare.
+    pub(super) fn has_methods_of(&self, class: &str, interface: &str) -> bool {
+        let (Some(class), Some(interface)) = (self.classes.get(class), self.classes.get(interface)) else {
+            return false;
+        };
+        let wanted = interface.methods.iter().map(|(name, declaration)| (name, behind_self(declaration)));
+        class.base == Base::Object
+            && wanted.clone().all(|(name, declaration)| {
+                let own = class.methods.iter().find(|(own, _)| own == name);
+                declaration.is_some() && own.and_then(|(_, own)| behind_self(own)) == declaration
+            })
+    }
+
     /// Whether a name that begins with `__torch__` is a class or function of the file, or a member of a class.
     fn defines(&self, name: &str) -> bool {
         let owner = name.rsplit_once('.').map_or("", |(owner, _)| owner);
         self.classes.contains_key(name) || self.functions.contains(name) || self.classes.contains_key(owner)
     }
+}
+
+/// The module of a file `code/__torch__/networks/layers.py`: libtorch looks for `__torch__.networks.layers` there alone.
+fn module_of(file: &str) -> Result<String, Refusal> {
+    let path = file.strip_prefix("code/").and_then(|rest| rest.strip_suffix(".py"));
+    let is_usual =
+        |path: &&str| path.split('/').next() == Some("__torch__") && !path.contains('.') && !path.contains("//");
+    let path = path.filter(is_usual);
+    let unusual = || Refusal::unusual(format!("its code has a file of an unusual name, '{file}'"));
+    path.map(|path| path.replace('/', ".")).ok_or_else(unusual)
+}
+
+/// What follows `self` and its type in a declaration: `, x: Tensor) -> Tensor`.
+fn behind_self(declaration: &str) -> Option<&str> {
+    let at = declaration.find("(self")?;
+    let rest = &declaration[at + "(self".len()..];
+    rest.find([',', ')']).map(|end| &rest[end..])
 }
 
 /// The text of a declaration up to its colon, and what follows.
@@ -410,8 +450,10 @@ impl<'a> Judge<'a> {
                 if !is_known {
                     self.odd(at, format!("a call of '{called}', which may be anything"));
                 }
-                if *called == "getattr" {
-                    self.getattr(at);
+                match *called {
+                    "getattr" => self.getattr(at),
+                    "unchecked_cast" => self.cast(at),
+                    _ => {}
                 }
             }
             _ => {}
@@ -423,6 +465,86 @@ impl<'a> Judge<'a> {
         let name = self.tokens[at].text;
         let start = (0..at).rev().find(|&before| self.is(before, "def")).unwrap_or(0);
         (start..at).any(|before| self.is(before, name) && self.is(before + 1, "=") && self.is(before + 2, "__torch__"))
+    }
+
+    /// `unchecked_cast(T, x)` says that x is a T, and libtorch believes it. Numbers, texts and tensors know what they are;
+    /// objects and tuples are read as T says, so x must have been declared as `Optional[T]`.
+    fn cast(&mut self, at: usize) {
+        let (kind, used) = Type::parse(&self.tokens[at + 2..]);
+        let comma = at + 2 + used;
+        let is_sound = self.is(comma, ",")
+            && (kind.knows_itself() || self.declared(comma + 1) == Some(Type::Optional(Box::new(kind))));
+        if !is_sound {
+            self.odd(at, "an unchecked_cast to a type that its value was not declared with");
+        }
+    }
+
+    /// The declared type of the variable at `at`, where that is the whole of an argument: a parameter of the function, or an
+    /// attribute of its object that was assigned to it, and nothing else ever is.
+    fn declared(&self, at: usize) -> Option<Type> {
+        let name = self.tokens.get(at)?;
+        let ends = self.is(at + 1, ")") || self.is(at + 1, ",") && self.is(at + 2, ")");
+        if name.kind != Kind::Name || !ends {
+            return None;
+        }
+        let start = (0..at).rev().find(|&before| self.is(before, "def"))?;
+        let end = (at..self.tokens.len()).find(|&after| self.is(after, "def") || self.is(after, "class"));
+        let body = start..end.unwrap_or(self.tokens.len());
+        // Names that are given a value: at the beginning of a line, in a loop, or in a list of such.
+        let is_assigned = |place: &usize| {
+            self.is(*place, name.text)
+                && !self.is(place.wrapping_sub(1), ".")
+                && (self.is(place + 1, "=") && !self.is(place + 2, "=") && self.tokens[*place].indent.is_some()
+                    || self.is(place + 1, "in")
+                    || self.is(place.wrapping_sub(1), "for")
+                    || self.is(place + 1, "as")
+                    || self.is_in_list_of_targets(*place))
+        };
+        let assigned: Vec<usize> = body.clone().filter(is_assigned).collect();
+        let parameter = self.parameter(start, name.text);
+        match (parameter, assigned.as_slice()) {
+            (Some(kind), []) => Some(kind),
+            (None, [one]) => {
+                let is_attribute = self.is(one + 2, "self") && self.is(one + 3, ".");
+                let ends = self.tokens.get(one + 5).is_none_or(|next| next.indent.is_some());
+                let Type::Class(class) = self.parameter(start, "self")? else { return None };
+                let attribute = self.tokens.get(one + 4).filter(|_| is_attribute && ends)?;
+                let attributes = &self.code.classes.get(&class)?.attributes;
+                attributes.iter().find(|(own, _)| own == attribute.text).map(|(_, kind)| kind.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the name at `at` is among several that a line assigns to: `a, b, = ...`.
+    fn is_in_list_of_targets(&self, at: usize) -> bool {
+        let first = (0..=at).rev().find(|&before| self.tokens[before].indent.is_some()).unwrap_or(at);
+        let length = self.tokens[first..].iter().skip(1).take_while(|token| token.indent.is_none()).count();
+        let line = &self.tokens[first..=first + length];
+        let targets =
+            line.iter().take_while(|token| token.kind == Kind::Name || token.is(",") || token.is("(") || token.is(")"));
+        let targets = targets.count();
+        line.get(targets).is_some_and(|token| token.is("=")) && targets > 1 && at < first + targets
+    }
+
+    /// The declared type of a parameter of the function whose `def` is at `start`.
+    fn parameter(&self, start: usize, name: &str) -> Option<Type> {
+        let mut depth = 0;
+        for at in start + 2..self.tokens.len() {
+            match self.tokens[at].text {
+                "(" | "[" => depth += 1,
+                ")" | "]" => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                return None;
+            }
+            if depth == 1 && self.is(at, name) && self.is(at + 1, ":") && (self.is(at - 1, "(") || self.is(at - 1, ","))
+            {
+                return Some(Type::parse(&self.tokens[at + 2..]).0);
+            }
+        }
+        None
     }
 
     /// `getattr(x, "name")` reads an attribute.

@@ -409,14 +409,16 @@ impl Machine<'_> {
         let mut attributes = Vec::new();
         for (key, value) in dict.content.borrow().iter() {
             let Value::Text(name) = key else { return Err(unknown()) };
+            if attributes.iter().any(|(own, _): &(Rc<str>, Value)| own == name) {
+                return Err(odd(&format!("its pickle says '{name}' of one object twice")));
+            }
             attributes.push((name.clone(), value.clone()));
         }
         object.hold(&Value::Dict(dict))?;
         if let Some(code) = self.code {
             let class = code.classes.get(&*object.content.class).ok_or_else(unknown)?;
             for (name, kind) in class.attributes.iter().filter(|(_, kind)| *kind != Type::Final) {
-                // The last one of a name is what counts.
-                let value = attributes.iter().rev().find(|(own, _)| **own == **name).map(|(_, value)| value);
+                let value = attributes.iter().find(|(own, _)| **own == **name).map(|(_, value)| value);
                 if !value.is_some_and(|value| value.is_of(kind, code)) {
                     let class = object.content.class.rsplit('.').next().unwrap_or_default();
                     return Err(odd(&format!("'{name}' of its {class} is missing, or not of its type")));

@@ -82,6 +82,23 @@ pub enum Returned {
 }
 
 impl Type {
+    /// Whether its values carry what they are, so that taking one for another is an error and no damage.
+    pub fn knows_itself(&self) -> bool {
+        match self {
+            Type::Tensor
+            | Type::Int
+            | Type::Float
+            | Type::Number
+            | Type::Bool
+            | Type::Text
+            | Type::Device
+            | Type::None => true,
+            Type::List(inner) | Type::Optional(inner) => inner.knows_itself(),
+            Type::Dict(key, value) => key.knows_itself() && value.knows_itself(),
+            Type::Any | Type::Tuple(_) | Type::Final | Type::Class(_) | Type::Other(_) => false,
+        }
+    }
+
     /// The type that `tokens` begin with, and how many tokens it has.
     pub fn parse(tokens: &[Token]) -> (Self, usize) {
         parse(tokens, 0).unwrap_or_else(|| {

@@ -155,7 +155,7 @@ impl Value {
                 items.len() == kinds.len() && items.iter().zip(kinds).all(|(item, kind)| item.is_of(kind, code))
             }
             (Type::Class(name), value) => match (code.classes.get(name).map(|class| class.base), value) {
-                (Some(Base::Interface), Value::Object(_)) => true,
+                (Some(Base::Interface), Value::Object(object)) => code.has_methods_of(&object.content.class, name),
                 (Some(Base::Object), Value::Object(object)) => *object.content.class == **name,
                 (Some(Base::Enum), Value::Constant(class)) => **class == **name,
                 (Some(Base::NamedTuple), Value::Tuple(items)) => {
