@@ -10,16 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use rootgan::augment::Augment;
 use rootgan::config::{AugmentMode, NetworkFacts, Options, train_settings};
-use rootgan::model::{Discriminator, FreezeSettings, Generator, NoiseMode, Truncation};
+use rootgan::model::{FreezeSettings, Generator, NoiseMode, Truncation};
 use rootgan::run::networks::NetworkFiles;
 use rootgan::tensor::finite::all_finite;
 use rootgan::tensor::no_grad;
 use rootgan::train::draw::{Draw, Mixing, Reals};
 use rootgan::train::objective::{AdversarialLoss, Logits, Objective};
 use rootgan::train::phases;
-use rootgan::train::regularizers::MeanPathLength;
 use rootgan::train::stats::Statistics;
 use rootgan::train::{Networks, TrainSettings, Trainer};
 use tch::{Device, Kind, Tensor};
@@ -124,26 +122,6 @@ SIZES = {"kind": "generator", "contract": 1, "z_dim": 8, "c_dim": 0, "w_dim": 8,
 net = G(json.dumps(SIZES)) if sys.argv[1].endswith("g.pt") else D()
 "#;
 
-/// Raises unless it was told that it will be differentiated twice; `order` is as in a file that was saved so.
-const PARTICULAR: &str = r#"
-class Network(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(1))
-        self.order = 2
-
-    def check(self, images: int):
-        if self.order != 2:
-            raise ValueError("differentiated once")
-
-    def mapped(self, z: torch.Tensor):
-        pass
-
-    @torch.jit.export
-    def set_derivatives(self, order: int):
-        self.order = order
-"#;
-
 /// Has memory for eight images only, and keeps a `w_avg`.
 const TIGHT: &str = r#"
 class Network(torch.nn.Module):
@@ -168,31 +146,6 @@ fn scripted_pair(folder: &Path, network: &str) -> (PathBuf, PathBuf) {
         common::scripted(file, &format!("{network}{PAIR}"));
     }
     files
-}
-
-#[test]
-fn a_network_is_told_when_it_is_differentiated_twice_and_when_no_longer() {
-    let _alone = alone();
-    let place = tempfile::tempdir().unwrap();
-    let (g, d) = scripted_pair(place.path(), PARTICULAR);
-    let (g, d) = (Generator::load(&g, Device::Cpu, None).unwrap(), Discriminator::load(&d, Device::Cpu).unwrap());
-    let images = reals().images;
-    let once = || {
-        let message = d.logits(&images, None).unwrap_err().to_string();
-        assert!(message.contains("differentiated once"), "{message}");
-    };
-    once();
-    let _ = phases::discriminator_reg(&d, &Reals::unlabelled(images.shallow_clone()), &mut Augment::off()).unwrap();
-    once();
-    let draw =
-        Draw { z: Tensor::ones([2, 8], (Kind::Float, Device::Cpu)), c: None, mixing: None, noise: NoiseMode::Const };
-    let _ = phases::generator_reg(&g, &mut MeanPathLength::new(Device::Cpu), &draw, None).unwrap();
-    phases::generate(&g, &draw, false).unwrap_err();
-    d.script.differentiated_twice(|| anyhow::bail!("wrong") as anyhow::Result<()>).unwrap_err();
-    once();
-    let panic = || d.script.differentiated_twice(|| -> anyhow::Result<()> { panic!("wrong") });
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(panic)).unwrap_err();
-    once();
 }
 
 /// The phase is done again from the beginning: nothing of the first try is left.

@@ -11,7 +11,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .layers import (EqualizedConv, FullyConnected, check_derivatives, check_labels, enter_block, normalize_second_moment,
+from .layers import (EqualizedConv, FullyConnected, check_labels, enter_block, normalize_second_moment,
                      precision)
 from .resample import fir, resample_filter
 
@@ -26,7 +26,7 @@ class LabelMapping(nn.Module):
             setattr(self, f"fc{i}", FullyConnected(cmap_dim, cmap_dim, lrelu=True, lr_mul=0.01))
 
     def forward(self, c: Tensor, img: Tensor, cmap: Optional[Tensor],
-                dtype: torch.dtype = torch.float32, twice: bool = False) -> tuple[Tensor, Tensor]:
+                dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         x = c.to(torch.float32)
         for name, layer in self.named_children():
             x = layer(x)
@@ -55,16 +55,16 @@ class DownBlock(nn.Module):
         self.halves_img = architecture == "skip"
 
     def forward(self, x: Tensor, img: Tensor, cmap: Optional[Tensor],
-                dtype: torch.dtype = torch.float32, twice: bool = False) -> tuple[Tensor, Tensor]:
+                dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         x = enter_block(x, dtype)
         if self.fromrgb is not None:
             rgb = self.fromrgb(enter_block(img, dtype))
             x = rgb if self.first else x + rgb
         if self.halves_img:
-            img = fir(img, self.resample_filter, 1, 2, 1.0, twice)
+            img = fir(img, self.resample_filter, 1, 2, 1.0)
         if self.skip is not None:
-            return self.skip(x, twice) + self.conv1(self.conv0(x), twice), img
-        return self.conv1(self.conv0(x), twice), img
+            return self.skip(x) + self.conv1(self.conv0(x)), img
+        return self.conv1(self.conv0(x)), img
 
 
 def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
@@ -99,7 +99,7 @@ class Epilogue(nn.Module):
         self.cmap_dim = cmap_dim
 
     def forward(self, x: Tensor, img: Tensor, cmap: Optional[Tensor],
-                dtype: torch.dtype = torch.float32, twice: bool = False) -> tuple[Tensor, Tensor]:
+                dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         x = enter_block(x, torch.float32)
         if self.fromrgb is not None:
             x = x + self.fromrgb(img)
@@ -122,8 +122,6 @@ class Discriminator(nn.Module):
         self.img_channels = img_channels
         # The type of the highest resolutions, and the lowest one of them: set by set_precision.
         self.dtype, self.lowest = precision("fp32", 0, img_resolution)
-        # Whether logits are differentiated twice: set by set_derivatives.
-        self.twice = False
 
         def channels(resolution: int) -> int:
             return min(channel_base // resolution, channel_max)
@@ -162,16 +160,12 @@ class Discriminator(nn.Module):
                 cmap, _ = block(c, img, None)
             else:
                 dtype = self.dtype if x.shape[2] >= self.lowest else torch.float32
-                x, img = block(x, img, cmap, dtype, self.twice)
+                x, img = block(x, img, cmap, dtype)
         return x
 
     @torch.jit.export
     def set_precision(self, kind: str, num_res: int) -> None:
         self.dtype, self.lowest = precision(kind, num_res, self.img_resolution)
-
-    @torch.jit.export
-    def set_derivatives(self, order: int) -> None:
-        self.twice = check_derivatives(order) == 2
 
     @torch.jit.export
     def describe(self) -> str:

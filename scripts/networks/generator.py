@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import (FullyConnected, activate_in_place, check_derivatives, check_labels, clamp_in, demodulation,
+from .layers import (FullyConnected, activate_in_place, check_labels, clamp_in, demodulation,
                      enter_block, inf_norm, normalize_second_moment, precision, scale_channels)
-from .resample import fir, frozen, resample_filter, upsample_image
+from .resample import frozen, resample_filter, up3x3, upsample_image
 from .winograd import conv3x3
 
 
@@ -91,7 +91,7 @@ class SynthesisConv(nn.Module):
         self.gain = gain
         self.clamp = clamp
 
-    def forward(self, x: Tensor, w: Tensor, noise: Optional[Tensor], twice: bool = False) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: Optional[Tensor]) -> Tensor:
         styles = self.affine(w)
         demod = demodulation(self.weight, styles)
         weight = self.weight
@@ -100,13 +100,11 @@ class SynthesisConv(nn.Module):
             w_norm = inf_norm(weight, [1, 2, 3]) * sqrt(9 * weight.shape[1])
             s_norm = inf_norm(styles, [1])
             weight, styles, demod = weight / w_norm, styles / s_norm, demod * s_norm * w_norm.flatten()
-        weight = weight.to(x.dtype)
         x = scale_channels(x, styles)
         if self.up == 2:
-            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=[2, 2])
-            x = fir(x, self.resample_filter, 1, 1, 4.0, twice)
+            x = up3x3(x, weight, self.resample_filter)
         else:
-            x = conv3x3(x, weight)
+            x = conv3x3(x, weight.to(x.dtype))
         gain = 1.4142135623730951 * self.gain
         bias = (self.bias * gain).to(x.dtype).view(1, -1, 1, 1)
         x = torch.addcmul(bias, x, (demod * gain).to(x.dtype).unsqueeze(-1).unsqueeze(-1))
@@ -156,8 +154,8 @@ class LinearUp(nn.Module):
         self.resample_filter = resample_filter()
         self.weight_gain = sqrt(0.5 / inputs)
 
-    def forward(self, x: Tensor, twice: bool = False) -> Tensor:
-        return upsample_image(F.conv2d(x, (self.weight * self.weight_gain).to(x.dtype)), self.resample_filter, twice)
+    def forward(self, x: Tensor) -> Tensor:
+        return upsample_image(F.conv2d(x, (self.weight * self.weight_gain).to(x.dtype)), self.resample_filter)
 
 
 class ConstBlock(nn.Module):
@@ -172,7 +170,7 @@ class ConstBlock(nn.Module):
         self.num_conv = 1
 
     def forward(self, x: Tensor, img: Tensor, ws: Tensor, first: int, mode: str, noise: Optional[Tensor],
-                taken: int, dtype: torch.dtype = torch.float32, twice: bool = False) -> tuple[Tensor, Tensor]:
+                taken: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         x = self.const.unsqueeze(0).repeat(ws.shape[0], 1, 1, 1)
         x = self.conv1(x, ws[:, first], layer_noise(self.conv1.noise_const, ws.shape[0], mode, noise, taken))
         if self.torgb is not None:
@@ -199,17 +197,17 @@ class UpBlock(nn.Module):
         self.num_conv = 2
 
     def forward(self, x: Tensor, img: Tensor, ws: Tensor, first: int, mode: str, noise: Optional[Tensor],
-                taken: int, dtype: torch.dtype = torch.float32, twice: bool = False) -> tuple[Tensor, Tensor]:
+                taken: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         x = enter_block(x, dtype)
         n, before = ws.shape[0], x
-        x = self.conv0(x, ws[:, first], layer_noise(self.conv0.noise_const, n, mode, noise, taken), twice)
+        x = self.conv0(x, ws[:, first], layer_noise(self.conv0.noise_const, n, mode, noise, taken))
         taken += self.conv0.noise_const.numel()
         x = self.conv1(x, ws[:, first + 1], layer_noise(self.conv1.noise_const, n, mode, noise, taken))
         if self.skip is not None:
-            x = self.skip(before, twice) + x
+            x = self.skip(before) + x
         if self.torgb is not None:
             if self.sums_rgb:
-                img = upsample_image(img, self.resample_filter, twice) + self.torgb(x, ws[:, first + 2])
+                img = upsample_image(img, self.resample_filter) + self.torgb(x, ws[:, first + 2])
             else:
                 img = self.torgb(x, ws[:, first + 2])
         return x, img
@@ -238,8 +236,6 @@ class Synthesis(nn.Module):
         self.img_resolution = img_resolution
         # The type of the highest resolutions, and the lowest one of them: set by set_precision.
         self.dtype, self.lowest = precision("fp32", 0, img_resolution)
-        # Whether images are differentiated twice: set by set_derivatives.
-        self.twice = False
         self.num_ws = 2 * int(log2(img_resolution)) - 2
         width = min(channel_base // 4, channel_max)
         self.b4 = ConstBlock(width, w_dim, img_channels, clamp, architecture)
@@ -264,16 +260,13 @@ class Synthesis(nn.Module):
         first, taken = 0, 0
         for block in self.children():
             dtype = self.dtype if block.conv1.resolution >= self.lowest else torch.float32
-            x, img = block(x, img, ws, first, noise_mode, noise, taken, dtype, self.twice)
+            x, img = block(x, img, ws, first, noise_mode, noise, taken, dtype)
             first += block.num_conv
             taken += block.num_conv * block.conv1.noise_const.numel()
         return img.contiguous()
 
     def set_precision(self, kind: str, num_res: int) -> None:
         self.dtype, self.lowest = precision(kind, num_res, self.img_resolution)
-
-    def set_derivatives(self, order: int) -> None:
-        self.twice = check_derivatives(order) == 2
 
 
 class Generator(nn.Module):
@@ -316,10 +309,6 @@ class Generator(nn.Module):
     @torch.jit.export
     def set_precision(self, kind: str, num_res: int) -> None:
         self.synthesis.set_precision(kind, num_res)
-
-    @torch.jit.export
-    def set_derivatives(self, order: int) -> None:
-        self.synthesis.set_derivatives(order)
 
     @torch.jit.export
     def describe(self) -> str:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .resample import fir, resample_filter
+from .resample import down3x3, fir, resample_filter
 from .winograd import conv3x3
 
 
@@ -34,13 +34,6 @@ def precision(kind: str, num_res: int, img_resolution: int) -> tuple[torch.dtype
             lowest = lowest // 2
             num_res -= 1
     return dtype, lowest
-
-
-def check_derivatives(order: int) -> int:
-    """How often results will be differentiated, 1 or 2."""
-    if order != 1 and order != 2:
-        raise ValueError(f"order is {order}, expected 1 or 2 derivatives")
-    return order
 
 
 def enter_block(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -123,7 +116,7 @@ class FullyConnected(nn.Module):
 class EqualizedConv(nn.Module):
     """Discriminator convolution with equalised learning rate: [N, in, H, W] -> [N, out, H / down, W / down].
 
-    `down` = 2 filters first and then strides; `twice` as in resample.py. With `activate`, bias and leaky ReLU follow, times
+    `down` = 2 filters first and then strides. With `activate`, bias and leaky ReLU follow, times
     `gain`, clamped.
     """
 
@@ -148,21 +141,22 @@ class EqualizedConv(nn.Module):
         self.gain = gain
         self.clamp = clamp
 
-    def forward(self, x: Tensor, twice: bool = False) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         # Gains are in weight and bias: passes over the activations less.
         bias: Optional[Tensor] = None
         gain = self.gain
         if self.activate:
             gain = 1.4142135623730951 * self.gain
             bias = (self.bias * gain).to(x.dtype)
-        weight = (self.weight * (self.weight_gain * gain)).to(x.dtype)
-        if self.down == 2:
-            if self.kernel == 1:
-                x = F.conv2d(fir(x, self.resample_filter, 1, 2, 1.0, twice), weight, bias)
-            else:
-                x = F.conv2d(fir(x, self.resample_filter, 2, 1, 1.0, twice), weight, bias, stride=[2, 2])
+        weight = self.weight * (self.weight_gain * gain)
+        if self.down == 2 and self.kernel == 3:
+            x = down3x3(x, weight, bias, self.resample_filter)
+        elif self.down == 2:
+            x = F.conv2d(fir(x, self.resample_filter, 1, 2, 1.0), weight.to(x.dtype), bias)
+        elif self.kernel == 3:
+            x = conv3x3(x, weight.to(x.dtype), bias)
         else:
-            x = conv3x3(x, weight, bias) if self.kernel == 3 else F.conv2d(x, weight, bias)
+            x = F.conv2d(x, weight.to(x.dtype), bias)
         if self.activate:
             x = activate_in_place(x, self.gain, self.clamp)
         return x

@@ -66,7 +66,7 @@ struct Method {
 }
 
 /// Methods of the contract, and what stands or falls with each.
-const GENERATOR_METHODS: [(&str, &str); 8] = [
+const GENERATOR_METHODS: [(&str, &str); 7] = [
     ("forward", "everything: a generator is called through it"),
     ("run_mapping", "path length, style mixing, truncation, w_avg and labels"),
     ("run_synthesis", "path length, style mixing and the choice of noise"),
@@ -74,15 +74,13 @@ const GENERATOR_METHODS: [(&str, &str); 8] = [
     ("get_provenance", "the record of where the weights come from"),
     ("set_provenance", "writing that record into finetuned weights"),
     ("set_precision", "--precision bf16 and fp16"),
-    ("set_derivatives", "the fast way of path length"),
 ];
-const DISCRIMINATOR_METHODS: [(&str, &str); 6] = [
+const DISCRIMINATOR_METHODS: [(&str, &str); 5] = [
     ("forward", "everything: a discriminator is called through it"),
     ("describe", "labels, and the check of sizes and minibatch-stddev group against the generator and batch"),
     ("get_provenance", "the record of where the weights come from"),
     ("set_provenance", "writing that record into finetuned weights"),
     ("set_precision", "--precision bf16 and fp16"),
-    ("set_derivatives", "the fast way of R1"),
 ];
 
 const DETECTOR_METHODS: [(&str, &str); 2] = [

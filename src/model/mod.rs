@@ -7,6 +7,7 @@ mod file_kind;
 mod flat;
 mod freeze;
 mod generator;
+mod module;
 mod pair;
 mod precision;
 mod probe;

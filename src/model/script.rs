@@ -1,5 +1,6 @@
 //! One TorchScript file: loading, its parameters, calling its methods, saving it again.
 
+use super::module::Module;
 use super::safety::{self, Contents, Refusal};
 use super::{FileKind, Precision, provenance};
 use crate::files::atomic::write_atomically;
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use tch::{CModule, Device, IValue, Tensor};
+use tch::{Device, IValue, Tensor};
 
 /// Records of earlier versions had megabytes; more is none.
 const MOST_PROVENANCE_BYTES: usize = 64 << 20;
@@ -31,7 +32,7 @@ pub struct Parameter {
 
 /// A loaded TorchScript module with its parameters.
 pub struct ScriptModule {
-    module: CModule,
+    module: Module,
     /// The file that it was loaded from.
     pub path: PathBuf,
     /// Its length when it was loaded.
@@ -40,8 +41,6 @@ pub struct ScriptModule {
     pub device: Device,
     /// All parameters in the module's own order.
     pub parameters: Vec<Parameter>,
-    /// Whether there is a method `set_derivatives`.
-    has_derivatives: bool,
     /// What `describe` returns, where that is plain without running it.
     description: Option<String>,
     /// Likewise `get_provenance`.
@@ -74,20 +73,7 @@ impl ScriptModule {
             .collect();
         let provenance = RefCell::new(contents.text("get_provenance").map(str::to_owned));
         let description = contents.text("describe").map(str::to_owned);
-        let mut loaded = Self {
-            module,
-            path: path.to_path_buf(),
-            device,
-            file_bytes,
-            parameters,
-            has_derivatives: false,
-            description,
-            provenance,
-        };
-        loaded.has_derivatives = loaded.has_method("set_derivatives");
-        // Saving keeps what was set.
-        loaded.set_derivatives(1)?;
-        Ok(loaded)
+        Ok(Self { module, path: path.to_path_buf(), device, file_bytes, parameters, description, provenance })
     }
 
     /// What the module says of itself, as JSON; None where it has no `describe`.
@@ -100,11 +86,7 @@ impl ScriptModule {
     /// # Errors
     /// Whatever the script raises, on one line, with the file's name.
     pub fn tensor_method(&self, method: &str, arguments: &[IValue]) -> Result<Tensor> {
-        let result = match method {
-            "forward" => self.module.forward_is(arguments),
-            _ => self.module.method_is(method, arguments),
-        };
-        match result {
+        match self.module.call(method, arguments) {
             Ok(IValue::Tensor(tensor)) => Ok(tensor),
             Ok(_) => bail!(
                 "'{}': {method} returned something other than one tensor; export it again (weights/README.md)",
@@ -116,7 +98,7 @@ impl ScriptModule {
 
     /// Calls a method without arguments that returns a string; None when there is no such method.
     fn string_method(&self, method: &str) -> Option<String> {
-        let call = || Ok(self.module.method_is::<IValue>(method, &[])?);
+        let call = || Ok(self.module.call(method, &[])?);
         match safety::bounded(&self.path.display().to_string(), call) {
             Ok(IValue::String(text)) => Some(text),
             _ => None,
@@ -137,11 +119,7 @@ impl ScriptModule {
     /// anything runs, with the declaration, and for a missing method with its own words.
     fn refusal(&self, method: &str) -> String {
         let too_many: Vec<IValue> = std::iter::repeat_with(|| IValue::None).take(64).collect();
-        let result = match method {
-            "forward" => self.module.forward_is(&too_many),
-            _ => self.module.method_is(method, &too_many),
-        };
-        result.err().map_or_else(String::new, |error| one_line(&error))
+        self.module.call(method, &too_many).err().map_or_else(String::new, |error| one_line(&error))
     }
 
     /// Makes the highest resolutions compute in another type from the next call on.
@@ -150,35 +128,8 @@ impl ScriptModule {
     /// The module cannot compute in another type.
     pub fn set_precision(&self, precision: Precision) -> Result<()> {
         let arguments = [IValue::String(precision.kind.name().to_owned()), IValue::Int(precision.resolutions as i64)];
-        self.module.method_is::<IValue>("set_precision", &arguments).map(|_| ()).map_err(|error| {
+        self.module.call("set_precision", &arguments).map(|_| ()).map_err(|error| {
             anyhow!("'{}' cannot compute in {}: {}", self.path.display(), precision.kind.name(), one_line(&error))
-        })
-    }
-
-    /// Runs `work` while the module knows that what it returns will be differentiated twice, so that it can compute in the
-    /// way whose second derivative is cheap. A module without `set_derivatives` is called as ever.
-    ///
-    /// # Errors
-    /// Those of `work`, or of the method.
-    pub fn differentiated_twice<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        /// Back to one derivative, however `work` ends.
-        struct Reset<'a>(&'a ScriptModule);
-        impl Drop for Reset<'_> {
-            fn drop(&mut self) {
-                let _ = self.0.set_derivatives(1);
-            }
-        }
-        self.set_derivatives(2)?;
-        let _reset = Reset(self);
-        work()
-    }
-
-    fn set_derivatives(&self, order: i64) -> Result<()> {
-        if !self.has_derivatives {
-            return Ok(());
-        }
-        self.module.method_is::<IValue>("set_derivatives", &[IValue::Int(order)]).map(|_| ()).map_err(|error| {
-            anyhow!("'{}': set_derivatives({order}) failed: {}", self.path.display(), shorten(&one_line(&error)))
         })
     }
 
@@ -196,7 +147,7 @@ impl ScriptModule {
     pub fn set_provenance(&self, record: &serde_json::Value) -> Result<()> {
         let text = record.to_string();
         self.module
-            .method_is("set_provenance", &[IValue::String(text.clone())])
+            .call("set_provenance", &[IValue::String(text.clone())])
             .map(|_| _ = self.provenance.replace(Some(text)))
             .map_err(|error| anyhow!("'{}': set_provenance failed: {}", self.path.display(), one_line(&error)))
     }
@@ -246,7 +197,7 @@ impl ScriptModule {
         let parameters = self.parameters.iter().map(|p| p.tensor.numel() as u64 * 8).sum::<u64>();
         let most = parameters + 2 * self.file_bytes + (1 << 20);
         let mut memory = MemoryFile::new(most)?;
-        self.module.save(memory.path()).map_err(|error| anyhow!("{}", one_line(&error)))?;
+        self.module.save(&memory.path()).map_err(|error| anyhow!("{}", one_line(&error)))?;
         write_atomically(path, |file| {
             std::io::copy(memory.from_start()?, file).context("is the disk full?")?;
             Ok(())
@@ -277,7 +228,7 @@ pub fn read_contents(path: &Path) -> Result<(Vec<u8>, Contents)> {
 }
 
 /// libtorch gets the very bytes that were looked at, whatever happens to the file meanwhile.
-fn load_bytes(bytes: Vec<u8>, device: Device) -> Result<CModule, tch::TchError> {
+fn load_bytes(bytes: Vec<u8>, device: Device) -> Result<Module, tch::TchError> {
     let in_memory = || -> Result<MemoryFile> {
         let mut memory = MemoryFile::new(bytes.len() as u64)?;
         memory.from_start()?.write_all(&bytes)?;
@@ -286,10 +237,10 @@ fn load_bytes(bytes: Vec<u8>, device: Device) -> Result<CModule, tch::TchError> 
     match in_memory() {
         Ok(memory) => {
             drop(bytes);
-            CModule::load_on_device(memory.path(), device)
+            Module::load(&memory.path(), device)
         }
         // A limit on the size of files (ulimit -f) holds for memory too; libtorch copies the bytes three times otherwise.
-        Err(_) => CModule::load_data_on_device(&mut bytes.as_slice(), device),
+        Err(_) => Module::load_bytes(&bytes, device),
     }
 }
 

@@ -125,7 +125,7 @@ pub fn generator_reg(
     draw: &Draw,
     unit_noise: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let (images, ws) = g.script.differentiated_twice(|| generate(g, draw, true))?;
+    let (images, ws) = generate(g, draw, true)?;
     let ws = ws.context("path length needs a generator with mapping and synthesis; pass --pl-weight 0")?;
     let noise = unit_noise.map_or_else(|| images.randn_like(), Tensor::shallow_clone);
     let lengths = path_lengths(&images, &ws, &noise)?;
@@ -169,7 +169,7 @@ pub fn discriminator_main(
 pub fn discriminator_reg(d: &Discriminator, reals: &Reals, augment: &mut Augment) -> Result<Tensor> {
     let images = reals.images.detach().set_requires_grad(true);
     let augmented = augment.apply(&images, Derivatives::Second);
-    let logits = d.script.differentiated_twice(|| d.logits(&augmented, reals.c.as_ref()))?;
+    let logits = d.logits(&augmented, reals.c.as_ref())?;
     squared_gradient_norms(&logits, &images)
 }
 

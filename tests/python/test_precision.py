@@ -142,13 +142,10 @@ def test_gradients_of_every_phase_are_close_to_fp32(phase, kind, tolerance, own_
     G, D = pair()
     expected = phase_gradient(phase, G, D)
     set_both(G, D, kind, 4)
-    for order in (1, 2) if phase in ("path length", "R1") else (1,):
-        G.set_derivatives(order)
-        D.set_derivatives(order)
-        found = phase_gradient(phase, G, D)
-        assert found.isfinite().all()
-        assert F.cosine_similarity(found, expected, dim=0) > 1 - tolerance**2 / 2
-        assert abs(found.norm() / expected.norm() - 1) < tolerance
+    found = phase_gradient(phase, G, D)
+    assert found.isfinite().all()
+    assert F.cosine_similarity(found, expected, dim=0) > 1 - tolerance**2 / 2
+    assert abs(found.norm() / expected.norm() - 1) < tolerance
 
 
 def test_fp16_does_not_overflow_where_styles_and_weights_are_large():
