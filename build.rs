@@ -24,7 +24,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// The files in C++, against libtorch's headers and with the options that torch-sys uses.
 fn compile_native(include: &std::path::Path) {
-    const SOURCES: [&str; 2] = ["src/tensor/native/convolution_backward.cpp", "src/tensor/native/script_output.cpp"];
+    const SOURCES: [&str; 5] = [
+        "src/tensor/native/arithmetic.cpp",
+        "src/tensor/native/convolution_backward.cpp",
+        "src/tensor/native/memory.cpp",
+        "src/tensor/native/profile.cpp",
+        "src/tensor/native/script_output.cpp",
+    ];
     SOURCES.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());

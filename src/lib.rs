@@ -69,7 +69,7 @@ use cli::{Cli, Command};
 /// Whatever went wrong, to be shown on one line.
 pub fn run(cli: Cli) -> Result<()> {
     system::ui::set_verbosity(cli.verbosity());
-    tensor::device::keep_float32_exact();
+    tensor::device::fix_cublas_workspace();
     tensor::device::configure_runtime();
     if cli.trust {
         model::safety::trust_files();

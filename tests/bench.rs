@@ -18,7 +18,7 @@ net = Detector()
 fn every_part_is_measured_and_the_operations_are_those_of_the_shapes() {
     let (generator, discriminator) = common::pair16();
     let place = tempfile::tempdir().unwrap();
-    let detector = place.path().join("detector.pt");
+    let (detector, trace) = (place.path().join("detector.pt"), place.path().join("trace.json"));
     common::scripted(&detector, DETECTOR);
     let output = common::rootgan()
         .args([
@@ -37,7 +37,7 @@ fn every_part_is_measured_and_the_operations_are_those_of_the_shapes() {
             "0.2",
         ])
         .args(["--generator", common::text(&generator), "--discriminator", common::text(&discriminator)])
-        .args(["--detector", common::text(&detector)])
+        .args(["--detector", common::text(&detector), "--trace", common::text(&trace)])
         .assert()
         .success();
     let report: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
@@ -52,6 +52,14 @@ fn every_part_is_measured_and_the_operations_are_those_of_the_shapes() {
     for name in ["generated", "dumped", "decoded", "loaded"] {
         positive(&report["others"][format!("{name}_images_per_second")]);
     }
+    let recorded: Value = serde_json::from_slice(&std::fs::read(&trace).unwrap()).unwrap();
+    let names: Vec<&str> =
+        recorded["traceEvents"].as_array().unwrap().iter().filter_map(|e| e["name"].as_str()).collect();
+    assert!(
+        names.contains(&"aten::convolution_backward") && names.contains(&"run_synthesis"),
+        "{} events",
+        names.len()
+    );
     positive(&report["free"]["seconds_per_image"]);
     assert!(report["free"]["iterations"].as_u64().unwrap().is_multiple_of(16));
     assert!(report["free"]["share_of_time_in_kernels"].is_null() && report["gpu_memory_mib"].is_null(), "{report}");

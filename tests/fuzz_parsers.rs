@@ -20,7 +20,7 @@ use anyhow::Result;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use rootgan::config::{GridSize, NetworkFacts, Options, RunSettings};
+use rootgan::config::{GridSize, MemoryFacts, NetworkFacts, Options, RunSettings};
 use rootgan::data::decode::decode_picture;
 use rootgan::data::{ConvertOptions, LabelChoice, Labels, Pictures, convert};
 use rootgan::files::npz::npz_shape;
@@ -432,6 +432,7 @@ fn configurations() {
             is_random: false,
             has_precision: true,
             on_cuda: false,
+            memory: MemoryFacts::default(),
         };
         let config = RunSettings::resolve(&options, facts)?;
         Ok(serde_json::to_string(config.effective()).map(drop)?)
@@ -480,7 +481,7 @@ fn checkpoints() {
         file(&folder, "checkpoint.json", sealed.as_deref().unwrap_or(input));
         let (resumed, _) = Resumed::open(place)?;
         resumed.record.check_pictures("", place)?;
-        drop(resumed.record.differences("cpu", 1));
+        drop(resumed.record.differences("cpu", Some("a GPU"), 1));
         Ok(())
     });
 }

@@ -157,7 +157,7 @@ impl Filters {
     fn mixed(&self, images: &Tensor, maps: &[Affine], order: Derivatives) -> Tensor {
         let fine = self.up_y.matmul(&images.matmul(&self.up_x.transpose(0, 1)));
         let (h, w) = (self.down_y.size()[1] as usize, self.down_x.size()[1] as usize);
-        let sampled = match order {
+        let sampled = match order.chosen() {
             Derivatives::First => sampling::sample_once(&fine, maps, h, w),
             Derivatives::Second => sampling::sample_twice(&fine, maps, h, w),
         };

@@ -17,6 +17,8 @@ mod sampling;
 
 use tch::Tensor;
 
+use crate::tensor::arithmetic::is_deterministic;
+
 pub use draws::Draws;
 
 /// Which transforms a pipe has.
@@ -48,6 +50,13 @@ pub enum Derivatives {
     First,
     /// Twice, as R1 needs it.
     Second,
+}
+
+impl Derivatives {
+    /// The order that the sampler is chosen by: the fast one adds up its derivative in no fixed order on a GPU.
+    fn chosen(self) -> Self {
+        if is_deterministic() { Self::Second } else { self }
+    }
 }
 
 /// Names of the pipes.

@@ -98,6 +98,7 @@ fn prepare(given: Options, place: Place) -> Result<Start> {
     detail(format!("networks loaded and tried out: {:.2} s", begun.elapsed().as_secs_f64()));
     let facts = NetworkFacts::from_pair(&networks.g, &networks.d);
     let settings = RunSettings::resolve(&options, facts)?;
+    settings.arithmetic.apply();
     if resume.is_none() {
         folder::check(&settings.outdir, &settings.data)?;
     }
@@ -178,6 +179,18 @@ fn notes(settings: &RunSettings, facts: NetworkFacts, dataset: &Dataset) -> Vec<
     let mut notes = Vec::new();
     if settings.precision.kind == PrecisionKind::Fp16 && !facts.on_cuda {
         notes.push("fp16 is many times slower than fp32 on a CPU; bf16 is the 16-bit type for CPUs".to_owned());
+    }
+    let (batch, micro_batch) = (settings.train.batch, settings.train.micro_batch);
+    if let Some(bytes) = facts.memory.device_bytes.filter(|_| micro_batch < batch) {
+        let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+        let estimate = |images| gigabytes(facts.memory.estimate(images, settings.precision.kind));
+        notes.push(format!(
+            "micro-batches of {micro_batch} images take about {:.0} GB of the GPU's {:.0}, {batch} would take {:.0}; --micro-batch \
+             chooses",
+            estimate(micro_batch),
+            gigabytes(bytes),
+            estimate(batch)
+        ));
     }
     if !facts.has_ws {
         let path = settings.effective().generator.as_deref().unwrap_or(Path::new("")).display();

@@ -1,7 +1,9 @@
 //! What defaults and checks need to know of the networks.
 
+use super::MemoryFacts;
 use crate::model::provenance::RANDOM_SOURCE;
 use crate::model::{Discriminator, Generator};
+use crate::tensor::device;
 
 /// The properties of a pair that defaults and ranges of options depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct NetworkFacts {
     pub has_precision: bool,
     /// Whether they are on a GPU.
     pub on_cuda: bool,
+    /// What decides how much memory they take.
+    pub memory: MemoryFacts,
 }
 
 impl NetworkFacts {
@@ -31,6 +35,7 @@ impl NetworkFacts {
             is_random: g.script.provenance()["source"] == RANDOM_SOURCE,
             has_precision: g.script.has_method("set_precision") && d.script.has_method("set_precision"),
             on_cuda: g.script.device.is_cuda(),
+            memory: MemoryFacts::from_pair(g, d, device::gpu(g.script.device).and_then(|gpu| gpu.bytes())),
         }
     }
 

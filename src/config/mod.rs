@@ -5,6 +5,7 @@
 
 mod facts;
 mod grid_size;
+mod memory;
 mod options;
 mod presets;
 mod settings;
@@ -12,6 +13,7 @@ mod spec;
 
 pub use facts::NetworkFacts;
 pub use grid_size::GridSize;
+pub use memory::MemoryFacts;
 pub use options::{AugmentMode, LossKind, OnDivergence, Options};
 pub use presets::preset;
 pub use settings::{RunSettings, freeze_settings, train_settings};

@@ -242,9 +242,12 @@ options! {
     batch: u64 = Spec::default_from(|_, facts| Some((4096 / facts.resolution.max(1)).clamp(1, 32)))
         .range(at_least_one)
         .fits(|&batch, _, _| (batch > MAX_BATCH).then(|| format!("--batch {batch} is more than {MAX_BATCH}"))),
-    /// Images computed at once, gradients being accumulated; lower it when memory is short [default: batch]
+    /// Images computed at once, gradients being accumulated; lower it when memory is short [default: batch, on a GPU what fits by an estimate]
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
-    micro_batch: u64 = Spec::default_from(|o, _| o.batch).range(at_least_one).follows(&["batch"]).fits(problem_of_micro_batch),
+    micro_batch: u64 = Spec::default_from(|o, facts| Some(facts.memory.micro_batch(o.batch?.max(1), o.precision?, facts.mbstd_group_size)))
+        .range(at_least_one)
+        .follows(&["batch"])
+        .fits(problem_of_micro_batch),
     /// What the networks compute in; parameters stay float32 [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long, help_heading = "Training")]
     precision: PrecisionKind = Spec::default_from(|_, facts| {
@@ -257,6 +260,12 @@ options! {
     precision_resolutions: u64 = Spec::default_from(|o, _| Some(if o.precision? == PrecisionKind::Fp32 { 0 } else { 4 }))
         .follows(&["precision"])
         .fits(problem_of_precision_resolutions),
+    /// Let a GPU round the factors of float32 products to 10 bits, which is faster [default: false]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Training")]
+    tf32: bool = Spec::default(false),
+    /// Have a GPU give the same bits every time, which is slower; a CPU always does [default: false]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Training")]
+    deterministic: bool = Spec::default(false),
     /// Learning rate of the generator [default: 0.0025, from 1024 pixels on 0.002]
     #[arg(long, value_name = "LR", help_heading = "Training", allow_negative_numbers = true)]
     g_lr: f64 = Spec::default_from(|_, facts| Some(if facts.resolution >= 1024 { 0.002 } else { 0.0025 })).range(above_zero),

@@ -10,6 +10,7 @@ use super::{AugmentMode, GridSize, LossKind, NetworkFacts, OnDivergence, Options
 use crate::augment::Transforms;
 use crate::data::Subset;
 use crate::model::{FreezeSettings, Precision};
+use crate::tensor::arithmetic::Arithmetic;
 use crate::train::objective::{AdversarialLoss, Objective, Rooted};
 use crate::train::regularizers::{PathLengthSettings, R1Settings};
 use crate::train::{AdaSettings, AdamSettings, AugmentSettings, EmaSettings, TrainSettings};
@@ -30,6 +31,8 @@ pub struct RunSettings {
     pub xflip: bool,
     /// What the networks compute in.
     pub precision: Precision,
+    /// How a GPU computes.
+    pub arithmetic: Arithmetic,
     /// Length of the run in images.
     pub total_images: u64,
     /// Folder of runs.
@@ -81,6 +84,7 @@ impl RunSettings {
             subset: o.subset.map(|count| Subset { count: count as usize, seed: value(&o.subset_seed) }),
             xflip: value(&o.xflip),
             precision: precision(&o),
+            arithmetic: Arithmetic { tf32: value(&o.tf32), deterministic: value(&o.deterministic) },
             total_images: images(value(&o.kimg)),
             outdir: value(&o.outdir),
             desc: value(&o.desc),
@@ -190,6 +194,7 @@ fn images(kimg: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MemoryFacts;
     use crate::model::PrecisionKind;
 
     const FACTS: NetworkFacts = NetworkFacts {
@@ -198,6 +203,7 @@ mod tests {
         has_ws: true,
         is_random: false,
         has_precision: true,
+        memory: MemoryFacts { activations: 0, parameters: 0, device_bytes: None },
         on_cuda: false,
     };
 

@@ -41,6 +41,13 @@ impl Gpu {
         self.device()?.name().ok()
     }
 
+    /// `NVIDIA H100 80GB HBM3 (compute capability 9.0)`.
+    pub fn description(&self) -> Option<String> {
+        let device = self.device()?;
+        let capability = device.cuda_compute_capability().ok()?;
+        Some(format!("{} (compute capability {}.{})", device.name().ok()?, capability.major, capability.minor))
+    }
+
     /// The memory that it has.
     pub fn bytes(&self) -> Option<u64> {
         Some(self.device()?.memory_info().ok()?.total)

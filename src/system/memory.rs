@@ -24,8 +24,18 @@ pub fn resident_bytes() -> (u64, u64) {
 
 /// Whether an error's text says that memory has run out, on the CPU or a GPU.
 pub fn lacks_memory(text: &str) -> bool {
-    text.contains("out of memory") || text.contains("can't allocate memory") || text.contains("not enough memory")
+    const TEXTS: [&str; 9] = [
+        "out of memory",
+        "can't allocate memory",
+        "not enough memory",
         // What C++ says, and oneDNN.
-        || text.contains("std::bad_alloc")
-        || text.contains("could not create a primitive")
+        "std::bad_alloc",
+        "could not create a primitive",
+        // cuBLAS and cuDNN, and cuDNN where no algorithm finds the working memory that it wants.
+        "ALLOC_FAILED",
+        "OUT_OF_MEMORY",
+        "unable to find an engine",
+        "CUBLAS_STATUS_NOT_INITIALIZED",
+    ];
+    TEXTS.iter().any(|known| text.contains(known))
 }

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use tch::{Cuda, Device, Tensor};
 
+use super::arithmetic::Arithmetic;
 use super::derivatives::ConvolutionDerivatives;
 use crate::system::gpu::Gpu;
 
@@ -83,6 +84,18 @@ pub fn gpu(device: Device) -> Option<Gpu> {
     }
 }
 
+unsafe extern "C" {
+    fn rootgan_peak_gpu_bytes(index: i32) -> i64;
+}
+
+/// The most memory that tensors took at one time on a CUDA device; None on the CPU, or where libtorch does not say. The
+/// driver counts more: what libtorch keeps for later, its libraries' working memory, and CUDA itself.
+pub fn peak_tensor_bytes(device: Device) -> Option<u64> {
+    let Device::Cuda(index) = device else { return None };
+    // SAFETY: the function takes a number and throws nothing.
+    u64::try_from(unsafe { rootgan_peak_gpu_bytes(index as i32) }).ok()
+}
+
 /// `cpu` or `cuda:N`, as `parse` takes it.
 pub fn name(device: Device) -> String {
     match device {
@@ -122,18 +135,18 @@ pub fn configure_runtime() {
     configure_thread();
     super::derivatives::use_convolution_derivatives(ConvolutionDerivatives::SameSize);
     super::waiting::adapt_to_load(usize::try_from(tch::get_num_threads()).unwrap_or(1));
-    Cuda::cudnn_set_benchmark(true);
+    Arithmetic::default().apply();
 }
 
-/// Keeps NVIDIA's libraries from rounding float32 factors to 10 bits (TF32), which cuDNN's convolutions do by
-/// default: gradients of gradients suffer, and pictures would depend on the kernel. A user's own setting stands.
+/// Gives cuBLAS working memory of a fixed layout, without which its results may differ from run to run and libtorch refuses
+/// to be deterministic. It has the size that libtorch takes on recent GPUs anyway. A user's own setting stands.
 ///
 /// For the program only, as its first act: it sets an environment variable, which must not happen beside other threads.
-pub fn keep_float32_exact() {
-    const SWITCH: &str = "NVIDIA_TF32_OVERRIDE";
-    if std::env::var_os(SWITCH).is_none() {
+pub fn fix_cublas_workspace() {
+    const SETTING: &str = "CUBLAS_WORKSPACE_CONFIG";
+    if std::env::var_os(SETTING).is_none() {
         // SAFETY: no other thread runs yet that could read the environment; see above.
-        unsafe { std::env::set_var(SWITCH, "0") };
+        unsafe { std::env::set_var(SETTING, ":4096:8") };
     }
 }
 

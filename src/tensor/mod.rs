@@ -1,11 +1,13 @@
 //! Devices, seeds, latents and the run-time settings of libtorch: what every layer above needs to
 //! know about tensors, and nothing of networks.
 
+pub mod arithmetic;
 pub mod derivatives;
 pub mod device;
 pub mod finite;
 pub mod images;
 pub mod labels;
+pub mod profile;
 pub mod seed;
 pub mod waiting;
 
@@ -23,14 +25,25 @@ pub fn one_line(error: &TchError) -> String {
     let text = error.to_string();
     let text = without_backtrace(&text);
     let text = text.strip_prefix("Internal torch error: ").unwrap_or(text);
-    // A script error ends with the Python exception that was raised; a listing precedes it.
     let listing = "The following operation failed in the TorchScript interpreter.";
-    let text = match text.find(listing) {
-        Some(_) => text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or(text),
-        None => text,
-    };
-    let text = SCRIPT_EXCEPTIONS.iter().find_map(|name| text.trim().strip_prefix(name)).unwrap_or(text);
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let text = if text.contains(listing) { raised(text) } else { text };
+    without_advice(text).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a script raised: its error ends with that, after a listing. One of CUDA's has several lines.
+fn raised(text: &str) -> &str {
+    let starts_of_lines = text.lines().map(|line| line.as_ptr() as usize - text.as_ptr() as usize);
+    let mut exceptions =
+        starts_of_lines.filter_map(|at| SCRIPT_EXCEPTIONS.iter().find_map(|name| text[at..].strip_prefix(name)));
+    let last_line = || text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or(text);
+    exceptions.next_back().unwrap_or_else(last_line)
+}
+
+/// An error of CUDA's without what libtorch adds for those who write kernels.
+fn without_advice(text: &str) -> &str {
+    const ADVICE: [&str; 3] = ["Search for `", "CUDA kernel errors might be", "Compile with `TORCH_USE_CUDA_DSA`"];
+    let end = ADVICE.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    &text[..end]
 }
 
 /// Runs `work` without recording for gradients; also a panic in it ends that, where `tch::no_grad` would leave gradients
@@ -77,7 +90,7 @@ pub fn panic_line(panic: &(dyn Any + Send)) -> String {
     // An operator that failed: libtorch's words, as a debugger would show them.
     let text = text.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"").unwrap_or(text);
     let text = without_backtrace(text).replace("\\n", " ").replace("\\\"", "\"");
-    let text = text.strip_suffix("\")").unwrap_or(&text);
+    let text = without_advice(text.strip_suffix("\")").unwrap_or(&text));
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -125,6 +138,24 @@ mod tests {
         assert_eq!(panic_line(&*panicked.unwrap_err()), short);
         let panicked = std::panic::catch_unwind(|| failed("std::bad_alloc").unwrap());
         assert_eq!(panic_line(&*panicked.unwrap_err()), "std::bad_alloc");
+    }
+
+    #[test]
+    fn an_error_of_cuda_keeps_its_cause() {
+        let said = "CUDA error: an illegal memory access was encountered\nSearch for `cudaErrorIllegalAddress' in the docs\n\
+                    CUDA kernel errors might be asynchronously reported at some other API call.\n\
+                    For debugging consider passing CUDA_LAUNCH_BLOCKING=1\n\
+                    Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n";
+        let cause = "CUDA error: an illegal memory access was encountered";
+        assert_eq!(one_line(&TchError::Torch(said.into())), cause);
+        let listed = format!(
+            "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript:\n  File \"x\"\n\
+             RuntimeError: {said}"
+        );
+        assert_eq!(one_line(&TchError::Torch(listed)), cause);
+        let failed = || -> Result<(), TchError> { Err(TchError::Torch(said.into())) };
+        let panicked = std::panic::catch_unwind(|| failed().unwrap());
+        assert_eq!(panic_line(&*panicked.unwrap_err()), cause);
     }
 
     #[test]

@@ -27,36 +27,14 @@ struct Step {
     phase: Phase,
     /// Whether it was taken, a scalar on the device.
     taken: Tensor,
-    culprit: Culprit,
-}
-
-/// What tells the parameter whose gradient is not finite.
-pub(super) enum Culprit {
-    /// The gradient, [total]. It is searched only where a step was skipped, which is seldom.
-    In(Tensor),
-    /// The place in the gradient, a scalar on the device, so that the gradient itself need not be kept.
-    At(Tensor),
-}
-
-impl Culprit {
-    /// Finds the place in this gradient without waiting for the device.
-    pub(super) fn locate(gradient: &Tensor) -> Self {
-        Self::At(first_overflow(gradient))
-    }
-
-    fn name<'a>(&self, flat: &'a FlatParameters) -> &'a str {
-        let place = match self {
-            Self::In(gradient) => first_overflow(gradient),
-            Self::At(place) => place.shallow_clone(),
-        };
-        flat.name_at(place.int64_value(&[])).unwrap_or_default()
-    }
+    /// [total], kept until the look: it names the parameter whose gradient was not finite.
+    gradient: Tensor,
 }
 
 impl StepGuard {
     /// Keeps the outcome of a step, `taken` on the device, for [`look`](Self::look).
-    pub(super) fn add(&mut self, phase: Phase, taken: Tensor, culprit: Culprit) {
-        self.unseen.push(Step { phase, taken, culprit });
+    pub(super) fn add(&mut self, phase: Phase, taken: Tensor, gradient: Tensor) {
+        self.unseen.push(Step { phase, taken, gradient });
     }
 
     /// Looks at the steps since the last call, which waits for the device; `flat` gives the parameters of a phase. Skipped
@@ -72,7 +50,7 @@ impl StepGuard {
         stats: &mut Statistics,
     ) -> Result<()> {
         let unseen = std::mem::take(&mut self.unseen);
-        for (Step { phase, culprit, .. }, taken) in unseen.iter().zip(were_taken(&unseen)) {
+        for (Step { phase, gradient, .. }, taken) in unseen.iter().zip(were_taken(&unseen)) {
             let in_a_row = &mut self.skipped_in_a_row[*phase as usize];
             if taken {
                 *in_a_row = 0;
@@ -84,7 +62,7 @@ impl StepGuard {
             let what = match stats.last(loss) {
                 Some(values) if !all_finite(values) => format!("the loss of {phase:?} ({loss}) is not finite"),
                 _ => {
-                    let name = culprit.name(flat(*phase));
+                    let name = flat(*phase).name_at(first_overflow(gradient)).unwrap_or_default();
                     format!("the gradient of {phase:?} or its square is not finite, first in '{name}'")
                 }
             };
@@ -105,9 +83,9 @@ impl StepGuard {
     }
 }
 
-/// The place of the first value whose square is not finite, a scalar on the device.
-fn first_overflow(gradient: &Tensor) -> Tensor {
-    first_non_finite(&gradient.square())
+/// The place of the first value whose square is not finite.
+fn first_overflow(gradient: &Tensor) -> i64 {
+    first_non_finite(&gradient.square()).int64_value(&[])
 }
 
 /// Names the place in training for an error.

@@ -30,8 +30,8 @@ impl Trainer {
         Ok(result)
     }
 
-    /// Whether this call of the phase is one to be timed, and its step looked at, at once.
-    pub(super) fn is_timed(&self, phase: Phase) -> bool {
+    /// Whether this call of the phase is one to be timed.
+    fn is_timed(&self, phase: Phase) -> bool {
         let interval = match phase {
             Phase::Gmain | Phase::Dmain => 1,
             Phase::Greg => self.settings.path_length.interval,

@@ -11,7 +11,7 @@ use super::phases::Phase;
 use super::regularizers::MeanPathLength;
 use super::settings::TrainSettings;
 use super::stats::Statistics;
-use super::step_guard::{Culprit, Diverged, StepGuard};
+use super::step_guard::{Diverged, StepGuard};
 use crate::tensor::caught;
 use crate::tensor::labels::ClassDistribution;
 
@@ -83,11 +83,10 @@ impl Trainer {
     /// Takes the phase's step, if its gradient is finite.
     fn step(&mut self, phase: Phase, gradient: Tensor) {
         let lr_factor = self.lr_factor();
-        let culprit = (!self.is_timed(phase)).then(|| Culprit::locate(&gradient));
         let flat = phase.parameters(&self.networks);
         let adam = if phase.is_of_generator() { &mut self.g_adam } else { &mut self.d_adam };
         let taken = adam.step(&flat.values, &gradient, lr_factor);
-        self.guard.add(phase, taken, culprit.unwrap_or(Culprit::In(gradient)));
+        self.guard.add(phase, taken, gradient);
     }
 
     /// Counts the skipped steps since the last look, which waits for the device.

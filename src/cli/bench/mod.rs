@@ -4,7 +4,7 @@
 mod flops;
 mod parts;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -19,8 +19,11 @@ use crate::run::networks::NetworkFiles;
 use crate::system::gpu::Gpu;
 use crate::system::memory::resident_bytes;
 use crate::system::ui::Bar;
+use crate::tensor::arithmetic::{Arithmetic, tune_convolutions};
+use crate::tensor::derivatives::{ConvolutionDerivatives, use_convolution_derivatives};
 use crate::tensor::device;
 use crate::tensor::labels::{ClassDistribution, one_hot};
+use crate::tensor::profile::traced;
 use crate::train::Reals;
 use crate::train::regularizers::{PL_INTERVAL, R1_INTERVAL};
 use crate::train::stats::Statistics;
@@ -62,9 +65,24 @@ pub struct BenchArgs {
     /// which takes 3 s or more [default: 10 on CUDA, else 0]
     #[arg(long, value_name = "SECONDS")]
     pub free_seconds: Option<f64>,
+    /// Record one iteration, operator by operator and on a GPU kernel by kernel, for chrome://tracing or ui.perfetto.dev
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
     /// What the networks compute in [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long)]
     pub precision: Option<PrecisionKind>,
+    /// Let a GPU round the factors of float32 products to 10 bits, as for finetune
+    #[arg(long)]
+    pub tf32: bool,
+    /// Have a GPU give the same bits every time, as for finetune
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Have cuDNN try its algorithms out instead of choosing by rules
+    #[arg(long, hide = true)]
+    pub tuned: bool,
+    /// Differentiate convolutions twice by libtorch's own formulas
+    #[arg(long, hide = true)]
+    pub stock_derivatives: bool,
     /// auto (CUDA if usable), cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -99,8 +117,17 @@ pub fn run(args: BenchArgs) -> Result<()> {
     );
     ensure!((0.0..=1.0).contains(&p), "--augment-p must be from 0 to 1, not {p}");
     let device = device::parse(&args.device)?;
+    Arithmetic { tf32: args.tf32, deterministic: args.deterministic }.apply();
+    tune_convolutions(args.tuned);
+    if args.stock_derivatives {
+        use_convolution_derivatives(ConvolutionDerivatives::Libtorch);
+    }
     // Pictures and checkpoints whose writing is timed.
-    write_only_to(&[&std::env::temp_dir()], device);
+    let trace = args.trace.as_deref().map(std::path::absolute).transpose()?;
+    let temporary = std::env::temp_dir();
+    let folder = trace.as_deref().and_then(Path::parent);
+    let folders: Vec<&Path> = folder.into_iter().chain([&*temporary]).collect();
+    write_only_to(&folders, device);
     let (generator, discriminator) = (args.generator.clone(), args.discriminator.clone());
     let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
     let mut networks = files.load(FreezeSettings::default(), device)?;
@@ -120,16 +147,21 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let reals = Reals { images, c };
     let medians = measure(&args, &mut trainer, &reals, args.augment_p)?;
     trainer.timed_every = usual;
+    if let Some(path) = &trace {
+        traced(path, device, || trainer.iterate(&reals, &mut Statistics::default()))?;
+    }
     let gpu = device::gpu(device);
     let free = train_freely(&args, &mut trainer, &reals, gpu.as_ref())?;
     // That of training: what is measured later may take more.
     let peak_memory = resident_bytes().1;
+    let tensor_bytes = device::peak_tensor_bytes(device);
     let report = BenchReport {
         device: device_text(device, gpu.as_ref(), kind),
         side,
         medians,
         free,
         gpu_bytes: gpu.as_ref().and_then(Gpu::used_bytes),
+        tensor_bytes,
         operations: flops::of_training(work[0], work[1]),
         peak_rate: parts::convolution_peak(kind, device, args.iterations)?,
         others: if args.all { Some(Others::measure(&trainer, &args)?) } else { None },
@@ -257,6 +289,8 @@ struct BenchReport {
     free: Option<parts::FreeTraining>,
     /// What the process held on a GPU after training, where that is known.
     gpu_bytes: Option<u64>,
+    /// What tensors took of it at the most.
+    tensor_bytes: Option<u64>,
     /// Operations in convolutions per image of a training iteration.
     operations: f64,
     /// Operations per second of a large convolution.
@@ -308,6 +342,7 @@ impl BenchReport {
                 "share_of_time_in_kernels": free.in_kernels,
             })),
             "gpu_memory_mib": self.gpu_bytes.map(mib),
+            "gpu_tensors_peak_mib": self.tensor_bytes.map(mib),
             "others": others,
             "peak_host_memory_mib": mib(self.peak_memory),
         })

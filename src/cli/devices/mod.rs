@@ -1,17 +1,48 @@
-//! `rootgan devices`: which devices are usable, and why one is not.
+//! `rootgan devices`: which devices are usable, why one is not, and whether one computes what the CPU computes.
+
+mod agreement;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
 
 use crate::tensor::device;
-use anyhow::Result;
 
-/// What `rootgan devices` takes: nothing.
+/// Say which devices are usable, and why one is not.
 #[derive(Debug, clap::Args)]
-pub struct DevicesArgs {}
+pub struct DevicesArgs {
+    /// Compare the numbers of a training step of this pair on --device with those of the CPU: images, logits, gradients of
+    /// every phase, augmented images, the optimiser's step and the average
+    #[arg(long, requires = "generator", requires = "discriminator")]
+    check: bool,
+    /// Generator (TorchScript)
+    #[arg(long, value_name = "G.pt", requires = "check")]
+    generator: Option<PathBuf>,
+    /// Discriminator (TorchScript)
+    #[arg(long, value_name = "D.pt", requires = "check")]
+    discriminator: Option<PathBuf>,
+    /// auto (CUDA if usable), cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto", requires = "check")]
+    device: String,
+    /// Images that are compared
+    #[arg(long, default_value_t = 8, requires = "check")]
+    images: u64,
+    /// Print JSON
+    #[arg(long, requires = "check")]
+    json: bool,
+}
 
 /// Runs the subcommand.
 ///
 /// # Errors
-/// None: a device that is not usable is an answer.
-pub fn run(_args: DevicesArgs) -> Result<()> {
+/// With `--check`: networks that cannot be loaded, or numbers that differ by more than rounding explains. Without: none, as a
+/// device that is not usable is an answer.
+pub fn run(args: DevicesArgs) -> Result<()> {
+    if let (Some(generator), Some(discriminator)) = (args.generator, args.discriminator) {
+        ensure!(args.images > 0, "cannot compare 0 images; pass --images 1 or more");
+        let device = device::parse(&args.device)?;
+        return agreement::check(&generator, &discriminator, device, args.images as i64, args.json);
+    }
     let report = device::report();
     let width = report.iter().map(|entry| entry.name.len()).max().unwrap_or(0).max("device".len());
     println!("{:width$}  usable  what", "device");

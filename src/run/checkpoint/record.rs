@@ -34,6 +34,9 @@ pub struct RunRecord {
     pub(in crate::run) total_seconds: f64,
     pub(in crate::run) pictures: String,
     pub(in crate::run) device: String,
+    /// Which GPU; None on the CPU, where the driver does not say, and in checkpoints of rootgan before 2026-11-27.
+    #[serde(default)]
+    pub(in crate::run) gpu: Option<String>,
     pub(in crate::run) threads: i32,
 }
 
@@ -58,11 +61,15 @@ impl RunRecord {
         self.trainer.seen_images
     }
 
-    /// What keeps the result from being that of an uninterrupted run, on a device and with threads as given.
-    pub fn differences(&self, device: &str, threads: i32) -> Vec<String> {
+    /// What keeps the result from being that of an uninterrupted run, on a device and with threads as given; `gpu` is which
+    /// GPU that is, as of [`Gpu::description`](crate::system::gpu::Gpu::description).
+    pub fn differences(&self, device: &str, gpu: Option<&str>, threads: i32) -> Vec<String> {
         let mut lines = Vec::new();
         if self.device != device {
             lines.push(format!("the run was on {} and goes on on {device}: not bit for bit the same", self.device));
+        }
+        if let (Some(before), Some(now)) = (self.gpu.as_deref(), gpu.filter(|now| self.gpu.as_deref() != Some(now))) {
+            lines.push(format!("the run was on an {before} and goes on on an {now}: the same but for rounding"));
         }
         if self.threads != threads {
             lines.push(format!(

@@ -103,7 +103,14 @@ impl Resumed {
             self.folder.display(),
             self.record.seen_images()
         );
-        Ok(self.record.differences(&device::name(device), tch::get_num_threads()))
+        let gpu = device::gpu(device).and_then(|gpu| gpu.description());
+        let mut lines = self.record.differences(&device::name(device), gpu.as_deref(), tch::get_num_threads());
+        if device.is_cuda() && !settings.arithmetic.deterministic {
+            lines.push(
+                "on a GPU a resumed run is the same but for rounding; --deterministic makes runs exact".to_owned(),
+            );
+        }
+        Ok(lines)
     }
 
     /// The modules that the state is put into.

@@ -8,6 +8,7 @@ use super::record::RunRecord;
 use super::tensors;
 use crate::run::Run;
 use crate::run::evaluator::Best;
+use crate::system::gpu::Gpu;
 use crate::system::ui::detail;
 use crate::tensor::device;
 
@@ -33,6 +34,7 @@ impl Run {
             total_seconds: self.schedule.elapsed().as_secs_f64(),
             pictures: self.dataset.fingerprint().to_owned(),
             device: device::name(self.trainer.networks.g.script.device),
+            gpu: self.gpu.as_ref().and_then(Gpu::description),
             threads: tch::get_num_threads(),
         };
         let (seen_images, best) = (self.trainer.seen_images, outputs.best.as_ref().map(Best::seen_images));
