@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Callable, Optional
 
+import working_directory  # noqa: F401
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
+import working_directory  # noqa: F401
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))

@@ -26,6 +26,7 @@ import zipfile
 from pathlib import Path
 from typing import List
 
+import working_directory  # noqa: F401
 import torch
 from torch import nn
 from torch.nn import functional as F

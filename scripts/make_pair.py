@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import working_directory  # noqa: E402, F401
 from checkpoints.ancestry import flattened  # noqa: E402
 from networks.pair import SIZES, Architecture, check_shapes, fill, random_pair, save  # noqa: E402
 from networks.resample import is_filter, is_outer  # noqa: E402
@@ -31,6 +32,8 @@ def from_safetensors(path: Path):
     """The pair stored in `path`: its metadata says the sizes, its `G.*` and `D.*` tensors are the weights."""
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        raise ValueError(f"'{path}' is " + ("no regular file" if path.exists() else "not there; check the path"))
     try:
         with safe_open(path, framework="pt") as file:
             sizes = file.metadata() or {}
@@ -47,6 +50,8 @@ def from_safetensors(path: Path):
         architecture = Architecture.described({**sizes, **channels}, of_d if isinstance(of_d, dict) and of_d else None)
     except KeyError as error:
         raise ValueError(f"'{path}' lacks the size {error} in its D.description") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a size in the metadata of '{path}' cannot be used: {error}") from None
     for name, value in tensors.items():
         if is_filter(name, value) and not is_outer(value):
             raise ValueError(f"weights of '{path}' do not fit: '{name}' is no outer product, as resample filters have to be")
@@ -89,10 +94,16 @@ def main() -> None:
                 Architecture(args.resolution, args.img_channels, args.z_dim, args.c_dim, args.w_dim,
                              args.mapping_layers, args.channel_base, args.channel_max, args.conv_clamp,
                              args.mbstd_group_size), args.seed)
+        is_new = not args.outdir.exists()
         args.outdir.mkdir(parents=True, exist_ok=True)
-        for module, name in ((generator, "generator.pt"), (discriminator, "discriminator.pt")):
-            save(module, args.outdir / name)
-            print(f"{args.outdir / name}: {sum(p.numel() for p in module.parameters()):,} parameters")
+        try:
+            for module, name in ((generator, "generator.pt"), (discriminator, "discriminator.pt")):
+                save(module, args.outdir / name)
+                print(f"{args.outdir / name}: {sum(p.numel() for p in module.parameters()):,} parameters")
+        except BaseException:
+            if is_new and not any(args.outdir.iterdir()):
+                args.outdir.rmdir()
+            raise
     except (OSError, ValueError) as error:
         said = (error.strerror or str(error)).lower() if isinstance(error, OSError) else error
         sys.exit(f"cannot make a pair in '{args.outdir}': {said}")

@@ -19,6 +19,22 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def replace_all_atomically(contents: dict[Path, bytes]) -> None:
+    """Files that belong together: none of them is replaced before all are written and synced."""
+    scratches = {path: path.with_name(f".{path.name}.partial") for path in contents}
+    try:
+        for path, scratch in scratches.items():
+            with open(scratch, "wb") as file:
+                file.write(contents[path])
+                file.flush()
+                os.fsync(file.fileno())
+        for path, scratch in scratches.items():
+            os.replace(scratch, path)
+    finally:
+        for scratch in scratches.values():
+            scratch.unlink(missing_ok=True)
+
+
 def replace_through_memory(path: Path, write: Callable[[io.BytesIO], object]) -> None:
     """As `replace_atomically`, for writers of torch, which end the process where the disk is full."""
     memory = io.BytesIO()

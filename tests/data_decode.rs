@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -301,7 +302,7 @@ fn a_gif_without_a_canvas_is_refused_though_its_frame_has_pixels() {
 fn a_decompression_bomb_is_refused_at_once_and_without_its_memory() {
     let place = place();
     let (begun, before) = (Instant::now(), peak_memory());
-    for (side, reason) in [(30_000, "Image size exceeds limit"), (15_000, "Memory limit exceeded")] {
+    for (side, reason) in [(30_000, "longer than 20000 pixels on a side"), (15_000, "more than 512 MiB to decode")] {
         let (header, row) = (png_header(side, side, 8, 2), zlib(&[0]));
         let bomb = png(&[("IHDR", &header), ("IDAT", &row), ("IEND", &[])]);
         let message = refusal(&write(&place, "bomb.png", bomb));
@@ -310,6 +311,54 @@ fn a_decompression_bomb_is_refused_at_once_and_without_its_memory() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     let grown = peak_memory() - before;
     assert!(grown < 200 << 20, "{grown} bytes for pictures of 644 and 2575 MiB");
+}
+
+#[test]
+fn a_colour_profile_that_unpacks_to_a_bomb_is_refused_without_its_memory() {
+    let place = place();
+    // 300 MiB of zeros in 300 kB.
+    let mut packed = flate2::write::ZlibEncoder::new(b"x\0\0".to_vec(), flate2::Compression::best());
+    (0..300).for_each(|_| packed.write_all(&[0; 1 << 20]).unwrap());
+    let profile = packed.finish().unwrap();
+    let before = peak_memory();
+    let header = png_header(4, 4, 8, 2);
+    let rows = zlib(&[0; 4 * 13]);
+    let bomb = png(&[("IHDR", &header), ("iCCP", &profile), ("IDAT", &rows), ("IEND", &[])]);
+    let message = refusal(&write(&place, "profile.png", bomb));
+    assert!(message.contains("colour profile has more than 16 MiB"), "{message}");
+    assert!(peak_memory() - before < 50 << 20, "{before} {}", peak_memory());
+}
+
+#[test]
+fn pictures_of_phones_under_other_names_are_told_by_what_they_are() {
+    let place = place();
+    for (start, what, converter) in [
+        (&b"\0\0\0\x18ftypheic\0\0\0\0"[..], "a HEIC picture", "heif-convert"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0", "a HEIC picture", "heif-convert"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "an AVIF picture", "heif-convert"),
+        (b"\xff\x0a\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", "a JPEG XL picture", "djxl"),
+    ] {
+        let message = refusal(&write(&place, "photo.jpg", start));
+        assert!(message.contains(what) && message.contains(converter), "{message}");
+    }
+}
+
+#[test]
+fn a_png_that_says_its_values_are_not_srgb_is_noted() {
+    let place = place();
+    let (header, rows) = (png_header(4, 4, 8, 2), zlib(&[0; 4 * 13]));
+    let noted = |chunks: &[(&str, &[u8])]| {
+        let mut all: Vec<(&str, &[u8])> = vec![("IHDR", &header)];
+        all.extend(chunks);
+        all.extend([("IDAT", &rows[..]), ("IEND", &[])]);
+        decode_picture(&write(&place, "colour.png", png(&all)), 4, 3).unwrap().1.had_unusable_profile
+    };
+    let (usual, linear) = (45_455u32.to_be_bytes(), 100_000u32.to_be_bytes());
+    // BT.2100 with perceptual quantisation, and sRGB.
+    let (hdr, srgb) = ([9, 16, 0, 1], [1, 13, 0, 1]);
+    assert!(!noted(&[]) && !noted(&[("gAMA", &usual)]) && !noted(&[("cICP", &srgb), ("gAMA", &linear)]));
+    assert!(noted(&[("gAMA", &linear)]) && noted(&[("cICP", &hdr)]) && noted(&[("cICP", &hdr), ("sRGB", &[0])]));
+    assert!(!noted(&[("sRGB", &[0]), ("gAMA", &linear)]));
 }
 
 /// The most memory this process ever had, in bytes.

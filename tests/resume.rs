@@ -301,7 +301,13 @@ fn signals_leave_a_checkpoint_and_a_command_to_go_on_that_a_shell_takes() {
         wait_for(&mut child, 0, find);
         std::thread::sleep(Duration::from_millis(500));
         let begun = Instant::now();
+        // Twice, as a closed terminal and `timeout` do.
         signal(&child, number);
+        signal_if_alive(&mut child, number);
+        if number == libc::SIGHUP {
+            std::thread::sleep(Duration::from_millis(700));
+            signal_if_alive(&mut child, number);
+        }
         let output = child.wait_with_output().unwrap();
         assert!(begun.elapsed() < Duration::from_secs(20));
         assert_eq!(output.status.code(), Some(code));
@@ -336,11 +342,13 @@ fn a_second_sigint_ends_the_program_at_once_and_the_last_checkpoint_is_whole() {
     let mut child = stage.begin("runs", &["--kimg", "100"]).spawn().unwrap();
     let find = || stage.find("runs");
     wait_for(&mut child, 16, find);
-    // Stopped by the debugger's signal, it cannot act on the first before the second is there.
-    signal(&child, libc::SIGSTOP);
     signal(&child, libc::SIGINT);
-    signal(&child, libc::SIGCONT);
-    let _ = signal_if_alive(&mut child, libc::SIGINT);
+    std::thread::sleep(Duration::from_millis(5));
+    // Stopped by the debugger's signal, it cannot end of its own before the second is there.
+    signal(&child, libc::SIGSTOP);
+    std::thread::sleep(Duration::from_millis(600));
+    signal_if_alive(&mut child, libc::SIGINT);
+    signal_if_alive(&mut child, libc::SIGCONT);
     let status = child.wait().unwrap();
     assert!(status.code() == Some(130) && status.signal().is_none(), "{status}");
     let run = stage.run("runs");
@@ -447,7 +455,10 @@ fn a_full_disk_ends_the_run_with_a_message_and_the_earlier_checkpoint_stays() {
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("error: no checkpoint was written; earlier ones are intact"), "{stderr}");
+    assert!(
+        stderr.contains("error: no checkpoint was written, earlier ones are intact; make room and resume"),
+        "{stderr}"
+    );
     assert_eq!(checkpoints(&run), before);
     let leftovers = fs::read_dir(run.join("checkpoints")).unwrap().count();
     assert_eq!(leftovers, before.len() + 1, "the folder of the modules, and nothing half");

@@ -10,7 +10,7 @@ from typing import Any, Sequence
 import torch
 from networks.generator import Generator, Mapping, Synthesis
 from torch import Tensor, nn
-from whole_files import replace_atomically
+from whole_files import replace_all_atomically
 
 from .checkpoint import CheckpointError
 
@@ -61,9 +61,7 @@ def write(generator: Generator, folder: Path, source: str) -> list[str]:
         convert(MappingPart(generator.mapping), (z, torch.tensor(1.0)), ("z", "psi"), "w", mapping)
         convert(SynthesisPart(generator.synthesis), (ws,), ("w",), "img", synthesis)
         worst = compare(mapping, synthesis, torch.jit.script(generator), generator.z_dim, source)
-        for path in (mapping, synthesis):
-            content = path.read_bytes()
-            replace_atomically(folder / path.name, lambda target: target.write_bytes(content))
+        replace_all_atomically({folder / path.name: path.read_bytes() for path in (mapping, synthesis)})
     return [f"onnxruntime agrees with the TorchScript module to {worst:.1e} of the largest entry, at batch "
             f"{' and '.join(map(str, BATCHES))}", "the noise is the stored one (noise_mode const)"]
 

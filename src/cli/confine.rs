@@ -18,7 +18,7 @@ pub fn write_only_to(places: &[&Path], device: Device) {
     }
     // CUDA may have to make its devices first, with the rights that confined programs lose.
     synchronize(device);
-    confine_writes(places);
+    confine_writes(places, device.is_cuda());
 }
 
 /// The same for commands that also keep features of pictures in `cache`, or at the usual place.

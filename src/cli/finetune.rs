@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use tch::Device;
 
-use crate::cli::confine::write_only_to_and_cache;
+use crate::cli::confine::{write_only_to, write_only_to_and_cache};
 use crate::config::{NetworkFacts, Options, RunSettings, freeze_settings};
 use crate::data::{Dataset, DatasetOptions, Labels};
 use crate::model::PrecisionKind;
@@ -48,7 +48,11 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
     let run = args.resume.as_deref().map(|place| Checkpoints::named(place).map_or(place.to_owned(), |(run, _)| run));
     let written = run.or_else(|| given.outdir.clone());
     let written: Vec<&Path> = written.as_deref().into_iter().collect();
-    write_only_to_and_cache(&written, None, device_of(&given)?);
+    match args.dry_run {
+        // A place for a trial of the output is all it needs.
+        true => write_only_to(&written, device_of(&given)?),
+        false => write_only_to_and_cache(&written, None, device_of(&given)?),
+    }
     let place = match args.resume {
         Some(folder) => Place::Resume { folder, allow_changes: args.allow_changes },
         None => Place::New,

@@ -428,7 +428,10 @@ fn check_usable(root: &Path, report: &ScanReport) -> Result<()> {
     let Some((path, reason)) = report.unreadable.first().filter(|_| bad * 10 > report.total) else {
         return Ok(());
     };
-    let list = shell_command(["rootgan".as_ref(), "dataset".as_ref(), root.as_os_str()]);
+    // A name that begins with a dash would be taken for an option.
+    let shown =
+        if root.as_os_str().as_encoded_bytes().starts_with(b"-") { Path::new(".").join(root) } else { root.into() };
+    let list = shell_command(["rootgan".as_ref(), "dataset".as_ref(), shown.as_os_str()]);
     let (root, total) = (root.display(), report.total);
     bail!(
         "cannot use the pictures in '{root}': {bad} of {total} are unreadable, more than a tenth; the first is '{}': {reason}; \

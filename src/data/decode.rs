@@ -6,14 +6,14 @@ use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use tiff::tags::Tag;
 
 use super::colour::{Profile, to_srgb};
@@ -26,6 +26,8 @@ use crate::system::panics::panic_text;
 pub const MAX_SIDE: u32 = 20_000;
 /// The most memory one picture may take while it is decoded, and its file may have, in bytes.
 pub(super) const MAX_BYTES: u64 = 512 << 20;
+/// A larger colour profile is no photograph's.
+const MOST_PROFILE_BYTES: u64 = 16 << 20;
 
 /// What had to be done to a picture besides cropping it and making it smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +109,25 @@ pub(super) fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
     if bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b") {
         return Ok(ImageFormat::Tiff);
     }
+    if let Some((what, remedy)) = unread_format(bytes) {
+        bail!("it is {what}, whatever its name says, which is not read; convert it to PNG first ({remedy})");
+    }
     image::guess_format(bytes).ok().context("its content is not png, jpeg, webp, bmp, tiff or gif")
+}
+
+/// The formats of phones and browsers that are not read, by their first bytes, and what converts them.
+fn unread_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    const HEIF: &str = "heif-convert, package libheif-examples";
+    match (bytes.get(4..8), bytes.get(8..12)) {
+        (Some(b"ftyp"), Some(b"avif" | b"avis")) => Some(("an AVIF picture", HEIF)),
+        (Some(b"ftyp"), Some(b"heic" | b"heix" | b"hevc" | b"heim" | b"heis" | b"mif1" | b"msf1")) => {
+            Some(("a HEIC picture", HEIF))
+        }
+        _ if bytes.starts_with(b"\xff\x0a") || bytes.starts_with(b"\0\0\0\x0cJXL ") => {
+            Some(("a JPEG XL picture", "djxl, package libjxl-tools"))
+        }
+        _ => None,
+    }
 }
 
 /// Width and height as stored, from the header alone.
@@ -126,6 +146,7 @@ pub(super) fn is_animated(bytes: &[u8]) -> Result<bool> {
             decoder.set_limits(limits())?;
             Ok(decoder.into_frames().take(2).filter(Result::is_ok).count() > 1)
         }
+        ImageFormat::Tiff => Ok(tiff::decoder::Decoder::new(content)?.more_images()),
         _ => Ok(false),
     })
 }
@@ -143,14 +164,85 @@ fn decoder_of(bytes: &[u8]) -> Result<impl ImageDecoder + '_> {
     let format = format_of(bytes)?;
     // The decoder fills the missing part of a jpeg with grey and does not complain.
     ensure!(format != ImageFormat::Jpeg || jpeg_has_end(bytes), "it is cut short: a jpeg without its end marker");
+    if format == ImageFormat::Png {
+        PngColour::of(bytes)?;
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits());
     let decoder = match (format, reader.into_decoder()) {
-        (ImageFormat::Tiff, Err(error)) => return Err(unread_tiff(bytes).unwrap_or_else(|| error.into())),
-        (_, decoder) => decoder?,
+        (ImageFormat::Tiff, Err(error)) => return Err(unread_tiff(bytes).unwrap_or_else(|| plain(error))),
+        (_, decoder) => decoder.map_err(plain)?,
     };
-    limits().reserve(decoder.total_bytes())?;
+    limits().reserve(decoder.total_bytes()).map_err(plain)?;
     Ok(decoder)
+}
+
+/// An error of the decoder's, with the limit where one was exceeded.
+fn plain(error: ImageError) -> anyhow::Error {
+    use image::error::LimitErrorKind;
+    match &error {
+        ImageError::Limits(limit) => match limit.kind() {
+            LimitErrorKind::DimensionError => anyhow!("it is longer than {MAX_SIDE} pixels on a side"),
+            LimitErrorKind::InsufficientMemory => anyhow!("it takes more than {} MiB to decode", MAX_BYTES >> 20),
+            _ => error.into(),
+        },
+        _ => error.into(),
+    }
+}
+
+/// What a PNG says of its colours besides the values, by the chunks before its first data.
+#[derive(Default)]
+struct PngColour {
+    has_profile: bool,
+    is_srgb: bool,
+    /// A gamma, as 100,000 times its reciprocal's power.
+    gamma: Option<u32>,
+    /// Primaries and transfer function by the numbers of ITU-T H.273.
+    coding: Option<(u8, u8)>,
+}
+
+impl PngColour {
+    /// # Errors
+    /// A profile of more bytes than any photograph's: they would all be in memory at once, beyond the room for pictures.
+    fn of(bytes: &[u8]) -> Result<Self> {
+        let mut found = Self::default();
+        let mut at = 8;
+        while let Some(head) = bytes.get(at..at + 8) {
+            let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            let Some(content) = at.checked_add(8 + length).and_then(|end| bytes.get(at + 8..end)) else { break };
+            match (&head[4..], content) {
+                (b"IDAT", _) => break,
+                (b"sRGB", _) => found.is_srgb = true,
+                (b"gAMA", &[a, b, c, d]) => found.gamma = Some(u32::from_be_bytes([a, b, c, d])),
+                (b"cICP", &[primaries, transfer, ..]) => found.coding = Some((primaries, transfer)),
+                (b"iCCP", content) => {
+                    // A name, a zero byte, the method of compression, a zlib stream.
+                    let stream = content.iter().position(|&byte| byte == 0).and_then(|end| content.get(end + 2..));
+                    ensure!(
+                        unpacked_bytes(stream.unwrap_or_default(), MOST_PROFILE_BYTES) <= MOST_PROFILE_BYTES,
+                        "its colour profile has more than {} MiB; save it without the profile",
+                        MOST_PROFILE_BYTES >> 20
+                    );
+                    found.has_profile = true;
+                }
+                _ => {}
+            }
+            at += 12 + length;
+        }
+        Ok(found)
+    }
+
+    /// Whether values are said to be other than sRGB in a way that is not converted. Said twice, the first of coding, profile,
+    /// sRGB and gamma counts, as the standard has it.
+    fn is_other(&self) -> bool {
+        const OF_SRGB: (u8, u8) = (1, 13);
+        const GAMMA_OF_SRGB: u32 = 45_455;
+        match self.coding {
+            Some(coding) => coding != OF_SRGB,
+            None if self.has_profile || self.is_srgb => false,
+            None => self.gamma.is_some_and(|gamma| gamma.abs_diff(GAMMA_OF_SRGB) > 1000),
+        }
+    }
 }
 
 /// The whole picture as it is meant to be seen.
@@ -171,15 +263,25 @@ pub(super) fn upright_image(bytes: &[u8]) -> Result<(DynamicImage, PictureNotes)
         Some(icc) => to_srgb(image, &icc),
         None => (image, Profile::None),
     };
+    let is_other = format_of(bytes)? == ImageFormat::Png && PngColour::of(bytes)?.is_other();
     let notes = PictureNotes {
         was_grey: !colour.has_color(),
         was_16bit: colour.bytes_per_pixel() > colour.channel_count(),
         was_profiled: profile == Profile::Converted,
-        had_unusable_profile: profile == Profile::Unusable,
+        had_unusable_profile: profile == Profile::Unusable || is_other,
         was_turned: orientation != Orientation::NoTransforms,
         ..PictureNotes::default()
     };
     Ok((image, notes))
+}
+
+/// How many bytes a zlib stream unpacks to, up to its first fault; it stops soon after `most`.
+fn unpacked_bytes(stream: &[u8], most: u64) -> u64 {
+    let (mut decoder, mut buffer, mut total) = (flate2::read::ZlibDecoder::new(stream), [0; 1 << 14], 0);
+    while let Some(read) = decoder.read(&mut buffer).ok().filter(|&read| read > 0 && total <= most) {
+        total += read as u64;
+    }
+    total
 }
 
 /// The name of a TIFF's kind, for the kinds that are not read; the decoder's own words are numbers.

@@ -35,11 +35,19 @@ pub fn list_images(root: &Path) -> Result<(Vec<PathBuf>, PassedOver)> {
             continue;
         }
         let (path, is_file) = match entry {
+            Ok(entry) if entry.file_type().is_dir() => continue,
             Ok(entry) => (entry.path().to_owned(), entry.file_type().is_file()),
-            Err(error) if error.loop_ancestor().is_some() => continue,
+            Err(error) if error.loop_ancestor().is_some() => {
+                let name = error.path().and_then(Path::file_name).unwrap_or_default();
+                passed_over.add_folder(name);
+                continue;
+            }
             Err(error) => match dangling_link(&error) {
                 // Such as the locks of Emacs, `.#name`.
-                Some(path) if path.file_name().is_some_and(is_passed_over) => continue,
+                Some(path) if path.file_name().is_some_and(is_passed_over) => {
+                    passed_over.add_hidden_file();
+                    continue;
+                }
                 Some(path) => (path, true),
                 None => {
                     let action = format!("cannot list the pictures in '{}'", root.display());
@@ -49,6 +57,7 @@ pub fn list_images(root: &Path) -> Result<(Vec<PathBuf>, PassedOver)> {
             },
         };
         if !is_file {
+            passed_over.add_special_file();
             continue;
         }
         let name = path.strip_prefix(root).map_or_else(|_| path.clone(), Path::to_owned);

@@ -114,8 +114,15 @@ impl Labels {
                 match named.classes.iter().filter(|class| class.is_none()).count() {
                     0 => (named.classes.into_iter().flatten().collect(), Origin::File),
                     missing => {
-                        let total = pictures.len();
-                        return Ok((None, Some(format!("{missing} of {total} pictures are not in {LABEL_FILE}"))));
+                        let first = named.classes.iter().position(Option::is_none).unwrap_or_default();
+                        let first = pictures.names()[first].display();
+                        let nearest = named.nearest.map(|name| format!(" (the nearest that it has is '{name}')"));
+                        let reason = format!(
+                            "{missing} of {} pictures are not in {LABEL_FILE}, the first is '{first}'{}",
+                            pictures.len(),
+                            nearest.unwrap_or_default()
+                        );
+                        return Ok((None, Some(reason)));
                     }
                 }
             }
@@ -192,6 +199,11 @@ fn in_file(pictures: &Pictures) -> Result<InFile> {
     let path = pictures.root().join(name);
     // PowerShell and Notepad put a mark of the encoding in front.
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    ensure!(
+        !text.starts_with(b"\xff\xfe") && !text.starts_with(b"\xfe\xff") && std::str::from_utf8(text).is_ok(),
+        "cannot read the labels '{}': the text is not in UTF-8; save it in that encoding",
+        path.display()
+    );
     let file: LabelFile = serde_json::from_slice(text).with_context(|| {
         let form = r#"{"labels": [["folder/picture.png", 0], ...]} with whole numbers from 0"#;
         format!("cannot read the labels '{}'; the form is {form}", path.display())

@@ -13,16 +13,32 @@ use crate::system::ui::on_one_line;
 const MOST_NAMED: usize = 1000;
 /// How many kinds a line names.
 const MOST_KINDS: usize = 6;
-/// Folders of thumbnails and of deleted files that storage devices and photo programs make.
-const NOT_PICTURES: [&str; 7] =
-    ["@eaDir", "__MACOSX", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"];
-/// Pictures of other formats, and what makes PNG of them.
+/// Folders of thumbnails, copies and deleted files that storage devices and photo programs make, in lower case.
+const NOT_PICTURES: [&str; 16] = [
+    "@eadir",
+    "@recently-snapshot",
+    "@synoeastream",
+    "@synoresource",
+    "@tmp",
+    "__macosx",
+    "#recycle",
+    "#snapshot",
+    "@recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "thumbs",
+    "thumbnails",
+    "_thumb",
+    "_thumbs",
+];
+/// Pictures of other formats, and what makes PNG of them, at any depth and however their extension is written.
 const CONVERTIBLE: [(&[&str], &str); 2] = [
     (
         &["heic", "heif", "hif", "avif"],
-        "for f in *.heic; do heif-convert \"$f\" \"${f%.*}.png\"; done (package libheif-examples)",
+        r#"find . -type f -regextype egrep -iregex '.*\.(heic|heif|hif|avif)' -exec sh -c 'heif-convert "$1" "${1%.*}.png"' _ {} \; (package libheif-examples)"#,
     ),
-    (&["jxl"], "for f in *.jxl; do djxl \"$f\" \"${f%.*}.png\"; done (package libjxl-tools)"),
+    (&["jxl"], r#"find . -type f -iname '*.jxl' -exec sh -c 'djxl "$1" "${1%.*}.png"' _ {} \; (package libjxl-tools)"#),
 ];
 
 /// Files and folders that were passed over.
@@ -35,6 +51,10 @@ pub struct PassedOver {
     /// The first files, below the root.
     names: Vec<PathBuf>,
     hidden_files: usize,
+    /// Pipes, sockets and devices, whatever their names.
+    special_files: usize,
+    /// A file that is `dataset.json` but for the case of its letters.
+    misspelt_labels: Option<PathBuf>,
     /// There is a `dataset.json` at the top, which is read where labels are asked for.
     has_dataset_json: bool,
 }
@@ -45,6 +65,9 @@ impl PassedOver {
         if name == Path::new(LABEL_FILE) {
             self.has_dataset_json = true;
             return;
+        }
+        if name.to_str().is_some_and(|name| name.eq_ignore_ascii_case(LABEL_FILE)) {
+            self.misspelt_labels = Some(name.to_owned());
         }
         *self.kinds.entry(extension_of(name)).or_default() += 1;
         if self.names.len() < MOST_NAMED {
@@ -57,14 +80,21 @@ impl PassedOver {
         self.hidden_files += 1;
     }
 
+    /// Counts a pipe, a socket or a device.
+    pub(super) fn add_special_file(&mut self) {
+        self.special_files += 1;
+    }
+
     /// Counts a folder that is not looked into.
     pub(super) fn add_folder(&mut self, name: &OsStr) {
         *self.folders.entry(name.to_string_lossy().into_owned()).or_default() += 1;
     }
 
-    /// The names of files of other kinds, the first thousand.
-    pub fn names(&self) -> &[PathBuf] {
-        &self.names
+    /// The names of files of other kinds, sorted, a thousand at most.
+    pub fn names(&self) -> Vec<&Path> {
+        let mut names: Vec<&Path> = self.names.iter().map(PathBuf::as_path).collect();
+        names.sort();
+        names
     }
 
     /// Lines for the terminal; none where nothing was passed over.
@@ -77,6 +107,8 @@ impl PassedOver {
                 lines.push(format!("{count} {kind} or like it {verb} not read: convert to PNG first, e.g. {command}"));
             }
         }
+        let labels = self.misspelt_labels.iter();
+        lines.extend(labels.map(|name| format!("'{}' is not read as labels: name it {LABEL_FILE}", name.display())));
         lines.extend(self.folders_text().map(|folders| format!("{folders} passed over")));
         lines
     }
@@ -100,6 +132,7 @@ impl PassedOver {
     fn files(&self) -> Option<String> {
         let mut kinds: Vec<(String, usize)> = self.kinds.iter().map(|(kind, &count)| (kind.clone(), count)).collect();
         kinds.push(("hidden".to_owned(), self.hidden_files));
+        kinds.push(("pipe, socket or device".to_owned(), self.special_files));
         counted(kinds, "other file", "other files", |kind| match kind {
             "" => "without extension".to_owned(),
             kind => kind.to_owned(),
@@ -127,7 +160,7 @@ fn counted(mut kinds: Vec<(String, usize)>, one: &str, many: &str, say: impl Fn(
 /// Whether a file or folder of this name is never looked at: hidden ones, and what is known to hold no training pictures.
 pub(super) fn is_passed_over(name: &OsStr) -> bool {
     let text = name.to_string_lossy();
-    text.starts_with('.') || NOT_PICTURES.contains(&text.as_ref()) || text.ends_with(".lrdata")
+    text.starts_with('.') || NOT_PICTURES.contains(&text.to_lowercase().as_str()) || text.ends_with(".lrdata")
 }
 
 /// Returns the extension in lower case; empty if there is none.
@@ -151,9 +184,36 @@ mod tests {
         passed.add_hidden_file();
         let lines = passed.lines();
         assert_eq!(lines[0], "8 other files: 3 heic, 1 without extension, 1 avif, 1 jxl, 1 txt, 1 hidden passed over");
-        assert!(lines[1].starts_with("4 heic or like it are not read: convert to PNG first, e.g. for f in *.heic"));
+        assert!(lines[1].starts_with("4 heic or like it are not read: convert to PNG first, e.g. find . -type f"));
         assert!(lines[2].starts_with("1 jxl or like it is not read") && lines.len() == 3);
         assert_eq!(passed.names().len(), 7);
+    }
+
+    #[test]
+    fn what_is_no_file_and_labels_in_capitals_are_told() {
+        let mut passed = PassedOver::default();
+        passed.add(Path::new("DATASET.JSON"));
+        passed.add_special_file();
+        let lines = passed.lines();
+        assert_eq!(lines[0], "2 other files: 1 json, 1 pipe, socket or device passed over");
+        assert_eq!(lines[1], "'DATASET.JSON' is not read as labels: name it dataset.json");
+    }
+
+    /// The command of the remedy, run by a shell on names of all kinds, with a converter that only copies.
+    #[test]
+    fn the_command_that_converts_finds_capitals_and_folders() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir(place.path().join("a b")).unwrap();
+        let names = ["IMG_0001.HEIC", "a b/it's.heif", "c.avif", "-d.Hif", "other.txt"];
+        names.iter().for_each(|name| std::fs::write(place.path().join(name), name).unwrap());
+        let (command, _) = CONVERTIBLE[0].1.rsplit_once(" (").unwrap();
+        let command = command.replace("heif-convert", "cp");
+        let done = std::process::Command::new("sh").args(["-c", &command]).current_dir(place.path()).status().unwrap();
+        assert!(done.success());
+        for made in ["IMG_0001.png", "a b/it's.png", "c.png", "-d.png"] {
+            assert!(place.path().join(made).is_file(), "{made}");
+        }
+        assert!(!place.path().join("other.png").exists());
     }
 
     #[test]
@@ -162,10 +222,13 @@ mod tests {
         passed.add_folder(OsStr::new(".pics"));
         assert_eq!(passed.describe(), "1 folder: 1 .pics; pass such a folder itself to use what is in it");
         assert_eq!(passed.lines(), ["1 folder: 1 .pics passed over"]);
-        for name in ["@eaDir", ".git", "__MACOSX", "Cats.lrdata"] {
+        for name in ["@eaDir", ".git", "__MACOSX", "Cats.lrdata", "@Recently-Snapshot", "@tmp", "Thumbs", "thumbnails"]
+        {
             assert!(is_passed_over(OsStr::new(name)), "{name}");
         }
-        assert!(!is_passed_over(OsStr::new("cats")) && !is_passed_over(OsStr::new("@cats")));
+        for name in ["cats", "@cats", "thumbnails128x128"] {
+            assert!(!is_passed_over(OsStr::new(name)), "{name}");
+        }
     }
 
     #[test]

@@ -97,6 +97,16 @@ pub fn fill_folder_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
 }
 
+/// What to do so that a write succeeds that failed with this error, before "and ...".
+pub fn remedy_for_write(error: &anyhow::Error) -> &'static str {
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    match kind {
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => "make room",
+        Some(ErrorKind::FileTooLarge) => "allow larger files (ulimit -f)",
+        _ => "mend that",
+    }
+}
+
 /// Removes a file that may have gone already.
 ///
 /// # Errors

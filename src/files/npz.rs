@@ -10,7 +10,7 @@ use npyz::WriterBuilder;
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
-use crate::files::atomic::replace_atomically;
+use crate::files::atomic::{remedy_for_write, replace_atomically};
 use crate::files::opening::to_change_or_make;
 
 /// The array's name in the archive, which `numpy.savez` gives to the first one: `arr_0`.
@@ -66,8 +66,13 @@ impl RowFile {
             self.path.display(),
             self.row_bytes
         );
-        self.file.write_all(rows).with_context(|| {
-            format!("cannot add to '{}'; make room, then repeat the call and it goes on", self.path.display())
+        self.file.write_all(rows).map_err(|error| {
+            let error = anyhow::Error::from(error);
+            let remedy = remedy_for_write(&error);
+            error.context(format!(
+                "cannot add to '{}'; {remedy}, then repeat the call and it goes on",
+                self.path.display()
+            ))
         })?;
         self.rows += bytes / self.row_bytes;
         Ok(())

@@ -249,8 +249,8 @@ fn refused(path: &Path, refusal: &Refusal) -> anyhow::Error {
     match refusal.is_damage {
         true => anyhow!("cannot load '{shown}': {refusal}; copy, download or export it again"),
         false => anyhow!(
-            "'{shown}' is not loaded: {refusal}; nothing of it was run; take its tensors alone with \
-             scripts/import_checkpoint.py, or pass --trust if you trust who made it"
+            "'{shown}' is not loaded: {refusal}; nothing of it was run; pass --trust if you trust who made it, or, for a \
+             StyleGAN2 generator, take its tensors alone with scripts/import_checkpoint.py"
         ),
     }
 }

@@ -10,15 +10,15 @@ use landlock::{
 
 /// Where drivers and libtorch write whatever a program does: devices and shared memory, ...
 const OF_LIBRARIES: &str = "/dev";
-/// ... and compiled kernels, below the user's home.
+/// ... and kernels compiled for a GPU, below the user's home.
 const OF_LIBRARIES_AT_HOME: [&str; 2] = [".nv", ".cache/torch"];
 
 /// Lets this thread, and every thread that it starts later, change files only below `places`, or below the nearest folder
 /// that exists where one is still to be made. Reading is not bounded. Calls add up: what one forbids stays forbidden.
 ///
 /// Returns whether the kernel enforces it: one older than 5.13, or built without Landlock, does not.
-pub fn confine_writes(places: &[&Path]) -> bool {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
+pub fn confine_writes(places: &[&Path], on_gpu: bool) -> bool {
+    let home = std::env::var_os("HOME").filter(|_| on_gpu).map(PathBuf::from);
     let at_home = home.into_iter().flat_map(|home| OF_LIBRARIES_AT_HOME.map(|folder| home.join(folder)));
     let allowed =
         places.iter().filter_map(|place| nearest_folder(place)).chain([PathBuf::from(OF_LIBRARIES)]).chain(at_home);
@@ -56,7 +56,7 @@ mod tests {
     fn confined<T: Send + 'static>(places: Vec<PathBuf>, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let thread = std::thread::spawn(move || {
             let places: Vec<&Path> = places.iter().map(PathBuf::as_path).collect();
-            confine_writes(&places).then(work)
+            confine_writes(&places, false).then(work)
         });
         thread.join().expect("it does not panic")
     }

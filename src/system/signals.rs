@@ -1,12 +1,18 @@
-//! SIGINT, SIGTERM and SIGHUP: the first one asks the loop to stop at the next good place, the second ends the program at once.
+//! SIGINT, SIGTERM and SIGHUP: the first one asks the loop to stop at the next good place, a second ends the program at once.
+//!
+//! One wish can come as two signals: a terminal that is closed sends SIGHUP by the shell and by the kernel, `timeout` signals
+//! the program and then its group. So a second signal counts only after a moment, and SIGHUP never does.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::low_level;
+
+/// Milliseconds in which signals are taken for one.
+const ONE_WISH_MS: u64 = 500;
 
 /// A request to stop; the default never asks for anything.
 #[derive(Clone, Debug, Default)]
@@ -26,22 +32,23 @@ impl StopRequest {
             return Ok(request.clone());
         }
         let request = Self::default();
-        // Any second signal ends the program at once.
-        let again = Arc::new(AtomicBool::new(false));
+        let first_at = Arc::new(AtomicU64::new(0));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // `nohup` has a program ignore the end of its terminal.
             if signal == SIGHUP && is_ignored(signal) {
                 continue;
             }
-            let again = Arc::clone(&again);
-            // The order matters: the first signal finds `again` unset and sets it.
-            let listen = || -> std::io::Result<()> {
-                flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
-                flag::register(signal, again)?;
-                flag::register_usize(signal, Arc::clone(&request.signal), signal as usize)?;
-                Ok(())
+            let (first_at, asked) = (Arc::clone(&first_at), Arc::clone(&request.signal));
+            let act = move || {
+                let now = now_ms();
+                match first_at.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst) {
+                    Ok(_) => asked.store(signal as usize, Ordering::SeqCst),
+                    Err(first) if signal != SIGHUP && now - first >= ONE_WISH_MS => low_level::exit(128 + signal),
+                    Err(_) => {}
+                }
             };
-            listen().context("cannot listen for SIGINT, SIGTERM and SIGHUP")?;
+            // SAFETY: the handler reads a clock, swaps atomics and ends the process, each of which signal handlers may.
+            unsafe { low_level::register(signal, act) }.context("cannot listen for SIGINT, SIGTERM and SIGHUP")?;
         }
         *listening = Some(request.clone());
         Ok(request)
@@ -99,6 +106,14 @@ impl Interrupted {
             None => error,
         }
     }
+}
+
+/// Milliseconds of a clock that never goes back, never 0.
+fn now_ms() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call fills `time` in.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000 + 1
 }
 
 /// Makes writing beyond the limit on the size of files an error of the write.

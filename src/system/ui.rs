@@ -176,10 +176,31 @@ fn is_invisible(character: char) -> bool {
 pub fn shell_command<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> String {
     let quoted = words.into_iter().map(|word| {
         let word = word.to_string_lossy().into_owned();
+        if word.chars().any(|character| character.is_control() || is_invisible(character)) {
+            return escaped_for_bash(&word);
+        }
         // Refused are zero bytes alone, which no path has.
         shlex::try_quote(&word).map(|quoted| quoted.into_owned()).unwrap_or(word)
     });
     quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// `$'a\nb'`: a word with characters that a terminal would act on, as bash, zsh and ksh read it.
+fn escaped_for_bash(word: &str) -> String {
+    let mut text = String::from("$'");
+    for character in word.chars() {
+        match character {
+            '\'' | '\\' => text.extend(['\\', character]),
+            character if character.is_control() || is_invisible(character) => {
+                let mut bytes = [0; 4];
+                for byte in character.encode_utf8(&mut bytes).bytes() {
+                    text.push_str(&format!("\\x{byte:02x}"));
+                }
+            }
+            character => text.push(character),
+        }
+    }
+    text + "'"
 }
 
 /// Text without the middle of what nobody would read: a file can have values of megabytes.
@@ -268,6 +289,20 @@ fn style() -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What bash makes of the command is the words again, and nothing in it acts on a terminal.
+    #[test]
+    fn a_command_can_be_pasted_whatever_is_in_its_words() {
+        for word in
+            ["plain", "two words", "it's", "a\nb", "esc\u{1b}[2J", "tab\there", "bidi\u{202e}x", "b\\s'\r", "é\u{7f}"]
+        {
+            let command = shell_command([OsStr::new(word)]);
+            assert!(!command.chars().any(|c| c.is_control() || is_invisible(c)), "{command:?}");
+            let said =
+                std::process::Command::new("bash").args(["-c", &format!("printf %s {command}")]).output().unwrap();
+            assert_eq!(String::from_utf8(said.stdout).unwrap(), word, "{command}");
+        }
+    }
 
     #[test]
     fn marks_of_direction_and_colours_are_shown_by_their_numbers() {

@@ -1,14 +1,18 @@
 """scripts/make_pair.py: random pairs, pairs from safetensors, and what it says when it cannot."""
 
 import json
+import os
 import resource
+import subprocess
 import sys
+from pathlib import Path
 
 import make_pair
 import pytest
 import torch
 from networks.pair import Architecture, random_pair, save
 from safetensors.torch import save_file
+from whole_files import replace_all_atomically
 
 TINY = ["--z-dim", "8", "--w-dim", "8", "--mapping-layers", "2", "--channel-base", "256", "--channel-max", "8"]
 
@@ -133,3 +137,49 @@ def test_a_small_file_that_names_large_sizes_takes_no_memory(monkeypatch, tmp_pa
     with pytest.raises(SystemExit, match="do not fit: .*, the sizes ask for"):
         run(monkeypatch, "--from-safetensors", tmp_path / "weights.safetensors", "--outdir", tmp_path / "pair")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+def test_a_pipe_is_refused_at_once_and_a_size_that_is_no_number_with_the_files_name(monkeypatch, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SystemExit, match="pipe' is no regular file"):
+        run(monkeypatch, "--from-safetensors", tmp_path / "pipe", "--outdir", tmp_path / "pair")
+    weights_file(tmp_path / "weights.safetensors", metadata={"w_dim": "eight"})
+    with pytest.raises(SystemExit, match="metadata of '.*weights.safetensors' cannot be used"):
+        run(monkeypatch, "--from-safetensors", tmp_path / "weights.safetensors", "--outdir", tmp_path / "pair")
+
+
+def test_a_folder_that_gets_nothing_is_not_left(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(make_pair, "save", full)
+    with pytest.raises(SystemExit, match="disk full"):
+        run(monkeypatch, "--resolution", 16, *TINY, "--outdir", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("script", ["make_pair.py", "import_checkpoint.py", "export_checkpoint.py", "make_detector.py"])
+def test_a_working_directory_that_is_gone_is_told(tmp_path, script):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"cd {gone} && rmdir {gone} && exec {sys.executable} {Path(make_pair.__file__).parent / script} --help"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: cannot work in this folder")
+
+
+def test_files_that_belong_together_are_replaced_together(monkeypatch, tmp_path):
+    paths = [tmp_path / "a", tmp_path / "b"]
+    replace_all_atomically({path: b"old" for path in paths})
+    sync, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError("disk full")
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="disk full"):
+        replace_all_atomically({path: b"new" for path in paths})
+    assert [path.read_bytes() for path in paths] == [b"old", b"old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -71,7 +71,7 @@ pub fn convert(source: &Path, destination: Option<&Path>, options: &ConvertOptio
         bad: pictures.escaping().iter().map(|name| escaping(name)).collect(),
         duplicates_kept: keep_duplicates,
         passed_over: pictures.passed_over().lines(),
-        other_files: pictures.passed_over().names().iter().map(|name| name_text(name)).collect(),
+        other_files: pictures.passed_over().names().into_iter().map(name_text).collect(),
         labels_left_out,
         ..Findings::default()
     };

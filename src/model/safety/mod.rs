@@ -163,7 +163,10 @@ impl Contents {
             more => format!(", and {more} more"),
         };
         Some(Refusal::unusual(match first.is_operator {
-            true => format!("its code calls {} ({}{more}), which no network needs", first.what, first.place),
+            true => format!(
+                "its code calls {} ({}{more}), which is not among the operators that are known to be harmless",
+                first.what, first.place
+            ),
             false => format!("its code has {} ({}{more})", first.what, first.place),
         }))
     }

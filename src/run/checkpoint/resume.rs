@@ -45,6 +45,11 @@ impl Resumed {
             "cannot resume '{}': there are no checkpoints in it; pass the folder of a run, such as runs/00000-...",
             folder.display()
         );
+        ensure!(
+            !folder.join("checkpoints").is_symlink(),
+            "cannot resume '{}': its 'checkpoints' is a link, and nothing is written through links; put the folder itself there",
+            folder.display()
+        );
         let lock = folder::lock(folder)?;
         let mut all = Checkpoints::in_run(folder, 1).list()?;
         ensure!(

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::files::atomic::{fill_folder_atomically, write_json};
+use crate::files::atomic::{fill_folder_atomically, remedy_for_write, write_json};
 use crate::files::bounded::read_text;
 use crate::files::checksum::FileRecord;
 
@@ -130,7 +130,14 @@ impl Checkpoints {
                 CheckpointManifest::new(FileRecord::from_file(&state)?, record).write(&place.join(MANIFEST))
             })
         };
-        written.context("no checkpoint was written; earlier ones are intact: make room and resume")?;
+        if let Err(error) = written {
+            let earlier = self.list().is_ok_and(|all| !all.is_empty());
+            let context = match (earlier, remedy_for_write(&error)) {
+                (true, remedy) => format!("no checkpoint was written, earlier ones are intact; {remedy} and resume"),
+                (false, remedy) => format!("no checkpoint was written; {remedy} and begin again"),
+            };
+            return Err(error.context(context));
+        }
         self.prune(seen_images, best)
     }
 
