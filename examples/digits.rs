@@ -1,8 +1,8 @@
-//! Two small classifiers of handwritten digits, trained with cross-entropy, the rooted loss and its bounded sibling:
-//! test accuracy against epochs.
+//! Trains two small classifiers of handwritten digits with cross-entropy, the rooted loss and its bounded sibling, and
+//! plots test accuracy against epochs.
 //!
-//! For one seed every loss starts from the same weights and sees the same batches in the same order. Adam, one learning
-//! rate for all losses, nothing tuned: Adam's step does not depend on a loss's scale.
+//! For one seed every loss starts from the same weights and sees the same batches in the same order. All are trained by
+//! Adam at one learning rate, and nothing is tuned: Adam's step does not depend on a loss's scale.
 //!
 //! ```sh
 //! .venv/bin/python scripts/digits.py
@@ -61,11 +61,11 @@ const OBJECTIVES: [Objective; 7] = [
     Objective::Bounded(5.0),
     Objective::Bounded(20.0),
 ];
-/// Columns of the table, and the last epoch.
+/// Epochs that have a column in the table; the last epoch has one too.
 const SHOWN_EPOCHS: [usize; 5] = [1, 2, 5, 10, 20];
-/// The second plot begins here.
+/// Epoch at which the second plot begins.
 const LATE_EPOCH: usize = 10;
-/// How soon it is reached is a column too.
+/// Test accuracy, in percent, for which the table says how soon it is reached.
 const GOAL_PERCENT: f64 = 90.0;
 
 struct Digits {
@@ -74,13 +74,13 @@ struct Digits {
 }
 
 struct Part {
-    /// float32 [n, 64].
+    /// Images, float32 [n, 64].
     images: Tensor,
-    /// int64 [n].
+    /// Labels, int64 [n].
     labels: Tensor,
 }
 
-/// All runs of one loss.
+/// The results of all runs of one loss.
 struct Outcome {
     name: String,
     /// Test accuracy in percent, [seed][epoch].
@@ -149,17 +149,17 @@ impl Outcome {
         Ok(outcome)
     }
 
-    /// Mean and standard deviation over the seeds after `epoch` (from 1).
+    /// Returns mean and standard deviation of the accuracy over the seeds after `epoch` (from 1).
     fn accuracy(&self, epoch: usize) -> (f64, f64) {
         mean_and_deviation(&self.at(epoch))
     }
 
-    /// Per seed, after `epoch` (from 1).
+    /// Returns the accuracy of each seed after `epoch` (from 1).
     fn at(&self, epoch: usize) -> Vec<f64> {
         self.accuracies.iter().map(|of_seed| of_seed[epoch - 1]).collect()
     }
 
-    /// Mean over the seeds of the first epoch with [`GOAL_PERCENT`]; NaN where one never got there.
+    /// Returns the mean over the seeds of the first epoch with [`GOAL_PERCENT`]; NaN where one never got there.
     fn epochs_to_goal(&self) -> f64 {
         let first = |of_seed: &Vec<f64>| {
             of_seed.iter().position(|&accuracy| accuracy >= GOAL_PERCENT).map_or(f64::NAN, |i| i as f64 + 1.0)
@@ -168,7 +168,7 @@ impl Outcome {
     }
 }
 
-/// One run: the test accuracy after every epoch, and the last cross-entropy.
+/// Makes one run; returns the test accuracy after every epoch, and the last cross-entropy.
 fn train(args: &Args, digits: &Digits, network: Network, objective: &Objective, seed: u64) -> Result<(Vec<f64>, f64)> {
     tch::manual_seed(seed as i64);
     let vs = nn::VarStore::new(tch::Device::Cpu);
@@ -194,7 +194,7 @@ fn train(args: &Args, digits: &Digits, network: Network, objective: &Objective, 
     Ok((accuracies, cross_entropy))
 }
 
-/// Of a sample (n - 1); the deviation of one value is 0.
+/// Returns mean and standard deviation of a sample (n - 1); the deviation of one value is 0.
 fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;

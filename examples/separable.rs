@@ -1,8 +1,8 @@
 //! Logistic regression on separable data under gradient descent: the rooted loss against the logistic loss.
 //!
-//! Points `a_i = y_i x_i` (label times point) and a linear classifier without bias: `L(w) = mean_i loss(a_i . w)`.
-//! The infimum is reached by no w, only along rays that separate the points. Where gradient descent goes then, in terms
-//! of the margin z = a_i . w:
+//! Points `a_i = y_i x_i` (label times point) and a linear classifier without bias give `L(w) = mean_i loss(a_i . w)`.
+//! No w reaches its infimum, which is approached only along rays that separate the points. Where gradient descent goes
+//! then follows from slope and curvature in terms of the margin z = a_i . w:
 //!
 //! ```text
 //! slope      rooted_k: sigmoid(-z) exp(softplus(-z) / k)  -> exp(-z)  for z -> inf, whatever k, logistic too
@@ -54,18 +54,18 @@ struct Args {
 
 /// Least distance of the points from the plane that labels them; the max margin is at least this.
 const TEACHER_MARGIN: f64 = 0.2;
-/// The plots show the last of them.
+/// Numbers of dimensions that are measured; the plots show the last of them.
 const DIMENSIONS: [usize; 2] = [2, 10];
 const ROOTS: [f64; 3] = [2.0, 5.0, 20.0];
 const RECORDS_PER_DECADE: u32 = 10;
-/// Of the largest eigenvalue: what lies below is rounding (64 units of the last place) and not shown.
+/// Share of the largest eigenvalue (64 units of the last place) below which an eigenvalue is rounding and not shown.
 const ROUNDING: f64 = 64.0 * f64::EPSILON;
-/// Margins of the closest point along the max-margin direction, for the curvature.
+/// Margins of the closest point along the max-margin direction at which the curvature is printed.
 const FIXED_MARGINS: [f64; 9] = [-20.0, -10.0, -5.0, -2.0, 0.0, 2.0, 5.0, 10.0, 20.0];
 
 /// Separable points and what is known of them.
 struct Problem {
-    /// [points, dimension], labels absorbed, float64.
+    /// Points [points, dimension], labels absorbed, float64.
     points: Tensor,
     rows: Vec<Vec<f64>>,
     best: MaxMargin,
@@ -73,30 +73,30 @@ struct Problem {
     spread: f64,
 }
 
-/// One state of a descent.
+/// A state of a descent.
 struct Record {
     step: u64,
     /// Margin of w / |w| over the max margin; negative while a point is on the wrong side.
     relative_margin: f64,
-    /// From the max-margin direction.
+    /// Angle from the max-margin direction.
     angle_degrees: f64,
     /// The loss less its infimum (k, or 0).
     excess: f64,
-    /// Of the Hessian of the loss.
+    /// Least eigenvalue of the Hessian of the loss.
     least_eigenvalue: f64,
 }
 
-/// A loss with a learning rate, and what came of it.
+/// A loss with a learning rate, and the states that it went through.
 struct Descent {
     label: String,
     lr: f64,
     records: Vec<Record>,
 }
 
-/// The Hessian of one loss along a ray.
+/// The least eigenvalues of the Hessian of one loss along a ray.
 struct Curvature {
     label: String,
-    /// (margin of the closest point, least eigenvalue).
+    /// Pairs of (margin of the closest point, least eigenvalue).
     least_eigenvalues: Vec<(f64, f64)>,
 }
 
@@ -128,7 +128,7 @@ fn losses() -> Result<Vec<(String, AdversarialLoss)>> {
 }
 
 impl Problem {
-    /// Normal points at least [`TEACHER_MARGIN`] from a random plane through 0, which labels them.
+    /// Draws normal points at least [`TEACHER_MARGIN`] from a random plane through 0, which labels them.
     fn draw(count: usize, dimension: usize, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut normal = || -> Vec<f64> { StandardNormal.sample_iter(&mut rng).take(dimension).collect() };
@@ -160,14 +160,14 @@ impl Problem {
         );
     }
 
-    /// A gradient step: `w + lr mean_i slope(a_i . w) a_i`.
+    /// Takes a gradient step: `w + lr mean_i slope(a_i . w) a_i`.
     fn step(&self, loss: &AdversarialLoss, w: &Tensor, lr: f64) -> Tensor {
         let slopes = loss.slope(&self.points.mv(w));
         w + self.points.tr().mv(&slopes) * (lr / self.rows.len() as f64)
     }
 
-    /// Least and largest eigenvalue of the loss's Hessian `A^T diag(loss''(A w)) A / n`, loss'' by differentiating the
-    /// library's loss twice.
+    /// Returns the least and largest eigenvalue of the loss's Hessian `A^T diag(loss''(A w)) A / n`; loss'' comes of
+    /// differentiating the library's loss twice.
     fn eigenvalues(&self, loss: &AdversarialLoss, w: &Tensor) -> [f64; 2] {
         let z = self.points.mv(w).set_requires_grad(true);
         let first = Tensor::run_backward(&[loss.of(&z).sum(Kind::Double)], &[&z], true, true).remove(0);
@@ -191,7 +191,7 @@ impl Problem {
     }
 }
 
-/// From w = 0, recorded at `steps`.
+/// Descends from w = 0, and records the states at `steps`.
 fn descend(problem: &Problem, loss: &AdversarialLoss, lr: f64, steps: &[u64]) -> Result<Vec<Record>> {
     let mut w = Tensor::zeros_like(&problem.points.get(0));
     let mut records = Vec::with_capacity(steps.len());
@@ -206,8 +206,9 @@ fn descend(problem: &Problem, loss: &AdversarialLoss, lr: f64, steps: &[u64]) ->
     Ok(records)
 }
 
-/// Every loss with the logistic loss's learning rate, 1 / L with L the largest eigenvalue of its Hessian at w = 0 (its
-/// largest anywhere), then every rooted loss with 1 / L of its own Hessian at 0 (it has no bound for z -> -inf).
+/// Descends with every loss at the logistic loss's learning rate, 1 / L with L the largest eigenvalue of its Hessian at
+/// w = 0 (its largest anywhere), then with every rooted loss at 1 / L of its own Hessian at 0 (it has no bound for
+/// `z -> -inf`).
 fn descend_all(problem: &Problem, decades: u32) -> Result<Vec<Descent>> {
     let mut steps: Vec<u64> = (0..=decades * RECORDS_PER_DECADE)
         .map(|i| 10f64.powf(f64::from(i) / f64::from(RECORDS_PER_DECADE)).round() as u64)
@@ -252,9 +253,9 @@ fn is_power_of_ten(step: u64) -> bool {
     10u64.pow(step.ilog10()) == step
 }
 
-/// Per loss: the least eigenvalue of the Hessian where the closest point has each of `margins`, w along the max-margin
-/// direction (against it where the margin is negative: then all points are on the wrong side, the others further). NaN
-/// where it drowns in the rounding of the largest.
+/// Returns, per loss, the least eigenvalue of the Hessian where the closest point has each of `margins`, w lying along
+/// the max-margin direction (against it where the margin is negative: then all points are on the wrong side, the others
+/// further). It is NaN where it drowns in the rounding of the largest.
 fn curvatures(problem: &Problem, margins: &[f64]) -> Result<Vec<Curvature>> {
     let direction = Tensor::from_slice(&problem.best.direction);
     let at = |loss: &AdversarialLoss, margin: f64| {

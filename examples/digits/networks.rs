@@ -1,9 +1,9 @@
-//! The two classifiers of 8x8 digits.
+//! The two classifiers of 8x8 digits: a fully connected network and a transformer.
 
 use tch::nn::{self, Module};
 use tch::{Kind, Tensor};
 
-/// Which one.
+/// Names one of the classifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
     /// Fully connected, 64-128-128-10 with ReLU.
@@ -21,7 +21,7 @@ const HEADS: i64 = 4;
 const BLOCKS: i64 = 2;
 
 impl Network {
-    /// In file names.
+    /// Returns the name for file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mlp => "mlp",
@@ -29,7 +29,7 @@ impl Network {
         }
     }
 
-    /// In titles.
+    /// Returns the name for titles.
     pub fn title(self) -> &'static str {
         match self {
             Self::Mlp => "fully connected",
@@ -37,7 +37,7 @@ impl Network {
         }
     }
 
-    /// With fresh weights from libtorch's generator: images [n, 64] -> logits [n, 10].
+    /// Builds the network with fresh weights from libtorch's generator: images [n, 64] -> logits [n, 10].
     pub fn build(self, vs: &nn::Path) -> Box<dyn Module> {
         match self {
             Self::Mlp => Box::new(mlp(vs, &[SIDE * SIDE, 128, 128, CLASSES])),
@@ -72,7 +72,7 @@ fn transformer(vs: &nn::Path) -> nn::Sequential {
     layers.add_fn(move |x| head.forward(&norm.forward(x).mean_dim(1, false, None::<Kind>)))
 }
 
-/// [n, 64] -> [n, 16, 4].
+/// Cuts images into patches, [n, 64] -> [n, 16, 4].
 fn patches(images: &Tensor) -> Tensor {
     let per_side = SIDE / PATCH;
     let cut = images.view([-1, per_side, PATCH, per_side, PATCH]).permute([0, 1, 3, 2, 4]);
@@ -83,13 +83,13 @@ fn norm(vs: &nn::Path) -> nn::LayerNorm {
     nn::layer_norm(vs, vec![WIDTH], nn::LayerNormConfig::default())
 }
 
-/// `x + inner(norm(x))`.
+/// Makes the layer `x + inner(norm(x))`.
 fn residual(vs: &nn::Path, inner: impl Module + 'static) -> impl Module + 'static {
     let norm = norm(vs);
     nn::func(move |x| x + inner.forward(&norm.forward(x)))
 }
 
-/// Self-attention, [n, tokens, width] -> the same.
+/// Makes a self-attention layer, [n, tokens, width] -> the same.
 fn attention(vs: &nn::Path) -> impl Module + 'static {
     let project = nn::linear(vs / "qkv", WIDTH, 3 * WIDTH, nn::LinearConfig::default());
     let mix = nn::linear(vs / "mix", WIDTH, WIDTH, nn::LinearConfig::default());

@@ -4,19 +4,20 @@ use anyhow::Result;
 use rootgan::train::objective::{AdversarialLoss, Rooted};
 use tch::Tensor;
 
-/// What a classifier is trained with; p is the softmax probability of the true class.
+/// A loss that a classifier is trained with; p is the softmax probability of the true class.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Objective {
-    /// `-log p`.
+    /// The cross-entropy `-log p`.
     CrossEntropy,
-    /// `k p^(-1/k) - k`, which tends to the cross-entropy from above as k grows.
+    /// The rooted loss `k p^(-1/k) - k`, which tends to the cross-entropy from above as k grows.
     Rooted(f64),
-    /// `k - k p^(1/k)`, at most k, which tends to it from below: the form in the authors' code (k = 3 there).
+    /// The bounded loss `k - k p^(1/k)`, at most k, which tends to the cross-entropy from below: the form in the
+    /// authors' code (k = 3 there).
     Bounded(f64),
 }
 
 impl Objective {
-    /// Its name in tables and legends.
+    /// Returns the loss's name in tables and legends.
     pub fn name(&self) -> String {
         match self {
             Self::CrossEntropy => "cross-entropy".to_owned(),
@@ -25,17 +26,17 @@ impl Objective {
         }
     }
 
-    /// The loss of every example, 0 at best.
+    /// Computes the loss of every example, 0 at best.
     ///
     /// With [`true_class_margin`] z, p = sigmoid(z), so `-log p = softplus(-z)` is the library's logistic loss and
-    /// `k p^(-1/k) = k (1 + exp(-z))^(1/k)` its rooted loss of z, the binary one for two classes. Bounded:
+    /// `k p^(-1/k) = k (1 + exp(-z))^(1/k)` its rooted loss of z, the binary one for two classes. The bounded loss is
     /// `-k expm1(-softplus(-z) / k)`.
     ///
     /// # Shapes
     /// `logits` [n, classes], `labels` int64 [n] -> [n].
     ///
     /// # Errors
-    /// k below 1.
+    /// The loss's k is below 1.
     pub fn of(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let margins = true_class_margin(logits, labels);
         let cross_entropy = |z: &Tensor| AdversarialLoss::Logistic.of(z);
@@ -47,8 +48,8 @@ impl Objective {
     }
 }
 
-/// The true class's logit over all others together: `z = l_y - log sum_{j != y} exp(l_j)`, so that `softmax(l)_y =
-/// sigmoid(z)`.
+/// Returns the true class's logit over all others together: `z = l_y - log sum_{j != y} exp(l_j)`, so that
+/// `softmax(l)_y = sigmoid(z)`.
 ///
 /// # Shapes
 /// As [`Objective::of`].

@@ -1,30 +1,30 @@
-//! The max-margin direction of separable points: the hard-margin support vector machine without bias.
+//! Finds the max-margin direction of separable points: the hard-margin support vector machine without bias.
 
 use anyhow::{Result, ensure};
 
-/// Sweeps after which points count as not separable.
+/// Number of sweeps after which points count as not separable.
 const MAX_SWEEPS: usize = 200_000;
-/// In units of the margin, which is 1 in the problem solved.
+/// KKT residual below which a solution is taken, in units of the margin, which is 1 in the problem solved.
 const TOLERANCE: f64 = 1e-11;
 
-/// The unit vector with the largest distance from all points.
+/// The direction of the largest margin, and what is known of it.
 #[derive(Clone, Debug)]
 pub struct MaxMargin {
-    /// Of length 1.
+    /// Direction, a vector of length 1.
     pub direction: Vec<f64>,
-    /// `min_i a_i . direction`.
+    /// Margin `min_i a_i . direction`.
     pub margin: f64,
-    /// How many points lie on the margin.
+    /// Number of points that lie on the margin.
     pub support: usize,
-    /// How far the Karush-Kuhn-Tucker conditions are missed, see [`kkt_residual`].
+    /// Largest violation of the Karush-Kuhn-Tucker conditions, see [`kkt_residual`].
     pub kkt_residual: f64,
 }
 
 /// Maximises `min_i a_i . u` over unit vectors u, where `a_i = y_i x_i` are points times their labels.
 ///
-/// Solved as `min |w|^2 / 2` with `a_i . w >= 1`, whose dual is `min |A^T alpha|^2 / 2 - sum alpha` with `alpha >= 0`:
-/// one coordinate after the other is minimised exactly, `w = A^T alpha` kept beside it. Then u = w / |w| has the margin
-/// 1 / |w|.
+/// The problem is solved as `min |w|^2 / 2` with `a_i . w >= 1`, whose dual is `min |A^T alpha|^2 / 2 - sum alpha` with
+/// `alpha >= 0`: one coordinate after the other is minimised exactly, and `w = A^T alpha` is kept beside it. Then
+/// `u = w / |w|` has the margin `1 / |w|`.
 ///
 /// # Source
 /// Hsieh et al., "A Dual Coordinate Descent Method for Large-scale Linear SVM", ICML 2008, algorithm 1 with C infinite.
@@ -62,8 +62,8 @@ pub fn max_margin(points: &[Vec<f64>]) -> Result<MaxMargin> {
     })
 }
 
-/// The largest of: `1 - a_i . w` (a point inside the margin), `|alpha_i (a_i . w - 1)|` (a weight off it), `-alpha_i`,
-/// and the entries of `|w - A^T alpha|`.
+/// Returns the largest of: `1 - a_i . w` (a point inside the margin), `|alpha_i (a_i . w - 1)|` (a weight off it),
+/// `-alpha_i`, and the entries of `|w - A^T alpha|`.
 pub fn kkt_residual(points: &[Vec<f64>], alpha: &[f64], w: &[f64]) -> f64 {
     let of_points = points.iter().zip(alpha).map(|(point, &alpha)| {
         let slack = dot(point, w) - 1.0;
@@ -76,12 +76,12 @@ pub fn kkt_residual(points: &[Vec<f64>], alpha: &[f64], w: &[f64]) -> f64 {
     of_points.chain(of_entries).fold(0.0, f64::max)
 }
 
-/// The scalar product.
+/// Returns the scalar product.
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The angle between a vector and a unit vector in degrees, exact for small ones too (an arc cosine is not).
+/// Returns the angle between a vector and a unit vector in degrees, exact for small ones too (an arc cosine is not).
 pub fn angle_degrees(vector: &[f64], unit: &[f64]) -> f64 {
     let along = dot(vector, unit);
     let across: f64 = vector.iter().zip(unit).map(|(v, u)| (v - along * u).powi(2)).sum();

@@ -1,6 +1,6 @@
-//! Affine maps of the plane.
+//! Affine maps of the plane, in which the geometric transforms are expressed.
 
-/// An affine map of the plane: pixel offsets from the centre, x to the right, y down.
+/// An affine map of the plane, in pixel offsets from the centre, x to the right, y down.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Affine(pub(super) [[f64; 3]; 2]);
 
@@ -20,7 +20,7 @@ impl Affine {
         Self([[cos, -sin, 0.0], [sin, cos, 0.0]])
     }
 
-    /// First `other`, then this.
+    /// Returns the map that applies `other` first, then this.
     pub(super) fn after(&self, other: &Self) -> Self {
         let (a, b) = (&self.0, &other.0);
         Self(std::array::from_fn(|row| {
@@ -44,7 +44,7 @@ impl Affine {
         self.0.map(|[a, b, c]| a * x + b * y + c)
     }
 
-    /// What the map does to the axes.
+    /// Returns what the map does to the axes.
     pub(super) fn axes(&self) -> Axes {
         let [[a, b, x], [c, d, y]] = self.0;
         let is_nothing = |off: f64, diagonal: f64| off.abs() <= 1e-12 * diagonal.abs();
@@ -58,14 +58,14 @@ impl Affine {
     }
 }
 
-/// How a map treats the axes; (slope, offset) of its x and its y.
+/// What a map does to the axes, with the (slope, offset) of its x and its y.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Axes {
-    /// x depends on x alone, y on y.
+    /// The new x depends on x alone, and y on y.
     Kept([(f64, f64); 2]),
-    /// x depends on y alone, y on x.
+    /// The new x depends on y alone, and y on x.
     Swapped([(f64, f64); 2]),
-    /// Both depend on both.
+    /// The new x and y depend on both.
     Mixed,
 }
 

@@ -22,19 +22,21 @@ impl AxisMatrix {
         self.values[row * self.columns + column] += value as f32;
     }
 
-    /// The matrix where the images are, in their kind.
+    /// Returns the matrix on the device of the images, in their kind.
     pub(super) fn tensor_like(&self, images: &Tensor) -> Tensor {
         let matrix = Tensor::from_slice(&self.values).view([self.rows as i64, self.columns as i64]);
         upload(&matrix, images.device()).to_kind(images.kind())
     }
 
-    /// From n samples to 2 (n + low + high): reflected at the ends, then the sym6 low pass at twice the rate.
+    /// Makes the matrix from n samples to 2 (n + low + high): reflected at the ends, then the sym6 low pass at twice
+    /// the rate.
     pub(super) fn upsample(n: usize, low: usize, high: usize) -> Self {
         let padded = n + low + high;
         let mut matrix = Self::zeros(2 * padded, n);
         for row in 0..2 * padded {
             for (tap, &value) in SYM6.iter().rev().enumerate() {
-                // Sample `row` of the filtered row sees places row - 6 + tap of the one with zeros between.
+                // Sample `row` of the filtered row sees places row - 6 + tap of the padded row with zeros between its
+                // samples.
                 let place = (row + tap) as i64 - 6;
                 if place >= 0 && place % 2 == 0 && place / 2 < padded as i64 {
                     matrix.add(row, reflected(place / 2 - low as i64, n), 2.0 * value);
@@ -44,7 +46,7 @@ impl AxisMatrix {
         matrix
     }
 
-    /// From 2 (n + 6) samples to n: the sym6 low pass, every second sample.
+    /// Makes the matrix from 2 (n + 6) samples to n: the sym6 low pass, every second sample.
     pub(super) fn downsample(n: usize) -> Self {
         let mut matrix = Self::zeros(n, 2 * (n + 6));
         for row in 0..n {
@@ -55,7 +57,7 @@ impl AxisMatrix {
         matrix
     }
 
-    /// From n samples to n: one band of the filter bank, reflected at the ends.
+    /// Makes the matrix from n samples to n: one band of the filter bank, reflected at the ends.
     pub(super) fn band(n: usize, band: usize) -> Self {
         let mut matrix = Self::zeros(n, n);
         for row in 0..n {
@@ -67,7 +69,7 @@ impl AxisMatrix {
     }
 }
 
-/// The sample that place `i` shows when a row of n is reflected at its end samples, as often as needed.
+/// Returns the sample that place `i` shows when a row of n is reflected at its end samples, as often as needed.
 fn reflected(i: i64, n: usize) -> usize {
     if n == 1 {
         return 0;

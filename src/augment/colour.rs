@@ -76,14 +76,14 @@ fn brightness(shift: f64) -> Matrix {
     matrix
 }
 
-/// `scale I + factor v v^T`, v the grey axis.
+/// Returns `scale I + factor v v^T`, v being the grey axis.
 fn along_grey(scale: f64, factor: f64) -> Matrix {
     std::array::from_fn(|row| {
         std::array::from_fn(|column| scale * f64::from(row == column) + factor * GREY[row] * GREY[column])
     })
 }
 
-/// A right-hand rotation about the grey axis (Rodrigues).
+/// Returns a right-hand rotation about the grey axis (Rodrigues).
 fn rotation_about_grey(angle: f64) -> Matrix {
     let (sin, cos) = angle.sin_cos();
     let v = GREY[0];
@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// What `of` reads from the matrices of one transform where it happened, with probability 0.3 as asserted.
+    /// Reads `of` from the matrices of one transform where it happened; asserts that this has probability 0.3.
     fn drawn(transforms: Transforms, of: impl Fn(&Matrix) -> f64) -> Vec<f64> {
         let (n, p) = (20_000, 0.3);
         let mut draws = Draws::Random(Box::new(ChaCha8Rng::seed_from_u64(3)));
@@ -138,10 +138,10 @@ mod tests {
         assert!((deviation(&contrasts) / 0.5 - 1.0).abs() < 0.04);
         let flips = drawn(Transforms { lumaflip: true, ..none }, |m| m[0].iter().sum());
         assert!(flips.iter().all(|of_grey: &f64| (of_grey + 1.0).abs() < 1e-12));
-        // A turn about grey by a uniform angle: the trace is 1 + 2 cos, whose deviation is sqrt(2).
+        // Hue turns about grey by a uniform angle: the trace is 1 + 2 cos, whose deviation is sqrt(2).
         let turns = drawn(Transforms { hue: true, ..none }, |m| m[0][0] + m[1][1] + m[2][2]);
         assert!((deviation(&turns) / 2.0_f64.sqrt() - 1.0).abs() < 0.04);
-        // Across the grey axis everything is multiplied, along it nothing.
+        // Saturation multiplies everything across the grey axis, and nothing along it.
         let saturations = drawn(Transforms { saturation: true, ..none }, |m| (m[0][0] - m[0][1]).log2());
         assert!((deviation(&saturations) - 1.0).abs() < 0.04);
     }

@@ -1,4 +1,4 @@
-//! Transforms of the image content: band gains, noise, cutout.
+//! Transforms of the image content: gains of frequency bands, noise, cutout.
 
 use tch::Tensor;
 
@@ -59,7 +59,7 @@ pub(super) fn noise(images: &Tensor, p: f64, draws: &mut Draws) -> Tensor {
     images + images.randn_like() * per_image(&strengths, images)
 }
 
-/// Blanks a square of half the side at a drawn place.
+/// Blanks a square of half the side at a drawn place of every image.
 pub(super) fn cutout(images: &Tensor, p: f64, draws: &mut Draws) -> Tensor {
     let size = images.size();
     let drawn: Vec<[f32; 3]> = (0..size[0])
@@ -130,7 +130,8 @@ mod tests {
         let touched = areas.gt(0.0).sum(Kind::Double).double_value(&[]) / n as f64;
         assert!((touched - p).abs() < 0.04, "{touched} of the images");
         assert_eq!(areas.max().double_value(&[]), 64.0);
-        // The centre is uniform: a corner is within a quarter of the side of it along both axes in 1 of 16 cases, the middle in 1 of 4.
+        // The centre is uniform: the pixel in the middle is within a quarter of the side of it along both axes in 1 of
+        // 4 cases, the one in a corner, half a pixel from the edges, in (4.5 / 16)^2 of them.
         let often = |y: i64, x: i64| blank.select(1, y).select(1, x).mean(Kind::Double).double_value(&[]) / p;
         assert!((often(8, 8) - 0.25).abs() < 0.05, "{}", often(8, 8));
         assert!((often(0, 0) - (4.5_f64 / 16.0).powi(2)).abs() < 0.03, "{}", often(0, 0));

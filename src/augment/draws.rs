@@ -6,9 +6,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use tch::Tensor;
 
-/// Where numbers come from.
+/// The source of the random numbers.
 pub enum Draws {
-    /// A seeded stream.
+    /// Numbers come from a seeded stream.
     Random(Box<ChaCha8Rng>),
     /// Every transform happens, and every number is this percentile (0 to 1) of its distribution.
     Percentile(f64),
@@ -23,7 +23,7 @@ impl Draws {
         }
     }
 
-    /// Uniform in [0, 1).
+    /// Draws a number that is uniform in [0, 1).
     pub(super) fn uniform(&mut self) -> f64 {
         match self {
             Self::Random(rng) => rng.random(),
@@ -31,27 +31,27 @@ impl Draws {
         }
     }
 
-    /// Uniform in [-bound, bound).
+    /// Draws a number that is uniform in [-bound, bound).
     pub(super) fn symmetric(&mut self, bound: f64) -> f64 {
         (2.0 * self.uniform() - 1.0) * bound
     }
 
-    /// Normal with this standard deviation.
+    /// Draws a normal number with this standard deviation.
     pub(super) fn normal(&mut self, deviation: f64) -> f64 {
         deviation
             * match self {
                 Self::Random(rng) => rng.sample::<f64, _>(StandardNormal),
-                // Without the factor sqrt(2): the convention of the golden numbers.
+                // The percentile is taken without the factor sqrt(2): that is the convention of the golden numbers.
                 Self::Percentile(percentile) => Tensor::from(2.0 * *percentile - 1.0).erfinv().double_value(&[]),
             }
     }
 
-    /// 2 to a normal number.
+    /// Draws 2 to the power of a normal number with this standard deviation.
     pub(super) fn log2_normal(&mut self, deviation: f64) -> f64 {
         self.normal(deviation).exp2()
     }
 
-    /// One of 0 to n - 1.
+    /// Draws one of 0 to n - 1.
     pub(super) fn choice(&mut self, n: u32) -> f64 {
         (self.uniform() * f64::from(n)).floor()
     }

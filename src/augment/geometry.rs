@@ -8,7 +8,7 @@ use super::draws::Draws;
 use super::{Derivatives, Transforms, sampling};
 use crate::tensor::device::upload;
 
-/// What an output filter needs beyond the image on every side, in pixels.
+/// Number of pixels that the output filter needs beyond the image on every side.
 const FILTER_PAD: f64 = 6.0;
 
 /// Draws the transforms of one image of `w` x `h` pixels; later ones multiply on the left.
@@ -35,7 +35,7 @@ fn draw(transforms: &Transforms, w: f64, h: f64, p: f64, draws: &mut Draws) -> A
         let factor = draws.log2_normal(0.2);
         then(draws.happens(p), Affine::scale(factor, factor));
     }
-    // Two rotations, so that together they happen with probability p.
+    // There are two rotations: each happens seldom enough for any of them to happen with probability p.
     let of_each = 1.0 - (1.0 - p).sqrt();
     if transforms.rotate {
         let angle = draws.symmetric(std::f64::consts::PI);
@@ -56,7 +56,7 @@ fn draw(transforms: &Transforms, w: f64, h: f64, p: f64, draws: &mut Draws) -> A
     map
 }
 
-/// Applies a drawn map to every image. Only maps that mix the axes are sampled in two dimensions: of the others, two
+/// Applies a drawn map to every image. Only maps that mix the axes are sampled in two dimensions: for the others two
 /// small matrices per image do the same.
 ///
 /// # Shapes
@@ -74,7 +74,8 @@ pub(super) fn apply(images: &Tensor, transforms: &Transforms, p: f64, order: Der
         down_y: AxisMatrix::downsample(h).tensor_like(images),
     };
 
-    // The centre moves with uneven padding; at twice the resolution; the sym6 filters are half a sample off centre.
+    // Uneven padding moves the centre, the map acts at twice the resolution, and the sym6 filters are half a sample off
+    // centre.
     let centre = Affine::shift((left as f64 - right as f64) / 2.0, (top as f64 - bottom as f64) / 2.0);
     let (double, half) = (Affine::scale(2.0, 2.0), Affine::scale(0.5, 0.5));
     let (back, forth) = (Affine::shift(-0.5, -0.5), Affine::shift(0.5, 0.5));
@@ -89,10 +90,10 @@ pub(super) fn apply(images: &Tensor, transforms: &Transforms, p: f64, order: Der
     )
 }
 
-/// Slope and offset of an axis's map, of each image.
+/// Slope and offset of the map of one axis, for each image.
 type SampledLines = Vec<(f64, f64)>;
 
-/// The images of a batch by what their maps do to the axes.
+/// The images of a batch, grouped by what their maps do to the axes.
 #[derive(Default)]
 struct Groups {
     mixed: (Vec<i64>, Vec<Affine>),
@@ -115,7 +116,7 @@ impl Groups {
         group.1.iter_mut().zip(lines).for_each(|(all, line)| all.push(line));
     }
 
-    /// Each group through its own function, back in the order of the batch.
+    /// Passes each group through its own function, and puts the results back into the order of the batch.
     fn apply(
         &self,
         images: &Tensor,
@@ -144,7 +145,7 @@ impl Groups {
     }
 }
 
-/// The filters to twice the resolution, padding included, and back, by axis.
+/// The filters by axis: to twice the resolution, padding included, and back.
 struct Filters {
     up_x: Tensor,
     up_y: Tensor,
@@ -153,7 +154,7 @@ struct Filters {
 }
 
 impl Filters {
-    /// Any maps, sampled in two dimensions.
+    /// Applies any maps, sampled in two dimensions.
     fn mixed(&self, images: &Tensor, maps: &[Affine], order: Derivatives) -> Tensor {
         let fine = self.up_y.matmul(&images.matmul(&self.up_x.transpose(0, 1)));
         let (h, w) = (self.down_y.size()[1] as usize, self.down_x.size()[1] as usize);
@@ -164,8 +165,8 @@ impl Filters {
         self.down_y.matmul(&sampled.matmul(&self.down_x.transpose(0, 1)))
     }
 
-    /// Maps of the axes by themselves: filter, sampling and filter are one matrix per axis and image. `lines` are those
-    /// of x and y in the source; `swapped` says that x follows the output's y, and y its x.
+    /// Applies maps that keep or swap the axes: filter, sampling and filter are one matrix per axis and image. `lines`
+    /// are those of x and y in the source; `swapped` says that x follows the output's y, and y its x.
     fn kept(&self, images: &Tensor, [x, y]: &[SampledLines; 2], swapped: bool) -> Tensor {
         let (down_of_x, down_of_y) = if swapped { (&self.down_y, &self.down_x) } else { (&self.down_x, &self.down_y) };
         let axis = |lines: &SampledLines, up: &Tensor, down: &Tensor| {
@@ -180,7 +181,7 @@ impl Filters {
     }
 }
 
-/// How many reflected pixels the sampling can reach: [left, right] and [top, bottom] over the whole batch.
+/// Returns how many reflected pixels the sampling can reach: [left, right] and [top, bottom] over the whole batch.
 fn margins(inverses: &[Affine], w: usize, h: usize) -> ([usize; 2], [usize; 2]) {
     let (x, y) = ((w as f64 - 1.0) / 2.0, (h as f64 - 1.0) / 2.0);
     let mut low = [f64::INFINITY; 2];
@@ -210,20 +211,20 @@ mod tests {
     const DRAWN: usize = 20_000;
     const P: f64 = 0.3;
 
-    /// The maps that one transform gives 64x64 images with probability 0.3.
+    /// Draws the maps that one transform gives 64x64 images with probability 0.3.
     fn drawn(transforms: Transforms) -> Vec<Affine> {
         let mut draws = Draws::Random(Box::new(ChaCha8Rng::seed_from_u64(3)));
         (0..DRAWN).map(|_| draw(&transforms, 64.0, 64.0, P, &mut draws)).collect()
     }
 
-    /// The share of the maps for which this holds is the probability expected, within 5 standard errors.
+    /// Asserts that the share of the maps for which `of` holds is the probability expected, within 5 standard errors.
     fn assert_share(maps: &[Affine], expected: f64, of: impl Fn(&[[f64; 3]; 2]) -> bool) {
         let share = maps.iter().filter(|map| of(&map.0)).count() as f64 / maps.len() as f64;
         let error = (expected * (1.0 - expected) / maps.len() as f64).sqrt();
         assert!((share - expected).abs() < 5.0 * error, "{share} of the maps, expected {expected}");
     }
 
-    /// The values have mean 0 and this standard deviation, within 4 %.
+    /// Asserts that the values have mean 0 and this standard deviation, within 4 %.
     fn assert_spread(values: &[f64], deviation: f64) {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
@@ -232,7 +233,7 @@ mod tests {
         assert!((found / deviation - 1.0).abs() < 0.04, "deviation {found}, expected {deviation}");
     }
 
-    /// What one transform changed where it happened.
+    /// Reads what one transform changed where it happened.
     fn values(maps: &[Affine], of: impl Fn(&[[f64; 3]; 2]) -> f64) -> Vec<f64> {
         maps.iter().filter(|map| **map != Affine::IDENTITY).map(|map| of(&map.0)).collect()
     }
@@ -252,7 +253,7 @@ mod tests {
     fn shifts_are_whole_pixels_within_an_eighth_or_normal() {
         let whole = drawn(Transforms { xint: true, ..Transforms::default() });
         assert!(whole.iter().all(|Affine(m)| m[0][2].fract() == 0.0 && m[0][2].abs() <= 8.0 && m[1][2].abs() <= 8.0));
-        // Rounded: the outermost of 17 places get half of the others' share, 1 of 16.
+        // Rounding gives the outermost of 17 places half of the others' share, which is 1 of 16.
         assert_share(&whole, P / 32.0, |m| m[0][2] == 8.0);
         assert_share(&whole, P / 16.0, |m| m[1][2] == -5.0);
         let fractional = drawn(Transforms { xfrac: true, ..Transforms::default() });
@@ -279,7 +280,7 @@ mod tests {
         let rotated = drawn(Transforms { rotate: true, ..Transforms::default() });
         assert_share(&rotated, P, |m| m[0][1] != 0.0);
         assert_share(&rotated, P / 4.0, |m| m[0][1] != 0.0 && m[0][0] > 0.0 && m[1][0] > 0.0);
-        // Uniform angles: their sines have variance 1/2.
+        // The sines of uniform angles have variance 1/2.
         assert_spread(&values(&rotated, |m| m[1][0]), 0.5_f64.sqrt());
     }
 
@@ -301,7 +302,7 @@ mod tests {
         assert!((apart - together).abs().max().double_value(&[]) < 1e-10);
     }
 
-    /// With so many reflected pixels to the left and right, and above and below.
+    /// Makes the filters for so many reflected pixels to the left and right, and above and below.
     fn filters(images: &Tensor, [left, right]: [usize; 2], [top, bottom]: [usize; 2]) -> Filters {
         let (h, w) = (images.size()[2] as usize, images.size()[3] as usize);
         Filters {
@@ -312,7 +313,7 @@ mod tests {
         }
     }
 
-    /// In float64: the same pixels and the same gradient, for both orders of the axes and an oblong image.
+    /// Compares pixels and gradients in float64, for both orders of the axes and an oblong image.
     #[test]
     fn a_matrix_per_axis_does_what_sampling_in_two_dimensions_does() {
         let images = Tensor::randn([3, 2, 10, 14], (Kind::Double, Device::Cpu));

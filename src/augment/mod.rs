@@ -1,7 +1,8 @@
 //! The augmentation of StyleGAN2-ADA: what the discriminator sees is transformed at random, generated and real images
 //! alike, with a probability p that is fixed or follows how much the discriminator overfits.
 //!
-//! R1 goes through it: asked for, everything is made of operations that can be differentiated twice.
+//! R1 differentiates through the augmentation: where that is asked for, everything is made of operations that can be
+//! differentiated twice.
 //!
 //! # Source
 //! Karras et al., arXiv 2006.06676.
@@ -21,7 +22,7 @@ use crate::tensor::arithmetic::is_deterministic;
 
 pub use draws::Draws;
 
-/// Which transforms a pipe has.
+/// The transforms that a pipe has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // The field's names.
 pub struct Transforms {
@@ -37,7 +38,7 @@ pub struct Transforms {
     pub lumaflip: bool,
     pub hue: bool,
     pub saturation: bool,
-    /// By band, lowest first.
+    /// Whether each frequency band gets a gain, lowest band first.
     pub imgfilter: [bool; 4],
     pub noise: bool,
     pub cutout: bool,
@@ -46,9 +47,9 @@ pub struct Transforms {
 /// How often the augmented images have to be differentiated; each image depends on the same draws either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Derivatives {
-    /// At most once, the fast way.
+    /// The images are differentiated at most once, which is the fast way.
     First,
-    /// Twice, as R1 needs it.
+    /// The images are differentiated twice, as R1 needs it.
     Second,
 }
 
@@ -64,7 +65,8 @@ pub const PIPES: [&str; 11] =
     ["blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc"];
 
 impl Transforms {
-    /// The pipe of this name: groups (blit, geom, color, filter, noise, cutout), or their initials one after the other.
+    /// Returns the pipe of this name: groups (blit, geom, color, filter, noise, cutout), or their initials one after
+    /// the other.
     pub fn named(pipe: &str) -> Option<Self> {
         let blit = |t: Self| Self { xflip: true, rotate90: true, xint: true, ..t };
         let geom = |t: Self| Self { scale: true, rotate: true, aniso: true, xfrac: true, ..t };
@@ -127,7 +129,7 @@ impl Transforms {
     }
 }
 
-/// The augmentation of one phase: what the discriminator sees of images.
+/// The augmentation of one phase, through which images go to the discriminator.
 pub struct Augment {
     transforms: Transforms,
     p: f64,
@@ -135,17 +137,17 @@ pub struct Augment {
 }
 
 impl Augment {
-    /// Each of these transforms with probability `p`, drawn from `draws`.
+    /// Makes an augmentation of these transforms, each with probability `p`, drawn from `draws`.
     pub fn new(transforms: Transforms, p: f64, draws: Draws) -> Self {
         Self { transforms, p, draws }
     }
 
-    /// None.
+    /// Makes an augmentation that leaves images as they are.
     pub fn off() -> Self {
         Self::new(Transforms::default(), 0.0, Draws::Percentile(0.5))
     }
 
-    /// See [`Transforms::apply`].
+    /// Transforms images as [`Transforms::apply`] does.
     pub fn apply(&mut self, images: &Tensor, order: Derivatives) -> Tensor {
         self.transforms.apply(images, self.p, order, &mut self.draws)
     }

@@ -6,13 +6,13 @@ use tch::{Device, Kind, Tensor};
 use super::affine::Affine;
 use crate::tensor::device::upload;
 
-/// Bilinear samples with zeros outside, by libtorch's own sampler, whose derivative has no derivative.
+/// Samples bilinearly with zeros outside, by libtorch's own sampler, whose derivative has no derivative.
 ///
 /// # Shapes
 /// images [N, C, H, W], maps from output offsets to input offsets (both from the centre) -> [N, C, h, w].
 pub(super) fn sample_once(images: &Tensor, maps: &[Affine], h: usize, w: usize) -> Tensor {
     let size = images.size();
-    // The sampler counts from -1 to 1, edge to edge.
+    // The sampler counts places from -1 to 1, edge to edge.
     let (inputs, outputs) =
         ([2.0 / size[3] as f64, 2.0 / size[2] as f64], Affine::scale(w as f64 / 2.0, h as f64 / 2.0));
     let theta: Vec<f64> = maps
@@ -28,7 +28,7 @@ pub(super) fn sample_once(images: &Tensor, maps: &[Affine], h: usize, w: usize) 
     images.grid_sampler_2d(&grid, BILINEAR, ZEROS_OUTSIDE, false)
 }
 
-/// The same out of pieces that can be differentiated twice: slower, and for R1 only.
+/// Samples as [`sample_once`] does, out of pieces that can be differentiated twice: slower, and for R1 only.
 pub(super) fn sample_twice(images: &Tensor, maps: &[Affine], h: usize, w: usize) -> Tensor {
     let (size, kind) = (images.size(), images.kind());
     let (n, channels, in_h, in_w) = (size[0], size[1], size[2], size[3]);
@@ -47,11 +47,12 @@ pub(super) fn sample_twice(images: &Tensor, maps: &[Affine], h: usize, w: usize)
     out.expect("four corners").reshape([n, channels, h as i64, w as i64])
 }
 
-/// The sampling of one axis as matrices, one per image: output sample i looks at place `slope * (i - centre) + offset`,
-/// counted from the centre of the rows of `of`, which are what the axis's samples are made of.
+/// Makes the sampling of one axis as matrices, one per image: output sample i looks at place
+/// `slope * (i - centre) + offset`, counted from the centre of the rows of `of`, which are what the axis's samples are
+/// made of.
 ///
 /// # Shapes
-/// (slope, offset) of each image, of [samples, M] -> [N, n, M].
+/// `lines` (slope, offset) of each image, `of` [samples, M] -> [N, n, M].
 pub(super) fn sample_rows(lines: &[(f64, f64)], n: usize, of: &Tensor) -> Tensor {
     let (samples, device, kind) = (of.size()[0], of.device(), of.kind());
     let column = |values: Vec<f64>| upload(&Tensor::from_slice(&values), device).view([-1, 1]);
@@ -74,7 +75,8 @@ struct Neighbours {
 }
 
 impl Neighbours {
-    /// `at` in samples from the first one's centre, in float64; `n` samples; weights in `kind`.
+    /// Finds the neighbours of places `at`, in float64 and in samples from the first one's centre, among `n` samples;
+    /// the weights are in `kind`.
     fn of(at: &Tensor, n: i64, kind: Kind) -> Self {
         let before = at.floor();
         let part = (at - &before).to_kind(kind);
@@ -87,7 +89,7 @@ impl Neighbours {
     }
 }
 
-/// Where every output pixel looks, in input pixels from the first one's centre: x and y, [N, h * w] in float64.
+/// Returns where every output pixel looks, in input pixels from the first one's centre: x and y, [N, h * w] in float64.
 fn source_places(maps: &[Affine], h: usize, w: usize, in_h: i64, in_w: i64, device: Device) -> [Tensor; 2] {
     let offsets = |n: usize| Tensor::arange(n as i64, (Kind::Double, device)) - (n as f64 - 1.0) / 2.0;
     let (x, y) = (offsets(w).view([1, 1, -1]), offsets(h).view([1, -1, 1]));

@@ -1,4 +1,4 @@
-//! Reading a zip from several threads at once, each entry within bounds.
+//! Reads a zip from several threads at once, each entry within bounds.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,22 +14,22 @@ use zip::result::ZipError;
 use super::decode::read_bounded;
 use crate::files::opening::to_read;
 
-/// More entries than any data set has; their list alone would take gigabytes.
+/// Number of entries that no data set exceeds; the list of more would take gigabytes.
 const MAX_ENTRIES: usize = 20_000_000;
 
 /// An open zip. Its names are those that the archive claims: they are used for looking up, never as places to write.
 pub(super) struct PictureZip {
     path: PathBuf,
     archive: ZipArchive<SharedFile>,
-    /// The files, each with the name of its entry. Some archivers of Windows write `\` where `/` belongs.
+    /// Place of each file in the archive, by its plain name.
     entries: BTreeMap<String, usize>,
 }
 
 impl PictureZip {
-    /// Reads the list of entries.
+    /// Opens a zip and reads its list of entries.
     ///
     /// # Errors
-    /// No file, or no zip.
+    /// No file, no zip, or one with too many entries.
     pub fn open(path: &Path) -> Result<Self> {
         let context = || format!("cannot open '{}' as a zip; pass a folder of pictures or a whole zip", path.display());
         let file = to_read(path).with_context(context)?;
@@ -52,7 +52,7 @@ impl PictureZip {
         Ok(Self { path: path.to_owned(), archive, entries })
     }
 
-    /// The names of all files in it with `/` between folders, folders left out. A name that comes twice is listed once.
+    /// Lists the names of all files in the zip with `/` between folders. A name that comes twice is listed once.
     pub fn file_names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
@@ -62,12 +62,12 @@ impl PictureZip {
         self.entries.contains_key(name)
     }
 
-    /// The content of one file, of at most `limit` bytes, whatever size the archive claims.
+    /// Reads the content of one file, of at most `limit` bytes, whatever size the archive claims.
     ///
     /// # Errors
     /// No such entry, a method of compression that is not supported, damage, or too much content.
     pub fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
-        // The copy shares the list of entries and has a position of its own.
+        // The copy shares the list of entries and has a position of its own, so that threads do not disturb each other.
         let mut archive = self.archive.clone();
         let index = *self.entries.get(name).with_context(|| format!("it is not in '{}'", self.path.display()))?;
         let entry = archive.by_index(index).map_err(|error| {
@@ -81,7 +81,7 @@ impl PictureZip {
     }
 }
 
-/// A name with `/` between its parts and without `./` in front.
+/// Brings a name to `/` between its parts, as some archivers of Windows write `\` there, and removes `./` in front.
 fn plain_name(name: &str) -> String {
     let name = name.replace('\\', "/");
     let mut rest = name.as_str();
@@ -91,7 +91,7 @@ fn plain_name(name: &str) -> String {
     rest.to_owned()
 }
 
-/// One open file with a position of its own.
+/// An open file that its copies share, each with a position of its own.
 #[derive(Clone)]
 struct SharedFile {
     file: Arc<File>,

@@ -1,7 +1,7 @@
 //! Colour profiles (ICC) of pictures: values are converted to sRGB, which the networks see, by the crate moxcms.
 //!
-//! Matrix, grey and table profiles are converted with their own rendering intent. Values of 16 bits and floats are converted
-//! after they were rounded to 8. A profile that is sRGB changes nothing, not even by rounding.
+//! Matrix, grey and table profiles are converted with their own rendering intent. Values of 16 bits and floats are
+//! converted after they were rounded to 8. A profile that is sRGB changes nothing, not even by rounding.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -11,11 +11,11 @@ use image::DynamicImage;
 use moxcms::{ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, TransformOptions};
 use sha2::{Digest, Sha256};
 
-/// Profiles whose conversion is kept: cameras and programs use a few.
+/// Number of profiles whose conversion is kept: cameras and programs use a few.
 const MOST_KEPT: usize = 64;
-/// A larger profile is no photograph's, and would take long to look at.
+/// Number of bytes of the largest profile that is looked at; a larger one is no photograph's, and would take long.
 const MOST_BYTES: usize = 16 << 20;
-/// What rounding may change where a profile is sRGB.
+/// Difference that rounding may make where a profile is sRGB.
 const SRGB_TOLERANCE: u8 = 1;
 
 /// What to do with the values of a picture.
@@ -23,9 +23,9 @@ const SRGB_TOLERANCE: u8 = 1;
 enum Conversion {
     /// The values are sRGB already.
     Identity,
-    /// By channel layout of the source: colour without and with alpha.
+    /// The values are transformed by the channel layout of the source: colour without and with alpha.
     Colour { rgb: Arc<Transform8BitExecutor>, rgba: Arc<Transform8BitExecutor> },
-    /// The sRGB value of each grey value.
+    /// The values are looked up: the sRGB value of each grey value.
     Grey(Arc<[u8; 256]>),
     /// The profile cannot be used.
     Unusable,
@@ -38,11 +38,11 @@ pub(super) enum Profile {
     None,
     /// The values were converted to sRGB.
     Converted,
-    /// It cannot be converted: the values were taken as sRGB.
+    /// The profile cannot be converted: the values were taken as sRGB.
     Unusable,
 }
 
-/// The picture in sRGB, of 8 bits where it was converted.
+/// Converts a picture to sRGB; where that changes anything, the result has 8 bits.
 pub(super) fn to_srgb(image: DynamicImage, icc: &[u8]) -> (DynamicImage, Profile) {
     let converted = match conversion(icc) {
         Conversion::Identity => return (image, Profile::None),
@@ -53,7 +53,7 @@ pub(super) fn to_srgb(image: DynamicImage, icc: &[u8]) -> (DynamicImage, Profile
     converted.map_or((image, Profile::Unusable), |image| (image, Profile::Converted))
 }
 
-/// None where the picture is no grey one: its profile is of another picture.
+/// Converts a grey picture; None where the picture has colour, as the profile is then of another picture.
 fn grey_to_srgb(image: &DynamicImage, table: &[u8; 256]) -> Option<DynamicImage> {
     if image.color().has_color() {
         return None;
@@ -68,7 +68,7 @@ fn grey_to_srgb(image: &DynamicImage, table: &[u8; 256]) -> Option<DynamicImage>
     Some(pixels.into())
 }
 
-/// None where the picture is grey, or the conversion fails.
+/// Converts a picture that has colour; None where it is grey, or the conversion fails.
 fn colour_to_srgb(
     image: &DynamicImage,
     rgb: &Transform8BitExecutor,
@@ -89,7 +89,7 @@ fn colour_to_srgb(
     Some(target.into())
 }
 
-/// The conversion of a profile, kept for the next picture.
+/// Returns the conversion of a profile, and keeps it for the next picture.
 fn conversion(icc: &[u8]) -> Conversion {
     static KEPT: LazyLock<Mutex<HashMap<[u8; 32], Conversion>>> = LazyLock::new(Mutex::default);
     let key: [u8; 32] = Sha256::digest(icc).into();
@@ -128,7 +128,7 @@ fn make_conversion(icc: &[u8]) -> Result<Conversion> {
     Ok(Conversion::Colour { rgb, rgba: transform(Layout::Rgba, Layout::Rgba)? })
 }
 
-/// 4,913 colours over the whole cube.
+/// Returns 4,913 colours over the whole cube.
 fn colour_cube() -> Vec<u8> {
     let steps = || (0..=16u8).map(|step| step.saturating_mul(16));
     steps().flat_map(|r| steps().flat_map(move |g| steps().flat_map(move |b| [r, g, b]))).collect()
@@ -160,7 +160,7 @@ mod tests {
         let icc = ColorProfile::new_display_p3().encode().unwrap();
         let (converted, profile) = to_srgb(of([200, 30, 40]), &icc);
         assert_eq!(profile, Profile::Converted);
-        // LittleCMS with this curve: 218, 0, 32.
+        // LittleCMS gives 218, 0, 32 with this curve.
         let Rgb(found) = *converted.to_rgb8().get_pixel(0, 0);
         assert!(found[0] > 214 && found[1] < 6 && found[2] < 36, "{found:?}");
         let with_alpha = DynamicImage::from(RgbaImage::from_pixel(3, 2, Rgba([200, 30, 40, 90])));

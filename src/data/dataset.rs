@@ -1,4 +1,4 @@
-//! A folder or zip of pictures, checked once and kept decoded in memory as far as it has room.
+//! The data set: pictures of a folder or zip, checked once and kept decoded in memory as far as it has room.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,9 @@ use crate::system::available::available_memory;
 use crate::system::signals::StopRequest;
 use crate::system::ui::{Bar, on_one_line, shell_command};
 
-/// What to assume where the system does not say how much memory is available.
+/// Memory that is assumed where the system does not say how much is available.
 const ASSUMED_MEMORY: u64 = 4 << 30;
-/// How many unreadable pictures a report names.
+/// Number of unreadable pictures that a report names.
 const NAMED: usize = 10;
 
 /// Some of the pictures, drawn at random before any is decoded.
@@ -27,7 +27,7 @@ const NAMED: usize = 10;
 pub struct Subset {
     /// The number of pictures.
     pub count: usize,
-    /// Which: the same seed draws the same of the same names.
+    /// Seed of the draw: the same seed draws the same of the same names.
     pub seed: u64,
 }
 
@@ -36,47 +36,47 @@ pub struct Subset {
 pub struct DatasetOptions {
     /// Width and height of every picture, in pixels.
     pub resolution: u32,
-    /// 3 for RGB, 1 for grey.
+    /// Number of channels: 3 for RGB, 1 for grey.
     pub channels: u32,
-    /// How many bytes of decoded pictures to keep; `None`: half of the available memory. Pictures
-    /// beyond are decoded at each use.
+    /// Bytes of decoded pictures to keep; None takes half of the available memory. Pictures beyond are decoded at each
+    /// use.
     pub cache_bytes: Option<u64>,
-    /// Take only some of the pictures.
+    /// Part of the pictures to take; None takes all.
     pub subset: Option<Subset>,
-    /// Read labels, for networks of as many classes; 0: none.
+    /// Number of classes of the networks, for which labels are read; 0 reads none.
     pub class_count: u32,
 }
 
 /// What the first pass over the pictures found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScanReport {
-    /// Files named like pictures.
+    /// Number of files named like pictures, in the subset if there is one.
     pub total: usize,
-    /// Those that could be decoded: the length of the data set.
+    /// Number of pictures that could be decoded: the length of the data set.
     pub usable: usize,
     /// Files that could not be decoded, and why.
     pub unreadable: Vec<(PathBuf, String)>,
-    /// Usable pictures that were grey.
+    /// Number of usable pictures that were grey.
     pub grey: usize,
-    /// Usable pictures that were not fully opaque and were laid over white.
+    /// Number of usable pictures that were not fully opaque and were laid over white.
     pub alpha: usize,
-    /// Usable pictures with more than 8 bits per channel.
+    /// Number of usable pictures with more than 8 bits per channel.
     pub sixteen_bit: usize,
-    /// Usable pictures whose colour profile was converted to sRGB.
+    /// Number of usable pictures whose colour profile was converted to sRGB.
     pub profiled: usize,
-    /// Usable pictures whose colour profile cannot be converted.
+    /// Number of usable pictures whose colour profile cannot be converted.
     pub unusable_profiles: usize,
     /// The first picture with such a profile.
     pub first_unusable_profile: Option<PathBuf>,
     /// Lines on what lies among the pictures and is not read.
     pub passed_over: Vec<String>,
-    /// Usable pictures that were stored lying or mirrored.
+    /// Number of usable pictures that were stored lying or mirrored.
     pub turned: usize,
-    /// Usable pictures that were smaller than the resolution.
+    /// Number of usable pictures that were smaller than the resolution.
     pub upscaled: usize,
-    /// Usable pictures that are kept in memory.
+    /// Number of usable pictures that are kept in memory.
     pub cached: usize,
-    /// How many files there were before a subset of them was taken.
+    /// Number of files before a subset of them was taken; None where none was.
     pub before_subset: Option<usize>,
     /// A line about the labels.
     pub labels: Option<String>,
@@ -87,8 +87,8 @@ pub struct ScanReport {
 }
 
 impl ScanReport {
-    /// Lines for the terminal: the counts, what was done to odd pictures, the unreadable ones (the
-    /// first ten by name).
+    /// Returns lines for the terminal: the counts, what was done to odd pictures, the unreadable ones (the first ten by
+    /// name).
     pub fn summary(&self) -> Vec<String> {
         let colour = if self.channels == 1 { "grey" } else { "RGB" };
         let size = self.resolution;
@@ -131,7 +131,7 @@ impl ScanReport {
         lines
     }
 
-    /// Every picture that could not be decoded, one on each line, and why.
+    /// Lists every picture that could not be decoded, one on each line, and why.
     pub fn unreadable_lines(&self) -> impl Iterator<Item = String> {
         self.unreadable.iter().map(|(path, reason)| on_one_line(&format!("{}: {reason}", path.display())))
     }
@@ -160,7 +160,7 @@ impl ScanReport {
     }
 }
 
-/// The usable pictures of a folder or zip. Shared between threads.
+/// The usable pictures of a folder or zip. Threads may share it.
 pub struct Dataset {
     name: String,
     resolution: u32,
@@ -168,7 +168,7 @@ pub struct Dataset {
     pictures: Pictures,
     labels: Option<Labels>,
     fingerprint: String,
-    /// The SHA-256 of every file, for those that are read again.
+    /// SHA-256 of every file, against which files that are read again are checked.
     digests: Vec<[u8; 32]>,
     /// The first pictures, decoded: `cached x channels x resolution x resolution`.
     cache: Vec<u8>,
@@ -184,7 +184,7 @@ impl Dataset {
         Self::open_until(root, options, &StopRequest::default())
     }
 
-    /// [`Dataset::open`], given up upon a signal.
+    /// Opens a data set as [`Dataset::open`] does, and gives up upon a signal.
     ///
     /// # Errors
     /// Those of `open`; [`Interrupted`](crate::system::signals::Interrupted).
@@ -248,28 +248,28 @@ impl Dataset {
         Ok((dataset, report))
     }
 
-    /// How many pictures there are, at least 1.
+    /// Returns the number of pictures, at least 1.
     #[allow(clippy::len_without_is_empty)] // Never empty.
     pub fn len(&self) -> usize {
         self.pictures.len()
     }
 
-    /// The name of the folder or zip for use in file names: letters, digits, `.`, `_` and `-` only.
+    /// Returns the name of the folder or zip for use in file names: letters, digits, `.`, `_` and `-` only.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Width and height of every picture, in pixels.
+    /// Returns width and height of every picture, in pixels.
     pub fn resolution(&self) -> u32 {
         self.resolution
     }
 
-    /// 3 for RGB, 1 for grey.
+    /// Returns the number of channels: 3 for RGB, 1 for grey.
     pub fn channels(&self) -> u32 {
         self.channels
     }
 
-    /// `channels * resolution * resolution`, the length of one picture.
+    /// Returns `channels * resolution * resolution`, the length of one picture.
     pub fn picture_bytes(&self) -> usize {
         picture_bytes(self.resolution, self.channels)
     }
@@ -279,7 +279,7 @@ impl Dataset {
         self.cache.len() == self.len() * self.picture_bytes()
     }
 
-    /// Where picture `index` lies, for messages: the file, or the zip and the name in it.
+    /// Returns where picture `index` lies, for messages: the file, or the zip and the name in it.
     ///
     /// # Panics
     /// If `index` is not below [`len`](Self::len).
@@ -287,17 +287,17 @@ impl Dataset {
         self.pictures.place(index)
     }
 
-    /// A checksum over names, classes and files in order, taken when the data set was opened.
+    /// Returns a checksum over names, classes and files in order, taken when the data set was opened.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// The pictures that it is made of.
+    /// Returns the list of pictures that the data set is made of.
     pub fn pictures(&self) -> &Pictures {
         &self.pictures
     }
 
-    /// The classes, where labels were asked for.
+    /// Returns the classes, where labels were asked for.
     pub fn labels(&self) -> Option<&Labels> {
         self.labels.as_ref()
     }
@@ -320,7 +320,7 @@ impl Dataset {
         }
         let decode = || -> Result<_> {
             let bytes = self.pictures.read(index)?;
-            // Another picture under the same name would be trained on, and exact resume be lost.
+            // Otherwise another picture under the same name would be trained on, and exact resume be lost.
             let digest: [u8; 32] = Sha256::digest(&bytes).into();
             ensure!(digest == self.digests[index], "its content is another one now");
             decode_bytes(&bytes, self.resolution, self.channels)
@@ -336,7 +336,7 @@ impl Dataset {
     }
 }
 
-/// The places of the pictures in the subset, in order.
+/// Draws the places of the pictures in the subset, and puts them in order.
 fn draw_subset(root: &Path, listed: usize, subset: Subset) -> Result<Vec<usize>> {
     let Subset { count, seed } = subset;
     ensure!(
@@ -353,7 +353,7 @@ fn picture_bytes(resolution: u32, channels: u32) -> usize {
     channels as usize * resolution as usize * resolution as usize
 }
 
-/// How many of `total` pictures the cache has room for.
+/// Returns how many of `total` pictures the cache has room for.
 fn cache_slots(options: &DatasetOptions, total: usize) -> usize {
     let half = || available_memory().unwrap_or(ASSUMED_MEMORY) / 2;
     let bytes = options.cache_bytes.unwrap_or_else(half);
@@ -361,7 +361,7 @@ fn cache_slots(options: &DatasetOptions, total: usize) -> usize {
     total.min(usize::try_from(slots).unwrap_or(usize::MAX))
 }
 
-/// Zeroed memory, or an error where `vec!` would abort.
+/// Returns zeroed memory, or an error where `vec!` would abort.
 fn zeroed(length: usize) -> Result<Vec<u8>> {
     Vec::<u8>::new()
         .try_reserve_exact(length)
@@ -372,11 +372,11 @@ fn zeroed(length: usize) -> Result<Vec<u8>> {
 /// What the first pass keeps of one picture.
 struct Scanned {
     notes: PictureNotes,
-    /// Of its file: decoders may differ from one version or processor to the next.
+    /// Checksum of the file and not of its pixels: decoders may differ from one version or processor to the next.
     digest: [u8; 32],
 }
 
-/// A checksum over names, classes and contents in order.
+/// Computes a checksum over names, classes and contents in order.
 fn fingerprint(pictures: &Pictures, labels: Option<&Labels>, digests: &[[u8; 32]]) -> String {
     let mut hasher = Sha256::new();
     for (index, (name, digest)) in pictures.names().iter().zip(digests).enumerate() {
@@ -388,7 +388,8 @@ fn fingerprint(pictures: &Pictures, labels: Option<&Labels>, digests: &[[u8; 32]
     format!("{:x}", hasher.finalize())
 }
 
-/// Decodes all pictures, the first of them into `cache`, as many as it has room for. Upon a signal the rest is left.
+/// Decodes all pictures, the first of them into `cache`, as many as it has room for. Upon a signal the rest is not
+/// read.
 fn scan(
     pictures: &Pictures,
     options: &DatasetOptions,
@@ -440,7 +441,8 @@ fn check_usable(root: &Path, report: &ScanReport) -> Result<()> {
     );
 }
 
-/// The name of the folder, also for `.` and `..`, or of the zip without its ending, in characters that are safe in a file name.
+/// Returns the name of the folder, also for `.` and `..`, or of the zip without its ending, in characters that are safe
+/// in a file name.
 fn name_of(root: &Path) -> String {
     let full = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
     let name = if full.is_dir() { full.file_name() } else { full.file_stem() };

@@ -1,4 +1,4 @@
-//! Any picture file to square planar bytes of one size: upright, opaque, 8 bits, centre-cropped.
+//! Decodes any picture file to square planar bytes of one size: upright, opaque, 8 bits, centre-cropped.
 //!
 //! A colour profile is converted to sRGB (`colour.rs`); other StyleGAN tools take its values as sRGB.
 
@@ -22,9 +22,9 @@ use crate::draw::pixels::{grey_to_rgb, luma, to_planar};
 use crate::files::opening::to_read;
 use crate::system::panics::panic_text;
 
-/// The longest side, in pixels, that is decoded.
+/// Longest side, in pixels, of a picture that is decoded.
 pub const MAX_SIDE: u32 = 20_000;
-/// The most memory one picture may take while it is decoded, and its file may have, in bytes.
+/// Largest memory, in bytes, that a picture may take while it is decoded; its file may not be larger either.
 pub(super) const MAX_BYTES: u64 = 512 << 20;
 /// A larger colour profile is no photograph's.
 const MOST_PROFILE_BYTES: u64 = 16 << 20;
@@ -32,35 +32,35 @@ const MOST_PROFILE_BYTES: u64 = 16 << 20;
 /// What had to be done to a picture besides cropping it and making it smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PictureNotes {
-    /// It had one channel of brightness.
+    /// The picture had one channel of brightness.
     pub was_grey: bool,
-    /// It was not fully opaque, so it was laid over white.
+    /// The picture was not fully opaque, so it was laid over white.
     pub had_alpha: bool,
-    /// It had 16 bits (or a float) per channel, rounded to 8.
+    /// The picture had 16 bits (or a float) per channel, rounded to 8.
     pub was_16bit: bool,
-    /// It had a colour profile other than sRGB, and was converted.
+    /// The picture had a colour profile other than sRGB, and was converted.
     pub was_profiled: bool,
-    /// Its colour profile cannot be converted: its values were taken as sRGB.
+    /// The colour profile cannot be converted: the values were taken as sRGB.
     pub had_unusable_profile: bool,
-    /// It was stored lying or mirrored, and was turned as its EXIF tag says.
+    /// The picture was stored lying or mirrored, and was turned as its EXIF tag says.
     pub was_turned: bool,
-    /// Its shorter side was below the resolution, so it was enlarged.
+    /// The shorter side was below the resolution, so the picture was enlarged.
     pub was_upscaled: bool,
 }
 
 /// Decodes the picture at `path` to `channels` planes of `resolution` by `resolution` pixels.
 ///
-/// The format is told by the content, not by the name. EXIF orientation is applied, 16 bits are
-/// rounded to 8, transparency is laid over white, the first frame of an animation is taken; grey is
-/// repeated for `channels` 3 and colour becomes Rec. 601 luma for `channels` 1. The largest centred
-/// square is resized by an antialiased Lanczos filter of radius 3, or copied if it already fits.
+/// The format is told by the content, not by the name. EXIF orientation is applied, 16 bits are rounded to 8,
+/// transparency is laid over white, the first frame of an animation is taken; grey is repeated for `channels` 3 and
+/// colour becomes Rec. 601 luma for `channels` 1. The largest centred square is resized by an antialiased Lanczos
+/// filter of radius 3, or copied if it already fits.
 ///
 /// # Shapes
 /// The result is `channels x resolution x resolution` bytes, 0 to 255.
 ///
 /// # Errors
-/// The file cannot be read, is no picture of a known format, is cut short, is longer than 20,000
-/// pixels on a side or needs over 512 MiB.
+/// The file cannot be read, is no picture of a known format, is cut short, is longer than 20,000 pixels on a side or
+/// needs over 512 MiB.
 ///
 /// # Panics
 /// If `channels` is neither 1 nor 3 or `resolution` is zero.
@@ -69,7 +69,7 @@ pub fn decode_picture(path: &Path, resolution: u32, channels: u32) -> Result<(Ve
     decode().with_context(|| format!("cannot decode the picture '{}'", path.display()))
 }
 
-/// As [`decode_picture`], of a file's content; errors leave the file's name to the caller.
+/// Decodes a file's content as [`decode_picture`] does; errors leave the file's name to the caller.
 pub(super) fn decode_bytes(bytes: &[u8], resolution: u32, channels: u32) -> Result<(Vec<u8>, PictureNotes)> {
     assert!(matches!(channels, 1 | 3) && resolution > 0, "{channels} x {resolution} x {resolution}");
     ensure!(!bytes.is_empty(), "the file is empty");
@@ -83,19 +83,20 @@ pub(super) fn decode_bytes(bytes: &[u8], resolution: u32, channels: u32) -> Resu
 /// Waits until there is room for decoding a picture, by what its header says.
 ///
 /// # Errors
-/// It takes more than the whole budget.
+/// The picture takes more than the whole budget.
 pub(super) fn room_for(bytes: &[u8]) -> Result<Held<'static>> {
     // A header that cannot be read, or is beyond the limits, is the decoder's to refuse.
     room::for_picture(decoder_of(bytes).map_or(0, |decoder| decoder.total_bytes()))
 }
 
-/// Runs a decoder. Those for hostile formats have panicked before; one bad file must not end a run.
+/// Runs a decoder, and turns a panic into an error: decoders of hostile files have panicked, and one bad file must not
+/// end a run.
 pub(super) fn guarded<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|panic| Err(anyhow!("its decoder panicked: {}", panic_text(&*panic))))
 }
 
-/// Everything that `source` gives, if it is at most `limit` bytes.
+/// Reads everything that `source` gives, if it is at most `limit` bytes.
 pub(super) fn read_bounded(source: impl Read, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     source.take(limit + 1).read_to_end(&mut bytes)?;
@@ -103,9 +104,9 @@ pub(super) fn read_bounded(source: impl Read, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What the content is, whatever the name says.
+/// Tells the format by the content, whatever the name says.
 pub(super) fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
-    // image reads BigTIFF and does not know it by its first bytes.
+    // The crate image reads BigTIFF and does not know it by its first bytes.
     if bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b") {
         return Ok(ImageFormat::Tiff);
     }
@@ -159,10 +160,10 @@ fn limits() -> Limits {
     limits
 }
 
-/// A decoder that has read the header, of a picture within the limits.
+/// Returns a decoder that has read the header, of a picture within the limits.
 fn decoder_of(bytes: &[u8]) -> Result<impl ImageDecoder + '_> {
     let format = format_of(bytes)?;
-    // The decoder fills the missing part of a jpeg with grey and does not complain.
+    // The decoder of jpeg fills a missing part with grey and does not complain.
     ensure!(format != ImageFormat::Jpeg || jpeg_has_end(bytes), "it is cut short: a jpeg without its end marker");
     if format == ImageFormat::Png {
         PngColour::of(bytes)?;
@@ -250,9 +251,9 @@ pub(super) fn upright_image(bytes: &[u8]) -> Result<(DynamicImage, PictureNotes)
     let mut decoder = decoder_of(bytes)?;
     // A broken tag is no reason to lose the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    // Likewise a broken profile.
+    // Nor is a broken profile a reason.
     let icc = match format_of(bytes)? {
-        // image finds none in the files of most programs, which write the tag as bytes without a type.
+        // The crate image finds no profile in the TIFFs of most programs, which write the tag as bytes without a type.
         ImageFormat::Tiff => tiff_profile(bytes),
         _ => decoder.icc_profile().ok().flatten(),
     };
@@ -311,8 +312,8 @@ fn tiff_profile(bytes: &[u8]) -> Option<Vec<u8>> {
     tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?.get_tag_u8_vec(Tag::IccProfile).ok()
 }
 
-/// Whether the end marker follows the start of the first scan. Thumbnails inside the headers have
-/// end markers of their own, so the headers are stepped over; data after the end is allowed.
+/// Whether the end marker follows the start of the first scan. Thumbnails inside the headers have end markers of their
+/// own, so the headers are stepped over; data after the end is allowed.
 fn jpeg_has_end(bytes: &[u8]) -> bool {
     const SCAN: u8 = 0xda;
     const END: [u8; 2] = [0xff, 0xd9];
@@ -329,8 +330,8 @@ fn jpeg_has_end(bytes: &[u8]) -> bool {
     }
 }
 
-/// Crop, make opaque, change the number of channels, resize, split into planes: in this order, so
-/// that the most expensive steps see the fewest bytes and colours bleed only from opaque pixels.
+/// Crops, makes opaque, changes the number of channels, resizes and splits into planes: in this order, so that the most
+/// expensive steps see the fewest bytes and colours bleed only from opaque pixels.
 fn square_planes(
     image: DynamicImage,
     mut notes: PictureNotes,
@@ -354,8 +355,8 @@ fn square_planes(
     Ok((planes, notes))
 }
 
-/// Interleaved bytes of a square of `side` pixels at the resolution, and their number of channels: no more than
-/// `depth`, and 1 if `channels` is.
+/// Resizes a square of `side` pixels to the resolution. Returns interleaved bytes and their number of channels: no more
+/// than `depth`, and 1 if `channels` is.
 pub(super) fn resized_square(
     mut pixels: Vec<u8>,
     mut depth: usize,
@@ -371,7 +372,7 @@ pub(super) fn resized_square(
     Ok((resize_square(pixels, side, resolution, depth, filter)?, depth))
 }
 
-/// Interleaved bytes and their number of channels, 1 or 3.
+/// Lays a picture over white. Returns interleaved bytes and their number of channels, 1 or 3.
 pub(super) fn opaque_pixels(image: DynamicImage, notes: &mut PictureNotes) -> (Vec<u8>, usize) {
     if !image.color().has_alpha() {
         return match notes.was_grey {
@@ -397,7 +398,7 @@ fn resize_square(pixels: Vec<u8>, from: u32, to: u32, depth: usize, filter: Filt
     let kind = if depth == 1 { PixelType::U8 } else { PixelType::U8x3 };
     let source = Image::from_vec_u8(from, from, pixels, kind)?;
     let mut resized = Image::new(to, to, kind);
-    // A convolution widens its filter when it makes smaller: no aliasing.
+    // A convolution widens its filter when it makes a picture smaller, so that there is no aliasing.
     let convolution = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     Resizer::new().resize(&source, &mut resized, &convolution)?;
     Ok(resized.into_vec())

@@ -8,14 +8,14 @@ use walkdir::WalkDir;
 
 use super::passed_over::{PassedOver, extension_of, is_passed_over};
 
-/// Files with these extensions (in any case) are pictures; what they really hold shows when decoding.
+/// Extensions (in any case) by which files are taken for pictures; what they really hold shows when decoding.
 pub const EXTENSIONS: [&str; 10] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "tif", "tiff", "gif"];
 
-/// Every picture under `root` at any depth: paths below `root`, sorted by their bytes; and what was passed over.
+/// Lists every picture under `root` at any depth: paths below `root`, sorted by their bytes; and what was passed over.
 ///
-/// Links are followed, once where they form a loop. Hidden files and folders (`.name`, which covers
-/// the `._name` of macOS) and the thumbnails of photo programs are passed over. A dangling link that is named like a
-/// picture is listed, so that decoding can name it.
+/// Links are followed, once where they form a loop. Hidden files and folders (`.name`, which covers the `._name` of
+/// macOS) and the thumbnails of photo programs are passed over. A dangling link that is named like a picture is listed,
+/// so that decoding can name it.
 ///
 /// # Errors
 /// `root` is no folder, holds no picture, or a folder in it cannot be read.
@@ -79,7 +79,7 @@ pub fn list_images(root: &Path) -> Result<(Vec<PathBuf>, PassedOver)> {
     Ok((pictures, passed_over))
 }
 
-/// The link, if the walk failed only because what it points to is gone.
+/// Returns the link, if the walk failed only because what it points to is gone.
 fn dangling_link(error: &walkdir::Error) -> Option<PathBuf> {
     let path = error.path()?;
     fs::symlink_metadata(path).ok()?.is_symlink().then(|| path.to_owned())

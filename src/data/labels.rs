@@ -10,10 +10,10 @@ use super::passed_over::LABEL_FILE;
 use super::pictures::Pictures;
 use unicode_normalization::UnicodeNormalization;
 
-/// How many classes a summary names.
+/// Number of classes that a summary names.
 const NAMED: usize = 10;
 
-/// The most classes that [`Labels::chosen`] believes in: each takes a counter.
+/// Number of classes up to which [`Labels::chosen`] believes a file: each takes a counter.
 const MOST_CLASSES: u32 = 1 << 20;
 
 /// Which labels to read where no networks say whether there are any.
@@ -30,14 +30,14 @@ pub enum LabelChoice {
     None,
 }
 
-/// One class per picture.
+/// The classes of pictures, one for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
-    /// In the order of the pictures, each below `class_count`.
+    /// Class of each picture in their order, below `class_count`.
     pub classes: Vec<u32>,
-    /// How many classes there are for the networks; some may have no picture.
+    /// Number of classes, of which some may have no picture.
     pub class_count: u32,
-    /// Where the classes come from: a file name, or the sub-folders in order.
+    /// Where the classes come from.
     pub origin: Origin,
 }
 
@@ -56,13 +56,14 @@ struct LabelFile {
 }
 
 impl Labels {
-    /// The classes of all pictures, for networks of `class_count` classes. `dataset.json` is asked first; without it every
-    /// picture has to be in a sub-folder, and the folders' order is that of their numbers where all are numbers, otherwise
-    /// that of their names. Folders that hold everything, as in a folder that was zipped whole, are stepped into.
+    /// Reads the classes of all pictures, for networks of `class_count` classes. `dataset.json` is asked first; without
+    /// it every picture has to be in a sub-folder, and the folders' order is that of their numbers where all are
+    /// numbers, otherwise that of their names. Folders that hold everything, as in a folder that was zipped whole, are
+    /// stepped into.
     ///
     /// # Errors
-    /// A broken file, one without labels, a picture that it does not name, pictures outside of sub-folders, or more classes than the
-    /// networks have.
+    /// A broken file, one without labels, a picture that it does not name, pictures outside of sub-folders, or more
+    /// classes than the networks have.
     pub fn from_pictures(pictures: &Pictures, class_count: u32) -> Result<Self> {
         let root = pictures.root().display();
         let (classes, origin) = match in_file(pictures)? {
@@ -88,7 +89,8 @@ impl Labels {
         in_file(pictures).is_ok_and(|found| matches!(found, InFile::Classes(_)))
     }
 
-    /// The classes of all pictures, as many as their numbers need; or None, and where labels had to be left out, why.
+    /// Reads the classes of all pictures, as many as their numbers need; otherwise returns None and, where labels had
+    /// to be left out, why.
     ///
     /// # Errors
     /// A broken file, or a picture without a label where labels are asked for.
@@ -136,14 +138,14 @@ impl Labels {
         Ok((Some(Self { classes, class_count: highest + 1, origin }), None))
     }
 
-    /// How many pictures each class has, `class_count` numbers.
+    /// Returns the number of pictures of each class, `class_count` numbers.
     pub fn counts(&self) -> Vec<u64> {
         let mut counts = vec![0; self.class_count as usize];
         self.classes.iter().for_each(|&class| counts[class as usize] += 1);
         counts
     }
 
-    /// A line for the terminal: how many classes, from where, how many pictures each.
+    /// Describes the classes in a line for the terminal: how many, from where, and how many pictures each.
     pub fn summary(&self) -> String {
         let counts = self.counts();
         let present: Vec<_> = counts.iter().enumerate().filter(|&(_, &count)| count > 0).collect();
@@ -164,25 +166,25 @@ impl Labels {
     }
 }
 
-/// What a label file says.
+/// What a label file says, if there is one.
 enum InFile {
     /// There is no label file.
     Missing,
-    /// There is one with `"labels": null`: the pictures have none.
+    /// The file has `"labels": null`: the pictures have none.
     Null,
-    /// The class of each picture, where it names it.
+    /// The file names classes, of all pictures or of some.
     Classes(Named),
 }
 
-/// What a label file says of the pictures.
+/// The classes that a label file names.
 struct Named {
     /// The class of each picture, in the order of the pictures.
     classes: Vec<Option<u32>>,
-    /// What the file has that is most like the first picture that it does not name.
+    /// Name in the file that is most like the first picture that it does not name.
     nearest: Option<String>,
 }
 
-/// Reads `dataset.json` at the root, or in the one folder that everything is in, as when a folder was zipped whole.
+/// Reads `dataset.json` at the root, or in a folder that everything is in, as when a folder was zipped whole.
 fn in_file(pictures: &Pictures) -> Result<InFile> {
     let folders = common_folders(pictures);
     let mut found = None;
@@ -230,14 +232,15 @@ fn in_file(pictures: &Pictures) -> Result<InFile> {
     Ok(InFile::Classes(Named { classes, nearest }))
 }
 
-/// A name as it is compared: `/` between folders, nothing for the folder itself, letters with their accents composed.
+/// Brings a name to the form in which it is compared: `/` between folders, nothing for the folder itself, letters with
+/// their accents composed.
 fn plain_name(name: &str) -> String {
     let name: String = name.replace('\\', "/").nfc().collect();
     let parts = name.split('/').enumerate().filter(|&(place, part)| part != "." && (place == 0 || !part.is_empty()));
     parts.map(|(_, part)| part).collect::<Vec<_>>().join("/")
 }
 
-/// Finds classes of pictures whose names differ in the case of letters or in the extension, where only one name is meant.
+/// Finds classes of pictures whose names differ in the case of letters or in the extension, where only one is meant.
 fn match_loosely(names: &[Option<String>], classes: &mut [Option<u32>], by_name: &HashMap<String, u32>) {
     if classes.iter().all(Option::is_some) {
         return;
@@ -259,16 +262,16 @@ fn match_loosely(names: &[Option<String>], classes: &mut [Option<u32>], by_name:
     }
 }
 
-/// The name that takes the fewest letters to become this one.
+/// Returns the name that takes the fewest changes of letters to become this one.
 fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a String>) -> Option<String> {
-    /// More would take seconds.
+    /// Number of names that are compared; more would take seconds.
     const MOST_COMPARED: usize = 100_000;
     let name = name.to_lowercase();
     let distance = |other: &&String| (strsim::levenshtein(&name, &other.to_lowercase()), (*other).clone());
     names.take(MOST_COMPARED).min_by_key(distance).cloned()
 }
 
-/// The root, and every folder below it that all pictures are in.
+/// Returns the root, and every folder below it that all pictures are in, from the outside in.
 fn common_folders(pictures: &Pictures) -> Vec<PathBuf> {
     let mut common = pictures.names()[0].parent().unwrap_or(Path::new("")).to_owned();
     for name in pictures.names() {
@@ -287,7 +290,7 @@ fn common_folders(pictures: &Pictures) -> Vec<PathBuf> {
     folders
 }
 
-/// The classes, if the file names every picture.
+/// Returns the classes, if the file names every picture.
 fn all_named(pictures: &Pictures, Named { classes, nearest }: Named) -> Result<Vec<u32>> {
     let missing = classes.iter().filter(|class| class.is_none()).count();
     let first = classes.iter().position(Option::is_none).map(|first| pictures.names()[first].display());
@@ -304,7 +307,7 @@ fn all_named(pictures: &Pictures, Named { classes, nearest }: Named) -> Result<V
 }
 
 fn from_folders(pictures: &Pictures) -> Result<(Vec<u32>, Origin)> {
-    // The deepest folder that holds everything and that every picture is in a folder of.
+    // Classes are the sub-folders of the deepest folder that has every picture in one of its sub-folders.
     let all_deeper = |folder: &&PathBuf| {
         pictures.names().iter().all(|name| name.strip_prefix(folder).is_ok_and(|below| top_folder(below).is_some()))
     };
@@ -333,7 +336,7 @@ fn from_folders(pictures: &Pictures) -> Result<(Vec<u32>, Origin)> {
     Ok((classes, Origin::Folders(names)))
 }
 
-/// A word on sub-folders that look like classes and are not taken for it.
+/// Returns a hint on sub-folders that look like classes and are not taken for them.
 fn unused_folders(pictures: &Pictures) -> Option<String> {
     let (_, origin) = from_folders(pictures).ok()?;
     match origin {
@@ -344,7 +347,7 @@ fn unused_folders(pictures: &Pictures) -> Option<String> {
     }
 }
 
-/// The sub-folder of the root that a picture is in.
+/// Returns the sub-folder of the root that a picture is in.
 fn top_folder(name: &Path) -> Option<String> {
     let mut parts = name.components().filter(|part| !matches!(part, Component::CurDir));
     let first = parts.next()?.as_os_str().to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! Batches ahead of time: a thread draws, decodes and flips while the device computes.
+//! Loads batches ahead of time: a thread draws, decodes and flips pictures while the device computes.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,25 +12,25 @@ use crate::data::sampler::Sampler;
 use crate::draw::pixels::mirror_rows;
 use crate::system::panics::panic_text;
 
-/// Pictures that are trained on together.
+/// Pictures that are used together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// `batch x channels x resolution x resolution` bytes, planar, 0 to 255.
+    /// Pixels: `batch x channels x resolution x resolution` bytes, planar, 0 to 255.
     pub pixels: Vec<u8>,
-    /// The class of each, where the data set has labels.
+    /// Class of each picture, where the data set has labels.
     pub classes: Option<Vec<u32>>,
 }
 
 /// An endless row of batches, the next few of them already in memory.
 pub struct Loader {
-    /// Taken when the loader ends, which is what tells the thread to stop.
+    /// Receives the batches; it is dropped when the loader ends, which tells the thread to stop.
     batches: Option<Receiver<Result<Batch>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Loader {
-    /// Starts filling batches of `batch` pictures from `start_position` (in images) of the stream;
-    /// up to `prefetch` (at least 1) wait to be taken, and one more is in the making.
+    /// Starts filling batches of `batch` pictures from `start_position` (in images) of the stream; up to `prefetch` (at
+    /// least 1) wait to be taken, and one more is in the making.
     ///
     /// # Errors
     /// The system refuses a thread.
@@ -54,11 +54,11 @@ impl Loader {
         Ok(Self { batches: Some(batches), thread: Some(thread) })
     }
 
-    /// The next batch; waits for it if need be.
+    /// Returns the next batch; waits for it if need be.
     ///
     /// # Errors
-    /// A picture can no longer be decoded, say because it was deleted during the run, or the thread
-    /// panicked. The loader has then ended: later calls fail too.
+    /// A picture can no longer be decoded, say because it was deleted during the run, or the thread panicked. The
+    /// loader has then ended: later calls fail too.
     #[allow(clippy::should_implement_trait)] // An iterator that never ends but may fail.
     pub fn next(&mut self) -> Result<Batch> {
         let received = self.batches.as_ref().map(Receiver::recv);
@@ -75,7 +75,7 @@ impl Loader {
         }
     }
 
-    /// Ends the thread; what it said if it panicked.
+    /// Ends the thread; returns the words of its panic if it panicked.
     fn stop(&mut self) -> Option<String> {
         self.batches = None;
         let panic = self.thread.take()?.join().err()?;
@@ -89,7 +89,7 @@ impl Drop for Loader {
     }
 }
 
-/// What the thread owns.
+/// What the loading thread owns.
 struct Work {
     dataset: Arc<Dataset>,
     sampler: Sampler,
@@ -123,7 +123,7 @@ impl Work {
             Ok(())
         };
         if dataset.is_fully_cached() {
-            // Copying is not worth waking threads that the device's host side could use.
+            // Copying is not worth waking threads that the host side of the device could use.
             bytes.chunks_exact_mut(dataset.picture_bytes()).zip(&items).try_for_each(read)?;
         } else {
             bytes.par_chunks_exact_mut(dataset.picture_bytes()).zip(&items).try_for_each(read)?;

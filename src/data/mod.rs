@@ -1,4 +1,5 @@
-//! Folders and zips of pictures, their classes, and the batches drawn from them. Bytes only; the caller makes tensors.
+//! Reads folders and zips of pictures and their classes, checks and converts them, and draws batches. It handles bytes
+//! only; the caller makes tensors.
 
 mod archive;
 mod colour;

@@ -1,17 +1,17 @@
-//! What lies among the pictures and is not read, counted by kind, so that nothing is left out in silence.
+//! Counts by kind what lies among the pictures and is not read, so that nothing is left out in silence.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The file that names a class for every picture.
+/// Name of the file that gives a class to every picture.
 pub const LABEL_FILE: &str = "dataset.json";
 
 use crate::system::ui::on_one_line;
 
-/// How many files are named one by one.
+/// Number of files that are named one by one.
 const MOST_NAMED: usize = 1000;
-/// How many kinds a line names.
+/// Number of kinds that a line names.
 const MOST_KINDS: usize = 6;
 /// Folders of thumbnails, copies and deleted files that storage devices and photo programs make, in lower case.
 const NOT_PICTURES: [&str; 16] = [
@@ -44,11 +44,11 @@ const CONVERTIBLE: [(&[&str], &str); 2] = [
 /// Files and folders that were passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PassedOver {
-    /// How many files by extension in lower case; without one: empty.
+    /// Number of files by extension in lower case; empty for files without one.
     kinds: BTreeMap<String, usize>,
-    /// Folders by their own name.
+    /// Number of folders by their own name.
     folders: BTreeMap<String, usize>,
-    /// The first files, below the root.
+    /// The first files, as paths below the root.
     names: Vec<PathBuf>,
     hidden_files: usize,
     /// Pipes, sockets and devices, whatever their names.
@@ -97,7 +97,7 @@ impl PassedOver {
         names
     }
 
-    /// Lines for the terminal; none where nothing was passed over.
+    /// Returns lines for the terminal; none where nothing was passed over.
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.files().map(|files| format!("{files} passed over")).into_iter().collect();
         for (extensions, command) in CONVERTIBLE {
@@ -113,7 +113,7 @@ impl PassedOver {
         lines
     }
 
-    /// For a place without pictures: what there is instead.
+    /// Describes what there is instead, for a place without pictures.
     pub(super) fn describe(&self) -> String {
         let record = self.has_dataset_json.then(|| format!("a {LABEL_FILE}"));
         let parts: Vec<String> = [record, self.files(), self.folders_text()].into_iter().flatten().collect();
@@ -128,7 +128,7 @@ impl PassedOver {
         }
     }
 
-    /// `57 other files: 51 heic, 4 avif, 2 without extension`
+    /// Counts files as in `57 other files: 51 heic, 4 avif, 2 without extension`.
     fn files(&self) -> Option<String> {
         let mut kinds: Vec<(String, usize)> = self.kinds.iter().map(|(kind, &count)| (kind.clone(), count)).collect();
         kinds.push(("hidden".to_owned(), self.hidden_files));
@@ -139,14 +139,14 @@ impl PassedOver {
         })
     }
 
-    /// `2 folders: 1 .git, 1 @eaDir`
+    /// Counts folders as in `2 folders: 1 .git, 1 @eaDir`.
     fn folders_text(&self) -> Option<String> {
         let folders = self.folders.iter().map(|(name, &count)| (name.clone(), count)).collect();
         counted(folders, "folder", "folders", str::to_owned)
     }
 }
 
-/// The sum and the most frequent kinds; None where there is nothing.
+/// Names the sum and the most frequent kinds; None where there is nothing.
 fn counted(mut kinds: Vec<(String, usize)>, one: &str, many: &str, say: impl Fn(&str) -> String) -> Option<String> {
     let total: usize = kinds.iter().map(|(_, count)| count).sum();
     kinds.retain(|(_, count)| *count > 0);
@@ -157,7 +157,7 @@ fn counted(mut kinds: Vec<(String, usize)>, one: &str, many: &str, say: impl Fn(
     (total > 0).then(|| on_one_line(&format!("{total} {}: {named}{more}", if total == 1 { one } else { many })))
 }
 
-/// Whether a file or folder of this name is never looked at: hidden ones, and what is known to hold no training pictures.
+/// Whether a file or folder of this name is never looked at: hidden ones, and those known to hold no training pictures.
 pub(super) fn is_passed_over(name: &OsStr) -> bool {
     let text = name.to_string_lossy();
     text.starts_with('.') || NOT_PICTURES.contains(&text.to_lowercase().as_str()) || text.ends_with(".lrdata")

@@ -1,4 +1,4 @@
-//! Where pictures lie: a folder searched at any depth, or a zip. Lists them and reads their bytes.
+//! The list of pictures in a folder, searched at any depth, or in a zip; and the reading of their bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ use crate::files::opening::to_read;
 use crate::system::signals::{Interrupted, StopRequest};
 use crate::system::ui::Bar;
 
-/// Labels of millions of pictures have less.
+/// Largest size, in bytes, of a file beside the pictures; labels of millions of pictures have less.
 const MAX_SIDE_FILE_BYTES: u64 = 128 << 20;
 
 /// A list of picture files, in an order that is the same on every machine.
@@ -74,7 +74,7 @@ impl Pictures {
         &self.names
     }
 
-    /// Names in a zip that point out of it, as `../../picture.png`: passed over.
+    /// Returns names in a zip that point out of it, as `../../picture.png` does; their pictures are passed over.
     pub fn escaping(&self) -> &[PathBuf] {
         &self.escaping
     }
@@ -84,25 +84,25 @@ impl Pictures {
         &self.passed_over
     }
 
-    /// Where picture `index` lies, for messages.
+    /// Returns where picture `index` lies, for messages.
     pub fn place(&self, index: usize) -> PathBuf {
         self.root.join(&self.names[index])
     }
 
-    /// The bytes of picture `index`, still encoded.
+    /// Reads the bytes of picture `index`, still encoded.
     ///
     /// # Errors
-    /// It cannot be read, is empty, or has more than 512 MiB.
+    /// The picture cannot be read, is empty, or has more than 512 MiB.
     pub fn read(&self, index: usize) -> Result<Vec<u8>> {
         let bytes = self.content(&self.names[index], MAX_BYTES)?;
         ensure!(!bytes.is_empty(), "the file is empty");
         Ok(bytes)
     }
 
-    /// The bytes of a file beside the pictures, such as `dataset.json`; None where there is none.
+    /// Reads a file beside the pictures, such as `dataset.json`; None where there is none.
     ///
     /// # Errors
-    /// It cannot be read, or has more than 128 MiB.
+    /// The file cannot be read, or has more than 128 MiB.
     pub fn side_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let there = match &self.zip {
             Some(zip) => zip.has(name),
@@ -117,8 +117,8 @@ impl Pictures {
             .with_context(|| format!("cannot read '{}'; repair or remove it", path.display()))
     }
 
-    /// The SHA-256 over the content of all pictures, in order; names and places do not matter. One that cannot be read
-    /// counts as empty.
+    /// Computes the SHA-256 over the content of all pictures, in order; names and places do not matter. A picture that
+    /// cannot be read counts as empty.
     ///
     /// # Errors
     /// A signal came.
@@ -134,10 +134,12 @@ impl Pictures {
         Ok(format!("{:x}", Sha256::digest(digests.concat())))
     }
 
-    /// Height and width that all pictures have, by their headers; those that cannot be read are passed over.
+    /// Returns the height and width that all pictures have, by their headers; those that cannot be read are passed
+    /// over.
     ///
     /// # Errors
-    /// Pictures of different sizes, or that are not square: names one that is not as most are.
+    /// Pictures of different sizes, or that are not square: the error names one that is not as most are. No picture
+    /// that can be read.
     pub fn common_side(&self) -> Result<u32> {
         let size = |index: usize| {
             let reader = ImageReader::new(Cursor::new(self.read(index).ok()?)).with_guessed_format().ok()?;
@@ -175,14 +177,14 @@ impl Pictures {
     }
 }
 
-/// A zip begins with its first entry, or with the end of an empty list.
+/// Whether a file is a zip, which begins with its first entry, or with the end of an empty list.
 fn is_zip(path: &Path) -> bool {
     let mut start = [0; 4];
     let read = to_read(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
     read.is_ok() && (start == *b"PK\x03\x04" || start == *b"PK\x05\x06")
 }
 
-/// The pictures, those whose names point out of the archive, and what is passed over.
+/// Sorts the names of a zip: returns pictures, pictures whose names point out of it, and what is passed over.
 fn names_in(root: &Path, zip: &PictureZip) -> Result<(Vec<PathBuf>, Vec<PathBuf>, PassedOver)> {
     let (mut pictures, mut escaping) = (Vec::new(), Vec::new());
     let (mut passed_over, mut folders) = (PassedOver::default(), BTreeSet::new());

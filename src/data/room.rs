@@ -1,5 +1,5 @@
-//! Memory for pictures while they are decoded: one budget for all threads, so that many large pictures at once take no more
-//! than a share of what there is.
+//! Memory for pictures while they are decoded: one budget for all threads, so that many large pictures at once take no
+//! more than a share of what there is. The budget is fixed when the first picture is decoded.
 
 use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
 
@@ -7,13 +7,13 @@ use anyhow::{Result, ensure};
 
 use crate::system::available::available_memory;
 
-/// The share of the available memory that decoding may take: 1 / SHARE.
+/// Divisor of the available memory: decoding may take 1 / SHARE of it.
 const SHARE: u64 = 3;
-/// Assumed where the system does not say what is available.
+/// Memory that is assumed where the system does not say what is available.
 const ASSUMED_MEMORY: u64 = 4 << 30;
-/// A picture as it is decoded, turned or in another colour, and cropped.
+/// Number of copies of a picture at a time: as decoded, as turned or in another colour, and as cropped.
 const COPIES: u64 = 3;
-/// What is left alone: most pictures, and nobody waits for them.
+/// Size with all copies below which a picture is not counted: most are smaller, and nobody waits for them.
 const SMALL_BYTES: u64 = 16 << 20;
 
 static ROOM: LazyLock<Room> = LazyLock::new(|| Room::with_bytes(available_memory().unwrap_or(ASSUMED_MEMORY) / SHARE));
@@ -24,7 +24,7 @@ struct Room {
     freed: Condvar,
 }
 
-/// Room for one picture, until it is dropped.
+/// A share of the budget for one picture, until it is dropped.
 pub(super) struct Held<'a> {
     room: &'a Room,
     bytes: u64,
@@ -33,7 +33,7 @@ pub(super) struct Held<'a> {
 /// Waits until there is room for decoding a picture of so many bytes.
 ///
 /// # Errors
-/// It takes more than the whole budget.
+/// The picture takes more than the whole budget.
 pub(super) fn for_picture(decoded: u64) -> Result<Held<'static>> {
     ROOM.hold(decoded.saturating_mul(COPIES))
 }

@@ -6,8 +6,8 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// An endless stream of items. In every epoch each picture comes once, or with mirroring twice: once
-/// plain and once flipped, at unrelated places.
+/// An endless stream of items. In every epoch each picture comes once, or with mirroring twice: once plain and once
+/// flipped, at unrelated places.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     len: usize,
@@ -19,7 +19,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A stream over `len` pictures, with their mirror images if `xflip`.
+    /// Makes a stream over `len` pictures, with their mirror images if `xflip`.
     ///
     /// # Panics
     /// If `len` is zero.
@@ -29,7 +29,7 @@ impl Sampler {
         Self { len, items, seed: Some(seed), epoch: None, order: (0..items).collect() }
     }
 
-    /// The pictures in their own order, over and over.
+    /// Makes a stream of the pictures in their own order, over and over.
     ///
     /// # Panics
     /// If `len` is zero.
@@ -37,7 +37,7 @@ impl Sampler {
         Self { seed: None, ..Self::new(len, false, 0) }
     }
 
-    /// The picture at `position` (counted in images from 0), `0..len`, and whether it is flipped.
+    /// Returns the picture at `position` (counted in images from 0), `0..len`, and whether it is flipped.
     ///
     /// Positions may come in any order; going on within an epoch is cheap, entering one shuffles it.
     pub fn item(&mut self, position: u64) -> (usize, bool) {
@@ -54,7 +54,7 @@ impl Sampler {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&own_seed.to_le_bytes());
         seed[8..16].copy_from_slice(&epoch.to_le_bytes());
-        // Always from the sorted order: the result must not depend on epochs seen before.
+        // Shuffling starts from the sorted order, as the result must not depend on epochs seen before.
         self.order.clear();
         self.order.extend(0..self.items);
         self.order.shuffle(&mut ChaCha8Rng::from_seed(seed));

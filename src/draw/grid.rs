@@ -1,5 +1,5 @@
-//! Preview grids: many pictures of one size in one PNG, row by row. They say what made them, so that they are told from
-//! pictures of others.
+//! Preview grids: many pictures of one size in one PNG, row by row. A grid carries a mark of this program, by which it
+//! is told from pictures that others made.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,9 +10,10 @@ use anyhow::{Result, ensure};
 use crate::draw::pixels::{png_bytes, to_interleaved};
 use crate::files::atomic::write_atomically;
 
-/// Where the first chunk of a PNG ends: the signature, and IHDR.
+/// Number of bytes up to the end of a PNG's first chunk: the signature, and IHDR.
 const HEAD_BYTES: usize = 8 + 25;
-/// The chunk that follows it in a grid: its length, type, the keyword `Software` of the PNG specification, and its CRC-32.
+/// Chunk that follows IHDR in a grid: its length, type, the keyword `Software` of the PNG specification, and its
+/// CRC-32.
 const MADE_HERE: [u8; 28] = *b"\0\0\0\x10tEXtSoftware\0rootgan\x53\x10\xd9\xd8";
 
 /// Writes `n` pictures as one PNG of `columns` by `ceil(n / columns)` cells; missing cells are black.

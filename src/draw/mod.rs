@@ -1,4 +1,4 @@
-//! Pictures on their way to disk: PNG, grids, plots. Nothing here knows a tensor.
+//! Brings pictures to disk: PNG, grids, plots. Nothing here knows a tensor.
 
 pub mod grid;
 pub mod pixels;

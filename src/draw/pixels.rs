@@ -1,4 +1,5 @@
-//! Bytes of pictures: one plane per channel (as tensors have them) or channels side by side (as files do).
+//! Bytes of pictures: converts between one plane per channel (as tensors have them) and channels side by side (as files
+//! do), and writes PNG files.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -10,7 +11,7 @@ use image::{ExtendedColorType, ImageEncoder};
 
 use crate::files::atomic::{write_atomically, write_in_place};
 
-/// Planes to side by side: `C x H x W` to `H x W x C`.
+/// Converts planes to channels side by side: `C x H x W` to `H x W x C`.
 ///
 /// # Panics
 /// If the length is no multiple of `channels`.
@@ -24,7 +25,7 @@ pub fn to_interleaved(planar: &[u8], channels: usize) -> Vec<u8> {
     interleaved
 }
 
-/// Side by side to planes: `H x W x C` to `C x H x W`.
+/// Converts channels side by side to planes: `H x W x C` to `C x H x W`.
 ///
 /// # Panics
 /// If the length is no multiple of `channels`.
@@ -37,12 +38,12 @@ pub fn to_planar(interleaved: &[u8], channels: usize) -> Vec<u8> {
     planar
 }
 
-/// A grey plane as planar RGB: `1 x H x W` to `3 x H x W`.
+/// Repeats a grey plane as planar RGB: `1 x H x W` to `3 x H x W`.
 pub fn grey_to_rgb(plane: &[u8]) -> Vec<u8> {
     plane.repeat(3)
 }
 
-/// Planar RGB as a grey plane: `3 x H x W` to `1 x H x W`, by the luma of Rec. 601.
+/// Converts planar RGB to a grey plane: `3 x H x W` to `1 x H x W`, by the luma of Rec. 601.
 ///
 /// `Y = 0.299 R + 0.587 G + 0.114 B`, in the 16-bit fixed point of Pillow's `convert("L")`.
 ///
@@ -56,7 +57,7 @@ pub fn rgb_to_grey(planar: &[u8]) -> Vec<u8> {
     pixels.map(|((&r, &g), &b)| luma(r, g, b)).collect()
 }
 
-/// The luma of one pixel, see [`rgb_to_grey`].
+/// Returns the luma of one pixel, see [`rgb_to_grey`].
 pub fn luma(red: u8, green: u8, blue: u8) -> u8 {
     let sum = 19_595 * u32::from(red) + 38_470 * u32::from(green) + 7_471 * u32::from(blue);
     ((sum + 0x8000) >> 16) as u8
@@ -73,15 +74,14 @@ pub fn mirror_rows(planar: &mut [u8], width: usize) {
 /// Writes `H x W x C` bytes as a PNG, fast rather than small; the file appears whole or not at all.
 ///
 /// # Errors
-/// `channels` is neither 1 nor 3, the length is not `height * width * channels`, or the file cannot
-/// be written.
+/// `channels` is neither 1 nor 3, the length is not `height * width * channels`, or the file cannot be written.
 pub fn encode_png(path: &Path, interleaved: &[u8], width: usize, height: usize, channels: usize) -> Result<()> {
     let colour = png_colour(path, interleaved, width, height, channels)?;
     write_atomically(path, |file| write_png(file, interleaved, width, height, colour))
 }
 
-/// As [`encode_png`], but in place and without waiting for the disk, see [`write_in_place`]: what goes on with such files
-/// must ask [`png_is_whole`].
+/// Writes a PNG as [`encode_png`] does, but in place and without waiting for the disk, see [`write_in_place`]: what
+/// goes on with such files must ask [`png_is_whole`].
 ///
 /// # Errors
 /// As [`encode_png`].
@@ -98,7 +98,7 @@ pub fn encode_png_in_place(
     write_in_place(path, &bytes)
 }
 
-/// `H x W x C` bytes as the content of a PNG.
+/// Encodes `H x W x C` bytes as the content of a PNG.
 ///
 /// # Errors
 /// `channels` is neither 1 nor 3, or the length is not `height * width * channels`.
@@ -109,8 +109,8 @@ pub fn png_bytes(interleaved: &[u8], width: usize, height: usize, channels: usiz
     Ok(bytes)
 }
 
-/// Whether the file begins and ends as a PNG does, which an empty, cut or unreadable one does not.
-/// Cheap, and weak for damage in the middle.
+/// Whether the file begins and ends as a PNG does, which an empty, cut or unreadable one does not. The check is cheap,
+/// and blind to damage in the middle.
 pub fn png_is_whole(path: &Path) -> bool {
     const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
     /// The chunk that ends every PNG: its length, name and checksum.
@@ -182,7 +182,7 @@ mod tests {
             std::fs::write(&path, &bytes[..length]).unwrap();
             assert!(!png_is_whole(&path), "{length} of {} bytes", bytes.len());
         }
-        // As long as it should be, but the end never reached the disk.
+        // A file may be as long as it should be while its end never reached the disk.
         std::fs::write(&path, [&bytes[..20], &vec![0; bytes.len() - 20][..]].concat()).unwrap();
         assert!(!png_is_whole(&path), "zeros");
     }

@@ -1,4 +1,4 @@
-//! Line plots as PNG and SVG, with bands around the lines.
+//! Draws line plots as PNG and SVG, with bands around the lines.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::files::atomic::{replace_atomically, write_atomically};
 
 const SIZE: (u32, u32) = (960, 560);
 const FONT: &str = "sans-serif";
-/// Told apart by people who do not see all colours (Okabe and Ito, 2008).
+/// Colours that people who do not see all colours can tell apart (Okabe and Ito, 2008), with grey in place of yellow.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -28,11 +28,11 @@ const COLOURS: [RGBColor; 8] = [
 /// One line of a plot.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Line {
-    /// Its name in the legend.
+    /// Name in the legend.
     pub label: String,
-    /// x and y; points that are not finite leave a gap.
+    /// Points x and y; those that are not finite leave a gap.
     pub points: Vec<(f64, f64)>,
-    /// x, lower and upper bound; none for no band.
+    /// Band as x, lower and upper bound; empty for no band.
     pub band: Vec<(f64, f64, f64)>,
 }
 
@@ -45,9 +45,9 @@ pub struct Plot {
     pub x_label: String,
     /// What y is, with its unit.
     pub y_label: String,
-    /// One after the other, in colours of their own.
+    /// Lines, each in a colour of its own.
     pub lines: Vec<Line>,
-    /// A horizontal line, such as a target.
+    /// Height of a horizontal line, such as a target.
     pub level: Option<f64>,
 }
 
@@ -64,7 +64,7 @@ impl Plot {
             path.push(format!(".{ending}"));
             PathBuf::from(path)
         });
-        // Only refused for bytes that are no font.
+        // An error would mean that the bytes are no font.
         let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
         let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
         self.draw(&BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(), x, y)?;
@@ -90,7 +90,7 @@ impl Plot {
             .x_desc(&self.x_label)
             .y_desc(&self.y_label)
             .axis_desc_style((FONT, 17))
-            // No "-0.0".
+            // A label that rounds to zero is not written as "-0.0".
             .y_label_formatter(&|y| number_text(if y.abs() < (y_range.1 - y_range.0) * 1e-9 { 0.0 } else { *y }))
             .label_style((FONT, 14))
             .light_line_style(TRANSPARENT)
@@ -101,7 +101,7 @@ impl Plot {
             let line = LineSeries::new([(x.0, level), (x.1, level)], BLACK.mix(0.5).stroke_width(1));
             chart.draw_series(line).map_err(failed)?;
         }
-        // Bands first: none hides a line.
+        // Bands are drawn first, so that none hides a line.
         let coloured = || self.lines.iter().zip(COLOURS.iter().cycle());
         for (line, colour) in coloured() {
             draw_band(&mut chart, line, *colour)?;
@@ -120,7 +120,7 @@ impl Plot {
         area.present().map_err(failed)
     }
 
-    /// Where the legend hides the fewest points.
+    /// Returns the corner in which the legend hides the fewest points.
     fn emptiest_corner(&self, x: Range, y: Range) -> SeriesLabelPosition {
         let share = |value: f64, (low, high): Range| (value - low) / (high - low);
         let points = || self.lines.iter().flat_map(|line| &line.points);
@@ -131,11 +131,11 @@ impl Plot {
             (SeriesLabelPosition::UpperLeft, places().filter(|at| at.0 < 0.3 && at.1 > 0.6).count()),
             (SeriesLabelPosition::LowerLeft, places().filter(|at| at.0 < 0.3 && at.1 < 0.4).count()),
         ];
-        // The first of equals.
+        // Of equal corners min_by_key takes the first.
         corners.into_iter().min_by_key(|corner| corner.1).map_or(SeriesLabelPosition::UpperRight, |corner| corner.0)
     }
 
-    /// What the axes show: all values, with some room.
+    /// Returns what the axes show: all values, with some room.
     fn ranges(&self) -> Option<(Range, Range)> {
         let points = self.lines.iter().flat_map(|line| {
             let band = line.band.iter().flat_map(|&(x, low, high)| [(x, low), (x, high)]);
@@ -172,7 +172,8 @@ fn draw_line<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: R
     Ok(())
 }
 
-/// From the least to the largest, and `room` of that on both sides.
+/// Returns the range from the least to the largest value, and `room` of its width on both sides; equal values lie in
+/// the middle of a range as wide as they are large, at least 1.
 fn range(values: impl Iterator<Item = f64>, room: f64) -> Option<Range> {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), value| (l.min(value), h.max(value)));
     let width = if high > low { high - low } else { low.abs().max(1.0) };
@@ -180,7 +181,7 @@ fn range(values: impl Iterator<Item = f64>, room: f64) -> Option<Range> {
     (low <= high).then_some((low - room, high + room))
 }
 
-/// At most four significant digits behind the point.
+/// Writes a number with at most four digits behind the point.
 fn number_text(value: f64) -> String {
     let text = format!("{value:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
@@ -191,10 +192,11 @@ fn failed(error: impl Display) -> anyhow::Error {
     anyhow!("cannot draw the plot: {error}")
 }
 
-/// A centred mean over `window` neighbours (odd), fewer at the ends; 1 leaves the points as they are.
+/// Returns the centred mean over `window` points (odd) at every point, over fewer at the ends; 1 leaves the points as
+/// they are.
 ///
 /// # Errors
-/// An even window, or 0.
+/// The window is 0 or another even number.
 pub fn smoothed(points: &[(f64, f64)], window: usize) -> Result<Vec<(f64, f64)>> {
     ensure!(window % 2 == 1, "cannot smooth over {window} points; pass an odd number");
     let mean = |index: usize| {

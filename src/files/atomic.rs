@@ -1,8 +1,10 @@
-//! Files and folders that appear whole or not at all: written beside their place, flushed to disk, then renamed.
+//! Writes files and folders that appear whole or not at all: they are written beside their place, flushed to disk, then
+//! renamed.
 //!
-//! [`write_in_place`] alone does without, for the pictures of a dump.
+//! [`write_in_place`] alone writes into the place itself, for the pictures of a dump.
 //!
-//! A run that is killed in the middle leaves the old file, and at worst a hidden `.name.partial-*` beside it.
+//! A process that is killed in the middle leaves the old file, and at worst a hidden `.name.partial-*` beside it, which
+//! [`remove_leftovers`] finds.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,8 +20,8 @@ use tempfile::NamedTempFile;
 /// The writer that `write` gets is buffered. The file gets the permissions of an ordinary new file.
 ///
 /// # Errors
-/// The folder is missing or cannot be written, the disk is full, or `write` failed; the old file is
-/// then untouched and nothing new is left.
+/// The folder is missing or cannot be written, the disk is full, or `write` failed; the old file is then untouched and
+/// nothing new is left.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let attempt = || -> Result<()> {
         let file = written(path, write)?;
@@ -33,7 +35,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> Resul
 /// Writes a value as indented JSON with a newline at the end, whole or not at all.
 ///
 /// # Errors
-/// As [`write_atomically`]; also for a value that is no JSON.
+/// The errors of [`write_atomically`], or a value that cannot be JSON.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomically(path, |file| {
         serde_json::to_writer_pretty(&mut *file, value)?;
@@ -42,29 +44,29 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     })
 }
 
-/// Writes a file by one call, in place and without waiting for the disk, for files by the ten thousand.
+/// Writes a file in place and without waiting for the disk, which suits files by the ten thousand.
 ///
-/// A process that is killed, or a power cut, may leave an empty file or a cut one: whatever goes on with them must check
-/// them first.
+/// A process that is killed, or a power cut, may leave an empty file or a cut one: whatever goes on with such files
+/// must check them first.
 ///
 /// # Errors
-/// The file cannot be written; it is removed then.
+/// The file cannot be written; it is then removed.
 pub fn write_in_place(path: &Path, bytes: &[u8]) -> Result<()> {
     let attempt = || {
         let mut file = File::create(path)?;
         file.write_all(bytes).inspect_err(|_| {
-            // What fills a disk must not pass for a picture.
+            // A file that was cut because the disk is full must not pass for a picture.
             let _ = std::fs::remove_file(path);
         })
     };
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// [`write_atomically`] for writers that open the file themselves: `write` gets the path to write to, which lies
-/// in the same folder and has the same extension.
+/// Does what [`write_atomically`] does, for writers that open the file themselves: `write` gets the path to write to,
+/// which lies in the same folder and has the same extension.
 ///
 /// # Errors
-/// As [`write_atomically`]; also if `write` removed the file.
+/// The errors of [`write_atomically`], or `write` removed the file.
 pub fn replace_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let attempt = || -> Result<()> {
         let place = beside(path)?.into_temp_path();
@@ -76,13 +78,14 @@ pub fn replace_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) 
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// The same for a folder of many files: `fill` gets an empty folder beside `path`.
+/// Makes a folder of many files that appears whole or not at all: `fill` gets an empty folder beside `path`, which is
+/// then renamed.
 ///
 /// An empty folder may be at `path` already, and is replaced.
 ///
 /// # Errors
-/// Something else is at `path`, its folder is missing or cannot be written, the disk is full, or `fill` failed;
-/// nothing new is left then.
+/// Something else is at `path`, its folder is missing or cannot be written, the disk is full, or `fill` failed; nothing
+/// new is left then.
 pub fn fill_folder_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let attempt = || -> Result<()> {
         let (prefix, folder) = (partial_prefix(path)?, folder_of(path));
@@ -110,7 +113,7 @@ pub fn remedy_for_write(error: &anyhow::Error) -> &'static str {
 /// Removes a file that may have gone already.
 ///
 /// # Errors
-/// It is there and cannot be removed.
+/// The file is there and cannot be removed.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -120,17 +123,18 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes the halves of `path` that killed processes left. Only for who knows that no other process is at it.
+/// Removes the partial files of `path` that killed processes left. Only who knows that no other process is writing
+/// `path` may call it.
 ///
 /// # Errors
-/// One cannot be removed.
+/// A partial file cannot be removed, or the folder cannot be read.
 pub fn remove_leftovers(path: &Path) -> Result<()> {
     let context = || format!("cannot clean up beside '{}'", path.display());
     let prefix = partial_prefix(path)?;
     for entry in std::fs::read_dir(folder_of(path)).with_context(context)? {
         let entry = entry.with_context(context)?;
         let name = entry.file_name();
-        // Then the letters of tempfile, and for a file its extension.
+        // After the prefix come tempfile's six random letters, and for a file its extension.
         let random =
             name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes()).map(|rest| rest.split_at_checked(6));
         let Some(Some((letters, ending))) = random else { continue };
@@ -144,7 +148,7 @@ pub fn remove_leftovers(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `.name.what` in the folder of `path`.
+/// Returns the path of `.name.what` in the folder of `path`.
 ///
 /// # Errors
 /// The path names no file.
@@ -156,14 +160,14 @@ pub fn hidden_beside(path: &Path, what: &str) -> Result<PathBuf> {
     Ok(folder_of(path).join(name))
 }
 
-/// A temporary file in the folder of `path` with everything that `write` writes.
+/// Makes a temporary file in the folder of `path` with everything that `write` writes.
 fn written(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<NamedTempFile> {
     let mut buffered = BufWriter::new(beside(path)?);
     write(&mut buffered)?;
     Ok(buffered.into_inner().map_err(|e| e.into_error())?)
 }
 
-/// An empty temporary file in the folder of `path`, removed when dropped.
+/// Makes an empty temporary file in the folder of `path`, which is removed when dropped.
 fn beside(path: &Path) -> Result<NamedTempFile> {
     let prefix = partial_prefix(path)?;
     ensure!(!path.is_dir(), "a folder of that name is in the way; remove it or pass another name");
@@ -181,7 +185,7 @@ fn beside(path: &Path) -> Result<NamedTempFile> {
     builder.tempfile_in(folder).with_context(|| no_place_in(folder))
 }
 
-/// `.name.partial-`, which random letters follow.
+/// Returns `.name.partial-`, the beginning of a name that random letters follow.
 fn partial_prefix(path: &Path) -> Result<OsString> {
     Ok(hidden_beside(path, "partial-")?.file_name().unwrap_or_default().to_owned())
 }
@@ -190,7 +194,7 @@ fn no_place_in(folder: &Path) -> String {
     format!("no file can be made in the folder '{}'; check that it exists, is writable and has room", folder.display())
 }
 
-/// Flushes everything on the disk of `folder`: one call for files by the million.
+/// Flushes everything on the disk of `folder`: one call serves files by the million.
 fn sync_file_system(folder: &Path) -> Result<()> {
     use std::os::fd::AsRawFd;
     let folder = File::open(folder)?;
@@ -200,7 +204,7 @@ fn sync_file_system(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes the rename itself survive a power cut.
+/// Flushes the folder of `path`, so that the rename itself survives a power cut.
 fn sync_folder(path: &Path) -> Result<()> {
     #[cfg(unix)]
     File::open(folder_of(path))?.sync_all()?;

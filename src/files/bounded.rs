@@ -1,4 +1,4 @@
-//! Files read whole: whatever is at the path, memory stays bounded.
+//! Reads whole files, but only those that memory has room for, whatever is at the path.
 
 use std::io::Read;
 use std::path::Path;
@@ -8,10 +8,10 @@ use anyhow::{Context, Result, ensure};
 use super::opening::to_read;
 use crate::system::available::available_memory;
 
-/// What is left of the memory that there is when a file is in it: it is unpacked, or copied, afterwards.
+/// The divisor that turns free memory into what a file may take of it: the file is unpacked, or copied, afterwards.
 const SHARE: u64 = 3;
 
-/// The bytes of a file that fits into memory several times.
+/// Reads the bytes of a file that fits into memory several times.
 ///
 /// # Errors
 /// The file cannot be read, is no regular file, or is too large for this machine.
@@ -32,23 +32,24 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A text in UTF-8 that grows with a run, such as its statistics.
+/// Reads a text in UTF-8 that grows with a run, such as its statistics.
 ///
 /// # Errors
-/// As [`read_bytes`], or it is no text.
+/// The errors of [`read_bytes`], or the file is no text in UTF-8.
 pub fn read_long_text(path: &Path) -> Result<String> {
     String::from_utf8(read_bytes(path)?)
         .ok()
         .with_context(|| format!("cannot read '{}': it is no text in UTF-8", path.display()))
 }
 
-/// More than any record, manifest or configuration has.
+/// The longest text that is read: more than any record, manifest or configuration has.
 const MAX_TEXT_BYTES: u64 = 32 << 20;
 
-/// A text file in UTF-8, without the byte-order mark that some editors put before it.
+/// Reads a text file in UTF-8, without the byte-order mark that some editors put before it.
 ///
 /// # Errors
-/// The file cannot be read, is too large, or holds something else; what to do instead is the caller's to say.
+/// The file cannot be read, is too large, or is no text in UTF-8. The message has no remedy: what to do instead is the
+/// caller's to say.
 pub fn read_text(path: &Path) -> Result<String> {
     let shown = path.display();
     let cannot = || format!("cannot read '{shown}'");

@@ -1,4 +1,4 @@
-//! Checksums of files, and records of them.
+//! Computes checksums of files, and keeps them in records by which damage is noticed later.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::opening::to_read;
 pub struct FileRecord {
     /// The name of the file, in the folder of the record.
     pub file: String,
-    /// SHA-256 in hexadecimal.
+    /// The SHA-256 of its bytes in hexadecimal.
     pub sha256: String,
     /// The length in bytes.
     pub bytes: u64,
@@ -23,7 +23,7 @@ impl FileRecord {
     /// Records a file as it is now.
     ///
     /// # Errors
-    /// An unreadable file.
+    /// The file cannot be read.
     pub fn from_file(path: &Path) -> Result<Self> {
         let context = || format!("cannot read '{}'", path.display());
         let bytes = std::fs::metadata(path).with_context(context)?.len();
@@ -32,10 +32,10 @@ impl FileRecord {
     }
 }
 
-/// The SHA-256 of a file in hexadecimal.
+/// Returns the SHA-256 of a file in hexadecimal.
 ///
 /// # Errors
-/// An unreadable file.
+/// The file cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     to_read(path)

@@ -1,5 +1,6 @@
-//! The right to write a file or folder, for one process at a time: an empty hidden file beside it, `.name.lock`, locked as
-//! long as the process lives and removed at the end. One that a kill leaves behind is nobody's and taken over.
+//! Gives the right to write a file or folder to one process at a time: an empty hidden file beside it, `.name.lock`, is
+//! locked as long as the process lives and removed at the end. One that a kill leaves behind is locked by nobody and is
+//! taken over. Where a file system has no locks, nothing is excluded.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -11,13 +12,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::files::atomic::{hidden_beside, remove_leftovers};
 
-/// Times that a lock is looked for again after its file was taken away.
+/// How often a lock is looked for again after its file was taken away.
 const MOST_ATTEMPTS: usize = 100;
 
-/// What systems say that have no locks.
+/// The errors of file systems that have no locks.
 const WITHOUT_LOCKS: [i32; 3] = [libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOLCK];
 
-/// Held until it is dropped, or the process ends.
+/// The right to write one path, held until it is dropped, or the process ends.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -25,15 +26,15 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the right to write `path`, and removes what a process that was killed at it left behind.
+    /// Takes the right to write `path`, and removes what a process that was killed while writing it left behind.
     ///
     /// # Errors
-    /// Another process has it, or the folder cannot be written.
+    /// Another process has the right, or the folder cannot be written.
     pub fn on(path: &Path) -> Result<Self> {
         let place = hidden_beside(path, "lock")?;
         let cannot = || format!("cannot write '{}'; is its folder writable?", place.display());
         for _ in 0..MOST_ATTEMPTS {
-            // Never cut, and no link followed: whatever is there stays as it is.
+            // The file is never cut, and no link is followed: whatever is there stays as it is.
             let file = File::options()
                 .create(true)
                 .truncate(false)
@@ -46,12 +47,14 @@ impl Lock {
             if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
                 let error = std::io::Error::last_os_error();
                 ensure!(error.kind() != ErrorKind::WouldBlock, busy(path));
-                // Some network file systems have no locks: work goes on as if alone, and leaves alone what may be another's.
+                // Some network file systems have no locks: work goes on as if alone, and what may be another's is not
+                // removed.
                 let has_locks = !WITHOUT_LOCKS.contains(&error.raw_os_error().unwrap_or(0));
                 ensure!(!has_locks, "cannot lock '{}': {error}", place.display());
                 return Ok(Self { _file: file, path: place });
             }
-            // Whoever had it before may have removed the file between our opening and locking it: then it locks nothing.
+            // Whoever had the lock before may have removed the file between opening and locking it here: then this
+            // locks nothing, and the next attempt makes a new file.
             if is_at(&file, &place)? {
                 let lock = Self { _file: file, path: place };
                 remove_leftovers(path)?;
@@ -64,7 +67,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Before the lock goes with the file.
+        // The file is removed while it is still locked; closing it afterwards ends the lock.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,4 +1,4 @@
-//! A file in memory, for writers that only know names of files and end the program where a disk is full.
+//! A file in memory, for writers that only take names of files and end the program where a disk is full.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -11,15 +11,15 @@ use anyhow::{Context, Result, ensure};
 pub struct MemoryFile(File);
 
 impl MemoryFile {
-    /// An empty one, into which `bytes` may be written.
+    /// Makes an empty file, into which `bytes` may be written.
     ///
     /// # Errors
-    /// The system has none to give, or a limit on the size of files (`ulimit -f`) that is lower: writing into memory
-    /// falls under it too.
+    /// The system gives no such file, or a limit on the size of files (`ulimit -f`) is lower than `bytes`: writing into
+    /// memory falls under it too.
     pub fn new(bytes: u64) -> Result<Self> {
         // SAFETY: all zeros are a valid value, which the call fills in.
         let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
-        // SAFETY: `limit` lives on.
+        // SAFETY: `limit` outlives the call.
         let status = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
         ensure!(status == 0, std::io::Error::last_os_error());
         ensure!(
@@ -31,11 +31,11 @@ impl MemoryFile {
         // SAFETY: the name ends in a zero byte.
         let descriptor = unsafe { libc::memfd_create(c"rootgan".as_ptr(), libc::MFD_CLOEXEC) };
         ensure!(descriptor >= 0, std::io::Error::last_os_error());
-        // SAFETY: it is new and nobody else's.
+        // SAFETY: the descriptor is new and nobody else's.
         Ok(Self(unsafe { File::from_raw_fd(descriptor) }))
     }
 
-    /// A name under which the file can be opened as long as this lives.
+    /// Returns a name under which the file can be opened as long as this lives.
     pub fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
@@ -43,7 +43,7 @@ impl MemoryFile {
     /// Returns the file, to be read from its beginning.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The system refuses to move to the beginning.
     pub fn from_start(&mut self) -> Result<&mut File> {
         self.0.seek(SeekFrom::Start(0)).context("cannot read a file in memory")?;
         Ok(&mut self.0)

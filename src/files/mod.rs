@@ -1,4 +1,4 @@
-//! Files: whole or not at all, bounded when they are read, with checksums. Nothing here knows a tensor.
+//! Files: whole or not at all when written, bounded when read, with locks and checksums. Nothing here knows a tensor.
 
 pub mod atomic;
 pub mod bounded;

@@ -1,5 +1,5 @@
-//! Pictures as one array in NumPy's `.npz`. Rows are gathered in a plain file beside it, so that an
-//! interrupted call can go on; the archive itself appears whole or not at all.
+//! Writes pictures as one array in NumPy's `.npz`. Rows are gathered in a plain file beside it, so that an interrupted
+//! call can go on; the archive itself appears whole or not at all.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -17,10 +17,10 @@ use crate::files::opening::to_change_or_make;
 const ENTRY: &str = "arr_0.npy";
 /// About how many bytes are copied into the archive at a time.
 const CHUNK_BYTES: u64 = 8 << 20;
-/// The longest header of version 1 of the format, with what is before it.
+/// The longest header of version 1 of the format, with the 10 bytes before it.
 const MAX_HEADER_BYTES: u64 = 10 + u16::MAX as u64;
 
-/// Rows of equal length in a plain file: only ever longer, and complete up to the last one.
+/// A plain file of rows of equal length. Rows are only added at its end, and every row in it is whole.
 pub struct RowFile {
     file: File,
     path: PathBuf,
@@ -29,13 +29,13 @@ pub struct RowFile {
 }
 
 impl RowFile {
-    /// Opens or makes the file; a row that was interrupted is cut off.
+    /// Opens the file or makes it; a row that was interrupted is cut off.
     ///
     /// # Errors
-    /// A file that cannot be made or changed.
+    /// The file cannot be made or changed.
     ///
     /// # Panics
-    /// If `row_bytes` is zero.
+    /// Panics if `row_bytes` is zero.
     pub fn open(path: &Path, row_bytes: u64) -> Result<Self> {
         let attempt = || -> std::io::Result<Self> {
             let mut file = to_change_or_make(path)?;
@@ -49,7 +49,7 @@ impl RowFile {
         })
     }
 
-    /// How many rows there are.
+    /// Returns how many rows there are.
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -57,7 +57,7 @@ impl RowFile {
     /// Adds rows at the end.
     ///
     /// # Errors
-    /// Bytes that are no whole rows, or a full disk.
+    /// The bytes are no whole rows, or the disk is full.
     pub fn append(&mut self, rows: &[u8]) -> Result<()> {
         let bytes = rows.len() as u64;
         ensure!(
@@ -79,14 +79,14 @@ impl RowFile {
     }
 }
 
-/// Writes the archive at `path` with the bytes of the file `rows` as its only array, uncompressed.
-/// `progress` hears how many rows more are in it; its error ends the work, and nothing of it is left.
+/// Writes the archive at `path` with the bytes of the file `rows` as its only array, uncompressed. `progress` is told
+/// how many rows more are in it; its error ends the work, and nothing of the archive is left.
 ///
 /// # Shapes
 /// `rows`: `N x H x W x C` bytes, as `shape` says.
 ///
 /// # Errors
-/// A file `rows` of another length, or an archive that cannot be written.
+/// The file `rows` has another length, or the archive cannot be written.
 pub fn write_npz(path: &Path, rows: &Path, shape: [u64; 4], mut progress: impl FnMut(u64) -> Result<()>) -> Result<()> {
     let row_bytes = shape[1..].iter().product::<u64>().max(1);
     let mut source = File::open(rows).with_context(|| format!("cannot read '{}'", rows.display()))?;
@@ -99,7 +99,7 @@ pub fn write_npz(path: &Path, rows: &Path, shape: [u64; 4], mut progress: impl F
     );
     replace_atomically(path, |place| {
         let mut zip = zip::ZipWriter::new(BufWriter::new(File::create(place)?));
-        // As NumPy does: with the 64-bit sizes that large arrays need.
+        // The entry is stored as NumPy does: with the 64-bit sizes that large arrays need.
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
         zip.start_file(ENTRY, options)?;
         npyz::WriteOptions::<u8>::new().default_dtype().shape(&shape).writer(&mut zip).write_header_only()?;
@@ -118,16 +118,16 @@ pub fn write_npz(path: &Path, rows: &Path, shape: [u64; 4], mut progress: impl F
     })
 }
 
-/// The shape of the array in an archive that [`write_npz`] made.
+/// Returns the shape of the array in an archive that [`write_npz`] made.
 ///
 /// # Errors
-/// A file that is no such archive.
+/// The file is no such archive.
 pub fn npz_shape(path: &Path) -> Result<Vec<u64>> {
     let attempt = || -> Result<Vec<u64>> {
         let mut zip = zip::ZipArchive::new(File::open(path)?)?;
         let mut head = Vec::new();
         zip.by_name(ENTRY)?.take(MAX_HEADER_BYTES).read_to_end(&mut head)?;
-        // Later versions may claim gigabytes of header; they were not made here.
+        // Later versions of the format may claim gigabytes of header; files in them were not made here.
         ensure!(head.starts_with(b"\x93NUMPY\x01"), "it is not in version 1 of the format");
         Ok(npyz::NpyFile::new(&head[..])?.shape().to_vec())
     };

@@ -1,4 +1,4 @@
-//! The one way in which files are opened: regular files only, so that a pipe or a device where a file is expected does not
+//! Opens files, for the whole program: regular files only, so that a pipe or a device where a file is expected does not
 //! wait for ever, and no links where something is written, so that what lies in a folder does not lead out of it.
 
 use std::fs::{File, OpenOptions};
@@ -9,7 +9,7 @@ use std::path::Path;
 /// Opens for reading; links are followed.
 ///
 /// # Errors
-/// There is none, it cannot be read, or it is no regular file.
+/// There is no file, it cannot be read, or it is no regular file.
 pub fn to_read(path: &Path) -> Result<File> {
     regular(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?)
 }
@@ -17,7 +17,7 @@ pub fn to_read(path: &Path) -> Result<File> {
 /// Opens an existing file for writing at its end.
 ///
 /// # Errors
-/// There is none, it cannot be written, it is a link, or no regular file.
+/// There is no file, it cannot be written, or it is a link or no regular file.
 pub fn to_append(path: &Path) -> Result<File> {
     regular(without_links(OpenOptions::new().append(true), path)?)
 }
@@ -25,7 +25,7 @@ pub fn to_append(path: &Path) -> Result<File> {
 /// Opens or makes a file for writing at its end.
 ///
 /// # Errors
-/// It cannot be written, it is a link, or no regular file.
+/// The file cannot be written, or it is a link or no regular file.
 pub fn to_append_or_make(path: &Path) -> Result<File> {
     regular(without_links(OpenOptions::new().append(true).create(true), path)?)
 }
@@ -33,7 +33,7 @@ pub fn to_append_or_make(path: &Path) -> Result<File> {
 /// Opens or makes a file for reading and writing anywhere; it is never cut.
 ///
 /// # Errors
-/// It cannot be written, it is a link, or no regular file.
+/// The file cannot be written, or it is a link or no regular file.
 pub fn to_change_or_make(path: &Path) -> Result<File> {
     regular(without_links(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?)
 }
@@ -41,7 +41,7 @@ pub fn to_change_or_make(path: &Path) -> Result<File> {
 /// Makes a new file for writing at its end.
 ///
 /// # Errors
-/// Something has this name, or it cannot be made.
+/// Something has this name, or the file cannot be made.
 pub fn new_to_append(path: &Path) -> Result<File> {
     OpenOptions::new().append(true).create_new(true).open(path)
 }
@@ -50,7 +50,7 @@ fn without_links(options: &mut OpenOptions, path: &Path) -> Result<File> {
     options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path).map_err(|error| {
         match error.raw_os_error() {
             Some(libc::ELOOP) => Error::other("it is a link, which could lead anywhere; put the file itself there"),
-            // A pipe that nobody reads.
+            // It is a pipe that nobody reads.
             Some(libc::ENXIO) => no_file(),
             _ => error,
         }

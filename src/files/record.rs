@@ -1,5 +1,4 @@
-//! A small JSON file that says what a long job was asked for, so that it is only continued by the
-//! same request.
+//! Keeps a small JSON file that says what a long job was asked for, so that only the same request continues it.
 
 use std::path::Path;
 
@@ -9,11 +8,12 @@ use serde_json::{Map, Value};
 use crate::files::atomic::write_json;
 use crate::files::bounded::read_text;
 
-/// Writes the record of a job that begins, or compares it if the job has `begun` already. The caller holds a lock.
+/// Writes the record of a job that begins, or compares the request with it if the job has `begun` already. The caller
+/// of a job that begins holds a lock.
 ///
 /// # Errors
-/// The job has begun and its record is missing, unreadable or of another request: the first field
-/// that differs is named. Or it has not, and a file of that name is there that is no such record.
+/// The job has begun and its record is missing, unreadable or of another request; the first field that differs is
+/// named. Or it has not begun, and a file of that name is there that is no such record.
 pub fn claim(path: &Path, request: &Map<String, Value>, begun: bool) -> Result<()> {
     if !begun {
         ensure!(
@@ -30,7 +30,7 @@ pub fn claim(path: &Path, request: &Map<String, Value>, begun: bool) -> Result<(
     })?;
     let found: Map<String, Value> =
         serde_json::from_str(&text).with_context(|| format!("cannot go on: '{name}' is damaged; {remedy}"))?;
-    // A number must not differ by having been read from text.
+    // The request goes through text too: a number must not differ by having been read from text.
     let request: Map<String, Value> = serde_json::from_str(&serde_json::to_string(request)?)?;
     let differing = request.keys().chain(found.keys()).find(|&key| request.get(key) != found.get(key));
     if let Some(key) = differing {
@@ -44,7 +44,8 @@ pub fn claim(path: &Path, request: &Map<String, Value>, begun: bool) -> Result<(
     Ok(())
 }
 
-/// Whether there is nothing at `path`, or a record of a job of the same kind, perhaps with the fields of another version.
+/// Whether there is nothing at `path`, or a record of a job of the same kind, perhaps with the fields of another
+/// version.
 fn is_record_or_missing(path: &Path, request: &Map<String, Value>) -> bool {
     if std::fs::symlink_metadata(path).is_err() {
         return true;

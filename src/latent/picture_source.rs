@@ -1,4 +1,4 @@
-//! Pictures of a generator as bytes, batch by batch: the same in every command that makes or measures them.
+//! Makes pictures of a generator as bytes, batch by batch: the same in every command that makes or measures them.
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -14,18 +14,18 @@ use crate::tensor::labels::{ClassDistribution, one_hot};
 use crate::tensor::no_grad;
 use crate::tensor::seed::{Stream, host_rng};
 
-/// How many finished batches may wait to be written: more would only take memory.
+/// Number of finished batches that may wait to be written; more would only take memory.
 const AHEAD: usize = 2;
 
 /// The latents of one batch, drawn on the CPU.
 pub struct Latents {
     /// z, [N, z_dim].
     pub z: Tensor,
-    /// [N, noise_numel]; no columns where no noise is given from outside.
+    /// Noise [N, noise_numel]; no columns where no noise is given from outside.
     pub noise: Tensor,
     /// The class of each picture, where classes differ.
     pub classes: Option<Vec<u32>>,
-    /// Seeds libtorch, for a script that draws numbers of its own.
+    /// Seed of libtorch, for a script that draws numbers of its own.
     pub script_seed: i64,
 }
 
@@ -37,27 +37,27 @@ pub struct PictureBatch {
     pub pixels: Vec<u8>,
 }
 
-/// A generator with the way it is called, checked against what it can do.
+/// A generator with the way in which it is called; what it cannot follow is an error when pictures are made.
 pub struct PictureSource<'g> {
-    /// The generator.
+    /// Generator that makes the pictures.
     pub generator: &'g Generator,
     /// The truncation of w.
     pub truncation: Truncation,
-    /// As asked; without effect on a generator that only takes z.
+    /// Where noise comes from; without effect on a generator that only takes z.
     pub noise_mode: NoiseMode,
-    /// As asked: that of all pictures; None where each has its own.
+    /// Class of all pictures; None where each has its own, or there are no classes.
     pub class: Option<i64>,
-    /// Pictures at a time.
+    /// Number of pictures at a time.
     pub batch: usize,
 }
 
 impl PictureSource<'_> {
-    /// How many numbers of noise are to be drawn for one picture.
+    /// Returns how many numbers of noise are to be drawn for one picture.
     pub fn noise_numel(&self) -> i64 {
         if self.noise_mode == NoiseMode::Random { self.generator.noise_numel() } else { 0 }
     }
 
-    /// Height and width, in pixels.
+    /// Returns height and width, in pixels.
     pub fn side(&self) -> usize {
         self.generator.img_resolution() as usize
     }
@@ -72,15 +72,14 @@ impl PictureSource<'_> {
         self.channels() * self.side() * self.side()
     }
 
-    /// Cuts places into batches, always at the same places: what a picture is batched with can
-    /// change its last bit.
+    /// Cuts places into batches, always at the same places: what a picture is batched with can change its last bit.
     pub fn batches(&self, places: usize) -> impl Iterator<Item = Range<usize>> {
         let batch = self.batch;
         (0..places).step_by(batch).map(move |first| first..places.min(first.saturating_add(batch)))
     }
 
-    /// Makes the pictures of `batches`. `write` gets them in order on a thread of its own, while the
-    /// next ones are made.
+    /// Makes the pictures of `batches`. `write` gets them in order on a thread of its own, while the next ones are
+    /// made.
     ///
     /// # Errors
     /// The generator or `write` fails.
@@ -93,9 +92,9 @@ impl PictureSource<'_> {
     ) -> Result<()> {
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(AHEAD);
-            // Upon an error the receiver goes, which ends the making too.
+            // Upon an error of `write` the receiver is dropped, which ends the making too.
             let writer = scope.spawn(move || receiver.into_iter().try_for_each(write));
-            // A writer that has ended says why.
+            // Sending fails where the writer has ended; the writer then says why.
             let send = |first, pixels: &Tensor| Ok(sender.send(PictureBatch { first, pixels: bytes(pixels) }).is_ok());
             let made = self.each(batches, how, draw, send);
             drop(sender);
@@ -104,8 +103,8 @@ impl PictureSource<'_> {
         })
     }
 
-    /// Makes the pictures of `batches`. `take` gets each batch as u8 [N, C, R, R] on the generator's device, with the place
-    /// of its first picture, and says whether to go on.
+    /// Makes the pictures of `batches`. `take` gets each batch as u8 [N, C, R, R] on the generator's device, with the
+    /// place of its first picture, and says whether to go on.
     ///
     /// # Errors
     /// The generator or `take` fails.
@@ -123,7 +122,7 @@ impl PictureSource<'_> {
             check_finite(&images)
                 .with_context(|| format!("cannot make pictures with '{}'", self.generator.script.path.display()))?;
             let pixels = to_u8(&images, how);
-            // A GPU is computing now: the time to draw. Reading the pixels waits for it.
+            // A GPU is computing now, which leaves time to draw; reading the pixels waits for it.
             drawn = batches.peek().cloned().map(&draw);
             if !take(range.start, &pixels)? {
                 break;
@@ -163,7 +162,7 @@ impl DumpDraws {
         Latents { z, noise, classes: self.classes_of(range), script_seed }
     }
 
-    /// The class of each picture at some places, where they are drawn.
+    /// Draws the class of each picture at some places; None where no classes are drawn.
     pub fn classes_of(&self, range: Range<usize>) -> Option<Vec<u32>> {
         let classes = self.classes.as_ref()?;
         let rng = |index: usize| host_rng(u64::from(self.seed), index as u64, Stream::DumpClass, 0);
@@ -171,7 +170,7 @@ impl DumpDraws {
     }
 }
 
-/// How many pictures each class had in training, as a conditional generator's record has it.
+/// Returns how many pictures each class had in training, as a conditional generator's record has it.
 ///
 /// # Errors
 /// The generator has no such record.
@@ -188,7 +187,7 @@ pub fn class_counts_of(generator: &Generator) -> Result<Vec<u64>> {
     })
 }
 
-/// As many pictures as have four million pixels together: 32 up to 256 pixels a side, 4 at 1024.
+/// Returns how many pictures have four million pixels together, at most 32: 32 up to 256 pixels a side, 4 at 1024.
 pub fn default_batch(side: i64) -> usize {
     ((1 << 22) / (side * side).max(1)).clamp(1, 32) as usize
 }

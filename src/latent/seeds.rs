@@ -1,5 +1,5 @@
-//! Latents that depend on a seed alone: NumPy's legacy `RandomState(seed).randn`, which StyleGAN
-//! users know their favourite seeds by, so that seed 42 is the same picture here as elsewhere.
+//! Latents that depend on a seed alone: NumPy's legacy `RandomState(seed).randn`, which StyleGAN users know their
+//! favourite seeds by, so that seed 42 is the same picture here as elsewhere.
 
 use rand_mt::Mt;
 use rayon::prelude::*;
@@ -7,8 +7,8 @@ use tch::{Device, Kind, Tensor};
 
 /// Standard normal draws in the order of NumPy's `RandomState.randn`.
 ///
-/// Source: the polar method of Marsaglia and Bray (1964) over 53-bit uniforms of MT19937; the
-/// second number of a pair is handed out first.
+/// The numbers come from the polar method of Marsaglia and Bray (1964) over 53-bit uniforms of MT19937; the second
+/// number of a pair is handed out first.
 pub struct NormalStream {
     bits: Mt,
     spare: Option<f64>,
@@ -20,7 +20,7 @@ impl NormalStream {
         Self { bits: Mt::new(seed), spare: None }
     }
 
-    /// The stream of `numpy.random.RandomState([key, ...])`.
+    /// Starts the stream of `numpy.random.RandomState([key, ...])`.
     pub fn from_key(key: &[u32]) -> Self {
         Self { bits: Mt::new_with_key(key.iter().copied()), spare: None }
     }
@@ -54,14 +54,13 @@ impl NormalStream {
     }
 }
 
-/// z [N, z_dim] on `device`, row i being `RandomState(seeds[i]).randn(z_dim)`.
+/// Returns z [N, z_dim] on `device`, row i being `RandomState(seeds[i]).randn(z_dim)`.
 pub fn latents_of_seeds(seeds: &[u32], z_dim: i64, device: Device) -> Tensor {
     rows(seeds.len(), z_dim as usize, |i| NormalStream::from_seed(seeds[i])).to_device(device)
 }
 
-/// z [N, z_dim] and noise [N, noise_numel] for the pictures `first .. first + count` of the dump
-/// with this seed: row i is `RandomState([seed, first + i]).randn(z_dim + noise_numel)`, whatever
-/// batch it is drawn in.
+/// Returns z [N, z_dim] and noise [N, noise_numel] for the pictures `first .. first + count` of the dump with this
+/// seed: row i is `RandomState([seed, first + i]).randn(z_dim + noise_numel)`, whatever batch it is drawn in.
 pub fn dump_latents(
     seed: u32,
     first: u32,
@@ -86,7 +85,7 @@ fn rows(count: usize, width: usize, stream: impl Fn(usize) -> NormalStream + Syn
 mod tests {
     use super::*;
 
-    /// `numpy.random.RandomState(42).randn(5)` with NumPy 2.4.
+    /// The expected numbers are `numpy.random.RandomState(42).randn(5)` with NumPy 2.4.
     #[test]
     fn a_seed_gives_the_numbers_of_numpy() {
         let mut stream = NormalStream::from_seed(42);
@@ -97,7 +96,7 @@ mod tests {
         }
     }
 
-    /// `numpy.random.RandomState([7, 3]).randn(3)` with NumPy 2.4.
+    /// The expected numbers are `numpy.random.RandomState([7, 3]).randn(3)` with NumPy 2.4.
     #[test]
     fn a_key_gives_the_numbers_of_numpy() {
         let mut stream = NormalStream::from_key(&[7, 3]);

@@ -1,4 +1,4 @@
-//! Features of real pictures kept between calls, under a key of the pictures' content: a folder that is moved is found
+//! Keeps features of real pictures between calls, under a key of the pictures' content: a folder that is moved is found
 //! again, one whose pictures change is not.
 
 use std::path::{Path, PathBuf};
@@ -8,36 +8,37 @@ use sha2::{Digest, Sha256};
 
 use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
 
-/// Part of every key: raise it when the same pictures would give other features.
+/// Part of every key; raise its number when the same pictures would give other features.
 const RECIPE: &str = "rootgan features 2";
 
-/// A folder of feature sets.
+/// A folder of feature sets, each a file that is named by its key.
 #[derive(Clone, Debug)]
 pub struct FeatureCache {
     folder: PathBuf,
 }
 
 impl FeatureCache {
-    /// In this folder, which is made when something is stored.
+    /// Takes this folder, which is made when something is stored.
     pub fn at(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
-    /// `$XDG_CACHE_HOME/rootgan/features` or `~/.cache/rootgan/features`; None where neither variable is set.
+    /// Returns `$XDG_CACHE_HOME/rootgan/features` or `~/.cache/rootgan/features`; None where neither variable is an
+    /// absolute path.
     pub fn default_folder() -> Option<PathBuf> {
         let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let root = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
         Some(root.join("rootgan/features"))
     }
 
-    /// Where the features of these pictures lie, if they do.
+    /// Returns the path at which the features of these pictures lie, if they do.
     pub fn path(&self, content_sha256: &str, detector_sha256: &str, form: &PictureForm, order: &str) -> PathBuf {
         let size = format!("{}x{}", form.channels, form.side);
         let key = [RECIPE, content_sha256, detector_sha256, &size, &form.rule, order].join("\n");
         self.folder.join(format!("{:x}.safetensors", Sha256::digest(key)))
     }
 
-    /// What is stored at a path, seen against what is needed of a set with such a record.
+    /// Reads what is stored at a path and judges it by `needs`, which is told the record of the set.
     pub fn find(&self, path: &Path, needs: impl Fn(&SetRecord) -> Needs) -> Found {
         if !path.is_file() {
             return Found::Nothing;

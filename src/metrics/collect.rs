@@ -1,4 +1,4 @@
-//! Pictures in, features out: of a folder while the next pictures are decoded, or of a generator.
+//! Makes features of pictures: those of a folder, while the next ones are decoded, or those of a generator.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::tensor::images::ToBytes;
 /// The number of decoded batches that wait for a detector.
 const PREFETCH: usize = 3;
 
-/// Features of the first pictures that a sampler draws from a data set, one set per detector.
+/// Makes features of the first pictures that a sampler draws from a data set, one set per detector.
 ///
 /// # Errors
 /// Fewer pictures than needed, one that cannot be read any more, or a detector that fails; a signal.
@@ -48,10 +48,10 @@ pub fn of_dataset(
     Ok(collectors.finish(&form, Some(total)))
 }
 
-/// Features of the first pictures of a dump, one set per detector.
+/// Makes features of the first pictures of a dump, one set per detector.
 ///
 /// # Errors
-/// What the generator or the detector says; a signal.
+/// Whatever the generator or the detector raises; a signal.
 pub fn of_generator(
     needs: &[(&Detector, &Needs)],
     source: &PictureSource<'_>,
@@ -102,11 +102,12 @@ impl<'a> Collectors<'a> {
     }
 }
 
-/// Grey pictures as the three channels that detectors want: [N, 1 or 3, H, W] -> [N, 3, H, W].
+/// Repeats grey pictures to the three channels that detectors want: [N, 1 or 3, H, W] -> [N, 3, H, W].
 pub fn to_rgb(images: &Tensor) -> Tensor {
     if images.size()[1] == 1 { images.repeat([1, 3, 1, 1]) } else { images.shallow_clone() }
 }
 
+/// One detector, and what was made with it so far.
 struct Collector<'a> {
     detector: &'a Detector,
     needs: &'a Needs,
@@ -145,7 +146,7 @@ impl<'a> Collector<'a> {
         format!("cannot measure the pictures from number {first} on, of {}", self.expected)
     }
 
-    /// Adds rows up to each number of pictures whose moments are needed, and keeps these.
+    /// Adds rows to the running moments, and keeps a copy at each number of pictures whose moments are needed.
     fn add_moments(&mut self, first: usize, rows: &Tensor) {
         let mut done = first;
         for &stop in self.needs.moments.range(first + 1..) {
@@ -180,7 +181,7 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// Keeps rows below `wanted`, counted over all batches.
+/// Keeps the rows of the first `wanted` pictures, counted over all batches.
 fn keep(parts: &mut Vec<Tensor>, rows: &Tensor, first: usize, wanted: usize) {
     let used = wanted.saturating_sub(first).min(rows.size()[0] as usize);
     if used > 0 {

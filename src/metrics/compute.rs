@@ -1,4 +1,4 @@
-//! Each metric's numbers from the features of both sides.
+//! Computes a metric from the features of both sides, and says which features that takes.
 
 use anyhow::{Context, Result};
 
@@ -7,12 +7,12 @@ use super::formula::{Measured, Sides};
 use super::name::Metric;
 use super::outcome::Outcome;
 
-/// Adds what a metric needs of the fakes.
+/// Adds the features that a metric needs of the fakes.
 pub fn fake_needs(metric: &Metric, needs: &mut Needs) {
     metric.formula.add_needs(metric.fakes, needs);
 }
 
-/// What metrics need of `total` real pictures.
+/// Returns the features that metrics need of the real pictures, of which there are `total`.
 pub fn real_needs(metrics: &[Metric], total: usize) -> Needs {
     let mut needs = Needs::default();
     for metric in metrics.iter().filter(|metric| metric.formula.needs_reals()) {
@@ -25,7 +25,7 @@ fn reals_of(metric: &Metric, total: usize) -> usize {
     metric.reals.map_or(total, |most| most.min(total))
 }
 
-/// Computes a metric.
+/// Computes a metric; `reals` may be None for one that compares with none, and `seed` decides what is drawn at random.
 ///
 /// # Errors
 /// Features that are missing or too few.

@@ -1,4 +1,4 @@
-//! The network whose features are compared: any TorchScript file with the call
+//! The detector, the network whose features are compared: any TorchScript file with the call
 //! `detector(pixels u8 [N, 3, H, W], return_features=True) -> [N, F]`, such as the Inception network of published FIDs.
 
 use std::path::Path;
@@ -12,24 +12,24 @@ use crate::files::checksum::sha256;
 use crate::model::ScriptModule;
 use crate::tensor::no_grad;
 
-/// The file whose Frechet distance is called FID, by its name: nothing in it says what it is.
+/// Name of the file whose Frechet distance is called FID; nothing inside the file says what it is.
 const INCEPTION: &str = "inception-2015-12-05";
 
-/// Which detector a number was made with. Only numbers of equal sha256 are ever compared.
+/// Identifies the detector that a number was made with. Only numbers of equal sha256 are ever compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DetectorId {
-    /// What the file calls itself, otherwise its name without the ending.
+    /// Name that the file gives itself, otherwise the file's name without the ending.
     pub name: String,
     /// SHA-256 of the file.
     pub sha256: String,
-    /// Whose features they are, for the name of the measure.
+    /// What the features are called in the name of a measure.
     pub features: String,
     /// How the detector brings pictures to its own size.
     pub resize: String,
 }
 
 impl DetectorId {
-    /// `FID` for the Inception network, `Frechet distance, AlexNet features` for another.
+    /// Names a measure: `FID` for the Inception network, `Frechet distance, AlexNet features` for another.
     pub fn measure(&self, published: &str, plain: &str) -> String {
         if self.is_inception() { published.to_owned() } else { format!("{plain}, {}", self.features) }
     }
@@ -45,17 +45,17 @@ impl DetectorId {
     }
 }
 
-/// A loaded detector.
+/// A detector that is loaded on a device.
 pub struct Detector {
     /// The identity of the file, for records.
     pub id: DetectorId,
     script: ScriptModule,
-    /// Of `forward`, after the pictures: names and default values.
+    /// Arguments of `forward` after the pictures: names and default values.
     arguments: Vec<(String, Option<String>)>,
 }
 
 impl Detector {
-    /// Loads a detector.
+    /// Loads a detector from a TorchScript file.
     ///
     /// # Errors
     /// A file that is no TorchScript, a network of another kind, or one without `return_features`.
@@ -101,7 +101,7 @@ impl Detector {
         self.rows("return_features", &[], pixels)
     }
 
-    /// The probabilities of classes, without the bias of the last layer where the detector can leave it out.
+    /// Computes the probabilities of classes, without the bias of the last layer where the detector can leave it out.
     ///
     /// # Shapes
     /// u8 [N, 3, H, W] -> float32 [N, classes].
@@ -113,7 +113,7 @@ impl Detector {
         self.rows("no_output_bias", &["return_features"], pixels)
     }
 
-    /// Rows whose squared distance is the perceptual distance of two pictures (LPIPS).
+    /// Computes rows whose squared distance is the perceptual distance of two pictures (LPIPS).
     ///
     /// # Shapes
     /// float32 [N, 3, H, W], 0 to 255 -> float32 [N, F].
@@ -184,12 +184,12 @@ impl Detector {
     }
 }
 
-/// The arguments of `forward` after the pictures.
+/// Returns the arguments of `forward` after the pictures.
 fn declared_arguments(script: &ScriptModule) -> Vec<(String, Option<String>)> {
     parse_declaration(&script.declaration("forward").unwrap_or_default())
 }
 
-/// `forward(__torch__.D self, Tensor x, bool return_features=False) -> Tensor` as [("return_features", "False")].
+/// Reads `forward(__torch__.D self, Tensor x, bool return_features=False) -> Tensor` as [("return_features", "False")].
 fn parse_declaration(text: &str) -> Vec<(String, Option<String>)> {
     let Some(declared) = text.strip_prefix("forward(") else {
         return Vec::new();

@@ -1,16 +1,16 @@
-//! Which detector each metric takes.
+//! The loaded detectors, and which of them each metric takes.
 
 use anyhow::{Context, Result, ensure};
 
 use super::detector::{Detector, DetectorId};
 use super::formula::Formula;
 
-/// The networks of features. Metrics that the field computes with VGG16 take `vgg` where it is given.
+/// The networks that make features. Metrics that the field computes with VGG16 take `vgg` where it is given.
 #[derive(Default)]
 pub struct Detectors {
-    /// For Frechet and kernel distance and inception score.
+    /// Detector for Frechet and kernel distance and inception score, and for the others where `vgg` is not given.
     pub main: Option<Detector>,
-    /// For precision, recall, density, coverage and path length.
+    /// Detector for precision, recall, density, coverage and path length.
     pub vgg: Option<Detector>,
 }
 
@@ -30,7 +30,7 @@ impl Detectors {
         if formula.is_of_vgg() && self.vgg.is_some() { Slot::Vgg } else { Slot::Main }
     }
 
-    /// The detector, where pictures have to become features.
+    /// Returns the detector, without which pictures cannot become features.
     pub(super) fn need(&self, slot: Slot) -> Result<&Detector> {
         self.get(slot).context(
             "there is no detector to make features with; pass --detector FILE: scripts/make_detector.py makes one, the \

@@ -1,4 +1,4 @@
-//! From pictures or a generator to numbers: which features are needed, made once for all metrics, and compared.
+//! Measures pictures or a generator: finds which features the metrics need, makes them once for all, and compares.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,26 +22,26 @@ use crate::system::signals::StopRequest;
 
 /// The rule by which real pictures come to their size, for records.
 const LANCZOS: &str = "centre crop, Lanczos";
-/// Real pictures come in this order, so that fewer of them are a random part.
+/// Seed of the order in which real pictures come, so that fewer of them are a random part.
 const REALS_ORDER: u64 = 0;
 
 /// The pictures that a metric compares with.
 pub enum RealPictures {
-    /// None: enough for inception score and path length.
+    /// No real pictures, which is enough for inception score and path length.
     None,
-    /// A folder or zip.
+    /// A folder or zip of pictures.
     Pictures(PathBuf),
-    /// Saved features.
+    /// Saved features of real pictures.
     Features(Box<FeatureSet>),
 }
 
 /// The pictures that a metric judges.
 pub enum Fakes<'a> {
-    /// Made by a generator, as `rootgan dump` makes them.
+    /// Pictures that a generator makes, in the way of `rootgan dump`.
     Generator(PictureSource<'a>, DumpDraws),
-    /// A folder or zip, in the order of the names.
+    /// A folder or zip of pictures, in the order of the names.
     Pictures(PathBuf),
-    /// Saved features.
+    /// Saved features of the pictures.
     Features(FeatureSet),
 }
 
@@ -52,8 +52,8 @@ struct Job {
     needs: Needs,
 }
 
-/// What is to be measured and against what; may be run again and again on other fakes, the features of the real
-/// pictures being made once.
+/// What is to be measured and against what. It may be run again and again on other fakes; the features of the real
+/// pictures are made once.
 pub struct Evaluation {
     metrics: Vec<Metric>,
     detectors: Detectors,
@@ -67,19 +67,19 @@ pub struct Evaluation {
 /// The settings of an evaluation.
 #[derive(Clone, Debug)]
 pub struct EvaluateSettings {
-    /// Size of pictures of which there is no generator to say it; None: their own.
+    /// Side of the pictures where there is no generator to decide it; None takes the pictures' own.
     pub resolution: Option<u32>,
-    /// Decoded pictures that a detector gets at a time.
+    /// Number of decoded pictures that a detector gets at a time.
     pub batch: usize,
     /// Seed of the subsets of the kernel distance.
     pub seed: u32,
     /// A folder in which features of real pictures are kept; None: they are not.
     pub cache: Option<PathBuf>,
-    /// A folder for the features of both sides.
+    /// Folder to which the features of both sides are written.
     pub save_features: Option<PathBuf>,
-    /// A folder for the moments of both sides.
+    /// Folder to which the moments of both sides are written.
     pub save_moments: Option<PathBuf>,
-    /// Ends the measuring with [`Interrupted`](crate::system::signals::Interrupted).
+    /// Request that ends the measuring with [`Interrupted`](crate::system::signals::Interrupted).
     pub stop: StopRequest,
 }
 
@@ -98,10 +98,10 @@ impl Default for EvaluateSettings {
 }
 
 impl Evaluation {
-    /// Checks that the metrics have what they need.
+    /// Prepares an evaluation, after checking that the metrics have what they need.
     ///
     /// # Errors
-    /// No metric, or one that needs real pictures where there are none.
+    /// No metric, one that needs real pictures where there are none, or a batch of 0.
     pub fn new(
         metrics: Vec<Metric>,
         detectors: Detectors,
@@ -120,7 +120,7 @@ impl Evaluation {
         Ok(Self { metrics, detectors, reals, settings, known: HashMap::new(), notices: RefCell::default() })
     }
 
-    /// All metrics of these fakes, in the order in which they were asked for.
+    /// Computes all metrics of these fakes, in the order in which they were asked for.
     ///
     /// # Errors
     /// Pictures, a generator or a detector that fail; too few pictures; features of different detectors.
@@ -129,7 +129,7 @@ impl Evaluation {
         let jobs = self.jobs();
         let mut outcomes = Vec::new();
         if !jobs.is_empty() {
-            // What is wrong with the real pictures shows before fakes are made.
+            // The real pictures come first: what is wrong with them shows before fakes are made.
             let form = self.form(fakes)?;
             for job in &jobs {
                 self.ready_reals(job, &form)?;
@@ -144,7 +144,7 @@ impl Evaluation {
         self.in_order(outcomes, fakes)
     }
 
-    /// What is worth telling of the runs since the last call: pictures that were left out, a cache that could not be used.
+    /// Takes what is worth telling of the runs since the last call: pictures that were left out, a cache that failed.
     pub fn take_notices(&self) -> Vec<String> {
         self.notices.take()
     }
@@ -173,7 +173,7 @@ impl Evaluation {
         Ok(())
     }
 
-    /// The metrics that need features, by detector.
+    /// Groups the metrics that need features by detector.
     fn jobs(&self) -> Vec<Job> {
         let of_slot = |slot: Slot| {
             let chosen = self
@@ -200,7 +200,8 @@ impl Evaluation {
         needs
     }
 
-    /// The outcomes by features and those by generator alone, as they were asked for.
+    /// Puts outcomes into the order in which they were asked for, and computes those that need a generator and no
+    /// features.
     fn in_order(&self, mut outcomes: Vec<Outcome>, fakes: &Fakes) -> Result<Vec<Outcome>> {
         let one = |metric: &Metric| match outcomes.iter().position(|outcome| outcome.metric == metric.name) {
             Some(place) => Ok(outcomes.swap_remove(place)),
@@ -238,7 +239,7 @@ impl Evaluation {
         })
     }
 
-    /// Makes what is not known yet of the real pictures.
+    /// Makes the features of the real pictures that a job needs, unless they are known already.
     fn ready_reals(&mut self, job: &Job, form: &PictureForm) -> Result<()> {
         if let RealPictures::Features(set) = &self.reals {
             self.detectors.ensure_same(job.slot, &set.record.detector)?;
@@ -279,7 +280,8 @@ impl Evaluation {
         }
     }
 
-    /// The features of the real pictures, out of the cache or made; None where they are given.
+    /// Returns the features of the real pictures, out of the cache or made; None where there are no pictures to make
+    /// them of.
     fn make_reals(&self, slot: Slot, metrics: &[Metric], form: &PictureForm) -> Result<Option<FeatureSet>> {
         let RealPictures::Pictures(root) = &self.reals else {
             return Ok(None);
@@ -348,7 +350,7 @@ impl Evaluation {
         })
     }
 
-    /// Keeps one side's features where that is asked for.
+    /// Writes one side's features and moments where that is asked for.
     fn save(&self, slot: Slot, side: &str, set: &FeatureSet) -> Result<()> {
         let suffix = if slot == Slot::Vgg { "-vgg" } else { "" };
         let place = |folder: &Path| -> Result<PathBuf> {

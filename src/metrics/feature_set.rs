@@ -1,4 +1,5 @@
-//! The features of a set of pictures, or what is needed of them, with the record of how they were made; as a file too.
+//! Feature sets: the features of pictures, or what metrics need of them, with the record of how they were made. Sets
+//! can be saved as files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -14,7 +15,7 @@ use crate::files::opening::to_read;
 use crate::model::weights;
 use crate::system::available::available_memory;
 
-/// The key of the record in a file's metadata.
+/// Key of the record in a file's metadata.
 const RECORD: &str = "rootgan_features";
 
 /// The record of how features were made.
@@ -26,16 +27,16 @@ pub struct SetRecord {
     pub pictures: PictureForm,
     /// The number of pictures.
     pub count: usize,
-    /// How many there are where it comes from, if these are only some.
+    /// Number of pictures in the folder or zip that the set was drawn from; None for a generator's pictures.
     #[serde(default)]
     pub out_of: Option<usize>,
-    /// The cache's key that the set was stored under; none outside of the cache.
+    /// Key that the cache stored the set under; None outside of the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_key: Option<String>,
 }
 
 impl SetRecord {
-    /// How many pictures there are, whether in the set or not.
+    /// Returns how many pictures there are, whether in the set or not.
     pub fn total(&self) -> usize {
         self.out_of.unwrap_or(self.count)
     }
@@ -46,16 +47,16 @@ impl SetRecord {
 pub struct PictureForm {
     /// Height and width, in pixels.
     pub side: u32,
-    /// 3, or 1 where grey was repeated for the detector.
+    /// Number of channels: 3, or 1 where grey was repeated for the detector.
     pub channels: u32,
     /// The rule by which they came to that size.
     pub rule: String,
 }
 
-/// What metrics need of a set: each number counts pictures from the first on.
+/// The parts of a feature set that metrics need; each number counts pictures from the first on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Moments of the first n pictures, for each n.
+    /// Each n for which the moments of the first n pictures are needed.
     pub moments: BTreeSet<usize>,
     /// Features of so many pictures.
     pub features: usize,
@@ -82,11 +83,11 @@ impl Needs {
 pub struct FeatureSet {
     /// The record of how they were made.
     pub record: SetRecord,
-    /// By the number of pictures, counted from the first.
+    /// Moments by the number of pictures that they are of, counted from the first.
     pub moments: BTreeMap<usize, Moments>,
-    /// [n, F] in float32.
+    /// Features [n, F] in float32.
     pub features: Option<Tensor>,
-    /// [n, classes] in float32.
+    /// Class probabilities [n, classes] in float32.
     pub probabilities: Option<Tensor>,
 }
 
@@ -109,7 +110,7 @@ impl FeatureSet {
     /// Returns the moments of the first `n` pictures.
     ///
     /// # Errors
-    /// They are not there and cannot be computed.
+    /// The set has neither these moments nor features of so many pictures.
     pub fn moments_of(&self, n: usize) -> Result<Moments> {
         match self.moments.get(&n) {
             Some(moments) => Ok(moments.copy()),
@@ -128,7 +129,7 @@ impl FeatureSet {
         first_rows(self.features.as_ref(), n, "features")
     }
 
-    /// The class probabilities of the first `n` pictures: [n, classes].
+    /// Returns the class probabilities of the first `n` pictures: [n, classes].
     ///
     /// # Errors
     /// The set has none of so many pictures.
@@ -136,7 +137,7 @@ impl FeatureSet {
         first_rows(self.probabilities.as_ref(), n, "class probabilities")
     }
 
-    /// Writes everything that is there as safetensors, the record in the metadata.
+    /// Writes the whole set as safetensors, with the record in the metadata.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -148,7 +149,7 @@ impl FeatureSet {
         self.write(path, &tensors)
     }
 
-    /// The same of the moments alone: those of all its pictures where no other are there.
+    /// Writes the moments alone; where the set has none, it computes those of all its features.
     ///
     /// # Errors
     /// A file that cannot be written, or neither moments nor features.
@@ -180,7 +181,7 @@ impl FeatureSet {
 /// Refuses to compare features of different detectors, or of pictures of different form.
 ///
 /// # Errors
-/// Says which two they are.
+/// The two differ; the message says in what.
 pub fn ensure_comparable(reals: &SetRecord, fakes: &SetRecord) -> Result<()> {
     ensure!(
         reals.detector.sha256 == fakes.detector.sha256,
@@ -273,7 +274,7 @@ fn load_npz(path: &Path) -> Result<FeatureSet> {
     let read = || -> Result<Tensor> {
         let mut zip = zip::ZipArchive::new(to_read(path)?)?;
         let entry = zip.by_name("features.npy").context("it has no array 'features'")?;
-        // The archive may be small and its array not.
+        // A small archive may unpack to a large array.
         let bytes = entry.size();
         let room = available_memory().unwrap_or(u64::MAX) / 4;
         ensure!(bytes <= room, "its array has {} MiB, of which {} fit into memory", bytes >> 20, room >> 20);

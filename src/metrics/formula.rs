@@ -1,4 +1,5 @@
-//! What a kind of metric is made of. A new one is a file with its mathematics and a [`Formula`], and a line in `registry.rs`.
+//! The parts of a kind of metric. To add a kind, write a file with its mathematics and a [`Formula`], and a line in
+//! `registry.rs`.
 
 use std::fmt;
 
@@ -11,36 +12,37 @@ use super::moments::Moments;
 
 /// A kind of metric: its names, what it needs, and how it is computed.
 pub trait Formula: fmt::Debug + Sync {
-    /// What its names begin with, before a number of pictures: `fid` of `fid50k_full`.
+    /// Returns what names of this kind begin with, before the number of pictures: `fid` for `fid50k_full`.
     fn prefix(&self) -> &'static str;
 
-    /// What the rest of a name says; None where it is no name of this kind.
+    /// Reads the rest of a name behind the prefix; None where the name is not of this kind.
     fn amount(&self, rest: &str) -> Option<Amount>;
 
     /// Whether a lower first value is better.
     fn lower_is_better(&self) -> bool;
 
-    /// Whether real pictures are compared with.
+    /// Whether the metric compares with real pictures.
     fn needs_reals(&self) -> bool {
         true
     }
 
-    /// Whether the detector has to tell classes.
+    /// Whether the detector has to give class probabilities.
     fn needs_classes(&self) -> bool {
         false
     }
 
-    /// Whether it walks through the latents of a generator instead of comparing features: `path_length.rs` computes it.
+    /// Whether the metric walks through the latents of a generator instead of comparing features: `path_length.rs`
+    /// computes it.
     fn walks_latents(&self) -> bool {
         false
     }
 
-    /// Whether the field computes it with VGG16 instead of Inception.
+    /// Whether the field computes the metric with VGG16 instead of Inception.
     fn is_of_vgg(&self) -> bool {
         false
     }
 
-    /// Adds what it needs of `n` pictures of one side.
+    /// Adds the features that the metric needs of `n` pictures of one side.
     fn add_needs(&self, n: usize, needs: &mut Needs);
 
     /// Computes the metric.
@@ -53,11 +55,11 @@ pub trait Formula: fmt::Debug + Sync {
 /// What the name of a metric says behind its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount {
-    /// Pictures, or pairs of them.
+    /// Number of fakes, or of pairs of them.
     pub count: usize,
-    /// Whether all real pictures are compared with, and not as many as there are fakes.
+    /// Whether all real pictures are compared with, instead of as many as there are fakes.
     pub all_reals: bool,
-    /// The k of nearest neighbours; 0 where there are none.
+    /// The k of nearest neighbours; 0 where none are used.
     pub neighbours: i64,
 }
 
@@ -91,7 +93,7 @@ fn whole_count(text: &str) -> Option<usize> {
     leading_count(text).filter(|(_, rest)| rest.is_empty()).map(|(count, _)| count)
 }
 
-/// `50k3` as (50000, "3"), `500` as (500, "").
+/// Splits `50k3` into (50000, "3"), and `500` into (500, "").
 fn leading_count(text: &str) -> Option<(usize, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let count: usize = text[..digits].parse().ok()?;
@@ -103,7 +105,7 @@ fn leading_count(text: &str) -> Option<(usize, &str)> {
 
 /// The features that a metric is computed from.
 pub struct Sides<'a> {
-    /// Features of real pictures, where there are any.
+    /// Features of real pictures; None for a metric that compares with none.
     pub reals: Option<&'a FeatureSet>,
     /// The number of real pictures that count.
     pub real_count: usize,
@@ -111,7 +113,7 @@ pub struct Sides<'a> {
     pub fakes: &'a FeatureSet,
     /// The number of fakes that count.
     pub fake_count: usize,
-    /// The k of nearest neighbours.
+    /// The k of nearest neighbours; 0 where none are used.
     pub neighbours: i64,
     /// Seed of random subsets.
     pub seed: u64,
@@ -130,7 +132,7 @@ impl Sides<'_> {
     pub fn features(&self) -> Result<(Tensor, Tensor)> {
         let reals = self.reals.context("there are no real pictures")?.features_of(self.real_count)?;
         let fakes = self.fakes.features_of(self.fake_count)?;
-        // One side may come from a file.
+        // Features that were read from a file may be on another device than those just made.
         let device = if fakes.device().is_cuda() { fakes.device() } else { reals.device() };
         Ok((reals.to_device(device), fakes.to_device(device)))
     }
@@ -149,9 +151,9 @@ impl Sides<'_> {
 pub struct Measured {
     /// What was measured, in words.
     pub measure: String,
-    /// What is added to the metric's name, and the value.
+    /// Values, each with the ending that its name has behind the metric's.
     pub values: Vec<(&'static str, f64)>,
-    /// What to know when reading them, to go behind the metric's name.
+    /// What to know when reading the values; each text goes behind the metric's name.
     pub warnings: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! The Frechet distance between two sets of features, each taken as a normal distribution. Of Inception
-//! features it is the FID.
+//! The Frechet distance between two sets of features, each taken as a normal distribution; with Inception features it
+//! is the FID. Few pictures bias it upwards, so that its numbers compare only at equal numbers of pictures.
 
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
@@ -8,13 +8,13 @@ use super::feature_set::Needs;
 use super::formula::{Amount, Formula, Measured, Sides};
 use super::moments::Moments;
 
-/// What rounding may leave of a variance that is zero, relative to the largest one and per feature.
+/// Largest value that rounding may leave of a variance of zero, relative to the largest variance and per feature.
 const ROUNDING: f64 = 1e-15;
-/// A negative variance of this size, relative to the largest, is no rounding.
+/// Size, relative to the largest variance, from which a negative variance means damage and not rounding.
 const NEGATIVE: f64 = 1e-6;
 
-/// `|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 sqrt(S_a S_b))`, never complex: the last trace is the sum of the roots of the
-/// eigenvalues of `R S_b R^T`, a symmetric matrix, where `R^T R = S_a`.
+/// Returns `|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 sqrt(S_a S_b))`, which is never complex: the last trace is the sum of
+/// the roots of the eigenvalues of `R S_b R^T`, a symmetric matrix, where `R^T R = S_a`.
 ///
 /// Directions in which the smaller set has no variance beyond rounding are left out, as they contribute nothing.
 ///
@@ -52,9 +52,10 @@ pub fn frechet_distance(a: &Moments, b: &Moments) -> Result<f64> {
     Ok(distance.double_value(&[]))
 }
 
-/// R [r, F] with `R^T R = S`, r being the number of directions that have variance.
+/// Returns R [r, F] with `R^T R = S`, r being the number of directions that have variance.
 ///
-/// With more pictures than features that is mostly Cholesky's factor, in a tenth of the time of an eigendecomposition.
+/// With more pictures than features R is mostly Cholesky's factor, which takes a tenth of the time of an
+/// eigendecomposition.
 fn root_of(covariance: &Tensor, count: i64) -> Result<Tensor> {
     if count > covariance.size()[0] {
         let (factor, failed_at) = covariance.linalg_cholesky_ex(false, false);
@@ -70,7 +71,7 @@ fn root_of(covariance: &Tensor, count: i64) -> Result<Tensor> {
         smallest >= -NEGATIVE * largest.max(0.0),
         "a covariance has the negative variance {smallest:.3e}, its largest is {largest:.3e}: the moments are damaged"
     );
-    // Ascending order.
+    // The variances ascend, so those to keep are the last.
     let kept = variances.gt(largest * ROUNDING * width as f64).sum(Kind::Int64).int64_value(&[]);
     let first = width - kept;
     let scales = variances.narrow(0, first, kept).sqrt().unsqueeze(1);
@@ -81,7 +82,7 @@ fn root_of(covariance: &Tensor, count: i64) -> Result<Tensor> {
 #[derive(Debug)]
 pub struct Frechet;
 
-/// Fewer pictures make a distance that is mostly bias.
+/// Number of pictures below which a distance is mostly bias, and gets a warning.
 const FEW: usize = 2048;
 
 impl Formula for Frechet {
@@ -140,7 +141,7 @@ mod tests {
     fn along_axes_it_is_the_sum_of_squared_differences_of_means_and_deviations() {
         let a = axes(&[1.0, 2.0, 0.0], &[4.0, 9.0, 1.0], 100);
         let b = axes(&[1.5, 0.0, 0.0], &[1.0, 16.0, 1.0], 50);
-        // 0.25 + 4, and (2 - 1)^2 + (3 - 4)^2.
+        // The means differ by 0.25 + 4, the deviations by (2 - 1)^2 + (3 - 4)^2.
         assert!((frechet_distance(&a, &b).unwrap() - 6.25).abs() < 1e-12);
         assert!((frechet_distance(&b, &a).unwrap() - 6.25).abs() < 1e-12);
     }

@@ -1,4 +1,4 @@
-//! The inception score: confident and varied classes. It knows no real pictures, so a copy of the
+//! The inception score, which rewards confident and varied classes. It compares with no real pictures, so a copy of the
 //! training set scores as well as new pictures.
 
 use anyhow::{Result, ensure};
@@ -7,8 +7,8 @@ use tch::{Kind, Tensor};
 use super::feature_set::Needs;
 use super::formula::{Amount, Formula, Measured, Sides};
 
-/// Mean and population standard deviation over contiguous splits of `exp(mean KL(p(y|x) || p(y)))`, p(y) being the mean
-/// over the split.
+/// Returns mean and population standard deviation over contiguous splits of `exp(mean KL(p(y|x) || p(y)))`, where p(y)
+/// is the mean over the split.
 ///
 /// # Shapes
 /// probabilities [N, classes], rows of sum 1 -> two numbers.
@@ -28,7 +28,7 @@ pub fn inception_score(probabilities: &Tensor, splits: i64) -> Result<(f64, f64)
         let (first, end) = (i * n / splits, (i + 1) * n / splits);
         let p = p.narrow(0, first, end - first);
         let marginal = p.mean_dim([0i64].as_slice(), true, Kind::Double);
-        // 0 log 0 is 0.
+        // xlogy takes 0 log 0 as 0.
         let divergence = p.xlogy(&p) - p.xlogy(&marginal);
         divergence.sum_dim_intlist([1i64].as_slice(), false, Kind::Double).mean(Kind::Double).exp().double_value(&[])
     };

@@ -1,4 +1,4 @@
-//! The kernel distance KID: an unbiased estimate, so it may be negative, and good for few pictures.
+//! The kernel distance KID. Its estimate is unbiased: it suits few pictures, and may be negative.
 
 use anyhow::{Result, ensure};
 use rand::seq::index;
@@ -14,7 +14,7 @@ use super::formula::{Amount, Formula, Measured, Sides};
 pub struct KernelSettings {
     /// Number of pairs of subsets.
     pub subsets: usize,
-    /// Pictures of each subset, at most.
+    /// Number of pictures in a subset, at most.
     pub subset_size: usize,
     /// Seed of the subsets.
     pub seed: u64,
@@ -26,7 +26,7 @@ impl Default for KernelSettings {
     }
 }
 
-/// Mean and standard deviation of [`squared_mmd`] over pairs of subsets, each drawn without repetition.
+/// Returns mean and standard deviation of [`squared_mmd`] over pairs of subsets, each drawn without repetition.
 ///
 /// # Shapes
 /// reals [N, F], fakes [M, F] -> two numbers.
@@ -52,7 +52,7 @@ pub fn kernel_distance(reals: &Tensor, fakes: &Tensor, settings: &KernelSettings
     Ok((mean, variance.sqrt()))
 }
 
-/// The unbiased squared maximum mean discrepancy:
+/// Returns the unbiased squared maximum mean discrepancy:
 /// `sum_{i != j} k(x_i, x_j) / (n (n - 1)) + sum_{i != j} k(y_i, y_j) / (m (m - 1)) - 2 mean k(x_i, y_j)`.
 ///
 /// # Shapes
@@ -69,7 +69,7 @@ pub fn squared_mmd(x: &Tensor, y: &Tensor) -> f64 {
     (within(&x) + within(&y) - cubic_kernel(&x, &y).mean(Kind::Double) * 2.0).double_value(&[])
 }
 
-/// `k(x, y) = (x . y / F + 1)^3` of every pair: x [n, F], y [m, F] -> [n, m].
+/// Computes `k(x, y) = (x . y / F + 1)^3` of every pair: x [n, F], y [m, F] -> [n, m].
 fn cubic_kernel(x: &Tensor, y: &Tensor) -> Tensor {
     (x.matmul(&y.tr()) / x.size()[1] as f64 + 1.0).pow_tensor_scalar(3)
 }
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn two_points_against_two_are_done_by_hand() {
         let (x, y) = (Tensor::from_slice(&[0f32, 1.0]).view([2, 1]), Tensor::from_slice(&[1f32, 2.0]).view([2, 1]));
-        // k(0, 1) = 1; k(1, 2) = 27; crosswise k = 1, 1, 8, 27.
+        // Within the sets k(0, 1) = 1 and k(1, 2) = 27; between them k = 1, 1, 8, 27.
         assert!((squared_mmd(&x, &y) - (1.0 + 27.0 - 2.0 * 37.0 / 4.0)).abs() < 1e-12);
     }
 

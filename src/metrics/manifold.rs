@@ -1,5 +1,5 @@
-//! Fidelity and variety apart: precision and recall, density and coverage, by balls around features that
-//! reach to the k-th nearest neighbour.
+//! Precision and recall, density and coverage, which measure fidelity and variety apart. Each feature is the centre of
+//! a ball that reaches to its k-th nearest neighbour; the metrics count which features lie in which balls.
 
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
@@ -7,12 +7,12 @@ use tch::{Kind, Tensor};
 use super::feature_set::Needs;
 use super::formula::{Amount, Formula, Measured, Sides};
 
-/// Distances that are computed at a time: 64 MiB of float64.
+/// Number of distances that are computed at a time: 64 MiB of float64.
 const PAIRS_AT_A_TIME: i64 = 1 << 23;
-/// What rounding may leave of a squared distance that is zero, relative to the squared norms.
+/// Largest value that rounding may leave of a squared distance of zero, relative to the squared norms.
 const ROUNDING: f64 = 1e-13;
 
-/// Share of fakes among reals, and of reals among fakes.
+/// The share of fakes that lie among reals, and of reals that lie among fakes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PrecisionRecall {
     /// Share of fakes inside at least one ball around a real: fidelity.
@@ -21,16 +21,16 @@ pub struct PrecisionRecall {
     pub recall: f64,
 }
 
-/// Like precision and recall, but robust against outliers among the reals.
+/// Density and coverage: like precision and recall, but robust against outliers among the reals.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DensityCoverage {
-    /// Mean over fakes of the number of balls around reals that they are in, over k: fidelity, may exceed 1.
+    /// Mean number of balls around reals that a fake lies in, over k: fidelity, may exceed 1.
     pub density: f64,
     /// Share of reals with at least one fake in their ball: variety.
     pub coverage: f64,
 }
 
-/// Precision and recall: a point is inside where its distance is at most the radius.
+/// Computes precision and recall; a point is inside a ball where its distance is at most the radius.
 ///
 /// # Shapes
 /// reals [N, F], fakes [M, F].
@@ -49,7 +49,7 @@ pub fn precision_recall(reals: &Tensor, fakes: &Tensor, k: i64) -> Result<Precis
     Ok(PrecisionRecall { precision: inside_any(reals, fakes)?, recall: inside_any(fakes, reals)? })
 }
 
-/// Density and coverage: `1 / (k M) sum_j sum_i [y_j in ball(x_i)]` and `1 / N sum_i [some y_j in ball(x_i)]`.
+/// Computes density `1 / (k M) sum_j sum_i [y_j in ball(x_i)]` and coverage `1 / N sum_i [some y_j in ball(x_i)]`.
 ///
 /// # Shapes
 /// reals x [N, F], fakes y [M, F].
@@ -72,22 +72,24 @@ pub fn density_coverage(reals: &Tensor, fakes: &Tensor, k: i64) -> Result<Densit
     Ok(DensityCoverage { density: density.double_value(&[]), coverage: coverage.double_value(&[]) })
 }
 
-/// The squared distance of every point to its k-th nearest neighbour, itself not counted: [N, F] -> [N].
+/// Returns the squared distance of every point to its k-th nearest neighbour, itself not counted: [N, F] -> [N].
 fn squared_radii(points: &Tensor, k: i64) -> Result<Tensor> {
     let n = points.size()[0];
     ensure!(k >= 1 && n > k, "balls up to neighbour {k} need more than {k} pictures on each side, there are {n}");
     Ok(by_rows(points, points, |first, squares| {
-        // Out of the way of the k nearest: a point is at distance 0 from itself.
+        // A point is at distance 0 from itself; infinity keeps it out of its k nearest.
         let own = Tensor::full_like(&squares.narrow(1, 0, 1), f64::INFINITY);
         let place = Tensor::arange(squares.size()[0], (Kind::Int64, squares.device())) + first;
         squares.scatter(1, &place.unsqueeze(1), &own).kthvalue(k, 1, false).0
     }))
 }
 
-/// `reduce` of the squared distances of some rows of `a` [n, F] to all of `b` [m, F] at a time, joined: [n].
+/// Applies `reduce` to the squared distances of some rows of `a` [n, F] at a time to all of `b` [m, F], and joins the
+/// results: [n].
 ///
-/// `|a|^2 + |b|^2 - 2 a.b` in float64 of features that are moved to the mean of b, so that equal features are at
-/// distance 0 and others as far as float32 can tell. `reduce` gets the number of the first row, and [rows, m].
+/// The distances are `|a|^2 + |b|^2 - 2 a.b` in float64 of features that are moved to the mean of b, so that equal
+/// features are at distance 0 and others as far as float32 can tell. `reduce` gets the number of the first row, and
+/// [rows, m].
 fn by_rows(a: &Tensor, b: &Tensor, reduce: impl Fn(i64, &Tensor) -> Tensor) -> Tensor {
     let b = b.to_kind(Kind::Double);
     let centre = b.mean_dim([0i64].as_slice(), true, Kind::Double);
@@ -181,9 +183,10 @@ mod tests {
 
     #[test]
     fn points_on_a_line_are_counted_by_hand() {
-        // Radii to the nearest neighbour: 1, 1, 2.
+        // The reals' radii to their nearest neighbours are 1, 1, 2.
         let reals = line(&[0.0, 1.0, 3.0]);
-        // 0.5 is in the balls of 0 and 1; 2 in those of 1 (on its edge) and 3; 9 in none. Their radii: 1.5, 1.5, 7.
+        // 0.5 is in the balls of 0 and 1; 2 in those of 1 (on its edge) and 3; 9 in none. The fakes' radii are 1.5,
+        // 1.5, 7.
         let fakes = line(&[0.5, 2.0, 9.0]);
         let found = precision_recall(&reals, &fakes, 1).unwrap();
         assert_eq!(found, PrecisionRecall { precision: 2.0 / 3.0, recall: 1.0 });
@@ -197,7 +200,7 @@ mod tests {
         let far = precision_recall(&reals, &(&reals + 100.0), 2).unwrap();
         assert_eq!((far.precision, far.recall), (0.0, 0.0));
         let same = density_coverage(&reals, &reals, 2).unwrap();
-        // Every ball holds its own centre and two neighbours, on edges more where neighbours tie.
+        // Every ball holds its own centre and two neighbours, and more where neighbours tie.
         assert!(same.density >= 1.0 && same.coverage == 1.0);
     }
 

@@ -1,5 +1,6 @@
-//! How near pictures of a generator come to real ones: formulas over features, the network that makes
-//! features of pictures, and the pipeline between them. Nothing here knows the training loop.
+//! Metrics: how near pictures of a generator come to real ones. A detector (a network) turns pictures into features, a
+//! [`Formula`](formula::Formula) turns the features of both sides into numbers, and [`evaluate`] leads from pictures to
+//! results. Nothing here knows the training loop.
 
 mod cache;
 mod collect;

@@ -1,4 +1,4 @@
-//! Mean and covariance of features, added up batch by batch in float64.
+//! Mean and covariance of features, added up batch by batch in float64, so that the features need not be kept.
 
 use tch::{Device, Kind, Tensor};
 
@@ -11,9 +11,9 @@ use tch::{Device, Kind, Tensor};
 pub struct Moments {
     /// The number N of features.
     pub count: i64,
-    /// sum x, [F] in float64.
+    /// Sum of x, [F] in float64.
     pub sum: Tensor,
-    /// sum x x^T, [F, F] in float64.
+    /// Sum of x x^T, [F, F] in float64.
     pub outer: Tensor,
 }
 
@@ -44,7 +44,7 @@ impl Moments {
         let x = features.to_kind(Kind::Double);
         self.count += x.size()[0];
         let _ = self.sum.g_add_(&x.sum_dim_intlist([0i64].as_slice(), false, Kind::Double));
-        // One pass over [F, F] instead of two.
+        // addmm_ takes one pass over [F, F], where a product and a sum would take two.
         let _ = self.outer.addmm_(&x.tr(), &x);
     }
 

@@ -1,5 +1,6 @@
-//! Which metrics there are, under the names that the field knows them by: `fid50k_full`, `kid50k`, `pr50k3`, `dc50k5`,
-//! `is50k`, `ppl2_wend`, with any number in place of 50k; other neighbours than those of `pr50k3` as in `pr500_k4`.
+//! The names of metrics as the field knows them: `fid50k_full`, `kid50k`, `pr50k3`, `dc50k5`, `is50k`, `ppl2_wend`,
+//! with any number in place of 50k. `pr500_k4` asks for 4 neighbours: without `_k` that digit would join a number of
+//! pictures that does not end in k.
 
 use std::str::FromStr;
 
@@ -8,18 +9,18 @@ use anyhow::{Error, Result, bail, ensure};
 use super::formula::{Amount, Formula};
 use super::registry::FORMULAS;
 
-/// One metric: what is computed, of how many pictures.
+/// A metric as its name asks for it: what is computed, and of how many pictures.
 #[derive(Clone, Debug)]
 pub struct Metric {
-    /// As the user wrote it; results carry this name.
+    /// Name as the user wrote it; results carry it.
     pub name: String,
     /// The formula that is computed.
     pub formula: &'static dyn Formula,
-    /// The k of nearest neighbours, where there are any.
+    /// The k of nearest neighbours; 0 for metrics that use none.
     pub neighbours: i64,
-    /// Pictures of the generator, or pairs of them for the path length.
+    /// Number of generated pictures, or of pairs of them for the path length.
     pub fakes: usize,
-    /// At most so many real pictures, drawn at random; None: all.
+    /// Number of real pictures, at most, which are drawn at random; None takes all.
     pub reals: Option<usize>,
 }
 
@@ -40,10 +41,10 @@ impl FromStr for Metric {
     }
 }
 
-/// The metrics in a list that is separated by commas, each once.
+/// Reads a list of metrics that is separated by commas, and keeps each once.
 ///
 /// # Errors
-/// An empty list, or a name that is none.
+/// An empty list, or a name that is no metric's.
 pub fn parse_list(text: &str) -> Result<Vec<Metric>> {
     let mut metrics: Vec<Metric> = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -60,7 +61,7 @@ pub fn parse_list(text: &str) -> Result<Vec<Metric>> {
 mod tests {
     use super::*;
 
-    /// Prefix, neighbours, fakes and reals.
+    /// Returns prefix, neighbours, fakes and reals that a name is read as.
     fn read(name: &str) -> (&'static str, i64, usize, Option<usize>) {
         let metric: Metric = name.parse().unwrap();
         (metric.formula.prefix(), metric.neighbours, metric.fakes, metric.reals)

@@ -1,4 +1,4 @@
-//! What a metric came to, with everything that it must not be read without; as a line of `metric-<name>.jsonl`.
+//! The result of a metric, with everything that it must not be read without, and as a line of `metric-<name>.jsonl`.
 
 use std::io::Write;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::system::ui::duration_text;
 pub struct Outcome {
     /// The name that was asked for, such as `fid50k_full`.
     pub metric: String,
-    /// What the numbers are: `FID`, or `Frechet distance, AlexNet features`.
+    /// What the numbers measure: `FID`, or `Frechet distance, AlexNet features`.
     pub measure: String,
     /// The values by name.
     pub values: Vec<(String, f64)>,
@@ -25,9 +25,9 @@ pub struct Outcome {
     pub detector: DetectorId,
     /// The size and making of the pictures that the detector got.
     pub pictures: PictureForm,
-    /// Pictures of the generator, or pairs of them.
+    /// Number of fakes, or of pairs of them for the path length.
     pub fakes: usize,
-    /// Real pictures, where there are any.
+    /// Number of real pictures; None for a metric that compares with none.
     pub reals: Option<usize>,
     /// Warnings about the values.
     pub warnings: Vec<String>,
@@ -49,7 +49,8 @@ impl Outcome {
         self.values.iter().map(|(name, value)| format!("{name:<24} {value:<12.6} {remark}")).collect()
     }
 
-    /// The line of `metric-<name>.jsonl`, with the keys of other StyleGAN tools first. `judged` names what was measured.
+    /// Returns the line of `metric-<name>.jsonl`, with the keys of other StyleGAN tools first. `judged` names what was
+    /// measured.
     pub fn record(&self, judged: &str, time: Duration) -> Value {
         let results: Map<String, Value> =
             self.values.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
@@ -71,7 +72,7 @@ impl Outcome {
     }
 }
 
-/// Adds a line to `metric-<name>.jsonl` in a folder.
+/// Appends a line to `metric-<name>.jsonl` in a folder.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -79,7 +80,7 @@ pub fn append(folder: &Path, metric: &str, record: &Value) -> Result<()> {
     let path = folder.join(format!("metric-{metric}.jsonl"));
     let attempt = || -> std::io::Result<()> {
         let mut file = to_append_or_make(&path)?;
-        // In one piece, so that two writers do not mix.
+        // Writes the line in one piece, so that those of two writers do not mix.
         file.write_all(format!("{record}\n").as_bytes())
     };
     attempt().with_context(|| format!("cannot write '{}'; pass another --outdir", path.display()))

@@ -1,5 +1,5 @@
-//! The perceptual path length PPL: how much pictures change along a short step in W, by a perceptual
-//! distance. Not the regulariser of that name, which is in `train/regularizers.rs`.
+//! The perceptual path length PPL: how much pictures change along a short step in W, by a perceptual distance. It is
+//! not the regulariser of that name, which is in `train/regularizers.rs`.
 
 use std::ops::Range;
 
@@ -19,18 +19,19 @@ use crate::tensor::images::check_finite;
 use crate::tensor::labels::one_hot;
 use crate::tensor::no_grad;
 
-/// Shares of path lengths that are left out below and above.
+/// Shares of the sorted path lengths below and above which lengths are left out.
 const TRIMMED: (f64, f64) = (0.01, 0.99);
 
-/// The step in W, and what the distance is divided by, squared.
+/// Step in W as a share of the way between two latents; the distance is divided by its square.
 const EPSILON: f64 = 1e-4;
-/// Larger pictures are averaged down to it before they are compared.
+/// Side in pixels that larger pictures are averaged down to before they are compared.
 const COMPARED_SIDE: i64 = 256;
 /// The rule of comparing larger pictures, for records.
 pub(super) const RESIZE: &str = "none; larger pictures averaged down to 256x256";
 
-/// PPL of `pairs` pairs of latents: `d(G(w), G(w + epsilon (w' - w))) / epsilon^2`, averaged by [`trimmed_mean`]; both
-/// pictures of a pair have the same class and the same random noise. Pair i depends on the seed and i alone.
+/// Computes the PPL of `pairs` pairs of latents: `d(G(w), G(w + epsilon (w' - w))) / epsilon^2`, averaged by
+/// [`trimmed_mean`]. Both pictures of a pair have the same class and the same random noise. Pair i depends on the seed
+/// and i alone.
 ///
 /// # Errors
 /// A generator without mapping, a detector without perceptual distance, or pictures that are not finite.
@@ -87,7 +88,7 @@ fn path_lengths(
     Ok((squares / (EPSILON * EPSILON)).to_device(Device::Cpu))
 }
 
-/// The mean of path lengths, those outside of the 1st to 99th percentile left out.
+/// Returns the mean of path lengths, those outside of the 1st to 99th percentile left out.
 ///
 /// # Shapes
 /// `lengths`: one number per pair of pictures, already divided.
@@ -108,7 +109,7 @@ pub fn trimmed_mean(lengths: &[f64]) -> Result<f64> {
     let mut sorted = lengths.to_vec();
     sorted.sort_by(f64::total_cmp);
     let last = (sorted.len() - 1) as f64;
-    // The percentiles are lengths that occur: below and above they are kept.
+    // Percentiles that fall between two lengths are moved outwards, and the lengths at them are kept.
     let (low, high) = ((TRIMMED.0 * last).floor() as usize, (TRIMMED.1 * last).ceil() as usize);
     let kept = &sorted[low..=high];
     Ok(kept.iter().sum::<f64>() / kept.len() as f64)

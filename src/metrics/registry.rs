@@ -1,4 +1,4 @@
-//! Every kind of metric that there is; a new one joins with a line.
+//! Lists every kind of metric; a new kind joins with a line in [`FORMULAS`].
 
 use super::formula::Formula;
 use super::frechet::Frechet;

@@ -1,4 +1,4 @@
-//! What a module of the contract says of itself through its `describe()` method.
+//! Reads what a module of the contract says of itself through its `describe()` method, and refuses impossible sizes.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 /// The version of the contract that this program speaks.
 pub const CONTRACT_VERSION: i64 = 1;
 
-/// Sizes of a generator of the contract.
+/// Sizes of a generator of the contract, as its `describe()` gives them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GeneratorSpec {
-    /// Version of the contract.
+    /// Version of the contract that the file follows.
     pub contract: i64,
     /// Width of z.
     pub z_dim: i64,
@@ -25,19 +25,19 @@ pub struct GeneratorSpec {
     pub num_ws: i64,
     /// Height and width of the images.
     pub img_resolution: i64,
-    /// 3 (RGB) or 1 (grey).
+    /// Channels of the images, 3 (RGB) or 1 (grey).
     pub img_channels: i64,
     /// Layers of the mapping network.
     pub mapping_layers: i64,
     /// Channels at resolution r are min(channel_base / r, channel_max).
     pub channel_base: i64,
-    /// See `channel_base`.
+    /// The most channels at any resolution, see `channel_base`.
     pub channel_max: i64,
     /// Bound of the convolution outputs, if any.
     pub conv_clamp: Option<f64>,
     /// Noise pixels of one image, over all layers.
     pub noise_numel: i64,
-    /// `skip` (RGB of every block added up), `orig` or `resnet`.
+    /// How blocks are connected: `skip` (RGB of every block added up), `orig` or `resnet`.
     #[serde(default = "skip")]
     pub g_architecture: String,
 }
@@ -46,26 +46,26 @@ fn skip() -> String {
     "skip".to_owned()
 }
 
-/// Sizes of a discriminator of the contract.
+/// Sizes of a discriminator of the contract, as its `describe()` gives them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiscriminatorSpec {
-    /// Version of the contract.
+    /// Version of the contract that the file follows.
     pub contract: i64,
     /// Number of classes, 0 without labels.
     pub c_dim: i64,
     /// Height and width of the images.
     pub img_resolution: i64,
-    /// 3 (RGB) or 1 (grey).
+    /// Channels of the images, 3 (RGB) or 1 (grey).
     pub img_channels: i64,
     /// Channels at resolution r are min(channel_base / r, channel_max).
     pub channel_base: i64,
-    /// See `channel_base`.
+    /// The most channels at any resolution, see `channel_base`.
     pub channel_max: i64,
     /// Bound of the convolution outputs, if any.
     pub conv_clamp: Option<f64>,
     /// Group size of the minibatch standard deviation.
     pub mbstd_group_size: i64,
-    /// `resnet`, `orig` or `skip`.
+    /// How blocks are connected: `resnet`, `orig` or `skip`.
     #[serde(default = "resnet")]
     pub d_architecture: String,
 }
@@ -77,7 +77,8 @@ fn resnet() -> String {
 /// Reads what `describe()` of the module at `path` returned; `kind` is what it should be.
 ///
 /// # Errors
-/// No JSON, another kind, another version of the contract, or a size that is missing.
+/// The text is no JSON, or it describes another kind, another version of the contract, or a size that is missing or
+/// cannot be.
 pub fn parse<Spec: DeserializeOwned>(path: &Path, text: &str, kind: &str) -> Result<Spec> {
     let file = path.display();
     let value: Value = serde_json::from_str(text)
@@ -97,7 +98,8 @@ pub fn parse<Spec: DeserializeOwned>(path: &Path, text: &str, kind: &str) -> Res
         .with_context(|| format!("'{file}': describe() lacks a size; export it again (weights/README.md)"))
 }
 
-/// What sizes can be. Beyond it a description is damaged, and would ask for more memory than there is.
+/// The names of sizes, each with its least and its greatest value. A description beyond them is damaged, and would ask
+/// for more memory than there is.
 const RANGES: [(&str, i64, i64); 11] = [
     ("z_dim", 1, 1 << 16),
     ("c_dim", 0, 1 << 20),

@@ -14,27 +14,28 @@ pub struct Discriminator {
 }
 
 impl Discriminator {
-    /// Loads a discriminator.
+    /// Loads a discriminator onto a device.
     ///
     /// # Errors
-    /// An unreadable file, a newer contract, or a generator.
+    /// The file cannot be read or is not safe to load, follows another version of the contract, or is a generator.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
         let script = ScriptModule::load(path, device)?;
         let spec = script.description().map(|text| contract::parse(path, &text, "discriminator")).transpose()?;
         Ok(Self { script, spec })
     }
 
-    /// The contract's sizes; None for a discriminator made elsewhere.
+    /// Returns the contract's sizes; None for a discriminator made elsewhere.
     pub fn spec(&self) -> Option<&DiscriminatorSpec> {
         self.spec.as_ref()
     }
 
-    /// The minibatch-stddev group, which must divide every batch; 1 where it is not known.
+    /// Returns the group size of the minibatch standard deviation, 1 where it is not known. A batch has to be a
+    /// multiple of it, or at most as large.
     pub fn mbstd_group_size(&self) -> i64 {
         self.spec.as_ref().map_or(1, |spec| spec.mbstd_group_size)
     }
 
-    /// Images [N, C, R, R] in [-1, 1] (and c [N, c_dim]) -> logits [N, 1], larger is more real.
+    /// Judges images [N, C, R, R] in [-1, 1] (and c [N, c_dim]): logits [N, 1], larger is more real.
     ///
     /// # Errors
     /// The script fails.

@@ -1,4 +1,4 @@
-//! What a file is that was given as a network: by its content, so that the message can name it.
+//! Tells by its content what a file is that was given as a network, so that the message can name it and a remedy.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,16 +8,16 @@ use anyhow::{Context, Result};
 
 use crate::files::opening::to_read;
 
-/// What a file is by its first bytes.
+/// The kind of a file, told by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// What `torch.jit.save` writes.
+    /// A TorchScript file, as `torch.jit.save` writes it.
     TorchScript,
     /// A safetensors file: weights alone.
     Safetensors,
     /// A file that rootgan cannot use.
     Foreign {
-        /// Its name, with an article.
+        /// What goes after "it is" in a message, as in `a picture`.
         what: &'static str,
         /// The remedy.
         remedy: &'static str,
@@ -25,7 +25,7 @@ pub enum FileKind {
 }
 
 const IMPORT: &str = "import it first: .venv/bin/python scripts/import_checkpoint.py FILE --outdir DIR";
-/// How far into a pickle the names of its classes are looked for.
+/// The number of bytes at the beginning of a pickle in which the names of its classes are looked for.
 const HEAD_BYTES: u64 = 1 << 20;
 
 impl FileKind {
@@ -41,7 +41,7 @@ impl FileKind {
         let has = |text: &str| head.windows(text.len()).any(|window| window == text.as_bytes());
         Ok(match head.as_slice() {
             [] => FileKind::Foreign { what: "an empty file", remedy: "copy or download it again" },
-            // First of all: the length that such a file begins with may look like any other magic.
+            // This comes first: the length that a safetensors file begins with may look like any other magic number.
             [_, _, _, _, _, _, _, 0, b'{', ..] => FileKind::Safetensors,
             [b'P', b'K', 3, 4, ..] => kind_of_zip(path)?,
             [0x80, 2..=5, ..] if has("torch_utils.persistence") => {
@@ -72,7 +72,8 @@ impl FileKind {
     }
 }
 
-/// TorchScript, the checkpoints of Python's `torch.save` and NumPy's archives are all zip files.
+/// Tells zip archives apart by their entries: TorchScript, the checkpoints of Python's `torch.save` and NumPy's
+/// archives are all zip files.
 fn kind_of_zip(path: &Path) -> Result<FileKind> {
     let file = File::open(path).with_context(|| format!("cannot read '{}'", path.display()))?;
     let Ok(archive) = zip::ZipArchive::new(file) else {

@@ -1,14 +1,14 @@
-//! The trained parameters of one network as views into one flat buffer, so that optimiser, EMA and
-//! checkpoints work on one tensor instead of hundreds.
+//! Keeps the trained parameters of one network as views into one flat buffer, so that optimiser, EMA and checkpoints
+//! work on one tensor instead of hundreds.
 
 use super::script::ScriptModule;
 use crate::tensor::no_grad;
 use anyhow::{Result, anyhow};
 use tch::{Kind, Tensor};
 
-/// One flat f32 buffer and the module's parameters that look into it.
+/// One flat f32 buffer and the module's parameters that are views into it.
 pub struct FlatParameters {
-    /// The values, [total]; writing to it changes the module.
+    /// The values of all parameters, [total]; writing to it changes the module.
     pub values: Tensor,
     /// The module's own leaf tensors, in order; gradients are taken for these.
     pub leaves: Vec<Tensor>,
@@ -34,11 +34,11 @@ impl FlatParameters {
         Self { values, leaves, names }
     }
 
-    /// The gradient of a scalar with respect to all parameters, flat and in order; parameters that
-    /// the scalar does not depend on get zeros. Nothing else's gradient is computed.
+    /// Returns the gradient of a scalar with respect to all parameters, flat and in order; parameters that the scalar
+    /// does not depend on get zeros. Nothing else's gradient is computed.
     ///
     /// # Errors
-    /// What libtorch says, a lack of memory for instance.
+    /// libtorch refuses the backward pass, for lack of memory for instance.
     pub fn gradient(&self, loss: &Tensor) -> Result<Tensor> {
         let gradients = Tensor::f_run_backward(&[loss], &self.leaves, false, false)
             .map_err(|error| anyhow!("backward pass failed: {}", crate::tensor::one_line(&error)))?;
@@ -53,7 +53,7 @@ impl FlatParameters {
         Ok(Tensor::cat(&flat, 0))
     }
 
-    /// A flat tensor of all parameters, taken apart: views by name, each of its parameter's shape.
+    /// Takes a flat tensor of all parameters apart: views by name, each of its parameter's shape.
     pub fn split<'a>(&'a self, flat: &'a Tensor) -> impl Iterator<Item = (&'a str, Tensor)> {
         let mut offset = 0;
         self.names.iter().zip(&self.leaves).map(move |(name, leaf)| {
@@ -64,7 +64,7 @@ impl FlatParameters {
         })
     }
 
-    /// The name of the parameter that a place of the flat buffer, 0 to total - 1, belongs to; None beyond.
+    /// Returns the name of the parameter that a place of the flat buffer, 0 to total - 1, belongs to; None beyond.
     pub fn name_at(&self, place: i64) -> Option<&str> {
         let mut end = 0;
         let mut ends_behind = |leaf: &Tensor| {

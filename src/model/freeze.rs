@@ -1,4 +1,5 @@
-//! Which parameters stay as they are: FreezeD for the discriminator, mapping and coarse blocks of the generator.
+//! Freezes the parameters that a run leaves as they are: FreezeD for the discriminator, mapping and coarse blocks for
+//! the generator.
 //!
 //! Freezing belongs to a run, not to the weights: files are saved with everything trainable again.
 
@@ -6,25 +7,25 @@ use anyhow::{Result, bail, ensure};
 
 use super::{Discriminator, Generator, ScriptModule};
 
-/// What a run leaves alone.
+/// The parts of both networks that a run does not train.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FreezeSettings {
-    /// Layers of the discriminator, counted from the highest resolution.
+    /// The number of frozen layers of the discriminator, counted from the highest resolution.
     pub d_layers: u64,
-    /// Blocks of the synthesis network, counted from 4x4.
+    /// The number of frozen blocks of the synthesis network, counted from 4x4.
     pub g_blocks: u64,
-    /// The mapping network.
+    /// Whether the mapping network is frozen.
     pub mapping: bool,
 }
 
-/// FreezeD: the first `count` layers of the discriminator, in the order from the highest resolution down and in each
-/// block fromrgb, conv0, conv1, skip. The last block (4x4) is always trained.
+/// Freezes the first `count` layers of the discriminator (FreezeD), in the order from the highest resolution down and
+/// in each block fromrgb, conv0, conv1, skip. The last block (4x4) is always trained.
 ///
 /// # Source
 /// Mo et al., "Freeze the Discriminator", arXiv 2002.10964.
 ///
 /// # Errors
-/// A discriminator without blocks of those names, or with fewer layers.
+/// The discriminator has no blocks of those names, or fewer layers.
 pub fn freeze_discriminator(d: &mut Discriminator, count: u64) -> Result<()> {
     if count == 0 {
         return Ok(());
@@ -41,10 +42,11 @@ pub fn freeze_discriminator(d: &mut Discriminator, count: u64) -> Result<()> {
     Ok(())
 }
 
-/// The mapping network, and the synthesis blocks of the lowest `blocks` resolutions (4x4 is the first).
+/// Freezes the mapping network if `mapping`, and the synthesis blocks of the lowest `blocks` resolutions (4x4 is the
+/// first).
 ///
 /// # Errors
-/// A generator without blocks of those names, or with fewer of them, or nothing left to train.
+/// The generator has no blocks of those names, or fewer of them, or nothing is left to train.
 pub fn freeze_generator(g: &mut Generator, blocks: u64, mapping: bool) -> Result<()> {
     let mut prefixes: Vec<String> = Vec::new();
     if mapping {
@@ -68,7 +70,7 @@ pub fn freeze_generator(g: &mut Generator, blocks: u64, mapping: bool) -> Result
     Ok(())
 }
 
-/// Prefixes of parameter names, such as `b64.conv0.`, in FreezeD's order; the block of 4x4 left out.
+/// Returns prefixes of parameter names, such as `b64.conv0.`, in FreezeD's order, without those of the 4x4 block.
 fn discriminator_layers(script: &ScriptModule) -> Vec<String> {
     let mut resolutions: Vec<u64> = script.parameters.iter().filter_map(|p| resolution_of(&p.name)).collect();
     resolutions.sort_unstable_by(|a, b| b.cmp(a));
@@ -87,7 +89,7 @@ fn discriminator_layers(script: &ScriptModule) -> Vec<String> {
     layers
 }
 
-/// 64 of `b64.conv0.weight`.
+/// Returns the resolution in the name of a parameter, 64 for `b64.conv0.weight`, if it has one.
 fn resolution_of(name: &str) -> Option<u64> {
     name.strip_prefix('b')?.split('.').next()?.parse().ok()
 }

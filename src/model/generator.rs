@@ -1,4 +1,5 @@
-//! The generator: one of the contract, or any TorchScript that takes z and returns images.
+//! The generator: one of the contract, or any TorchScript that takes z and returns images, whose sizes are found by
+//! trying it.
 
 use super::contract::{self, GeneratorSpec};
 use super::safety::told_when_long;
@@ -9,19 +10,19 @@ use tch::{Device, IValue, Kind, Tensor};
 
 use crate::tensor::no_grad;
 
-/// Where the per-pixel noise comes from.
+/// The source of the per-pixel noise of synthesis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoiseMode {
     /// The noise images stored in the generator.
     Const,
     /// Noise that is drawn anew for each call.
     Random,
-    /// No noise.
+    /// No noise at all.
     None,
 }
 
 impl NoiseMode {
-    /// The word that the contract uses.
+    /// Returns the word that the contract uses.
     pub fn name(self) -> &'static str {
         match self {
             NoiseMode::Const => "const",
@@ -34,25 +35,25 @@ impl NoiseMode {
 /// Truncation of w towards w_avg: lerp(w_avg, w, psi) on the first `cutoff` rows, or on all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Truncation {
-    /// 1 leaves w alone, 0 gives w_avg.
+    /// Weight of w in the interpolation: 1 leaves w alone, 0 gives w_avg.
     pub psi: f64,
-    /// Number of ws rows that are truncated.
+    /// Number of ws rows that are truncated; None for all.
     pub cutoff: Option<i64>,
 }
 
 impl Truncation {
-    /// No truncation.
+    /// The setting that leaves w alone.
     pub const OFF: Truncation = Truncation { psi: 1.0, cutoff: None };
 }
 
-/// What was found out about a generator of somebody else's: only z -> image.
+/// Sizes of a generator made elsewhere that only takes z and returns images; they were found by trying it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ZOnlySpec {
     /// Width of z.
     pub z_dim: i64,
     /// Height and width of the images.
     pub img_resolution: i64,
-    /// 3 (RGB) or 1 (grey).
+    /// Channels of the images, 3 (RGB) or 1 (grey).
     pub img_channels: i64,
 }
 
@@ -71,14 +72,15 @@ pub struct Generator {
 /// Widths of z that are tried on a generator that does not say its own.
 const COMMON_Z_DIMS: [i64; 9] = [512, 256, 128, 64, 100, 1024, 32, 16, 8];
 
-/// More than any generator takes.
+/// The largest width of z that is tried: more than any generator takes.
 const MOST_Z_DIMS: i64 = 1 << 16;
 
 impl Generator {
-    /// Loads a generator; `z_dim` helps with one that does not describe itself.
+    /// Loads a generator onto a device; `z_dim` is the width of z for one that does not describe itself.
     ///
     /// # Errors
-    /// An unreadable file, a newer contract, a discriminator, or a module that no z fits.
+    /// The file cannot be read or is not safe to load, follows another version of the contract, is a discriminator, or
+    /// is a module that no z fits.
     pub fn load(path: &Path, device: Device, z_dim: Option<i64>) -> Result<Self> {
         let script = ScriptModule::load(path, device)?;
         let calls = match script.description() {
@@ -91,7 +93,7 @@ impl Generator {
         Ok(Self { script, calls })
     }
 
-    /// The contract's sizes; None for a generator that only takes z.
+    /// Returns the contract's sizes; None for a generator that only takes z.
     pub fn spec(&self) -> Option<&GeneratorSpec> {
         match &self.calls {
             Calls::Contract(spec) => Some(spec),
@@ -99,7 +101,7 @@ impl Generator {
         }
     }
 
-    /// Width of z.
+    /// Returns the width of z.
     pub fn z_dim(&self) -> i64 {
         match &self.calls {
             Calls::Contract(spec) => spec.z_dim,
@@ -107,12 +109,12 @@ impl Generator {
         }
     }
 
-    /// Number of classes, 0 without labels.
+    /// Returns the number of classes, 0 without labels.
     pub fn c_dim(&self) -> i64 {
         self.spec().map_or(0, |spec| spec.c_dim)
     }
 
-    /// Height and width of the images.
+    /// Returns the height and width of the images.
     pub fn img_resolution(&self) -> i64 {
         match &self.calls {
             Calls::Contract(spec) => spec.img_resolution,
@@ -120,7 +122,7 @@ impl Generator {
         }
     }
 
-    /// 3 (RGB) or 1 (grey).
+    /// Returns the channels of the images, 3 (RGB) or 1 (grey).
     pub fn img_channels(&self) -> i64 {
         match &self.calls {
             Calls::Contract(spec) => spec.img_channels,
@@ -128,15 +130,16 @@ impl Generator {
         }
     }
 
-    /// Noise pixels of one image over all layers; 0 where noise cannot be given from outside.
+    /// Returns the noise pixels of one image over all layers; 0 where noise cannot be given from outside.
     pub fn noise_numel(&self) -> i64 {
         self.spec().map_or(0, |spec| spec.noise_numel)
     }
 
-    /// z [N, z_dim] (and c [N, c_dim]) -> ws [N, num_ws, w_dim].
+    /// Maps z [N, z_dim] (and c [N, c_dim]) to ws [N, num_ws, w_dim]. `update_w_avg` moves w_avg towards the mean w of
+    /// the batch.
     ///
     /// # Errors
-    /// The script's own, or that this generator has no mapping method.
+    /// The script fails, or this generator has no mapping method.
     pub fn mapping(
         &self,
         z: &Tensor,
@@ -155,11 +158,11 @@ impl Generator {
         self.script.tensor_method("run_mapping", &arguments)
     }
 
-    /// ws [N, num_ws, w_dim] -> images [N, C, R, R] in about [-1, 1]. `noise` [N, noise_numel]
-    /// replaces the draws of `NoiseMode::Random`.
+    /// Makes images [N, C, R, R] in about [-1, 1] of ws [N, num_ws, w_dim]. `noise` [N, noise_numel] replaces the draws
+    /// of `NoiseMode::Random`.
     ///
     /// # Errors
-    /// The script's own, or that this generator has no synthesis method.
+    /// The script fails or gives images of another shape, or this generator has no synthesis method.
     pub fn synthesis(&self, ws: &Tensor, mode: NoiseMode, noise: Option<&Tensor>) -> Result<Tensor> {
         ensure!(self.spec().is_some(), "'{}' only takes z: it has no synthesis method", self.script.path.display());
         let arguments = [IValue::from(ws.shallow_clone()), IValue::String(mode.name().into()), optional(noise)];
@@ -167,7 +170,7 @@ impl Generator {
         self.check_shape(images, ws.size().first().copied())
     }
 
-    /// Images as the sizes say, for whoever counts on them.
+    /// Refuses images of another shape than the sizes say, since callers count on it.
     fn check_shape(&self, images: Tensor, n: Option<i64>) -> Result<Tensor> {
         let (found, side) = (images.size(), self.img_resolution());
         let expected = [n.unwrap_or(0), self.img_channels(), side, side];
@@ -179,11 +182,11 @@ impl Generator {
         Ok(images)
     }
 
-    /// z -> images, for any generator. One that only takes z ignores nothing silently: truncation
-    /// and labels are refused.
+    /// Makes images of z, with any generator. One that only takes z refuses truncation and labels; the noise settings
+    /// have no effect on it.
     ///
     /// # Errors
-    /// The script's own, or an option that this generator cannot follow.
+    /// The script fails, or this generator cannot follow an option.
     pub fn images(
         &self,
         z: &Tensor,
@@ -204,10 +207,10 @@ impl Generator {
         }
     }
 
-    /// The label row(s) of one class: c [n, c_dim] one-hot; None for a generator without labels.
+    /// Returns the label rows of one class, c [n, c_dim] one-hot; None for a generator without labels.
     ///
     /// # Errors
-    /// A class asked of a generator without labels, none asked of one with, or one out of range.
+    /// A class is asked of a generator without labels, none is asked of one with labels, or it is out of range.
     pub fn class_labels(&self, class: Option<i64>, n: i64) -> Result<Option<Tensor>> {
         let path = self.script.path.display();
         match (self.c_dim(), class) {

@@ -1,5 +1,6 @@
-//! The TorchScript contract (weights/README.md) seen from Rust: generators, discriminators, and
-//! the flat parameter buffers that optimiser and EMA work on.
+//! Networks as TorchScript files (the contract of weights/README.md): whether a file is safe to load, generators and
+//! discriminators, the flat parameter buffers that optimiser and EMA work on, what is frozen, and weights and their
+//! provenance. The architecture is in the file; training is in `train`.
 
 mod contract;
 mod discriminator;

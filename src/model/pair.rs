@@ -1,13 +1,13 @@
-//! Do a generator and a discriminator belong together?
+//! Checks whether a generator and a discriminator belong together, before anything long begins.
 
 use super::probe::probe_pair;
 use super::{Discriminator, Generator};
 use anyhow::{Result, ensure};
 
-/// Checks sizes, that both can be trained, and, by trying them on a few images, that they really work.
+/// Checks that the sizes agree, that both networks can be trained, and, by trying them on a few images, that they work.
 ///
 /// # Errors
-/// Names both files and both values of what differs.
+/// The pair cannot be used; the message names the files, and both values where sizes differ.
 pub fn check_pair(generator: &Generator, discriminator: &Discriminator) -> Result<()> {
     let (g, d) = (generator.script.path.display(), discriminator.script.path.display());
     if let Some(spec) = discriminator.spec() {

@@ -16,7 +16,7 @@ pub enum PrecisionKind {
 }
 
 impl PrecisionKind {
-    /// The word that the contract uses.
+    /// Returns the word that the contract uses.
     pub fn name(self) -> &'static str {
         match self {
             PrecisionKind::Fp32 => "fp32",
@@ -26,11 +26,11 @@ impl PrecisionKind {
     }
 }
 
-/// What a network computes in.
+/// The type that a network computes in, and in how many of its resolutions it does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Precision {
     /// The type of the highest resolutions.
     pub kind: PrecisionKind,
-    /// How many resolutions use it, from the highest down; 4x4 never does.
+    /// How many resolutions use the type, from the highest down; 4x4 never does.
     pub resolutions: u64,
 }

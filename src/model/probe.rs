@@ -1,4 +1,4 @@
-//! A pair tried out before anything long begins: shapes, types, finite numbers, and one backward pass through both.
+//! Tries out a pair before anything long begins: shapes, types, finite numbers, and one backward pass through both.
 
 use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
@@ -12,7 +12,7 @@ use crate::tensor::{caught, one_line};
 /// Makes a few images and judges them, without and with gradients.
 ///
 /// # Errors
-/// Names the file and what its answer is not.
+/// The pair does not work; the message names the file and what is wrong with its answer.
 pub(super) fn probe_pair(generator: &Generator, discriminator: &Discriminator) -> Result<()> {
     let names = format!("'{}' with '{}'", generator.script.path.display(), discriminator.script.path.display());
     told_when_long(&names, || try_out(generator, discriminator))
@@ -36,7 +36,7 @@ fn unusable(generator: &Generator, discriminator: &Discriminator) -> String {
     format!("cannot use '{g}' with '{d}'; pass a pair of the contract, exported together (weights/README.md)")
 }
 
-/// Training keeps all weights in one buffer of float32.
+/// Refuses trained parameters of other types than float32: training keeps all weights in one buffer of it.
 fn check_types(script: &ScriptModule) -> Result<()> {
     for parameter in script.parameters.iter().filter(|parameter| parameter.trainable) {
         let kind = parameter.tensor.kind();
@@ -51,7 +51,7 @@ fn check_types(script: &ScriptModule) -> Result<()> {
     Ok(())
 }
 
-/// What the discriminator says of `n` images.
+/// Returns the discriminator's logits of `n` images that the generator makes, after checks of both answers.
 fn logits_of(generator: &Generator, discriminator: &Discriminator, n: i64) -> Result<Tensor> {
     let (g, d) = (generator.script.path.display(), discriminator.script.path.display());
     let z_dim = generator.z_dim();
@@ -79,12 +79,12 @@ fn logits_of(generator: &Generator, discriminator: &Discriminator, n: i64) -> Re
     Ok(logits)
 }
 
-/// Numbers of about the size of normal draws that take nothing from any random stream.
+/// Returns numbers of about the size of normal draws, without taking anything from a random stream.
 pub fn probe_numbers(shape: &[i64], device: Device) -> Tensor {
     (Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, device)) * 1.7).sin().reshape(shape) * 1.4
 }
 
-/// Whether the logits depend on the network, so that it can learn.
+/// Checks that the logits depend on the network, so that it can learn.
 fn check_gradients(script: &ScriptModule, logits: &Tensor) -> Result<()> {
     let path = script.path.display();
     let leaves: Vec<&Tensor> = script.parameters.iter().filter(|p| p.trainable).map(|p| &p.tensor).collect();

@@ -1,38 +1,38 @@
-//! Records of where weights come from, kept small: a parent is named by the SHA-256 of its record, and the records of all
-//! ancestors are there once, the nearest first, as far as they fit.
+//! Records of where weights come from, kept small: a parent is named by the SHA-256 of its record, and the records of
+//! all ancestors are kept once each, the nearest first, as far as they fit.
 //!
 //! ```json
 //! {"source": "finetuned by rootgan", "parents": {"generator": {"sha256": "<the file's>", "record": "<id>"}},
 //!  "ancestors": {"<id>": {"source": "random initialisation"}}, "ancestors_left_out": 2}
 //! ```
 //!
-//! An id is the SHA-256 of the record without its ancestors, as JSON without spaces and with sorted keys. rootgan before
-//! 2026-11-26 put whole records below `parents`, twice as much with every finetuning: they are read as well.
-//! `scripts/checkpoints/ancestry.py` does the same.
+//! An id is the SHA-256 of the record without its ancestors, as JSON without spaces and with sorted keys. rootgan
+//! before 2026-11-26 put whole records below `parents`, twice as much with every finetuning; such records are read as
+//! well. `scripts/checkpoints/ancestry.py` does the same in Python.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-/// What a pair says of its source that `make_pair.py` drew at random (`scripts/networks/pair.py`).
+/// The source that `make_pair.py` records of a pair with random weights (`scripts/networks/pair.py`).
 pub const RANDOM_SOURCE: &str = "random initialisation";
-/// The records of ancestors by their ids.
+/// The key of the records of ancestors, which are listed by their ids.
 pub const ANCESTORS: &str = "ancestors";
-/// How many records are named and not there.
+/// The key of the number of ancestors that are named and whose records are not there.
 pub const LEFT_OUT: &str = "ancestors_left_out";
-/// The id of a parent's record.
+/// The key of the id of a parent's record.
 const RECORD: &str = "record";
-/// Records of ancestors, at most.
+/// The most records of ancestors that are kept.
 const MOST_RECORDS: usize = 64;
-/// Their length as JSON, all together.
+/// The most bytes that the kept records have as JSON, all together.
 const MOST_BYTES: usize = 64 << 10;
-/// A parent that is no record, such as a text, is kept in its place up to this length.
+/// A parent that is no record, such as a text, is kept in its place up to this many bytes.
 const MOST_BYTES_IN_PLACE: usize = 1 << 10;
 
 type Record = Map<String, Value>;
 
-/// The record with its parents named and its ancestors beside them, whatever form they come in.
+/// Returns the record with its parents named by ids and its ancestors beside them, whatever form they come in.
 pub fn flattened(record: Value) -> Value {
     let Value::Object(mut own) = record else { return record };
     let mut pool = Pool::default();
@@ -41,12 +41,12 @@ pub fn flattened(record: Value) -> Value {
     Value::Object(own)
 }
 
-/// Records that were found, by their ids.
+/// The records of ancestors that were found, by their ids.
 #[derive(Default)]
 struct Pool(HashMap<String, Record>);
 
 impl Pool {
-    /// Takes the ancestors out of a record and puts names in their places.
+    /// Takes the ancestors out of a record, and puts their ids in the places of parents.
     fn take_from(&mut self, record: &mut Record) {
         if let Some(Value::Object(ancestors)) = record.shift_remove(ANCESTORS) {
             for (id, ancestor) in ancestors {
@@ -60,6 +60,8 @@ impl Pool {
         parents_of(record).into_iter().for_each(|parent| self.name(parent));
     }
 
+    /// Puts a parent's id in its place and its record into the pool, unless it is named already, or is short and no
+    /// record.
     fn name(&mut self, parent: &mut Value) {
         let in_place = match &*parent {
             Value::Object(record) => record.keys().all(|key| key == RECORD || key == "sha256"),
@@ -78,7 +80,7 @@ impl Pool {
         self.0.entry(id).or_insert(record);
     }
 
-    /// Puts the nearest ancestors that fit into the record.
+    /// Puts the nearest ancestors that fit into the record, and the number of those that do not.
     fn give_to(mut self, own: &mut Record) {
         let mut waiting: VecDeque<String> = ids_of_parents(own).into();
         let (mut met, mut bytes, mut left_out) = (HashSet::new(), 0, 0);
@@ -110,7 +112,8 @@ impl Pool {
     }
 }
 
-/// The places of a record that name parents: `parents` of a finetuning or an import, `parent` of a pair that was made again.
+/// Returns the places of a record that name parents: `parents` of a finetuning or an import, `parent` of a pair that
+/// was made again.
 fn parents_of(record: &mut Record) -> Vec<&mut Value> {
     let mut places = Vec::new();
     for (key, value) in record {
@@ -163,7 +166,7 @@ fn write_sorted(value: &Value, text: &mut String) {
 mod tests {
     use super::*;
 
-    /// What a run writes of a pair whose networks both have the record `parent`.
+    /// Returns what a run writes of a pair whose networks both have the record `parent`.
     fn finetuned(parent: &Value, generation: usize) -> Value {
         flattened(json!({
             "source": "finetuned by rootgan",
@@ -184,7 +187,7 @@ mod tests {
         let steps: Vec<usize> = lengths[..20].windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(steps.iter().all(|&step| step.abs_diff(steps[0]) < 20), "{steps:?}");
         assert!(lengths.iter().all(|&length| length < MOST_BYTES + (8 << 10)), "{lengths:?}");
-        // The nearest are those that are kept, in their order; the others are known by number.
+        // The nearest ancestors are kept, in their order; the others are only counted.
         let seen: Vec<u64> =
             record[ANCESTORS].as_object().unwrap().values().map(|a| a["seen_images"].as_u64().unwrap()).collect();
         assert!(seen.len() > 30 && (0..).zip(&seen).all(|(index, &seen)| seen == 198 - index), "{seen:?}");
@@ -207,7 +210,7 @@ mod tests {
         assert_eq!(flattened(flat.clone()), flat, "a flat record stays as it is");
     }
 
-    /// `printf '%s' '{"a":[1,{"b":null,"c":"x"}],"seed":3}' | sha256sum`
+    /// The id was computed by `printf '%s' '{"a":[1,{"b":null,"c":"x"}],"seed":3}' | sha256sum`.
     #[test]
     fn an_id_is_the_sha256_of_sorted_json() {
         let record = json!({ "seed": 3, "a": [1, { "c": "x", "b": null }] });

@@ -1,4 +1,5 @@
-//! One TorchScript file: loading, its parameters, calling its methods, saving it again.
+//! One TorchScript file as a module: loads it once it was found harmless, lists its parameters, calls its methods, and
+//! saves it again.
 
 use super::module::Module;
 use super::safety::{self, Contents, Refusal};
@@ -13,20 +14,20 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tch::{Device, IValue, Tensor};
 
-/// Records of earlier versions had megabytes; more is none.
+/// The longest provenance record that is read: those of earlier versions had megabytes.
 const MOST_PROVENANCE_BYTES: usize = 64 << 20;
-/// How much of what libtorch says is shown.
+/// The number of characters that are shown of what libtorch says.
 const MESSAGE_CHARS: usize = 200;
 
-/// A named tensor of a module: an alias, so writing to it changes the module.
+/// A named tensor of a module. It is an alias, so writing to it changes the module.
 pub struct Parameter {
     /// Dotted name, as in `synthesis.b4.conv1.weight`.
     pub name: String,
     /// The tensor, which aliases the module's own.
     pub tensor: Tensor,
-    /// Trained (true), or kept with the weights like `w_avg` and `noise_const` (false).
+    /// Whether it is trained (true), or kept with the weights like `w_avg` and `noise_const` (false).
     pub trainable: bool,
-    /// Trainable by nature and left alone in this run.
+    /// Whether it could be trained and is left alone in this run.
     pub frozen: bool,
 }
 
@@ -35,7 +36,7 @@ pub struct ScriptModule {
     module: Module,
     /// The file that it was loaded from.
     pub path: PathBuf,
-    /// Its length when it was loaded.
+    /// The file's length when it was loaded.
     file_bytes: u64,
     /// The device of its parameters.
     pub device: Device,
@@ -43,7 +44,7 @@ pub struct ScriptModule {
     pub parameters: Vec<Parameter>,
     /// What `describe` returns, where that is plain without running it.
     description: Option<String>,
-    /// Likewise `get_provenance`.
+    /// What `get_provenance` returns, where that is plain without running it or was set since.
     provenance: RefCell<Option<String>>,
 }
 
@@ -51,7 +52,7 @@ impl ScriptModule {
     /// Loads a TorchScript file onto a device, if its code and its pickles are harmless ([`safety`]).
     ///
     /// # Errors
-    /// A missing file, one that libtorch cannot read as TorchScript, or one that does more than networks need.
+    /// The file is missing, libtorch cannot read it as TorchScript, or it does more than networks need.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
         let shown = path.display();
         let (bytes, contents) = read_contents(path)?;
@@ -76,7 +77,7 @@ impl ScriptModule {
         Ok(Self { module, path: path.to_path_buf(), device, file_bytes, parameters, description, provenance })
     }
 
-    /// What the module says of itself, as JSON; None where it has no `describe`.
+    /// Returns what the module says of itself, as JSON; None where it has no `describe`.
     pub fn description(&self) -> Option<String> {
         self.description.clone().or_else(|| self.string_method("describe"))
     }
@@ -84,7 +85,8 @@ impl ScriptModule {
     /// Calls a method that returns one tensor.
     ///
     /// # Errors
-    /// Whatever the script raises, on one line, with the file's name.
+    /// The script raises an error, which is given on one line with the name of the file, or returns something other
+    /// than one tensor.
     pub fn tensor_method(&self, method: &str, arguments: &[IValue]) -> Result<Tensor> {
         match self.module.call(method, arguments) {
             Ok(IValue::Tensor(tensor)) => Ok(tensor),
@@ -96,7 +98,7 @@ impl ScriptModule {
         }
     }
 
-    /// Calls a method without arguments that returns a string; None when there is no such method.
+    /// Calls a method without arguments that returns a string; None where there is no such method, or it fails.
     fn string_method(&self, method: &str) -> Option<String> {
         let call = || Ok(self.module.call(method, &[])?);
         match safety::bounded(&self.path.display().to_string(), call) {
@@ -105,18 +107,18 @@ impl ScriptModule {
         }
     }
 
-    /// Whether there is a method of this name.
+    /// Whether the module has a method of this name.
     pub fn has_method(&self, name: &str) -> bool {
         !self.refusal(name).contains(&format!("Method '{name}' is not defined"))
     }
 
-    /// The declaration of a method, `forward(__torch__.D self, Tensor x) -> Tensor`, where there is one.
+    /// Returns the declaration of a method, as in `forward(__torch__.D self, Tensor x) -> Tensor`, where there is one.
     pub fn declaration(&self, method: &str) -> Option<String> {
         Some(self.refusal(method).split_once("Declaration: ")?.1.to_owned())
     }
 
-    /// libtorch's C interface cannot list methods. A call with more arguments than any method takes is refused before
-    /// anything runs, with the declaration, and for a missing method with its own words.
+    /// Returns libtorch's refusal of a call with more arguments than any method takes, because its C interface cannot
+    /// list methods. Nothing is run: the refusal holds the method's declaration, or says that there is no such method.
     fn refusal(&self, method: &str) -> String {
         let too_many: Vec<IValue> = std::iter::repeat_with(|| IValue::None).take(64).collect();
         self.module.call(method, &too_many).err().map_or_else(String::new, |error| one_line(&error))
@@ -143,7 +145,10 @@ impl ScriptModule {
         serde_json::from_str(&text).map_or_else(|_| serde_json::json!({}), provenance::flattened)
     }
 
-    /// Replaces the provenance record; modules made elsewhere have no place for one.
+    /// Replaces the provenance record.
+    ///
+    /// # Errors
+    /// The module has no place for a record, as modules made elsewhere.
     pub fn set_provenance(&self, record: &serde_json::Value) -> Result<()> {
         let text = record.to_string();
         self.module
@@ -152,7 +157,7 @@ impl ScriptModule {
             .map_err(|error| anyhow!("'{}': set_provenance failed: {}", self.path.display(), one_line(&error)))
     }
 
-    /// Leaves the parameters that `chosen` names untrained. Files that are saved do not know of it.
+    /// Leaves the parameters untrained whose names `chosen` accepts. Files that are saved do not know of it.
     pub fn freeze(&mut self, chosen: impl Fn(&str) -> bool) {
         for parameter in self.parameters.iter_mut().filter(|p| p.trainable && chosen(&p.name)) {
             (parameter.trainable, parameter.frozen) = (false, true);
@@ -160,7 +165,7 @@ impl ScriptModule {
         }
     }
 
-    /// Number of values over all parameters: (trained, all).
+    /// Returns the number of values over all parameters: (trained, all).
     pub fn parameter_counts(&self) -> (usize, usize) {
         let count = |trained_only: bool| {
             let chosen = self.parameters.iter().filter(|p| p.trainable || !trained_only);
@@ -169,10 +174,13 @@ impl ScriptModule {
         (count(true), count(false))
     }
 
-    /// Saves the module with its present weights: written beside, then renamed.
+    /// Saves the module with its present weights; the file appears whole or not at all.
     ///
-    /// Parameters are saved as tensors of their own on the CPU: users of the file find no shared memory,
-    /// and need no GPU.
+    /// Parameters are saved as tensors of their own on the CPU: users of the file find no shared memory, and need no
+    /// GPU.
+    ///
+    /// # Errors
+    /// libtorch cannot save the module, or the file cannot be written.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let views: Vec<Tensor> = self.parameters.iter().map(|p| p.tensor.detach()).collect();
         for (parameter, view) in self.parameters.iter_mut().zip(&views) {
@@ -191,9 +199,10 @@ impl ScriptModule {
         saved.with_context(|| format!("cannot save the network to '{}'", path.display()))
     }
 
-    /// libtorch ends the whole program when the disk fills while it writes, so it writes to memory.
+    /// Writes the file by way of memory: libtorch ends the whole program when the disk fills while it writes.
     fn write(&self, path: &Path) -> Result<()> {
-        // Parameters may have come in 16 bits; code and what else there is are in the file that was loaded.
+        // This is the most that is written. Parameters count 8 bytes a value, as they may have had 16 bits in the file;
+        // code and everything else come from the file that was loaded.
         let parameters = self.parameters.iter().map(|p| p.tensor.numel() as u64 * 8).sum::<u64>();
         let most = parameters + 2 * self.file_bytes + (1 << 20);
         let mut memory = MemoryFile::new(most)?;
@@ -205,10 +214,10 @@ impl ScriptModule {
     }
 }
 
-/// The bytes of a TorchScript file, and what it holds; nothing of it is run.
+/// Returns the bytes of a TorchScript file, and what it holds; nothing of it is run.
 ///
 /// # Errors
-/// A missing file, another kind of file, damage, or a form that could corrupt memory or hides what it does.
+/// The file is missing, of another kind or damaged, or has a form that could corrupt memory or hides what it does.
 pub fn read_contents(path: &Path) -> Result<(Vec<u8>, Contents)> {
     let shown = path.display();
     ensure!(path.exists(), "cannot load '{shown}': no such file; check the path");
@@ -255,7 +264,7 @@ fn refused(path: &Path, refusal: &Refusal) -> anyhow::Error {
     }
 }
 
-/// The first sentence of libtorch's explanation is the useful one.
+/// Cuts a message of libtorch to its beginning, which is the useful part.
 fn shorten(message: &str) -> String {
     match message.char_indices().nth(MESSAGE_CHARS) {
         Some((end, _)) => format!("{} ...", &message[..end]),

@@ -1,4 +1,4 @@
-//! Weights of networks in one safetensors file, under the names that are in circulation, with sizes
+//! Writes and reads weights of networks in one safetensors file, under the names that are in circulation, with sizes
 //! and origin in its metadata; `scripts/make_pair.py --from-safetensors` makes TorchScript of it.
 
 use super::ScriptModule;
@@ -14,24 +14,24 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-/// What a safetensors file holds.
+/// The contents of a safetensors file.
 pub struct Weights {
-    /// The file.
+    /// The file that they were read from.
     pub path: PathBuf,
-    /// Free text by key.
+    /// Free text about the weights, by key.
     pub metadata: HashMap<String, String>,
     /// Names and tensors, sorted by name.
     pub tensors: Vec<(String, Tensor)>,
 }
 
-/// Writes the parameters of `networks` as f32, each name after its network's prefix (`G.`, `D.` or
-/// nothing); the file appears whole or not at all.
+/// Writes the parameters of `networks` as f32, each name after its network's prefix (`G.`, `D.` or nothing); the file
+/// appears whole or not at all.
 ///
-/// The metadata holds `format` = `rootgan`; every size that a network describes, as Python would
-/// print it; and under `<prefix>description` and `<prefix>provenance` what the network says of itself.
+/// The metadata holds `format` = `rootgan`; every size that a network describes, as Python would print it; and under
+/// `<prefix>description` and `<prefix>provenance` what the network says of itself.
 ///
 /// # Errors
-/// A parameter that f32 cannot hold exactly, or a file that cannot be written.
+/// A parameter cannot be held exactly in f32, or the file cannot be written.
 pub fn write(path: &Path, networks: &[(&str, &ScriptModule)]) -> Result<()> {
     let mut named = Vec::new();
     for (prefix, script) in networks {
@@ -48,7 +48,7 @@ pub fn write(path: &Path, networks: &[(&str, &ScriptModule)]) -> Result<()> {
 /// Writes tensors of float32 or float64 as they are, with free text; the file appears whole or not at all.
 ///
 /// # Errors
-/// A tensor of another type, or a file that cannot be written.
+/// A tensor has another type, or the file cannot be written.
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: HashMap<String, String>) -> Result<()> {
     let exact = |(name, tensor): &(String, Tensor)| {
         let values = Values::exact(tensor).with_context(|| format!("cannot write '{name}' to '{}'", path.display()))?;
@@ -61,7 +61,7 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: HashMa
 /// Reads a whole safetensors file; floats keep their precision.
 ///
 /// # Errors
-/// An unreadable or damaged file, or a tensor that is not of floats.
+/// The file cannot be read or is damaged, or a tensor is not of floats.
 pub fn read(path: &Path) -> Result<Weights> {
     let bytes = read_bytes(path)?;
     let damaged = |error: SafeTensorError| {
@@ -94,7 +94,7 @@ impl Weights {
     /// Copies the tensors whose names begin with `prefix` into `module`.
     ///
     /// # Errors
-    /// A name that only one of the two has, or another shape; the module is then unchanged.
+    /// A name is in only one of the two, or a shape differs; the module is then unchanged.
     pub fn fill(&self, prefix: &str, module: &mut ScriptModule) -> Result<()> {
         let mut ours: HashMap<&str, &Tensor> =
             self.tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor))).collect();
@@ -119,7 +119,7 @@ impl Weights {
     }
 }
 
-/// A contiguous f32 or f64 tensor on the CPU that safetensors can ask for its bytes.
+/// A contiguous f32 or f64 tensor on the CPU, which safetensors asks for its bytes.
 struct Values {
     shape: Vec<usize>,
     dtype: Dtype,
@@ -136,7 +136,7 @@ impl Values {
         Self::as_kind(tensor, Kind::Float, Dtype::F32)
     }
 
-    /// Of f32 or f64, unchanged.
+    /// Takes a tensor of f32 or f64 unchanged, and refuses other types.
     fn exact(tensor: &Tensor) -> Result<Self> {
         match tensor.kind() {
             Kind::Float => Self::as_kind(tensor, Kind::Float, Dtype::F32),

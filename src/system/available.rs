@@ -1,10 +1,10 @@
-//! How much memory there is.
+//! Finds out how much memory can be had, from `/proc`, from control groups and from the limit on the address space.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Memory that can be had without swapping, in bytes: what the system says, or less where a control
-/// group (a container, a batch job) allows less. `None` where `/proc` does not tell.
+/// Returns how many bytes of memory can be had without swapping: what the system says, or less where a control group (a
+/// container, a batch job) or a limit on the address space allows less. None where `/proc` does not tell.
 pub fn available_memory() -> Option<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
     let system = field(&meminfo, "MemAvailable:")? * 1024;
@@ -20,11 +20,11 @@ pub fn available_memory() -> Option<u64> {
     Some(headroom.chain(address_space_left()).fold(system, u64::min))
 }
 
-/// What a limit on the address space (`ulimit -v`) leaves, if there is one.
+/// Returns what a limit on the address space (`ulimit -v`) leaves, if there is one.
 fn address_space_left() -> Option<u64> {
     // SAFETY: all zeros are a valid value, which the call fills in.
     let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
-    // SAFETY: `limit` lives on.
+    // SAFETY: `limit` outlives the call.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } == 0;
     if !known || limit.rlim_cur == libc::RLIM_INFINITY {
         return None;
@@ -33,7 +33,7 @@ fn address_space_left() -> Option<u64> {
     Some(limit.rlim_cur.saturating_sub(field(&status, "VmSize:")? * 1024))
 }
 
-/// The files of one version of control groups.
+/// The names of the files in which one version of control groups keeps its numbers.
 struct GroupFiles {
     limit: &'static str,
     usage: &'static str,
@@ -46,8 +46,8 @@ const V1: GroupFiles =
 const V2: GroupFiles = GroupFiles { limit: "memory.max", usage: "memory.current", droppable: "inactive_file" };
 
 impl GroupFiles {
-    /// The least that `group` or a group around it leaves free, if any has a limit. Inside a
-    /// container the group's own path may be hidden; its mount point then has the numbers.
+    /// Returns the least that `group` or a group around it leaves free, if any has a limit. Inside a container the
+    /// group's own path may be hidden; its mount point then has the numbers.
     fn headroom(&self, mount: &Path, group: &str) -> Option<u64> {
         let own: PathBuf = mount.join(group.trim_start_matches('/'));
         let folders = own.ancestors().take_while(|folder| folder.starts_with(mount));
@@ -64,7 +64,7 @@ impl GroupFiles {
     }
 }
 
-/// The number after the word `name` at the start of a line.
+/// Returns the number after the word `name` at the start of a line.
 fn field(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().map(str::split_whitespace);
     lines.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()?.parse().ok())?)

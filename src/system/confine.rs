@@ -1,5 +1,6 @@
-//! What a process may write from now on, enforced by the kernel (Landlock): the last bound around the code of TorchScript
-//! files, should the check before loading have missed something.
+//! Bounds what a process may write from now on, enforced by the kernel (Landlock). It is the last bound around the code
+//! of TorchScript files, should the check before loading have missed something. Reading stays free, and a kernel
+//! without Landlock enforces nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +9,14 @@ use landlock::{
     RulesetStatus,
 };
 
-/// Where drivers and libtorch write whatever a program does: devices and shared memory, ...
+/// The folder of devices and shared memory, where drivers and libtorch write whatever a program does.
 const OF_LIBRARIES: &str = "/dev";
 /// ... and kernels compiled for a GPU, below the user's home.
 const OF_LIBRARIES_AT_HOME: [&str; 2] = [".nv", ".cache/torch"];
 
-/// Lets this thread, and every thread that it starts later, change files only below `places`, or below the nearest folder
-/// that exists where one is still to be made. Reading is not bounded. Calls add up: what one forbids stays forbidden.
+/// Lets this thread, and every thread that it starts later, change files only below `places`, or below the nearest
+/// folder that exists where one is still to be made. Reading is not bounded. Calls add up: what one forbids stays
+/// forbidden.
 ///
 /// Returns whether the kernel enforces it: one older than 5.13, or built without Landlock, does not.
 pub fn confine_writes(places: &[&Path], on_gpu: bool) -> bool {
@@ -25,7 +27,8 @@ pub fn confine_writes(places: &[&Path], on_gpu: bool) -> bool {
     enforce(allowed).unwrap_or(false)
 }
 
-/// Version 3 of Landlock knows truncation; later ones bound ioctl and sockets, which drivers need.
+/// The version of Landlock that is used: version 3 knows truncation; later ones bound ioctl and sockets, which drivers
+/// need.
 const VERSION: ABI = ABI::V3;
 
 fn enforce(folders: impl Iterator<Item = PathBuf>) -> Result<bool, landlock::RulesetError> {
@@ -40,7 +43,7 @@ fn enforce(folders: impl Iterator<Item = PathBuf>) -> Result<bool, landlock::Rul
     Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }
 
-/// The folder itself, or the nearest above it that exists.
+/// Returns the folder itself, or the nearest one above it that exists.
 fn nearest_folder(place: &Path) -> Option<PathBuf> {
     let absolute = std::path::absolute(place).ok()?;
     absolute.ancestors().find(|folder| folder.is_dir()).map(Path::to_owned)
@@ -52,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    /// In a thread of its own, since a thread stays confined for ever.
+    /// Runs `work` in a thread of its own, since a thread stays confined for ever.
     fn confined<T: Send + 'static>(places: Vec<PathBuf>, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let thread = std::thread::spawn(move || {
             let places: Vec<&Path> = places.iter().map(PathBuf::as_path).collect();
@@ -61,7 +64,7 @@ mod tests {
         thread.join().expect("it does not panic")
     }
 
-    /// Outside of `/dev/shm`, where the folder of temporary files may lie.
+    /// Makes a folder outside of `/dev/shm`, which stays writable and where the folder of temporary files may lie.
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("the sources lie on a disk that can be written")
     }

@@ -1,10 +1,10 @@
-//! What NVIDIA's driver says of a GPU: its name, the memory in use, and whether kernels run. What libtorch knows of them is
-//! not within reach, and the driver knows the other programs too.
+//! Asks NVIDIA's driver about a GPU: its name, its memory and what is used of it, and whether kernels run. What
+//! libtorch knows of this is not within reach, and the driver also knows what other programs do.
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enums::device::UsedGpuMemory;
 
-/// One GPU. Every answer is None where the driver gives none.
+/// One GPU as the driver knows it. Every method returns None where the driver gives no answer.
 pub struct Gpu {
     nvml: Nvml,
     place: DriverName,
@@ -13,15 +13,15 @@ pub struct Gpu {
 /// How the driver names a GPU.
 #[derive(Debug, PartialEq, Eq)]
 enum DriverName {
-    /// In the order of the slots.
+    /// Its number in the order of the slots.
     Index(u32),
-    /// `GPU-` and the beginning of a number, or `MIG-` and a whole one.
+    /// Its identifier: `GPU-` and the beginning of a number, or `MIG-` (a slice of a GPU) and a whole one.
     Uuid(String),
 }
 
 impl Gpu {
-    /// The one that CUDA calls `index`; None without the driver's library, or where it cannot be told which it is, as with a
-    /// slice of a GPU (MIG) that is not named in `CUDA_VISIBLE_DEVICES`.
+    /// Finds the GPU that CUDA calls `index`; None without the driver's library, or where it cannot be told which one
+    /// that is, as with a slice of a GPU (MIG) that is not named in `CUDA_VISIBLE_DEVICES`.
     pub fn with_index(index: usize) -> Option<Self> {
         let nvml = Nvml::init().ok()?;
         let named = place(index, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
@@ -36,7 +36,7 @@ impl Gpu {
         (known && (is_slice || !has_slices)).then_some(gpu)
     }
 
-    /// `NVIDIA H100 80GB HBM3`.
+    /// Returns the name of the model, as in `NVIDIA H100 80GB HBM3`.
     pub fn name(&self) -> Option<String> {
         self.device()?.name().ok()
     }
@@ -53,10 +53,11 @@ impl Gpu {
         Some(self.device()?.memory_info().ok()?.total)
     }
 
-    /// The memory that this process holds now, what libtorch keeps for later and CUDA's own included.
+    /// Returns how many bytes of its memory this process holds now, what libtorch keeps for later and CUDA's own
+    /// included.
     pub fn used_bytes(&self) -> Option<u64> {
         let processes = self.device()?.running_compute_processes().ok()?;
-        // In a container the driver's numbers of processes may not be ours, but one alone is taken for this.
+        // In a container the driver may number processes differently; a process that is alone is taken for this one.
         let own = match &processes[..] {
             [one] => one,
             several => several.iter().find(|process| process.pid == std::process::id())?,
@@ -67,7 +68,7 @@ impl Gpu {
         }
     }
 
-    /// The share of the last moments, a second at most, in which a kernel ran, 0 to 1.
+    /// Returns the share of the last moments, a second at most, in which a kernel ran, 0 to 1.
     pub fn busy(&self) -> Option<f64> {
         Some(f64::from(self.device()?.utilization_rates().ok()?.gpu) / 100.0)
     }
@@ -80,7 +81,7 @@ impl Gpu {
     }
 }
 
-/// The slot of a GPU that is named by the beginning of its number.
+/// Returns the slot of a whole GPU that is named by the beginning of its identifier.
 fn whole_gpu(nvml: &Nvml, named: &DriverName) -> Option<u32> {
     let DriverName::Uuid(beginning) = named else {
         return None;
@@ -92,14 +93,14 @@ fn whole_gpu(nvml: &Nvml, named: &DriverName) -> Option<u32> {
     (0..nvml.device_count().ok()?).find(begins_so)
 }
 
-/// Whether CUDA's order, the fastest first, can be no other than that of the slots.
+/// Whether all GPUs are of the same model, so that CUDA's order (the fastest first) is that of the slots.
 fn all_alike(nvml: &Nvml) -> bool {
     let count = nvml.device_count().unwrap_or(0);
     let names: Vec<_> = (0..count).map(|index| nvml.device_by_index(index).and_then(|gpu| gpu.name()).ok()).collect();
     names.windows(2).all(|pair| pair[0] == pair[1])
 }
 
-/// Where CUDA's device `index` is, with `CUDA_VISIBLE_DEVICES` as given.
+/// Returns the driver's name of CUDA's device `index`, where `CUDA_VISIBLE_DEVICES` is `visible`.
 fn place(index: usize, visible: Option<&str>) -> Option<DriverName> {
     let Some(visible) = visible else {
         return u32::try_from(index).ok().map(DriverName::Index);

@@ -1,7 +1,7 @@
-//! The process's memory: what it uses, and how the C allocator treats what was freed.
+//! The process's memory: how much it uses, how the C allocator treats freed memory, and which errors mean a lack of it.
 
-/// Tells glibc to keep freed memory for the next tensor instead of giving it back to the system:
-/// page faults of fresh activations cost 15 to 25 % of a training step on the CPU.
+/// Tells glibc to keep freed memory for the next tensor instead of giving it back to the system: page faults of fresh
+/// activations cost 15 to 25 % of a training step on the CPU.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt only sets tunables of the allocator and is called before threads start.
@@ -12,7 +12,7 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Resident memory now and at its peak, in bytes; zeros where `/proc` does not say.
+/// Returns the resident memory now and at its peak, in bytes; zeros where `/proc` does not say.
 pub fn resident_bytes() -> (u64, u64) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {

@@ -1,4 +1,4 @@
-//! The machine and the terminal: signals, memory, GPUs, what a process may write, lines and progress bars.
+//! The machine and the terminal: signals, panics, memory, GPUs, what a process may write, lines and progress bars.
 
 pub mod available;
 pub mod confine;

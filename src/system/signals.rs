@@ -34,7 +34,7 @@ impl StopRequest {
         let request = Self::default();
         let first_at = Arc::new(AtomicU64::new(0));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // `nohup` has a program ignore the end of its terminal.
+            // `nohup` makes a program ignore the end of its terminal, and that must stay so.
             if signal == SIGHUP && is_ignored(signal) {
                 continue;
             }
@@ -54,7 +54,7 @@ impl StopRequest {
         Ok(request)
     }
 
-    /// Asks as `signal` does: for a program around this library, and for tests.
+    /// Asks to stop as `signal` does: for a program around this library, and for tests.
     pub fn ask(&self, signal: Signal) {
         self.signal.store(usize::from(signal.exit_code() - 128), Ordering::Relaxed);
     }
@@ -98,7 +98,8 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 impl Interrupted {
-    /// What a command ends with: [`Stopped`] with the message where it was interrupted, the error itself otherwise.
+    /// Returns the error that a command ends with: [`Stopped`] with the message where it was interrupted, `error`
+    /// itself otherwise.
     pub fn or_else(error: anyhow::Error, message: impl FnOnce(Signal) -> String) -> anyhow::Error {
         let signal = StopRequest::listen().ok().and_then(|request| request.received());
         match signal.filter(|_| error.is::<Self>()) {
@@ -125,16 +126,16 @@ pub fn survive_file_limits() {
 /// A signal that asks a program to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Ctrl-C.
+    /// SIGINT, which Ctrl-C sends.
     Interrupt,
-    /// What `kill` and batch systems send.
+    /// SIGTERM, which `kill` and batch systems send.
     Terminate,
-    /// What a terminal sends that is closed.
+    /// SIGHUP, which a terminal sends when it is closed.
     Hangup,
 }
 
 impl Signal {
-    /// The exit code that shells expect after it: 130, 143 or 129.
+    /// Returns the exit code that shells expect after the signal: 130, 143 or 129.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Interrupt => 130,
@@ -154,12 +155,12 @@ impl fmt::Display for Signal {
     }
 }
 
-/// The end of a run that was asked to stop and can go on later. No failure, so it is shown without `error:`.
+/// The end of work that was asked to stop by a signal. It is no failure, so it is shown without `error:`.
 #[derive(Clone, Debug)]
 pub struct Stopped {
-    /// Why.
+    /// The signal that asked for the end.
     pub signal: Signal,
-    /// What to tell the user.
+    /// The message to the user, shown in place of an error.
     pub message: String,
 }
 

@@ -1,6 +1,7 @@
-//! What the terminal shows while something long runs: a bar on a terminal, few plain lines elsewhere.
+//! Writes to the terminal: a bar while something long runs (few plain lines where stderr is no terminal), remarks and
+//! warnings by verbosity. Text from files of others is made harmless before it is shown.
 //!
-//! Everything goes to stderr, and a closed stderr stops nothing.
+//! Progress and remarks go to stderr, and a closed stderr stops nothing.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -11,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-/// Where no terminal is, at most one line in this time.
+/// The time in which at most one line is written where stderr is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// What took less than this leaves no trace.
+/// The time below which work leaves no trace when it is finished.
 const WORTH_MENTIONING: Duration = Duration::from_secs(2);
 
-/// Progress of one long task. Shared by reference between threads.
+/// The progress of one long task. Threads share it by reference.
 pub struct Bar {
     begun: Instant,
     shown: Shown,
@@ -29,12 +30,12 @@ enum Shown {
 }
 
 impl Bar {
-    /// A bar for `len` items of `what` is being done, such as "reading pictures".
+    /// Begins a bar for `len` items; `what` is being done, such as "reading pictures".
     pub fn new(len: u64, what: &str) -> Self {
         Self::with_interval(len, what, LINE_INTERVAL)
     }
 
-    /// The same, with at most one line in `interval` where no terminal is.
+    /// Begins a bar as [`Bar::new`] does, with at most one line in `interval` where stderr is no terminal.
     pub fn with_interval(len: u64, what: &str, interval: Duration) -> Self {
         let shown = if is_quiet() {
             Shown::Nothing
@@ -76,8 +77,8 @@ impl Bar {
         }
     }
 
-    /// Ends the bar where it stands. What took under two seconds leaves no trace. A bar that is
-    /// dropped instead, as upon an error, disappears.
+    /// Ends the bar where it stands. What took under two seconds leaves no trace. A bar that is dropped instead, as
+    /// upon an error, disappears.
     pub fn finish(&self) {
         let elapsed = self.begun.elapsed();
         match &self.shown {
@@ -96,12 +97,12 @@ impl Bar {
 /// How much is told beside results and errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verbosity {
-    /// Warnings.
+    /// Warnings alone are told.
     Quiet,
-    /// Remarks and progress too.
+    /// Warnings, remarks and progress are told.
     #[default]
     Normal,
-    /// Durations and the places of panics too.
+    /// Durations and the places of panics are told as well.
     Verbose,
 }
 
@@ -112,7 +113,7 @@ pub fn set_verbosity(verbosity: Verbosity) {
     VERBOSITY.store(verbosity as u8, Ordering::Relaxed);
 }
 
-/// Whether everything is told.
+/// Whether the verbosity is [`Verbosity::Verbose`].
 pub fn is_verbose() -> bool {
     VERBOSITY.load(Ordering::Relaxed) == Verbosity::Verbose as u8
 }
@@ -121,7 +122,7 @@ fn is_quiet() -> bool {
     VERBOSITY.load(Ordering::Relaxed) == Verbosity::Quiet as u8
 }
 
-/// Writes a remark to stderr, [`harmless`]; where little is to be told, only one that begins with `warning: `.
+/// Writes a remark to stderr, made [`harmless`]; when quiet, only one that begins with `warning: `.
 pub fn say(line: impl Display) {
     let line = line.to_string();
     if !is_quiet() || line.starts_with("warning: ") {
@@ -129,26 +130,27 @@ pub fn say(line: impl Display) {
     }
 }
 
-/// Writes a detail to stderr where everything is told.
+/// Writes a detail to stderr, made [`harmless`], but only when verbose.
 pub fn detail(line: impl Display) {
     if is_verbose() {
         complain(line);
     }
 }
 
-/// Writes a line to stderr whatever is to be told, [`harmless`].
+/// Writes a line to stderr, made [`harmless`], whatever the verbosity.
 pub fn complain(line: impl Display) {
     // Whoever closed stderr does not want to know.
     let _ = writeln!(std::io::stderr(), "{}", harmless(&line.to_string()));
 }
 
-/// Text that stays where it is printed: names and descriptions in files of others can be anything. Characters that move the
-/// cursor, change colours or turn the direction of letters are shown by their numbers; lines stay lines.
+/// Makes text safe to print: names and descriptions in files of others can be anything. Characters that move the
+/// cursor, change colours or turn the direction of letters are shown by their numbers; breaks of lines stay.
 pub fn harmless(text: &str) -> String {
     escaped(text, |character| character != '\n')
 }
 
-/// The same, on one line.
+/// Makes text safe to print as [`harmless`] does, and keeps it on one line: breaks of lines are shown by their numbers
+/// too.
 pub fn on_one_line(text: &str) -> String {
     escaped(text, |_| true)
 }
@@ -164,7 +166,7 @@ fn escaped(text: &str, may_be: impl Fn(char) -> bool) -> String {
     line
 }
 
-/// Marks of direction, breaks of lines and characters without width.
+/// Whether a character is a mark of direction, a break of lines or without width.
 fn is_invisible(character: char) -> bool {
     matches!(
         character,
@@ -172,7 +174,8 @@ fn is_invisible(character: char) -> bool {
     )
 }
 
-/// A command line that can be pasted into a shell, whatever is in its words; a path that is not UTF-8 is shown as far as it is.
+/// Returns a command line that can be pasted into a shell, whatever is in its words; the parts of a path that are not
+/// UTF-8 are lost.
 pub fn shell_command<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> String {
     let quoted = words.into_iter().map(|word| {
         let word = word.to_string_lossy().into_owned();
@@ -216,7 +219,7 @@ pub fn shortened(text: &str) -> String {
     format!("{begin} [...] {end}")
 }
 
-/// A duration as the StyleGAN tools print it: `43s`, `2m 43s`, `1h 02m 43s`, `2d 01h 02m`.
+/// Formats a duration as the StyleGAN tools print it: `43s`, `2m 43s`, `1h 02m 43s`, `2d 01h 02m`.
 pub fn duration_text(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -228,7 +231,7 @@ pub fn duration_text(duration: Duration) -> String {
     }
 }
 
-/// The plain lines: what to say and when, without a clock of its own.
+/// Decides which plain lines of progress are written, and when. It has no clock of its own: callers give the time.
 struct Lines {
     what: String,
     message: String,
@@ -271,7 +274,7 @@ impl Lines {
     }
 }
 
-/// The lines, also after a thread panicked with them: they are only words.
+/// Locks the lines, also after a thread panicked with them: they are only words.
 fn locked(lines: &Mutex<Lines>) -> std::sync::MutexGuard<'_, Lines> {
     lines.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Which devices there are, why one is not usable, and the settings of libtorch's run time.
+//! Lists the devices, says why one is not usable, copies numbers to them, and sets libtorch up for the process.
 
 use anyhow::{Result, bail};
 use tch::{Cuda, Device, Tensor};
@@ -7,17 +7,17 @@ use super::arithmetic::Arithmetic;
 use super::derivatives::ConvolutionDerivatives;
 use crate::system::gpu::Gpu;
 
-/// What was found out about one kind of device.
+/// A device and whether it is usable, or CUDA as a whole where it is not.
 pub struct DeviceReport {
-    /// `cpu`, `cuda:0`, ... or `cuda` where there is none.
+    /// `cpu`, `cuda:0`, ..., or plain `cuda` where CUDA cannot be used.
     pub name: String,
-    /// Usable now?
+    /// Whether networks can run on it now.
     pub usable: bool,
-    /// What it is, or why it cannot be used and what to do.
+    /// A description of the device, or why it cannot be used and what to do.
     pub detail: String,
 }
 
-/// Every device with its state.
+/// Lists the CPU and every CUDA device, or why there is none.
 pub fn report() -> Vec<DeviceReport> {
     let cpu = DeviceReport { name: "cpu".into(), usable: true, detail: format!("{} threads", tch::get_num_threads()) };
     let cuda = match cuda_obstacle() {
@@ -29,7 +29,7 @@ pub fn report() -> Vec<DeviceReport> {
     std::iter::once(cpu).chain(cuda).collect()
 }
 
-/// `NVIDIA H100 80GB HBM3, 79.6 GiB, cuDNN available`, as far as the driver tells.
+/// Describes a GPU as in `NVIDIA H100 80GB HBM3, 79.6 GiB, cuDNN available`, leaving out what the driver does not tell.
 fn gpu_text(index: usize) -> String {
     let gpu = Gpu::with_index(index);
     let name = gpu.as_ref().and_then(Gpu::name);
@@ -38,7 +38,7 @@ fn gpu_text(index: usize) -> String {
     [name, memory, Some(cudnn)].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// Why CUDA cannot be used, or None when it can.
+/// Returns why CUDA cannot be used, or None when it can.
 fn cuda_obstacle() -> Option<String> {
     if !tch::utils::has_cuda() {
         return match tch::utils::has_cudart() {
@@ -52,10 +52,10 @@ fn cuda_obstacle() -> Option<String> {
     (Cuda::device_count() == 0).then(|| "no CUDA device is visible; look at CUDA_VISIBLE_DEVICES".into())
 }
 
-/// `auto` (CUDA if usable, else CPU), `cpu`, `cuda` or `cuda:N`.
+/// Parses the name of a device: `auto` (CUDA if usable, else CPU), `cpu`, `cuda` or `cuda:N`.
 ///
 /// # Errors
-/// Another word, or a CUDA device that is not there, with the reason.
+/// The name is another word, or the CUDA device is not there; the message says why.
 pub fn parse(name: &str) -> Result<Device> {
     let index = match name {
         "cpu" => return Ok(Device::Cpu),
@@ -76,7 +76,7 @@ pub fn parse(name: &str) -> Result<Device> {
     Ok(Device::Cuda(index))
 }
 
-/// What the driver says of a CUDA device; None on the CPU, and as of [`Gpu::with_index`].
+/// Returns what the driver says of a CUDA device; None for the CPU, and where [`Gpu::with_index`] gives None.
 pub fn gpu(device: Device) -> Option<Gpu> {
     match device {
         Device::Cuda(index) => Gpu::with_index(index),
@@ -104,31 +104,31 @@ pub fn name(device: Device) -> String {
     }
 }
 
-/// Numbers of the host on a device, without waiting for what the device is doing: libtorch's own copy would, which leaves
-/// a GPU idle while the host prepares what comes next.
+/// Copies numbers of the host to a device without waiting for what the device is doing. libtorch's own copy would wait,
+/// which leaves a GPU idle while the host prepares what comes next.
 pub fn upload(values: &Tensor, device: Device) -> Tensor {
     if device == Device::Cpu {
         return values.shallow_clone();
     }
-    // From page-locked memory, which libtorch keeps until the copy is done. Where there is none left, the driver copies
-    // by itself, and may wait.
+    // The copy reads page-locked memory, which libtorch keeps until the copy is done. Where there is none left, the
+    // driver copies by itself, and may wait.
     let locked = values.f_internal_pin_memory(device);
     let source = locked.as_ref().unwrap_or(values);
     let (non_blocking, copy) = (true, false);
     source.to_device_(device, source.kind(), non_blocking, copy)
 }
 
-/// Waits until the device has done all its work (nothing to wait for on the CPU).
+/// Waits until the device has done all its work; on the CPU there is nothing to wait for.
 pub fn synchronize(device: Device) {
     if let Device::Cuda(index) = device {
         Cuda::synchronize(index as i64);
     }
 }
 
-/// Settings for the whole process; call it first, and once.
+/// Sets libtorch up for the whole process; call it first, and once.
 ///
-/// The profiling executor specialises a script for the shapes it sees and costs 40 % more memory
-/// for no speed here; plain interpretation is as fast as eager mode.
+/// The profiling executor specialises a script for the shapes it sees and costs 40 % more memory for no speed here;
+/// plain interpretation is as fast as eager mode.
 pub fn configure_runtime() {
     crate::system::memory::keep_freed_memory();
     tch::jit::set_profiling_mode(false);
@@ -150,7 +150,7 @@ pub fn fix_cublas_workspace() {
     }
 }
 
-/// The part of `configure_runtime` that is per thread: call it in each thread that runs scripts.
+/// Applies the settings of `configure_runtime` that hold for one thread: call it in each thread that runs scripts.
 pub fn configure_thread() {
     tch::jit::set_graph_executor_optimize(false);
 }

@@ -1,12 +1,12 @@
-//! Whether numbers are numbers, found without asking the device until somebody wants to know.
+//! Finds values that are not finite. Results stay on the device, so the host waits for it only where it reads one.
 
 use tch::{Kind, Tensor};
 
-/// The largest absolute value, a scalar on the device of `values`: NaN where one is NaN, infinite where one is. One pass,
-/// without a temporary.
+/// Returns the largest absolute value, a scalar on the device of `values`: NaN where one is NaN, infinite where one is.
+/// It takes one pass and no temporary tensor.
 ///
 /// # Panics
-/// If there are no values.
+/// Panics if there are no values.
 pub fn magnitude(values: &Tensor) -> Tensor {
     let (least, most) = values.detach().aminmax(None, false);
     most.maximum(&-least)
@@ -17,7 +17,8 @@ pub fn all_finite(values: &Tensor) -> bool {
     values.numel() == 0 || magnitude(values).double_value(&[]).is_finite()
 }
 
-/// The place of the first value that is not finite, a scalar on the device of `values`, [total]; 0 where all are.
+/// Returns the place in `values` [total] of the first value that is not finite, a scalar on their device; 0 where all
+/// are finite.
 pub fn first_non_finite(values: &Tensor) -> Tensor {
     values.isfinite().logical_not().to_kind(Kind::Uint8).argmax(None, false)
 }

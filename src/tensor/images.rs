@@ -1,4 +1,4 @@
-//! Pixels to tensors and back, with the conversions that the field uses.
+//! Converts pixels to tensors and back as the field does, and refuses images that are not finite.
 
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
@@ -14,12 +14,12 @@ pub enum ToBytes {
     Metric,
 }
 
-/// u8 [N, C, H, W] planar pixels as f32 in [-1, 1] on `device`: u8 / 127.5 - 1.
+/// Converts planar u8 pixels [N, C, H, W] to f32 in [-1, 1] on `device`: u8 / 127.5 - 1.
 pub fn from_bytes(pixels: &[u8], shape: [i64; 4], device: Device) -> Tensor {
     upload(&Tensor::from_data_size(pixels, &shape, Kind::Uint8), device).to_kind(Kind::Float) / 127.5 - 1.0
 }
 
-/// f32 [N, C, H, W] in [-1, 1] as u8 of the same shape on the same device.
+/// Converts f32 images [N, C, H, W] in [-1, 1] to u8 of the same shape on the same device; values outside are clamped.
 pub fn to_u8(images: &Tensor, how: ToBytes) -> Tensor {
     match how {
         ToBytes::Round => ((images + 1.0) * 127.5).round().clamp(0.0, 255.0).to_kind(Kind::Uint8),
@@ -30,7 +30,7 @@ pub fn to_u8(images: &Tensor, how: ToBytes) -> Tensor {
 /// Refuses images with a value that is not finite: as bytes they would look like pictures.
 ///
 /// # Errors
-/// Says how many of the images are concerned.
+/// Some image has such a value; the message says how many have.
 pub fn check_finite(images: &Tensor) -> Result<()> {
     let whole = images.isfinite().flatten(1, -1).all_dim(1, false);
     let (n, bad) = (images.size()[0], whole.logical_not().sum(Kind::Int64).int64_value(&[]));
@@ -41,7 +41,7 @@ pub fn check_finite(images: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// The bytes of a u8 tensor, in its logical order.
+/// Returns the bytes of a u8 tensor, in its logical order.
 pub fn bytes(tensor: &Tensor) -> Vec<u8> {
     let tensor = tensor.to_device(Device::Cpu).contiguous();
     let mut out = vec![0u8; tensor.numel()];

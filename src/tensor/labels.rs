@@ -1,14 +1,14 @@
-//! Classes as the rows that networks take, and drawn as often as a data set has them.
+//! Makes one-hot rows of classes, as networks take them, and draws classes as often as a data set has them.
 
 use rand::Rng;
 use tch::{Device, Tensor};
 
 use super::device::upload;
 
-/// c [N, c_dim]: one one-hot row per class.
+/// Returns c [N, c_dim], a one-hot row for each of the N classes.
 ///
 /// # Panics
-/// If a class is not below `c_dim`.
+/// Panics if a class is not below `c_dim`.
 pub fn one_hot(classes: &[u32], c_dim: i64, device: Device) -> Tensor {
     let width = c_dim as usize;
     let mut rows = vec![0f32; classes.len() * width];
@@ -18,15 +18,16 @@ pub fn one_hot(classes: &[u32], c_dim: i64, device: Device) -> Tensor {
     upload(&Tensor::from_slice(&rows).view([classes.len() as i64, c_dim]), device)
 }
 
-/// How often each class occurs.
+/// How often each class occurs among the pictures of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassDistribution {
-    /// The number of pictures of each class and those before it.
+    /// For each class, the number of its pictures and those of the classes before it.
     cumulative: Vec<u64>,
 }
 
 impl ClassDistribution {
-    /// Of classes with these numbers of pictures; None where there is no picture at all.
+    /// Makes the distribution of classes with these numbers of pictures; None where there is no picture at all, or more
+    /// than a u64 can count.
     pub fn new(counts: &[u64]) -> Option<Self> {
         let mut sum = 0u64;
         let mut add = |&count: &u64| {
@@ -37,18 +38,18 @@ impl ClassDistribution {
         (sum > 0).then_some(Self { cumulative })
     }
 
-    /// The number of classes, c_dim of the networks.
+    /// Returns the number of classes, c_dim of the networks.
     pub fn c_dim(&self) -> i64 {
         self.cumulative.len() as i64
     }
 
-    /// Classes that have pictures, in order.
+    /// Returns the classes that have pictures, in order.
     pub fn present(&self) -> Vec<u32> {
         let before = |class: usize| if class == 0 { 0 } else { self.cumulative[class - 1] };
         (0..self.cumulative.len()).filter(|&class| self.cumulative[class] > before(class)).map(|c| c as u32).collect()
     }
 
-    /// The class of a picture drawn at random.
+    /// Returns the class of a picture drawn at random.
     pub fn sample(&self, rng: &mut impl Rng) -> u32 {
         let total = self.cumulative.last().copied().unwrap_or(1);
         let picture = rng.random_range(0..total);

@@ -1,5 +1,6 @@
-//! Devices, seeds, latents and the run-time settings of libtorch: what every layer above needs to
-//! know about tensors, and nothing of networks.
+//! What every layer above needs to know about tensors: devices, seeds, images and labels as tensors, values that are
+//! not finite, the run-time settings of libtorch, and its errors and panics as one line of text. Nothing here knows a
+//! network.
 
 pub mod arithmetic;
 pub mod derivatives;
@@ -20,7 +21,7 @@ use tch::TchError;
 
 use crate::system::panics::{PanicPlace, panic_text, take_place};
 
-/// A libtorch error as one line: the C++ backtrace and the TorchScript listing are cut away.
+/// Returns a libtorch error as one line, without the C++ backtrace and the TorchScript listing.
 pub fn one_line(error: &TchError) -> String {
     let text = error.to_string();
     let text = without_backtrace(&text);
@@ -46,15 +47,15 @@ fn without_advice(text: &str) -> &str {
     &text[..end]
 }
 
-/// Runs `work` without recording for gradients; also a panic in it ends that, where `tch::no_grad` would leave gradients
-/// switched off for whatever is tried next.
+/// Runs `work` without recording gradients. A panic in it switches recording on again, where `tch::no_grad` would leave
+/// it off for whatever is tried next.
 pub fn no_grad<T>(work: impl FnOnce() -> T) -> T {
     let _guard = tch::no_grad_guard();
     work()
 }
 
-/// Runs `work`; a panic becomes an error. Plain tensor operators panic where libtorch refuses, for lack of memory above
-/// all.
+/// Runs `work` and turns a panic into an error. Plain tensor operators panic where libtorch refuses, for lack of memory
+/// above all.
 ///
 /// # Errors
 /// Those of `work`, or what the panic said.
@@ -63,11 +64,11 @@ pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         .unwrap_or_else(|panic| Err(Panicked { line: panic_line(&*panic), place: take_place() }.into()))
 }
 
-/// A panic that became an error.
+/// A panic that became an error, which shows the panic's message on one line.
 #[derive(Debug)]
 pub struct Panicked {
     line: String,
-    /// Where it happened, for the log.
+    /// Where the panic happened, for the log, if the place was kept.
     pub place: Option<PanicPlace>,
 }
 
@@ -79,22 +80,23 @@ impl fmt::Display for Panicked {
 
 impl std::error::Error for Panicked {}
 
-/// Where the panic behind an error happened, if there was one.
+/// Returns where the panic behind an error happened, if there was one and its place was kept.
 pub fn panic_place(error: &anyhow::Error) -> Option<&PanicPlace> {
     error.chain().find_map(|cause| cause.downcast_ref::<Panicked>())?.place.as_ref()
 }
 
-/// What a panic said, on one line, without libtorch's backtrace.
+/// Returns a panic's message on one line, without libtorch's backtrace.
 pub fn panic_line(panic: &(dyn Any + Send)) -> String {
     let text = panic_text(panic);
-    // An operator that failed: libtorch's words, as a debugger would show them.
+    // An operator that failed was unwrapped, so libtorch's words are quoted and escaped as `Debug` shows them.
     let text = text.strip_prefix("called `Result::unwrap()` on an `Err` value: Torch(\"").unwrap_or(text);
     let text = without_backtrace(text).replace("\\n", " ").replace("\\\"", "\"");
     let text = without_advice(text.strip_suffix("\")").unwrap_or(&text));
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What libtorch says before it lists C++ functions, and without the name of an assertion that failed.
+/// Cuts a message of libtorch where its list of C++ functions begins, and drops the failed assertion before an
+/// allocator's words.
 fn without_backtrace(text: &str) -> &str {
     let ends = ["Exception raised from", "frame #0:"];
     let end = ends.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
@@ -103,7 +105,7 @@ fn without_backtrace(text: &str) -> &str {
     text.find(allocator).map_or(text, |at| &text[at + allocator.len()..])
 }
 
-/// How a script error names the exception that was raised; its sentence is enough.
+/// Names of the raised exception at the beginning of a script error, which are cut: the sentence after them is enough.
 const SCRIPT_EXCEPTIONS: [&str; 3] = ["builtins.ValueError: ", "RuntimeError: ", "torch.jit.Error: "];
 
 #[cfg(test)]

@@ -1,35 +1,35 @@
-//! Every random stream of a run is seeded from (run seed, iteration, stream, rank), so resuming
-//! needs no generator state: the same place in the run always draws the same numbers.
+//! Every random stream of a run is seeded from (run seed, iteration, stream, rank), so resuming needs no generator
+//! state: the same place in the run always draws the same numbers.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// What a random stream is for; a new purpose gets a new number, numbers are never reused.
+/// The purpose of a random stream. A new purpose gets a new number, and numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Latents, noise and style mixing of the generator's main phase.
     GeneratorMain = 1,
-    /// The same of the path-length phase.
+    /// Latents, noise and style mixing of the path-length phase.
     GeneratorReg = 2,
-    /// The same of the discriminator's main phase.
+    /// Latents, noise and style mixing of the discriminator's main phase.
     DiscriminatorMain = 3,
-    /// The R1 phase.
+    /// The noise of the augmentation in the R1 phase, drawn by libtorch's generator.
     DiscriminatorReg = 4,
     /// The order of the training pictures.
     Sampler = 5,
-    /// The latents of the preview grid.
+    /// The latents of the preview grid, and the pictures of the grid of real ones.
     Grid = 6,
     /// The augmentation of the generator's main phase.
     AugmentGeneratorMain = 7,
-    /// The same of the discriminator's main phase.
+    /// The augmentation of the discriminator's main phase.
     AugmentDiscriminatorMain = 8,
-    /// The same of the R1 phase.
+    /// The augmentation of the R1 phase.
     AugmentDiscriminatorReg = 9,
     /// The classes of a dump, one draw per picture.
     DumpClass = 10,
 }
 
-/// A well-mixed 64-bit seed for one place in the run.
+/// Returns a well-mixed 64-bit seed for one place in the run.
 pub fn derive(run_seed: u64, iteration: u64, stream: Stream, rank: u64) -> u64 {
     [iteration, stream as u64, rank].into_iter().fold(mix(run_seed), |state, part| mix(state ^ mix(part)))
 }
@@ -39,12 +39,12 @@ pub fn seed_torch(run_seed: u64, iteration: u64, stream: Stream, rank: u64) {
     tch::manual_seed(derive(run_seed, iteration, stream, rank) as i64);
 }
 
-/// A generator for host-side decisions (style-mixing cutoffs) at one place in the run.
+/// Returns a random generator for decisions of the host, such as style-mixing cutoffs, at one place in the run.
 pub fn host_rng(run_seed: u64, iteration: u64, stream: Stream, rank: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(derive(run_seed, iteration, stream, rank))
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection that scatters close seeds.
+/// Applies the finaliser of SplitMix64 (Steele, Lea and Flood, 2014), a bijection that scatters close seeds.
 fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,13 +1,16 @@
-//! How OpenMP's threads wait for each other: they spin on a quiet machine, and sleep where other programs want its cores.
+//! Adapts how OpenMP's threads wait for each other: they spin on a quiet machine, and sleep where other programs want
+//! its cores.
 //!
-//! A thread that spins answers within a microsecond, which is worth a third of the speed of small networks. Where another
-//! program wants the same core it spins away the time in which the thread that it waits for could run: a training step
-//! becomes ten times slower. libgomp reads its settings when it is loaded, but it stops spinning by itself as long as there
-//! are more OpenMP threads than cores (GOMP_SPINCOUNT in its manual: 300,000 turns become 100). So a thread of ours looks at
-//! the load ten times a second and keeps idle OpenMP threads, more than there are cores, while other programs are busy. How
-//! many threads compute does not change, so neither do the numbers.
+//! A thread that spins answers within a microsecond, which is worth a third of the speed of small networks. Where
+//! another program wants the same core, it spins away the time in which the thread that it waits for could run: a
+//! training step becomes ten times slower. libgomp reads its settings when it is loaded, but its threads stop spinning
+//! by themselves as long as there are more OpenMP threads than cores (GOMP_SPINCOUNT in its manual: 300,000 turns
+//! become 100). So a thread of this file looks at the load ten times a second, and while other programs are busy it
+//! keeps as many idle OpenMP threads as it takes, with those that compute, to be more than there are cores. How many
+//! threads compute does not change, so neither do the numbers.
 //!
-//! Weak where the load of the machine is not to be seen: in a container whose `/proc/stat` is hidden, threads spin.
+//! The weakness: where the load of the machine cannot be seen, as in a container whose `/proc/stat` is hidden, threads
+//! always spin.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::c_void;
@@ -15,29 +18,29 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Time between two looks at the load.
+/// The time between two looks at the load.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Looks that one judgement spans: the system counts in hundredths of a second a core, which is as much as is tolerated
-/// between two looks.
+/// The number of intervals that one judgement spans. The system counts hundredths of a second per core, which is too
+/// coarse for the 0.02 seconds that are tolerated in one interval.
 const SPANNED_LOOKS: usize = 5;
-/// Looks in a row that have to find a quiet machine before threads spin again.
+/// The number of looks in a row that have to find a quiet machine before threads spin again.
 const QUIET_LOOKS: u32 = 10;
-/// How much of one core other programs may take beside ours: what a desktop or a monitor needs now and then.
+/// The share of one core that other programs may take beside this one: what a desktop or a monitor needs now and then.
 const TOLERATED_CORES: f64 = 0.2;
-/// Settings of a user's own, which stand.
+/// Environment variables by which a user chooses how threads wait; where one is set, it stands.
 const OWN_SETTINGS: [&str; 3] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"];
 
 /// `GOMP_parallel` of libgomp's binary interface: runs the function in a team of that many threads.
 type Parallel = unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void, u32, u32);
 
-/// Begins to watch the load, for as long as the process lives. Nothing is watched where a user chose how threads wait, where
-/// `threads` is one, or where libtorch has another OpenMP than GNU's.
+/// Begins to watch the load, for as long as the process lives. Nothing is watched where a user chose how threads wait,
+/// where `threads` is one, or where libtorch has another OpenMP than GNU's.
 pub fn adapt_to_load(threads: usize) {
     if threads < 2 || OWN_SETTINGS.iter().any(|name| std::env::var_os(name).is_some()) {
         return;
     }
     let Some(parallel) = libgomp_parallel() else { return };
-    // A process without this thread is slower beside others, and as right as ever.
+    // Without this thread the process is slower beside others, but computes the same.
     let _ = std::thread::Builder::new().name("openmp-load".into()).spawn(move || watch(threads, parallel));
 }
 
@@ -63,14 +66,15 @@ fn watch(threads: usize, parallel: Parallel) {
     }
 }
 
-/// Idle OpenMP threads. While they exist libgomp counts more threads than cores and none of its threads spins for long.
+/// A team of idle OpenMP threads. While they exist, libgomp counts more threads than cores and none of its threads
+/// spins for long.
 struct Crowd {
     dismiss: Option<Sender<()>>,
     leader: Option<JoinHandle<()>>,
 }
 
 impl Crowd {
-    /// A team of `size` threads beside those that compute.
+    /// Starts a team of `size` threads beside those that compute.
     fn gather(size: usize, parallel: Parallel) -> Self {
         extern "C" fn nothing(_: *mut c_void) {}
         let (dismiss, dismissed): (Sender<()>, Receiver<()>) = channel();
@@ -93,12 +97,12 @@ impl Drop for Crowd {
     }
 }
 
-/// What all programs and this one have computed since the machine and the process began.
+/// The processor time that all programs have used since the machine began, and this process since it began.
 struct Load {
     at: Instant,
-    /// Seconds of all programs on the cores that this one may use.
+    /// Seconds of all programs on the cores that this process may use.
     all: f64,
-    /// Seconds of this process.
+    /// Seconds of this process, in its own code and in the kernel.
     own: f64,
 }
 
@@ -116,10 +120,10 @@ impl Load {
     }
 }
 
-/// Seconds in which the given cores were busy, by the text of `/proc/stat`. Time that a hypervisor gave to other machines
-/// (steal) counts: it is missing as well.
+/// Returns the seconds in which the given cores were busy, from the text of `/proc/stat`. Time that a hypervisor gave
+/// to other machines (steal) counts as busy, because this machine did not have it either.
 fn busy_seconds(stat: &str, cores: &BTreeSet<usize>) -> Option<f64> {
-    // SAFETY: it only reads a constant of the system.
+    // SAFETY: the call only reads a constant of the system.
     let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     let mut ticks = 0;
     for line in stat.lines() {
@@ -127,7 +131,7 @@ fn busy_seconds(stat: &str, cores: &BTreeSet<usize>) -> Option<f64> {
         let Some(core) = fields.next()?.strip_prefix("cpu") else { break };
         if core.parse().is_ok_and(|core| cores.contains(&core)) {
             let times: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
-            // user, nice, system, idle, iowait, irq, softirq, steal
+            // The fields are user, nice, system, idle, iowait, irq, softirq and steal.
             let idle = |place: &usize| matches!(place, 3 | 4);
             ticks +=
                 times.iter().enumerate().take(8).filter(|(place, _)| !idle(place)).map(|(_, time)| time).sum::<u64>();
@@ -139,13 +143,13 @@ fn busy_seconds(stat: &str, cores: &BTreeSet<usize>) -> Option<f64> {
 fn own_seconds() -> Option<f64> {
     // SAFETY: all zeros are a valid value, which the call fills in.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` lives on.
+    // SAFETY: `usage` outlives the call.
     let status = unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 * 1e-6;
     (status == 0).then(|| seconds(usage.ru_utime) + seconds(usage.ru_stime))
 }
 
-/// The cores that the process may run on.
+/// Returns the cores that the process may run on.
 fn usable_cores() -> BTreeSet<usize> {
     // SAFETY: all zeros are an empty set, which the call fills in.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -156,7 +160,7 @@ fn usable_cores() -> BTreeSet<usize> {
     (0..count).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect()
 }
 
-/// libgomp's entry for compiled parallel regions, where this process has loaded it.
+/// Finds libgomp's entry for compiled parallel regions, if this process has loaded libgomp.
 fn libgomp_parallel() -> Option<Parallel> {
     // SAFETY: the name ends in a zero byte.
     let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"GOMP_parallel".as_ptr()) };
@@ -198,7 +202,7 @@ mod tests {
         let _ = tch::get_num_threads(); // links libtorch, which brings libgomp
         let Some(parallel) = libgomp_parallel() else { panic!("this libtorch has no libgomp") };
         let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
-        // Other tests of this program have threads too; ours are many more.
+        // Other tests of this program have threads too, but far fewer than this crowd.
         let before = threads();
         let crowd = Crowd::gather(40, parallel);
         let deadline = Instant::now() + Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! What a check of pictures found: every bad file and duplicate by name, odd pictures by their number.
+//! The report on a check of pictures: it has every bad file and duplicate by name, and odd pictures by their number.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,31 +9,31 @@ use crate::data::decode::PictureNotes;
 use crate::data::labels::{Labels, Origin};
 use crate::system::ui::on_one_line;
 
-/// How many sizes the lines for the terminal name; the machine-readable report has all.
+/// Number of sizes that the lines for the terminal name; the machine-readable report has all.
 const NAMED_SIZES: usize = 8;
 
 /// The report on a folder or zip.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Findings {
-    /// The folder or zip.
+    /// The folder or zip that was checked.
     pub source: String,
-    /// Files named like pictures.
+    /// Number of files named like pictures.
     pub total: usize,
-    /// Those that are neither bad nor a duplicate that is left out.
+    /// Number of pictures that are neither bad nor a duplicate that is left out.
     pub usable: usize,
-    /// Every bad file.
+    /// Every file that cannot be used.
     pub bad: Vec<BadFile>,
     /// Every picture that shows the same as one before it.
     pub duplicates: Vec<Duplicate>,
-    /// Whether these count as usable.
+    /// Whether duplicates count as usable.
     pub duplicates_kept: bool,
-    /// What is odd about usable pictures.
+    /// Numbers of usable pictures that are odd, by what is odd.
     pub notes: NoteCounts,
     /// Every picture whose colour profile cannot be converted, so that its colours may be wrong.
     pub unusable_profiles: Vec<String>,
-    /// The sizes of usable pictures as they come, upright, smallest first.
+    /// Sizes of usable pictures as they come, upright, smallest first.
     pub sizes: Vec<SizeCount>,
-    /// The classes of usable pictures.
+    /// Classes of usable pictures, where there are labels.
     pub labels: Option<LabelCounts>,
     /// Why labels that are there were not taken.
     pub labels_left_out: Option<String>,
@@ -48,7 +48,7 @@ pub struct Findings {
 /// A file that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BadFile {
-    /// Its name below the source.
+    /// Name of the file below the source.
     pub file: String,
     /// The kind of fault, for programs.
     pub kind: BadKind,
@@ -62,18 +62,18 @@ pub struct BadFile {
 pub enum BadKind {
     /// No picture, a broken or truncated one, or one beyond the limits.
     Unreadable,
-    /// Its shorter side is below the least.
+    /// The shorter side is below the least.
     TooSmall,
-    /// Its sides differ and it may not be cropped.
+    /// The sides differ and the picture may not be cropped.
     NotSquare,
-    /// Its name in a zip points out of the zip.
+    /// The name in a zip points out of the zip.
     UnsafeName,
 }
 
 /// A picture that shows the same as another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Duplicate {
-    /// Its name below the source.
+    /// Name of the picture below the source.
     pub file: String,
     /// The first picture that shows it.
     pub same_as: String,
@@ -106,9 +106,9 @@ pub struct SizeCount {
 /// The classes of usable pictures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LabelCounts {
-    /// How many pictures each class has.
+    /// Number of pictures of each class.
     pub counts: Vec<u64>,
-    /// The sub-folder of each class, where classes are sub-folders.
+    /// Sub-folder of each class, where classes are sub-folders.
     pub folders: Option<Vec<String>>,
     #[serde(skip)]
     summary: String,
@@ -117,13 +117,13 @@ pub struct LabelCounts {
 /// The set that was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Written {
-    /// The folder or zip.
+    /// Folder or zip that holds the set.
     pub path: String,
     /// The number of pictures written.
     pub pictures: usize,
-    /// Width and height of each.
+    /// Width and height of each picture.
     pub resolution: u32,
-    /// 3 for RGB, 1 for grey.
+    /// Number of channels: 3 for RGB, 1 for grey.
     pub channels: u32,
 }
 
@@ -152,7 +152,7 @@ impl LabelCounts {
 }
 
 impl Findings {
-    /// Lines for the terminal; every bad file and duplicate has its own.
+    /// Returns lines for the terminal; every bad file and duplicate has its own.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("pictures: {} of {} usable in '{}'", self.usable, self.total, self.source)];
         lines.extend((!self.sizes.is_empty()).then(|| format!("  sizes: {}", self.sizes_text())));
@@ -197,7 +197,7 @@ impl Findings {
         lines
     }
 
-    /// The most frequent sizes first.
+    /// Lists the most frequent sizes first.
     fn sizes_text(&self) -> String {
         let mut sizes = self.sizes.clone();
         sizes.sort_by_key(|size| std::cmp::Reverse(size.pictures));
@@ -210,12 +210,12 @@ impl Findings {
     }
 }
 
-/// Counts by size as a list, smallest first.
+/// Makes a list of the counts by size, smallest first.
 pub(super) fn size_list(sizes: &BTreeMap<(u32, u32), usize>) -> Vec<SizeCount> {
     sizes.iter().map(|(&(width, height), &pictures)| SizeCount { width, height, pictures }).collect()
 }
 
-/// A name as it goes into reports.
+/// Returns a name as it goes into reports.
 pub(super) fn name_text(name: &Path) -> String {
     name.to_string_lossy().into_owned()
 }

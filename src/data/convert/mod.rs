@@ -1,5 +1,6 @@
 //! Checks every picture of a folder or zip and, if asked, writes the good ones as a clean set: in the order of their
-//! names, whatever the number of threads, with a few pictures in memory at a time.
+//! names, whatever the number of threads, with a few pictures in memory at a time. `prepare.rs` judges and encodes a
+//! picture, `target.rs` writes the set, and `findings.rs` is the report.
 
 mod findings;
 mod prepare;
@@ -22,29 +23,29 @@ use crate::data::pictures::Pictures;
 use crate::system::signals::{Interrupted, StopRequest};
 use crate::system::ui::Bar;
 
-/// About how many bytes of finished pictures wait for being written.
+/// Number of bytes, roughly, of finished pictures that may wait to be written.
 const WAITING_BYTES: u64 = 64 << 20;
-/// How many pictures are at work between two looks at duplicates, at most.
+/// Number of pictures, at most, that are at work between two looks at duplicates.
 const MOST_AT_ONCE: usize = 1024;
-/// How many sizes an error names.
+/// Number of sizes that an error names.
 const NAMED_SIZES: usize = 5;
 
 /// What is asked of a conversion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConvertOptions {
-    /// Width and height of every picture written; None: that of the pictures, which has to be the same for all.
+    /// Width and height of every picture written; None takes that of the pictures, which has to be the same for all.
     pub resolution: Option<u32>,
     /// The way in which pictures become square.
     pub crop: Crop,
     /// The filter that changes their size.
     pub filter: Filter,
-    /// Write one channel instead of three.
+    /// Whether to write one channel instead of three.
     pub grey: bool,
-    /// Pictures with a shorter side are bad.
+    /// Shortest side that a picture may have; smaller pictures are bad.
     pub min_size: u32,
     /// The labels to keep.
     pub labels: LabelChoice,
-    /// Keep pictures that show the same as an earlier one.
+    /// Whether to keep pictures that show the same as an earlier one.
     pub keep_duplicates: bool,
 }
 
@@ -53,8 +54,8 @@ pub struct ConvertOptions {
 ///
 /// # Errors
 /// No pictures at `source`, labels that cannot be used, a destination that is taken, inside the source or not writable,
-/// or sizes that differ where no resolution is asked for; [`Interrupted`] where a signal came while a set was written, of
-/// which nothing is left.
+/// or sizes that differ where no resolution is asked for; [`Interrupted`] where a signal came while a set was written,
+/// of which nothing is left.
 pub fn convert(source: &Path, destination: Option<&Path>, options: &ConvertOptions) -> Result<Findings> {
     let pictures = Pictures::open(source)?;
     let target = destination.map(|path| Target::check(path, source)).transpose()?;
@@ -76,10 +77,10 @@ pub fn convert(source: &Path, destination: Option<&Path>, options: &ConvertOptio
         ..Findings::default()
     };
     let mut pass = Pass::new(pictures, labels, rules, findings);
-    // Without a size there is no usable picture, only a report.
+    // Where no size was found no picture is usable, and there is only a report to make.
     if let (Some(target), Some(path), Some(resolution)) = (target, destination, pass.rules.resolution) {
         pass.rules.encode = true;
-        // From here on there are halves to be removed.
+        // From here on a signal would leave half a set: it ends the pass instead, so that the half is removed.
         pass.stop = StopRequest::listen()?;
         let outcome = target.fill(|sink| pass.run(Some(sink)));
         if !pass.found_nothing {
@@ -99,7 +100,7 @@ fn escaping(name: &Path) -> BadFile {
     BadFile { file: name_text(name), kind: BadKind::UnsafeName, reason }
 }
 
-/// The side that all pictures have once they are cropped, by their headers; None if none can be used.
+/// Returns the side that all pictures have once they are cropped, by their headers; None if none can be used.
 fn common_side(pictures: &Pictures, rules: &Rules) -> Result<Option<u32>> {
     let bar = Bar::new(pictures.len() as u64, "reading sizes");
     let side = |index: usize| {
@@ -140,7 +141,7 @@ struct Pass {
     rules: Rules,
     findings: Findings,
     sizes: BTreeMap<(u32, u32), usize>,
-    /// The first picture of each digest.
+    /// First picture of each digest.
     seen: HashMap<[u8; 32], usize>,
     kept: Vec<usize>,
     /// Whether all pictures were looked at and none is usable.
@@ -176,7 +177,8 @@ impl Pass {
         self.finish(sink)
     }
 
-    /// How many pictures are prepared before they are written: enough for all threads, and few enough to wait in memory.
+    /// Returns how many pictures are prepared before they are written: enough for all threads, and few enough to wait
+    /// in memory.
     fn at_once(&self) -> usize {
         let picture_bytes = match (self.rules.encode, self.rules.resolution) {
             (true, Some(side)) => u64::from(self.rules.channels) * u64::from(side).pow(2),
@@ -215,7 +217,7 @@ impl Pass {
         Ok(())
     }
 
-    /// What can be said and written once all pictures are known.
+    /// Reports and writes what is known once all pictures are: the labels, and whether any picture is usable.
     fn finish(&mut self, sink: Option<&mut Sink>) -> Result<()> {
         if let Some(labels) = &mut self.labels {
             labels.keep(&self.kept);
@@ -223,7 +225,7 @@ impl Pass {
         }
         self.found_nothing = self.kept.is_empty();
         match sink {
-            // So that no empty set appears; the report says it in full.
+            // An error keeps an empty set from appearing; the report says it in full.
             Some(_) if self.found_nothing => bail!("no picture is usable"),
             Some(sink) => sink.labels(self.labels.as_ref().map(|labels| &labels.classes[..])),
             None => Ok(()),

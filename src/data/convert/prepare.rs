@@ -1,4 +1,4 @@
-//! One picture of a set that is checked or converted: judged, hashed, cropped, resized and encoded.
+//! Prepares one picture of a set that is checked or converted: it is judged, hashed, cropped, resized and encoded.
 
 use std::path::Path;
 
@@ -38,33 +38,33 @@ pub enum Filter {
 pub(super) struct Rules {
     pub crop: Crop,
     pub filter: Filter,
-    /// 3 for RGB, 1 for grey.
+    /// Number of channels: 3 for RGB, 1 for grey.
     pub channels: u32,
-    /// The least shorter side.
+    /// Shortest side that a picture may have.
     pub min_size: u32,
-    /// Width and height after resizing, where that is asked for.
+    /// Width and height after resizing; None keeps the size.
     pub resolution: Option<u32>,
-    /// Make the new file.
+    /// Whether to make the new file.
     pub encode: bool,
 }
 
-/// What a good picture is and becomes.
+/// What is known of a good picture, and its new file.
 pub(super) struct Prepared {
     pub size: (u32, u32),
     pub notes: PictureNotes,
     pub animated: bool,
     pub misnamed: bool,
-    /// SHA-256 of what it shows: size, and RGB after turning and laying over white, before cropping.
+    /// SHA-256 of what the picture shows: size, and RGB after turning and laying over white, before cropping.
     pub digest: [u8; 32],
-    /// The new file, if asked for.
+    /// New file, if it is asked for.
     pub png: Option<Vec<u8>>,
 }
 
-/// Why a picture cannot be used.
+/// Why a picture cannot be used, in a word and in a sentence.
 pub(super) type Unusable = (BadKind, String);
 
 impl Rules {
-    /// Whether a picture of this size can be used.
+    /// Refuses a picture whose size cannot be used.
     pub fn judge(&self, (width, height): (u32, u32)) -> Result<(), Unusable> {
         let least = self.min_size;
         if width.min(height) < least {
@@ -78,7 +78,7 @@ impl Rules {
         Ok(())
     }
 
-    /// Decodes the picture with this content and name.
+    /// Decodes and judges the picture with this content and name, and makes its new file where that is asked for.
     pub fn prepare(&self, bytes: &[u8], name: &Path) -> Result<Prepared, Unusable> {
         let unreadable = |error: anyhow::Error| (BadKind::Unreadable, format!("{error:#}"));
         let (pixels, depth, size, mut notes) = guarded(|| {
@@ -116,7 +116,7 @@ impl Rules {
     }
 }
 
-/// The largest centred square of interleaved pixels.
+/// Cuts the largest centred square out of interleaved pixels.
 fn centre_square(pixels: Vec<u8>, depth: usize, (width, height): (u32, u32)) -> Vec<u8> {
     if width == height {
         return pixels;
@@ -127,7 +127,7 @@ fn centre_square(pixels: Vec<u8>, depth: usize, (width, height): (u32, u32)) -> 
     rows.flat_map(|row| &row[left * depth..(left + side as usize) * depth]).copied().collect()
 }
 
-/// Grey counts as the RGB that it is shown as.
+/// Hashes size and pixels; grey counts as the RGB that it is shown as.
 fn digest(pixels: &[u8], depth: usize, (width, height): (u32, u32)) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(width.to_le_bytes());

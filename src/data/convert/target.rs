@@ -1,5 +1,5 @@
-//! Where a converted set goes: a folder or zip in the layout of the StyleGAN tools. It appears whole or not at all, and
-//! every name in it is made here.
+//! The place that a converted set goes to: a folder or zip in the layout of the StyleGAN tools. The set appears whole
+//! or not at all, and every name in it is made here.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -13,20 +13,21 @@ use crate::data::passed_over::{LABEL_FILE, extension_of};
 use crate::files::atomic::{fill_folder_atomically, replace_atomically};
 use crate::files::lock::Lock;
 
-/// Pictures in each folder.
+/// Number of pictures in each folder.
 const PER_FOLDER: usize = 1000;
 
-/// A place that can be written to.
+/// A place that a set can be written to.
 pub(super) enum Target {
     Folder(PathBuf),
     Zip(PathBuf),
 }
 
 impl Target {
-    /// Checks the place: nothing is written yet but the folders that it is to be in.
+    /// Checks the place. Nothing is written yet but the folders that it is to be in.
     ///
     /// # Errors
-    /// Something is there already, or it lies inside `source`.
+    /// Something is there already, the place lies inside `source`, its ending is another format's, or its folder cannot
+    /// be made.
     pub fn check(path: &Path, source: &Path) -> Result<Self> {
         let shown = path.display();
         let ending = extension_of(path);
@@ -49,7 +50,7 @@ impl Target {
         if let Some(found) = found {
             anyhow::bail!("cannot write '{shown}': {found}; remove it or pass another name");
         }
-        // A link to an empty folder: the folder is filled, the link stays.
+        // Where the place is a link to an empty folder, the folder is filled and the link stays.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)
@@ -65,7 +66,7 @@ impl Target {
     pub fn fill(&self, fill: impl FnOnce(&mut Sink) -> Result<()>) -> Result<()> {
         let (Self::Folder(path) | Self::Zip(path)) = self;
         let _lock = Lock::on(path)?;
-        // Another process may have finished it since it was checked; a folder is looked at when it gets its name.
+        // Another process may have made the zip since it was checked; a folder is checked when it gets its name.
         let is_taken = matches!(self, Self::Zip(path) if fs::symlink_metadata(path).is_ok());
         ensure!(!is_taken, "cannot write '{}': it was just made by another process; pass another name", path.display());
         match self {
@@ -76,7 +77,8 @@ impl Target {
                 match sink {
                     Sink::Zip(zip) if filled.is_ok() => Ok(zip.finish()?.flush()?),
                     unfinished => {
-                        // Dropped, it would complete what is to be removed, and complain on its own where it cannot.
+                        // Dropping the writer would complete the zip that is to be removed, and complain where it
+                        // cannot.
                         std::mem::forget(unfinished);
                         filled
                     }
@@ -93,7 +95,7 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    /// Writes picture `index`; they come in order.
+    /// Writes picture `index`; pictures have to come in order.
     pub fn picture(&mut self, index: usize, png: &[u8]) -> Result<()> {
         if let Self::Folder(root) = self
             && index.is_multiple_of(PER_FOLDER)
@@ -127,7 +129,8 @@ impl Sink {
                 Ok(file.flush()?)
             }
             Self::Zip(zip) => {
-                // Other tools read single pictures in place, so they are stored; a fixed time makes equal sets equal files.
+                // Pictures are stored, as other tools read single ones in place; a fixed time makes equal sets equal
+                // files.
                 let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
                 zip.start_file(name, stored.last_modified_time(DateTime::default()).unix_permissions(0o644))?;
                 write(zip)
@@ -136,7 +139,7 @@ impl Sink {
     }
 }
 
-/// `00012/img00012345.png`, as the StyleGAN tools name them: sorted by name they are in order.
+/// Names a picture as the StyleGAN tools do, `00012/img00012345.png`: sorted by name, pictures are in order.
 fn picture_name(index: usize) -> String {
     let digits = format!("{index:08}");
     format!("{}/img{digits}.png", &digits[..digits.len() - 3])

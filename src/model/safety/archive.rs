@@ -1,4 +1,4 @@
-//! The zip archive of a TorchScript file, read so that no other reader can see other entries than these.
+//! Reads the zip archive of a TorchScript file in such a way that no other reader can see other entries than these.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
@@ -20,11 +20,11 @@ const LOCAL_BYTES: usize = 30;
 const ENCRYPTED: u64 = 1;
 const MOST_NAME_BYTES: usize = 512;
 const MOST_ENTRIES: usize = 100_000;
-/// How much longer the entries may be than the file: code is compressed, weights are not.
+/// How many times as long as the file its entries may be together: code is compressed, weights are not.
 const MOST_INFLATION: usize = 16;
 const SPARE_BYTES: usize = 1 << 20;
 
-/// Where an entry lies.
+/// The place of an entry in the file, its lengths and its checksum.
 struct Entry {
     start: usize,
     stored: usize,
@@ -33,7 +33,7 @@ struct Entry {
     checksum: u32,
 }
 
-/// The entries of a TorchScript file by their names below its one folder, with right checksums.
+/// The entries of a TorchScript file by their names below its one folder. All checksums are right.
 pub struct Archive<'a> {
     bytes: &'a [u8],
     entries: BTreeMap<String, Entry>,
@@ -44,8 +44,8 @@ impl<'a> Archive<'a> {
     /// process over them.
     ///
     /// # Errors
-    /// Damage, or a form that `torch.jit.save` does not write and that readers understand differently: two entries of one
-    /// name, lists that disagree, bytes outside.
+    /// The archive is damaged, or has a form that `torch.jit.save` does not write and that readers understand
+    /// differently: two entries of one name, lists that disagree, bytes outside.
     pub fn read(bytes: &'a [u8]) -> Result<Self, Refusal> {
         let (count, start, end) = list_of(bytes)?;
         if count > MOST_ENTRIES {
@@ -78,7 +78,7 @@ impl<'a> Archive<'a> {
         Ok(archive)
     }
 
-    /// One entry, inflated where it is compressed.
+    /// Returns the content of one entry, inflated where it is compressed.
     ///
     /// # Errors
     /// There is no such entry, or it is damaged.
@@ -100,12 +100,12 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// The names of all entries.
+    /// Returns the names of all entries.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
-    /// The length of an entry in bytes.
+    /// Returns the length of an entry in bytes, if there is one of that name.
     pub fn length(&self, name: &str) -> Option<usize> {
         self.entries.get(name).map(|entry| entry.bytes)
     }
@@ -127,7 +127,7 @@ impl<'a> Archive<'a> {
         Ok(())
     }
 
-    /// The entry whose record in the list begins at `at`, and where the next record begins.
+    /// Reads the entry whose record in the list begins at `at`, and returns where the next record begins.
     fn entry_at(&self, at: usize) -> Result<(String, Entry, usize), Refusal> {
         let list = || damaged("list");
         let record =
@@ -158,8 +158,8 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// The list of entries: (number, start, end). Readers look for it in different ways; where the archive ends with its end
-/// record, and that of zip64 says the same, all of them find the same one.
+/// Finds the list of entries: (number, start, end). Readers look for it in different ways; where the archive ends with
+/// its end record, and that of zip64 says the same, all of them find the same one.
 fn list_of(bytes: &[u8]) -> Result<(usize, usize, usize), Refusal> {
     let at = bytes.len().checked_sub(END_BYTES).ok_or_else(|| damaged("list"))?;
     let record = &bytes[at..];
@@ -191,7 +191,7 @@ fn list_of(bytes: &[u8]) -> Result<(usize, usize, usize), Refusal> {
     Ok((count as usize, start as usize, end))
 }
 
-/// What libtorch 1.5 to 2.11 write.
+/// Whether an entry has a name that libtorch 1.5 to 2.11 gives.
 fn is_known(name: &str) -> bool {
     let numbered = |folder: &str| {
         name.strip_prefix(folder).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))

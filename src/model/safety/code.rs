@@ -1,8 +1,8 @@
-//! The code of a TorchScript file: what it defines, and whether it calls anything beyond the allowed operators.
+//! Reads the code of a TorchScript file: what it defines, and whether it calls anything beyond the allowed operators.
 //!
-//! libtorch finds what a name means by rules of its own; here everything is refused whose meaning is not plain from the
-//! text: `torch` and `ops` without a name behind them, calls of what another call returned, of variables that ever held
-//! something else than a function of the file, methods whose name is an operator's.
+//! libtorch finds what a name means by rules of its own, so everything is refused whose meaning is not plain from the
+//! text: `torch` and `ops` without a name behind them, calls of what another call returned, calls of variables that
+//! ever held something else than a function of the file, and methods whose name is an operator's.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,8 +11,8 @@ use super::lexer::{Kind, Token, tokens, unquoted};
 use super::operators::{ALLOWED, OTHERS};
 use super::types::{Base, Class, Returned, Type, chain};
 
-/// Blocks and expressions inside one another, branches of one condition: libtorch's compiler goes as deep, and overflows the
-/// 2 MiB stack of a thread between 1,000 and 4,000.
+/// How deep blocks and expressions may be inside one another, and how many branches one condition may have: libtorch's
+/// compiler goes as deep, and overflows the 2 MiB stack of a thread between 1,000 and 4,000.
 const MOST_DEPTH: usize = 200;
 /// Spaces before the members of a class, as torch.jit.save writes them.
 const MEMBER_INDENT: usize = 2;
@@ -46,34 +46,34 @@ const BUILTINS: &[&str] = &[
     "uninitialized",
     "zip",
 ];
-/// Words before a bracket that is no call.
+/// The words behind which a bracket is no call.
 const KEYWORDS: &[&str] =
     &["and", "assert", "elif", "else", "for", "if", "in", "is", "not", "or", "raise", "return", "while", "with"];
-/// Words that start threads, write, or run text, whatever follows.
+/// The words that start threads, write, or run text, whatever follows.
 const REFUSED: &[&str] =
     &["awaitable", "eval", "exec", "fork", "import", "print", "__setstate__", "__getstate__", "__import__", "lambda"];
 
-/// What the code of a file defines.
+/// The names that the code of a file defines.
 #[derive(Debug, Default)]
 pub struct Code {
-    /// Classes by their full names, as in `__torch__.networks.layers.FullyConnected`.
+    /// The classes by their full names, as in `__torch__.networks.layers.FullyConnected`.
     pub classes: HashMap<String, Class>,
-    /// Functions outside of classes, by their full names.
+    /// The functions outside of classes, by their full names.
     functions: HashSet<String>,
     /// The last parts of the names of all methods and functions.
     callable: HashSet<String>,
-    /// Attributes of all classes.
+    /// The names of the attributes of all classes.
     attributes: HashSet<String>,
 }
 
-/// Something that is not allowed, and its place.
+/// Something in the code that is not allowed, and its place.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// `torch.save`, or a clause.
+    /// The operator, as in `torch.save`, or a clause that says what was found.
     pub what: String,
     /// Whether it is an operator that is not on the list.
     pub is_operator: bool,
-    /// The entry and line.
+    /// The entry of the archive, and the line in it.
     pub place: String,
 }
 
@@ -81,7 +81,7 @@ impl Code {
     /// Reads the files below `code/` and lists what they do beyond what is allowed.
     ///
     /// # Errors
-    /// Text that `torch.jit.save` does not write.
+    /// A file has text that `torch.jit.save` does not write.
     pub fn read(files: &BTreeMap<String, String>) -> Result<(Self, Vec<Finding>), Refusal> {
         let mut code = Self::default();
         let mut read = Vec::new();
@@ -93,7 +93,8 @@ impl Code {
         let mut findings = Vec::new();
         for (name, tokens) in &read {
             let mut judge = Judge { code: &code, file: name, tokens, findings: &mut findings };
-            // What is bounded there is walked along here.
+            // `names` walks along chains and blocks, so it only judges code that `depths` has found to be of bounded
+            // depth.
             if judge.depths() {
                 judge.names();
             }
@@ -172,7 +173,7 @@ impl Code {
         }
         let (name, type_at) = match rest {
             [name, colon, ..] if name.kind == Kind::Name && colon.is(":") => (name.text.to_owned(), 2),
-            // Names that are no identifiers: __annotations__["0"] = ...
+            // Names that are no identifiers are written as __annotations__["0"] = ...
             [first, open, name, close, equals, ..]
                 if first.is("__annotations__") && open.is("[") && close.is("]") && equals.is("=") =>
             {
@@ -184,7 +185,7 @@ impl Code {
         let length = rest.iter().take_while(|token| token.line == line).count();
         let (kind, used) = Type::parse(&rest[type_at.min(length)..length]);
         let kind = match kind {
-            // Something follows the type that is not understood.
+            // Something that is not understood follows the type.
             kind if kind != Type::Final && type_at + used != length => Type::Other(name.clone()),
             kind => kind,
         };
@@ -254,7 +255,7 @@ fn declaration<'a, 'b>(tokens: &'b [Token<'a>]) -> (String, &'b [Token<'a>]) {
     (text, &[])
 }
 
-/// What a body of one line returns.
+/// Returns what a body returns that does nothing but return a text or an attribute.
 fn returned(body: &[Token], indent: usize) -> Option<Returned> {
     let end = body.iter().position(|token| token.indent.is_some_and(|own| own <= indent)).unwrap_or(body.len());
     match &body[..end] {
@@ -266,14 +267,14 @@ fn returned(body: &[Token], indent: usize) -> Option<Returned> {
     }
 }
 
-/// How deep the tree of an expression can be, between two brackets.
+/// How deep the tree of an expression between two brackets can be.
 #[derive(Clone, Copy, Default)]
 struct Depth {
-    /// Operators since the last comma.
+    /// The number of operators since the last comma.
     links: usize,
-    /// Of what stands in brackets since then.
+    /// The depth of what stands in brackets since the last comma.
     inner: usize,
-    /// Of what stands before the comma.
+    /// The depth of what stands before the last comma.
     siblings: usize,
 }
 
@@ -304,7 +305,7 @@ impl<'a> Judge<'a> {
         self.tokens.get(at).is_some_and(|token| token.is(text))
     }
 
-    /// Whether blocks and expressions are as deep as those of networks.
+    /// Whether blocks and expressions are no deeper than those of networks; what is deeper becomes a finding.
     fn depths(&mut self) -> bool {
         let (mut open, mut here, mut branches) = (Vec::new(), Depth::default(), 0);
         for at in 0..self.tokens.len() {
@@ -340,7 +341,7 @@ impl<'a> Judge<'a> {
         true
     }
 
-    /// Every name, and every call.
+    /// Judges every name, and every call.
     fn names(&mut self) {
         let mut scope = self.scope(0);
         for at in 0..self.tokens.len() {
@@ -364,7 +365,7 @@ impl<'a> Judge<'a> {
             match before {
                 Some(point) if point.is(".") => self.member(at),
                 Some(word) if word.is("def") => self.definition(at),
-                // A name of its own among types; it is no operator.
+                // The name of a class stands among types; it is no operator.
                 Some(word) if word.is("class") => {}
                 _ => self.head(at, &scope),
             }
@@ -378,7 +379,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The variables of a function that only ever hold functions of the file.
+    /// Returns the variables of a function that only ever hold functions of the file.
     fn scope(&self, start: usize) -> HashSet<&'a str> {
         let mut held = HashMap::new();
         let tokens: &'a [Token<'a>] = self.tokens;
@@ -406,7 +407,7 @@ impl<'a> Judge<'a> {
         ends && self.code.defines(&name)
     }
 
-    /// A name behind a point that is not part of a chain that begins with torch, ops or __torch__.
+    /// Judges a name behind a point, unless its chain begins with torch, ops or __torch__: that is judged by `head`.
     fn member(&mut self, at: usize) {
         let mut start = at;
         while start >= 2 && self.is(start - 1, ".") && self.tokens[start - 2].kind == Kind::Name {
@@ -432,6 +433,7 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Judges the chain of names that begins at `at`, and its call if it is called.
     fn head(&mut self, at: usize, functions: &HashSet<&str>) {
         let (name, used) = chain(&self.tokens[at..]);
         let parts: Vec<&str> = name.split('.').collect();

@@ -1,36 +1,37 @@
-//! The text of a TorchScript file as `torch.jit.save` writes it, in tokens. Comments, tabs, backslashes between tokens and
-//! triple quotes are refused: libtorch would read them, and they could hide something from this reader.
+//! Splits the text of a TorchScript file, as `torch.jit.save` writes it, into tokens. Comments, tabs, backslashes
+//! between tokens and triple quotes are refused: libtorch would read them, and they could hide something from this
+//! reader.
 
 use super::Refusal;
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A name or a keyword.
     Name,
-    /// A number.
+    /// A number, as in `1e-08` or `2.j`.
     Number,
     /// A text with its quotes.
     Text,
-    /// Everything else, a character each.
+    /// Everything else, one token for each character.
     Sign,
 }
 
-/// One token.
+/// One token of a text, and its place.
 #[derive(Clone, Copy, Debug)]
 pub struct Token<'a> {
-    /// As it is written.
+    /// The token as it is written.
     pub text: &'a str,
-    /// What it is.
+    /// Whether it is a name, a number, a text or a sign.
     pub kind: Kind,
-    /// From 1.
+    /// The line that it is in, counted from 1.
     pub line: usize,
-    /// Spaces before it, where it is the first of its line.
+    /// The number of spaces before it, where it is the first of its line.
     pub indent: Option<usize>,
 }
 
 impl Token<'_> {
-    /// Whether it is this sign or word.
+    /// Whether the token is this sign or word; a text in quotes never is.
     pub fn is(&self, text: &str) -> bool {
         self.kind != Kind::Text && self.text == text
     }
@@ -38,10 +39,10 @@ impl Token<'_> {
 
 const SIGNS: &[u8] = b"()[]{}=+-*/%<>!,:~&|^@.";
 
-/// All tokens of a text.
+/// Returns all tokens of a text.
 ///
 /// # Errors
-/// A character that `torch.jit.save` does not write there, with its line.
+/// The text has a character that `torch.jit.save` does not write there; its line is given.
 pub fn tokens(text: &str) -> Result<Vec<Token<'_>>, Refusal> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
@@ -61,7 +62,7 @@ pub fn tokens(text: &str) -> Result<Vec<Token<'_>>, Refusal> {
             b'0'..=b'9' => end_of_number(bytes, at),
             b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
                 let end = end_of(bytes, at, is_part_of_name);
-                // A prefix, as in r"...".
+                // A quote right behind makes the name a prefix, as in r"...".
                 (!matches!(bytes.get(end), Some(b'"' | b'\''))).then_some(end)
             }
             _ => SIGNS.contains(&byte).then_some(at + 1),
@@ -91,7 +92,7 @@ fn end_of(bytes: &[u8], at: usize, belongs: impl Fn(u8) -> bool) -> usize {
     bytes[at..].iter().position(|&byte| !belongs(byte)).map_or(bytes.len(), |length| at + length)
 }
 
-/// Behind the closing quote of a text that stands in one line; another quote must not follow.
+/// Returns the place behind the closing quote of a text that stands in one line; another quote must not follow.
 fn end_of_text(bytes: &[u8], at: usize) -> Option<usize> {
     let mut end = at + 1;
     loop {
@@ -107,8 +108,8 @@ fn end_of_text(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Behind `12`, `1.`, `0.5`, `1e-08` or `2.j`; a name or a further point must not follow, which libtorch could take for
-/// the name of an operator.
+/// Returns the place behind a number such as `12`, `1.`, `0.5`, `1e-08` or `2.j`; a name or a further point must not
+/// follow, which libtorch could take for the name of an operator.
 fn end_of_number(bytes: &[u8], at: usize) -> Option<usize> {
     let digit = |byte: u8| byte.is_ascii_digit();
     let mut end = end_of(bytes, at, digit);
@@ -130,7 +131,7 @@ fn end_of_number(bytes: &[u8], at: usize) -> Option<usize> {
     (!bytes.get(end).is_some_and(|&byte| byte == b'.' || is_part_of_name(byte))).then_some(end)
 }
 
-/// What a text token says, where it has no escapes beyond quotes and backslashes.
+/// Returns what a text token says; None where it has escapes beyond quotes, backslashes and breaks of lines.
 pub fn unquoted(text: &str) -> Option<String> {
     let inner = text.get(1..text.len().checked_sub(1)?)?;
     let mut said = String::new();

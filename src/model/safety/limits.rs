@@ -1,4 +1,5 @@
-//! Limits around the little that is run of a file before its user has said what it is for: `describe` and the like.
+//! Bounds the little that is run of a file before its user has said what it is for: `describe` and the like may take
+//! little time and memory, and a warning says so where a trial of networks takes long.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -9,11 +10,11 @@ use crate::system::ui::say;
 
 const MOST_TIME: Duration = Duration::from_secs(20);
 const LONG_TRIAL: Duration = Duration::from_secs(60);
-/// What a description may take beyond what the program has.
+/// The bytes that a description may take beyond what the program has already.
 const SPARE_BYTES: u64 = 1 << 30;
 
-/// Runs `work`, a call into the code of the file `name`: where it does not end, the program does; where it takes memory
-/// without end, it fails.
+/// Runs `work`, a call into the code of the file `name`. Where it does not end, the whole program is ended with an
+/// error; where it takes memory without end, it fails.
 ///
 /// # Errors
 /// Those of `work`.
@@ -41,8 +42,8 @@ pub fn bounded<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-/// Runs `work`, a trial of the networks `names`: where it goes on for longer than a trial of large networks takes, says how to
-/// end it. Their code may be slow or have a loop without end, and nobody can tell which.
+/// Runs `work`, a trial of the networks `names`. Where it goes on for longer than a trial of large networks takes, a
+/// warning says how to end it: their code may be slow or have a loop without end, and nobody can tell which.
 pub fn told_when_long<T>(names: &str, work: impl FnOnce() -> T) -> T {
     let (done, waiting) = mpsc::channel::<()>();
     let names = names.to_owned();
@@ -61,7 +62,7 @@ pub fn told_when_long<T>(names: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// A bound on the address space of the program, until it is dropped.
+/// A bound on the address space of the program, which is lifted when this is dropped.
 struct MemoryLimit(Option<libc::rlimit>);
 
 impl MemoryLimit {
@@ -71,16 +72,16 @@ impl MemoryLimit {
 
     fn set() -> Option<libc::rlimit> {
         let pages: u64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').next()?.parse().ok()?;
-        // SAFETY: it only asks.
+        // SAFETY: the call only reads a constant of the system.
         let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
         // SAFETY: all zeros are a valid value, which the call fills in.
         let mut before: libc::rlimit = unsafe { std::mem::zeroed() };
-        // SAFETY: `before` lives on.
+        // SAFETY: `before` outlives the call.
         if unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut before) } != 0 {
             return None;
         }
         let limit = libc::rlimit { rlim_cur: before.rlim_cur.min(pages * page + SPARE_BYTES), ..before };
-        // SAFETY: `limit` lives on.
+        // SAFETY: `limit` outlives the call.
         (unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) } == 0).then_some(before)
     }
 }
@@ -88,7 +89,7 @@ impl MemoryLimit {
 impl Drop for MemoryLimit {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
-            // SAFETY: `before` lives on. A failure leaves the bound, which is no danger.
+            // SAFETY: `before` outlives the call. A failure leaves the bound, which is no danger.
             unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const *before) };
         }
     }

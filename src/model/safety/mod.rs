@@ -1,8 +1,9 @@
-//! A TorchScript file is a program: whether one may be loaded, decided by its bytes before libtorch sees them.
+//! Decides whether a TorchScript file may be loaded. Such a file is a program, so its bytes are judged before libtorch
+//! sees them.
 //!
-//! `archive` reads the zip, `lexer` and `code` the functions, `types` what classes hold, `pickle` and `value` the values;
-//! `operators.txt` lists what a file may call. Nothing of the file is run. What no reading of a text can know, such as
-//! loops without end, is bounded where the file is run (`limits`).
+//! `archive` reads the zip, `lexer` and `code` read the functions, `types` what classes hold, `pickle` and `value` the
+//! values; `operators.txt` lists what a file may call. Nothing of the file is run. What no reading of a text can know,
+//! such as loops without end, is bounded where the file is run (`limits`).
 
 mod archive;
 mod code;
@@ -24,9 +25,9 @@ pub use limits::{bounded, told_when_long};
 use types::{Returned, Type};
 use value::Value;
 
-/// Code of more bytes is no network's.
+/// The most bytes of code that are read; no network has more.
 const MOST_CODE_BYTES: usize = 32 << 20;
-/// Objects inside one another.
+/// How deep objects may be inside one another for their tensors to be listed.
 const MOST_DEPTH: usize = 60;
 
 unsafe extern "C" {
@@ -35,10 +36,10 @@ unsafe extern "C" {
 
 static TRUSTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on files may run whatever they want, as `--trust` asks for. Their pickles are still held to their memory.
+/// Lets files run whatever they want from now on, as `--trust` asks for. Their pickles are still held to their memory.
 pub fn trust_files() {
     TRUSTED.store(true, Ordering::Relaxed);
-    // SAFETY: it takes nothing and throws nothing.
+    // SAFETY: the function takes nothing and throws nothing.
     unsafe { rootgan_scripts_print_to_stderr() };
 }
 
@@ -47,12 +48,12 @@ pub fn are_files_trusted() -> bool {
     TRUSTED.load(Ordering::Relaxed)
 }
 
-/// Why a file is not loaded: a clause that goes after its name.
+/// The reason why a file is not loaded: a clause that goes after its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The clause.
+    /// The clause, as in `it has no 'data.pkl'`.
     pub what: String,
-    /// Copying the file again may help.
+    /// Whether the file is damaged, so that copying it again may help.
     pub is_damage: bool,
 }
 
@@ -81,7 +82,7 @@ impl fmt::Display for Refusal {
 pub struct StoredTensor {
     /// Dotted name, as in `synthesis.b4.conv1.weight`.
     pub name: String,
-    /// Its shape.
+    /// The shape of the tensor.
     pub size: Vec<i64>,
     /// Whether it is trained.
     pub trainable: bool,
@@ -90,22 +91,22 @@ pub struct StoredTensor {
 /// What a TorchScript file holds, known without running any of it.
 #[derive(Debug)]
 pub struct Contents {
-    /// What it does beyond the allowed operators.
+    /// What its code does beyond the allowed operators.
     pub findings: Vec<Finding>,
-    /// Methods of the network: name, and declaration as in `forward(self, z: Tensor) -> Tensor`.
+    /// The methods of the network: name, and declaration as in `forward(self, z: Tensor) -> Tensor`.
     pub methods: Vec<(String, String)>,
-    /// Parameters and buffers.
+    /// The parameters and buffers of the network and its parts.
     pub tensors: Vec<StoredTensor>,
-    /// Texts that methods without arguments return as they stand: `describe`, `get_provenance`.
+    /// The texts that methods without arguments return as they stand, such as `describe` and `get_provenance`.
     texts: BTreeMap<String, String>,
 }
 
 impl Contents {
-    /// Reads a file.
+    /// Reads a file and judges its archive, its code and its values.
     ///
     /// # Errors
-    /// It is damaged, could corrupt memory, or is written in a way that hides what it does. What it merely calls beyond the
-    /// allowed operators is in `findings`.
+    /// The file is damaged, could corrupt memory, or is written in a way that hides what it does. What it merely calls
+    /// beyond the allowed operators is in `findings`.
     pub fn read(bytes: &[u8]) -> Result<Self, Refusal> {
         let archive = Archive::read(bytes)?;
         let (code, findings) = match read_code(&archive) {
@@ -113,14 +114,14 @@ impl Contents {
             Err(refusal) if are_files_trusted() && !refusal.is_damage => (None, Vec::new()),
             Err(refusal) => return Err(refusal),
         };
-        // Trusted code may be of a kind that is not understood here, and its objects with it.
+        // Trusted code may be of a kind that is not understood here; its objects are then not compared with it.
         let typed = code.as_ref().filter(|_| findings.is_empty() || !are_files_trusted());
         let root = pickle::run(&archive, "data", typed)?;
         pickle::run(&archive, "constants", typed)?;
         let names: Vec<String> = archive.names().map(str::to_owned).collect();
         for name in &names {
-            // traced_inputs.pkl is not looked at: libtorch reads it only where shapes are to be restored, and writes storages
-            // without their bytes into it.
+            // traced_inputs.pkl is not looked at: libtorch reads it only where shapes are to be restored, and writes
+            // storages without their bytes into it.
             if name.ends_with(".debug_pkl") {
                 pickle::run_plain(&archive, name)?;
             }
@@ -145,7 +146,7 @@ impl Contents {
         Ok(contents)
     }
 
-    /// What a method without arguments returns, where that is plain from its code.
+    /// Returns what a method without arguments returns, where that is plain from its code.
     pub fn text(&self, method: &str) -> Option<&str> {
         self.texts.get(method).map(String::as_str)
     }
@@ -155,7 +156,7 @@ impl Contents {
         self.methods.iter().any(|(own, _)| own == name)
     }
 
-    /// The clause about what it does beyond what is allowed, if anything.
+    /// Returns the clause about what the file does beyond what is allowed, if it does anything.
     pub fn refusal(&self) -> Option<Refusal> {
         let first = self.findings.first()?;
         let more = match self.findings.len() - 1 {
@@ -189,7 +190,7 @@ fn read_code(archive: &Archive) -> Result<(Code, Vec<Finding>), Refusal> {
     Ok((code, findings))
 }
 
-/// Parameters, and the other tensors of modules, in the order of their classes.
+/// Lists parameters, and the other tensors of modules, in the order of their classes.
 fn list_tensors(value: &Value, code: &Code, prefix: &str, depth: usize, found: &mut Vec<StoredTensor>) {
     let Value::Object(object) = value else { return };
     let Some(class) = code.classes.get(&*object.content.class).filter(|_| depth < MOST_DEPTH) else { return };

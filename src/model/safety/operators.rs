@@ -1,9 +1,9 @@
-//! The names of operators: those that a file may call, and all others.
+//! The names of libtorch's operators: those that a file may call, and all others.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-/// Operators that a file may call.
+/// The operators that a file may call.
 pub static ALLOWED: LazyLock<HashSet<&str>> = LazyLock::new(|| {
     let mut names = HashSet::new();
     for word in words(include_str!("operators.txt")) {
@@ -15,7 +15,8 @@ pub static ALLOWED: LazyLock<HashSet<&str>> = LazyLock::new(|| {
     names
 });
 
-/// All other operators of libtorch: a file must not even give its own methods such a name.
+/// All other operators of libtorch: a file must not even give its own methods such a name, by which a call could be
+/// hidden.
 pub static OTHERS: LazyLock<HashSet<&str>> = LazyLock::new(|| words(include_str!("other_operators.txt")).collect());
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

@@ -1,6 +1,6 @@
-//! The pickles of a TorchScript file, run without libtorch: which classes they name, whether every tensor lies inside its
-//! storage and every storage has the bytes that it claims, and whether objects hold what their classes say. libtorch
-//! compares none of this and reads or writes memory that is not the tensor's.
+//! Runs the pickles of a TorchScript file without libtorch, and checks which classes they name, whether every tensor
+//! lies inside its storage and every storage has the bytes that it claims, and whether objects hold what their classes
+//! say. libtorch compares none of this, and would read or write memory that is not the tensor's.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ const MOST_DIMENSIONS: usize = 25;
 /// Runs `NAME.pkl` of the archive, with storages below `NAME/`. Where `code` is given, objects are compared with it.
 ///
 /// # Errors
-/// What could corrupt memory, run something, or is damaged.
+/// The pickle is damaged, could corrupt memory, or would run something.
 pub fn run(archive: &Archive, name: &str, code: Option<&Code>) -> Result<Value, Refusal> {
     run_entry(archive, &format!("{name}.pkl"), name, code)
 }
@@ -27,7 +27,7 @@ pub fn run(archive: &Archive, name: &str, code: Option<&Code>) -> Result<Value, 
 /// Runs a pickle that holds numbers and texts alone.
 ///
 /// # Errors
-/// It names a class or a storage, or is damaged.
+/// The pickle names a class or a storage, or is damaged.
 pub fn run_plain(archive: &Archive, entry: &str) -> Result<(), Refusal> {
     run_entry(archive, entry, "", None).map(|_| ())
 }
@@ -40,7 +40,7 @@ fn run_entry(archive: &Archive, entry: &str, folder: &str, code: Option<&Code>) 
 
 struct Machine<'a> {
     archive: &'a Archive<'a>,
-    /// Where storages are; empty where there may be none, and no names either.
+    /// The folder of the storages; empty for a pickle that may have none, and no names of classes either.
     folder: &'a str,
     code: Option<&'a Code>,
     data: &'a [u8],
@@ -140,7 +140,7 @@ impl Machine<'_> {
         }
     }
 
-    // What instructions read.
+    // The functions below read what follows an instruction.
 
     fn take(&mut self, length: usize) -> Result<&[u8], Refusal> {
         let end = self.at.checked_add(length).filter(|&end| end <= self.data.len());
@@ -161,7 +161,7 @@ impl Machine<'_> {
         if length > MOST_TEXT_BYTES {
             return Err(odd("its pickle has a text of more than 64 MiB"));
         }
-        // libtorch takes any bytes for a text.
+        // libtorch takes any bytes for a text, so text that is no UTF-8 is not refused.
         Ok(String::from_utf8_lossy(self.take(length)?).into())
     }
 
@@ -174,7 +174,7 @@ impl Machine<'_> {
         name.map(str::to_owned).ok_or_else(|| odd("its pickle has a name of unusual letters"))
     }
 
-    // The stack.
+    // The functions below change the stack, its marks and the memo.
 
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
@@ -211,14 +211,14 @@ impl Machine<'_> {
 
     fn put(&mut self, key: usize) -> Result<(), Refusal> {
         let value = self.top()?.clone();
-        // An object of which only the class is known is a number to libtorch.
+        // libtorch holds an object of which only the class is known as a number.
         if matches!(value, Value::Object(_)) && !value.is_finished() {
             return Err(odd("its pickle keeps an unfinished object"));
         }
         let length = self.memo.len();
         match self.memo.get_mut(key) {
             Some(kept) => *kept = value,
-            // libtorch makes room for all smaller numbers.
+            // libtorch makes room for all smaller numbers, so a gap would take memory.
             None if key == length => self.memo.push(value),
             None => return Err(odd("its pickle numbers its values with gaps")),
         }
@@ -231,11 +231,11 @@ impl Machine<'_> {
         Ok(())
     }
 
-    // Containers.
+    // The functions below make tuples and fill lists and dictionaries.
 
     fn tuple(&mut self, items: Vec<Value>) -> Result<(), Refusal> {
         let node = Node::new(items);
-        // Classes and storages are parts of the arguments of a call; where they go is looked at there.
+        // Classes and storages may be arguments of a call, which checks where they go.
         for item in node.content.iter().filter(|item| !matches!(item, Value::Global(_) | Value::Storage(_))) {
             finished(item)?;
             node.hold(item)?;
@@ -274,7 +274,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    // Numbers, classes, tensors.
+    // The functions below make numbers, classes, storages, tensors and objects.
 
     fn long(&mut self) -> Result<(), Refusal> {
         let length = usize::from(self.byte()?);
@@ -304,7 +304,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// `('storage', torch.FloatStorage, '0', 'cpu', 1024)`
+    /// Takes a storage such as `('storage', torch.FloatStorage, '0', 'cpu', 1024)`, and compares it with its record.
     fn storage(&mut self) -> Result<(), Refusal> {
         let unknown = || odd("its pickle has a storage of another form");
         let Value::Tuple(claim) = self.pop()? else { return Err(unknown()) };
@@ -320,7 +320,7 @@ impl Machine<'_> {
         }
         let count = u64::try_from(*count).map_err(|_| unknown())?;
         let record = self.archive.length(&format!("{}/{key}", self.folder));
-        // A storage of nothing has no record in some versions.
+        // A storage without values has no record in some versions of the format.
         if count.checked_mul(width) != Some(record.unwrap_or(0) as u64) || record.is_none() && count > 0 {
             return Err(odd(&format!(
                 "its storage {key} claims {count} values of {width} bytes, and its record has {} bytes",
@@ -373,7 +373,8 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// libtorch gives lists and dictionaries whatever type the text says.
+    /// Checks that a value is of the type that a text gives it: libtorch gives lists and dictionaries whatever type the
+    /// text says.
     fn check_tag(&self, value: &Value, kind: &str) -> Result<(), Refusal> {
         let wrong = || odd("its pickle says a wrong type of a value");
         if kind.len() > MOST_TYPE_BYTES {
@@ -441,7 +442,7 @@ const FUNCTIONS: [&str; 8] = [
     "torch.jit._pickle.build_tensorlist",
 ];
 
-/// The kind of value in a storage class, and the bytes of each.
+/// Returns the kind of value in a storage class, and the bytes of each.
 fn bytes_of(class: &str) -> Option<(&'static str, u64)> {
     const KINDS: [(&str, u64); 12] = [
         ("Float", 4),
@@ -516,7 +517,7 @@ fn finished(value: &Value) -> Result<(), Refusal> {
     }
 }
 
-/// Neither a class, nor a storage, nor unfinished.
+/// Refuses a class, a storage, and an object that is not finished.
 fn plain(value: &Value) -> Result<(), Refusal> {
     match value.is_finished() {
         true => Ok(()),

@@ -1,22 +1,22 @@
-//! Types as TorchScript writes them beside attributes, and what the code of a file defines.
+//! Reads types as TorchScript writes them beside attributes, and describes the classes that the code of a file defines.
 
 use std::collections::{HashMap, HashSet};
 
 use super::lexer::{Kind, Token};
 
-/// Types inside one another, at most.
+/// How deep types may be inside one another.
 const MOST_DEPTH: usize = 50;
 
-/// What an attribute holds.
+/// The type of what an attribute holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Type {
     /// A tensor.
     Tensor,
-    /// A whole number; types, layouts and devices' numbers are such.
+    /// A whole number; types of tensors, layouts and numbers of devices are such, too.
     Int,
-    /// A fraction.
+    /// A number in floating point.
     Float,
-    /// A whole number or a fraction.
+    /// A whole number or one in floating point.
     Number,
     /// True or false.
     Bool,
@@ -26,58 +26,58 @@ pub enum Type {
     Device,
     /// `None`.
     None,
-    /// Anything.
+    /// A value of any type.
     Any,
     /// A list of one type.
     List(Box<Type>),
     /// A dictionary.
     Dict(Box<Type>, Box<Type>),
-    /// Each of its own type.
+    /// A tuple, each item of its own type.
     Tuple(Vec<Type>),
     /// A type or `None`.
     Optional(Box<Type>),
     /// A constant that is kept in the code.
     Final,
-    /// A class of the file.
+    /// An object of a class of the file, by its full name.
     Class(String),
-    /// Something that networks do not hold.
+    /// A type that networks do not hold, or that is not understood: no value is of it.
     Other(String),
 }
 
-/// How a class was declared.
+/// What a class was declared as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base {
     /// A module, or a class of the script.
     Object,
-    /// A tuple with names.
+    /// A tuple whose items have names.
     NamedTuple,
-    /// A list of constants.
+    /// An enumeration of constants.
     Enum,
-    /// What other classes have in common.
+    /// An interface: what other classes have in common.
     Interface,
 }
 
-/// A class of the file.
+/// A class of the file, as its code declares it.
 #[derive(Debug)]
 pub struct Class {
-    /// How it was declared.
+    /// What it was declared as.
     pub base: Base,
-    /// Names and types of what its objects hold, in order.
+    /// The names and types of what its objects hold, in order.
     pub attributes: Vec<(String, Type)>,
-    /// Its methods, with what stands between `def` and the line's end: `forward(self, x: Tensor) -> Tensor`.
+    /// Its methods: name, and what stands between `def` and the colon, as in `forward(self, x: Tensor) -> Tensor`.
     pub methods: Vec<(String, String)>,
-    /// Methods that do nothing but return an attribute or a text, and what they return.
+    /// The methods that do nothing but return an attribute or a text, and what they return.
     pub returned: HashMap<String, Returned>,
-    /// Attributes that are parameters.
+    /// The names of the attributes that are parameters.
     pub parameters: HashSet<String>,
 }
 
-/// What a method returns that does nothing else.
+/// What a method returns that does nothing but return it.
 #[derive(Debug, PartialEq)]
 pub enum Returned {
     /// The attribute of this name.
     Attribute(String),
-    /// This text.
+    /// The text as it stands.
     Text(String),
 }
 
@@ -144,7 +144,7 @@ fn parse(tokens: &[Token], depth: usize) -> Option<(Type, usize)> {
     }
 }
 
-/// `[A, B]`, or `[()]` of the empty tuple.
+/// Reads parameters of a type: `[A, B]`, or `[()]` of the empty tuple.
 fn parameters(tokens: &[Token], depth: usize) -> Option<(Vec<Type>, usize)> {
     if !tokens.first()?.is("[") {
         return None;
@@ -164,7 +164,7 @@ fn parameters(tokens: &[Token], depth: usize) -> Option<(Vec<Type>, usize)> {
     }
 }
 
-/// The names that begin the tokens, joined by points, and the number of tokens.
+/// Returns the names that begin the tokens, joined by points, and the number of tokens.
 pub fn chain(tokens: &[Token]) -> (String, usize) {
     let mut name = String::new();
     let mut used = 0;

@@ -7,9 +7,9 @@ use super::Refusal;
 use super::code::Code;
 use super::types::{Base, Type};
 
-/// Values inside one another, at most.
+/// How deep values may be inside one another.
 pub const MOST_DEPTH: u32 = 200;
-/// Values in a pickle, where one that is used twice counts twice: libtorch visits it as often.
+/// The most values in a pickle, where one that is used twice counts twice: libtorch visits it as often.
 const MOST_VALUES: u64 = 4_000_000;
 
 type Items = RefCell<Vec<Value>>;
@@ -25,47 +25,47 @@ pub enum Value {
     Bool(bool),
     /// A whole number.
     Int(i64),
-    /// A fraction.
+    /// A number in floating point; which one does not matter here.
     Float,
     /// A text.
     Text(Rc<str>),
-    /// A device.
+    /// A device; which one does not matter here.
     Device,
-    /// A tensor.
+    /// A tensor, of which the shape is kept.
     Tensor(Rc<TensorView>),
     /// A tuple.
     Tuple(Rc<Node<Vec<Value>>>),
-    /// A list.
+    /// A list, which may grow until another value holds it.
     List(Rc<Node<Items>>),
     /// A dictionary.
     Dict(Rc<Node<Entries>>),
     /// A module, or an object of another class of the file.
     Object(Rc<Node<Object>>),
-    /// A constant of an Enum of the file.
+    /// A constant of an Enum of the file, by the name of the Enum.
     Constant(Rc<str>),
     /// A class or function, by its name.
     Global(Rc<str>),
-    /// Memory of the file: values of a number of bytes each.
+    /// A storage of the file: the number of its values, and their kind.
     Storage(Rc<(u64, &'static str)>),
 }
 
-/// What a tensor shows of its storage.
+/// A tensor as far as it is kept: its shape, and whether it is trained.
 #[derive(Debug)]
 pub struct TensorView {
-    /// Its shape.
+    /// The shape of the tensor.
     pub size: Vec<i64>,
     /// Whether the values are trained.
     pub requires_grad: bool,
 }
 
-/// A value that holds others.
+/// A value that holds others, and counts them so that neither their number nor their depth gets out of hand.
 #[derive(Debug)]
 pub struct Node<T> {
-    /// What it holds.
+    /// The values that it holds.
     pub content: T,
     depth: Cell<u32>,
     values: Cell<u64>,
-    /// It is part of another, and does not change any more: nothing can hold itself.
+    /// Whether another value holds it. It does not change any more then, so that nothing can hold itself.
     placed: Cell<bool>,
 }
 
@@ -74,6 +74,7 @@ impl<T> Node<T> {
         Rc::new(Self { content, depth: Cell::new(1), values: Cell::new(1), placed: Cell::new(false) })
     }
 
+    /// Counts `item` as held by this value; refused are circles, too many values, and values too deep.
     pub(super) fn hold(&self, item: &Value) -> Result<(), Refusal> {
         let (depth, values) = item.extent();
         item.place();
@@ -88,12 +89,12 @@ impl<T> Node<T> {
     }
 }
 
-/// An object of a class.
+/// An object of a class of the file.
 #[derive(Debug)]
 pub struct Object {
     /// The full name of its class.
     pub class: Rc<str>,
-    /// Attributes by name, once they are set.
+    /// The attributes by name, once they are set.
     pub attributes: RefCell<Option<Attributes>>,
 }
 
@@ -118,7 +119,7 @@ impl Value {
         }
     }
 
-    /// Whether it is finished, so that another value may hold it.
+    /// Whether the value is finished, so that another value may hold it.
     pub(super) fn is_finished(&self) -> bool {
         match self {
             Value::Object(object) => object.content.attributes.borrow().is_some(),
@@ -127,14 +128,14 @@ impl Value {
         }
     }
 
-    /// The value of an attribute.
+    /// Returns the value of an attribute, if this is an object that has it.
     pub fn attribute(&self, name: &str) -> Option<Value> {
         let Value::Object(object) = self else { return None };
         let attributes = object.content.attributes.borrow();
         attributes.as_ref()?.iter().find(|(own, _)| &**own == name).map(|(_, value)| value.clone())
     }
 
-    /// Whether it is of a type: code is compiled for the types that classes name, and libtorch does not compare.
+    /// Whether the value is of a type. Code is compiled for the types that classes name, and libtorch does not compare.
     pub(super) fn is_of(&self, kind: &Type, code: &Code) -> bool {
         match (kind, self) {
             (Type::Any, _) => true,

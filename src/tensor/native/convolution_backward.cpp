@@ -1,14 +1,15 @@
 // Second derivatives of convolutions by convolutions of the same size.
 //
-// R1 and path length differentiate `aten::convolution_backward`. libtorch does that with convolutions whose kernels are as
-// large as images, one by one for every channel of a filter with groups, and it computes the kernel's part where nobody asks
-// for it. A convolution is linear in its input x and in its kernel w, and so is its backward pass in each of its arguments:
-// with g the gradient of the output, g_x(g, w) and g_w(g, x) the results, and u, v, b the directions in which g_x, g_w and the
-// bias's gradient are differentiated,
+// R1 and path length differentiate `aten::convolution_backward`. libtorch does that with convolutions whose kernels are
+// as large as images, one by one for every channel of a filter with groups, and it computes the kernel's part where
+// nobody asks for it. A convolution is linear in its input x and in its kernel w, and so is its backward pass in each
+// of its arguments: with g the gradient of the output, g_x(g, w) and g_w(g, x) the results, and u, v, b the directions
+// in which g_x, g_w and the bias's gradient are differentiated,
 //
 //     d/dg = convolution(u, w) + convolution(x, v) + b        d/dx = g_x(g, v)        d/dw = g_w(g, u)
 //
-// which are the operators that made them. They are differentiated in the same way, so derivatives of every order exist.
+// But for b, which is only broadcast, these are convolutions and their backward passes again, of the same size as the
+// one that is differentiated. They are differentiated in the same way, so derivatives of every order exist.
 
 #include <ATen/ATen.h>
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -31,7 +32,7 @@ using torch::autograd::variable_list;
 
 using Gradients = std::tuple<Tensor, Tensor, Tensor>;
 
-// What a convolution is besides its tensors, as it is kept from the forward to the backward pass.
+// The parameters of a convolution besides its tensors, kept from the forward to the backward pass.
 struct Geometry {
     std::vector<int64_t> stride, padding, dilation, output_padding;
     bool transposed;
@@ -131,7 +132,7 @@ Gradients convolution_backward(const Tensor& g, const Tensor& x, const Tensor& w
     return {gradients[0], gradients[1], gradients[2]};
 }
 
-// libtorch warns of every operator that is replaced. This one is meant to be.
+// Silences libtorch's warning about every operator that is replaced: this one is meant to be.
 struct Silent : c10::WarningHandler {
     void process(const c10::Warning&) override {}
 };
@@ -140,8 +141,8 @@ std::vector<std::unique_ptr<torch::Library>> registered;
 
 }  // namespace
 
-// Replaces libtorch's derivative in this process, or gives it back. Returns false where libtorch refuses. Not to be called
-// while tensors are computed.
+// Replaces libtorch's derivative in this process if `own`, or gives it back. Returns false where libtorch refuses. It
+// must not be called while tensors are being computed.
 extern "C" bool rootgan_set_convolution_backward(bool own) noexcept {
     try {
         registered.clear();

@@ -1,4 +1,4 @@
-// What a script prints goes to stderr: stdout belongs to the program's own answers, which others parse.
+// Sends what a script prints to stderr: stdout belongs to the program's own answers, which others parse.
 
 #include <torch/csrc/jit/runtime/print_handler.h>
 
