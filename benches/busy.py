@@ -21,10 +21,11 @@ CONFIGURATIONS = {"default": (ROOT / "weights", 8, 5), "S": (ROOT / ".cache/benc
 SIZES = {"S": "--resolution 32 --channel-base 2048 --channel-max 128 --z-dim 128 --w-dim 128",
          "P": "--resolution 64 --channel-base 16384 --channel-max 512 --z-dim 512 --w-dim 512"}
 WAYS = {"rootgan": {}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}, "spinning": {"GOMP_SPINCOUNT": "300000"}}
-LONGEST = 400  # seconds of one measurement; what takes longer is told as that
+LONGEST = 400  # seconds for one measurement; the table only says that it took longer
 
 
 def make_pair(name: str) -> None:
+    """Makes the random pair of a configuration where it is not there yet."""
     folder = CONFIGURATIONS[name][0]
     if not (folder / "discriminator.pt").exists():
         subprocess.run([sys.executable, ROOT / "scripts/make_pair.py", "--outdir", folder, "--mapping-layers", "2",
@@ -32,6 +33,7 @@ def make_pair(name: str) -> None:
 
 
 def seconds_per_image(name: str, way: str) -> float:
+    """Measures one configuration with `rootgan bench`; infinity where it takes longer than LONGEST."""
     folder, batch, iterations = CONFIGURATIONS[name]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
     command = [ROOT / "target/release/rootgan", "bench", "--generator", folder / "generator.pt", "--discriminator",

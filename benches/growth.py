@@ -32,6 +32,7 @@ def say(*cells) -> None:
 
 
 def pair(folder: Path, resolution: int) -> list[str]:
+    """The arguments for a random pair, which is made anew where the networks' code has changed since."""
     place = folder / f"pair{resolution}"
     made, code = place / "discriminator.pt", max(path.stat().st_mtime for path in (ROOT / "scripts/networks").glob("*.py"))
     if not made.exists() or made.stat().st_mtime < code:
@@ -43,6 +44,7 @@ def pair(folder: Path, resolution: int) -> list[str]:
 
 
 def training(folder: Path) -> None:
+    """Prints the tables of training by resolution and by batch."""
     def row(resolution: int, batch: int) -> None:
         bench = [ROOTGAN, "bench", *pair(folder, resolution), "--batch", str(batch), "--iterations", "2", "--json"]
         done = subprocess.run(bench, capture_output=True, text=True, check=True)
@@ -59,7 +61,7 @@ def training(folder: Path) -> None:
 
 
 def pictures(folder: Path, count: int) -> Path:
-    """`count` PNG files in folders of 1,000; hard links to as many contents, in steps that file systems allow."""
+    """Makes `count` PNG files in folders of 1,000, each folder with hard links to the same 1,000 contents."""
     place = folder / f"pictures{count}"
     originals = folder / "contents"
     originals.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,7 @@ def pictures(folder: Path, count: int) -> Path:
 
 
 def timed(command: list) -> tuple[float, float, str]:
-    """Seconds, MiB at peak, and what was said."""
+    """Runs a command; returns its seconds, its peak memory in MiB, and its output."""
     with tempfile.TemporaryFile("w+") as said:
         begun = time.perf_counter()
         child = subprocess.Popen([str(word) for word in command], stdout=said, stderr=said)
@@ -94,6 +96,7 @@ def timed(command: list) -> tuple[float, float, str]:
 
 
 def data(folder: Path, most: int) -> None:
+    """Prints the table of sets of up to `most` pictures."""
     say("pictures of 64x64", "listed and decoded once", "pictures/s", "MiB at peak", "of that decoded pictures",
         "s per kimg of training from them")
     say(*["---"] * 6)

@@ -26,14 +26,14 @@ TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0])
 
 
 def fir(x: Tensor, pad: tuple[int, int], gain: float = 1.0) -> Tensor:
-    """Pad, then the 4x4 low pass on every channel."""
+    """Pads, then filters every channel with the 4x4 low pass."""
     channels = x.shape[1]
     kernel = (torch.outer(TAPS, TAPS) / 64 * gain).expand(channels, 1, 4, 4)
     return F.conv2d(F.pad(x, [pad[0], pad[1], pad[0], pad[1]]), kernel, groups=channels)
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Zeros between samples, then the low pass with gain 4."""
+    """Doubles the size: puts zeros between samples, then filters with gain 4."""
     n, c, h, w = x.shape
     spread = torch.zeros(n, c, h, 2, w, 2)
     spread[:, :, :, 0, :, 0] = x
@@ -70,7 +70,7 @@ class Mapping(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """Weights of their own for every sample, as a grouped convolution."""
+    """Convolves every sample with weights of its own, all samples as one grouped convolution."""
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, kernel: int, demodulate: bool, up: bool = False):
         super().__init__()
@@ -219,6 +219,7 @@ class Discriminator(nn.Module):
 
 
 def rooted(logits: Tensor, k: float = 2.0) -> Tensor:
+    """The rooted logistic loss k (1 + exp(-logits))^(1/k), in a stable form."""
     return k * torch.exp(F.softplus(-logits) / k)
 
 
@@ -284,6 +285,7 @@ class Step:
 
 
 def load(pair: Path) -> tuple[Generator, Discriminator, dict]:
+    """The twin's networks with the weights of a pair, and the sizes that the pair describes."""
     g, d = torch.jit.load(pair / "generator.pt"), torch.jit.load(pair / "discriminator.pt")
     sizes = {**json.loads(d.describe()), **json.loads(g.describe())}
     mine = (Generator(sizes), Discriminator(sizes))
@@ -295,7 +297,7 @@ def load(pair: Path) -> tuple[Generator, Discriminator, dict]:
 
 
 def check(pair: Path, g: Generator, d: Discriminator, sizes: dict) -> None:
-    """Images without noise and logits against the scripted networks."""
+    """Compares images without noise, and logits, with those of the scripted networks."""
     script_g, script_d = torch.jit.load(pair / "generator.pt"), torch.jit.load(pair / "discriminator.pt")
     z = torch.randn(4, sizes["z_dim"])
     with torch.no_grad():

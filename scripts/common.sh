@@ -1,4 +1,5 @@
-# Sourced by setup, test and demo: goes to the repository's root, finds cargo, and says, times and fails in one voice.
+# Sourced by the shell scripts of this repository: goes to its root, finds cargo, and defines how they print messages,
+# fail and time their steps.
 
 set -euo pipefail
 called_from=$PWD

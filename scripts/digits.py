@@ -33,7 +33,7 @@ CACHE = Path(__file__).resolve().parent.parent / ".cache"
 PACKAGE, MEGABYTES = "scikit-learn==1.7.2", 10
 WHEEL = "scikit_learn-1.7.2-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
 WHEEL_SHA256 = "89877e19a80c7b11a2891a27c21c4894fb18e2c2e077815bcade10d34287b20d"
-# One wheel whatever the Python at hand, so that one sha256 fits.
+# The same wheel whatever the Python at hand, so that one sha256 fits.
 WHEEL_TAGS = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--platform",
               "manylinux2014_x86_64")
 MEMBER = "sklearn/datasets/data/digits.csv.gz"
@@ -42,7 +42,7 @@ CREDIT = ("Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak,
 
 
 def read_digits(wheel_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures float32 [N, 64] within 0 and 1, row by row, and classes int64 [N]."""
+    """Reads the pictures, float32 [N, 64] within 0 and 1, row by row, and their classes, int64 [N]."""
     with zipfile.ZipFile(wheel_path) as wheel:
         text = gzip.decompress(wheel.read(MEMBER)).decode("ascii")
     table = np.array([[float(value) for value in row] for row in csv.reader(io.StringIO(text))])
@@ -52,7 +52,7 @@ def read_digits(wheel_path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def split(labels: np.ndarray, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices for training and for testing, ascending, every class in the same proportion."""
+    """Returns the indices for training and for testing, ascending, every class in the same proportion."""
     rng = np.random.default_rng(seed)
     shuffled = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     tests = [indices[:round(test_share * len(indices))] for indices in shuffled]

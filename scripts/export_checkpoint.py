@@ -32,11 +32,12 @@ Networks = dict[str, Network]
 
 
 def to_rosinality(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
+    """Writes a checkpoint in rosinality's layout; returns what a user has to know of it, as the others here do."""
     return rosinality.write(checkpoint, out, str(networks["G_ema"].path))
 
 
 def to_state_dict(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
-    """{"G_ema", "G", "D"} with the tensors of each, and under "architecture" what shapes do not show."""
+    """Writes {"G_ema", "G", "D"} with the tensors of each, and under "architecture" what shapes do not show."""
     tensors = {"G_ema": checkpoint.g_ema, "G": checkpoint.g, "D": checkpoint.d}
     present = {name: value for name, value in tensors.items() if value is not None}
     save_torch({**present, "architecture": asdict(checkpoint.architecture)}, out)
@@ -44,7 +45,7 @@ def to_state_dict(checkpoint: Checkpoint, networks: Networks, out: Path) -> list
 
 
 def to_safetensors(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
-    """`G.*` and `D.*` with sizes and provenance in the metadata, as `rootgan export` does; beside it a JSON file."""
+    """Writes `G.*` and `D.*` with sizes and provenance in the metadata, as `rootgan export` does, and a JSON file."""
     tensors, metadata = {}, {"format": "rootgan"}
     for prefix, name, values in (("G", "G_ema", checkpoint.g_ema), ("D", "D", checkpoint.d)):
         if values is not None:
@@ -63,7 +64,7 @@ def to_safetensors(checkpoint: Checkpoint, networks: Networks, out: Path) -> lis
 
 
 def to_onnx(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
-    """A folder with g_mapping.onnx and g_synthesis.onnx."""
+    """Writes a folder with g_mapping.onnx and g_synthesis.onnx."""
     source, pair = str(networks["G_ema"].path), checkpoint.architecture
     if pair.c_dim > 0:
         raise CheckpointError(f"cannot export '{source}' to ONNX: c_dim is {pair.c_dim} (labels), g_mapping.onnx takes "
@@ -75,8 +76,8 @@ def to_onnx(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
     return [*remarks, "only the averaged generator is in it: ONNX files are for making pictures"]
 
 
-RECORD_KEYS = {"file", "sha256", "bytes", "metadata"}  # of the JSON file beside safetensors
-NEEDED = {"onnx": ("G_ema",)}  # of a snapshot; the other formats take all of it
+RECORD_KEYS = {"file", "sha256", "bytes", "metadata"}  # the keys of the JSON file beside safetensors
+NEEDED = {"onnx": ("G_ema",)}  # the networks of a snapshot that a format takes; the other formats take all
 FORMATS: dict[str, Callable[[Checkpoint, Networks, Path], list[str]]] = {
     "rosinality": to_rosinality, "state-dict": to_state_dict, "safetensors": to_safetensors, "onnx": to_onnx}
 

@@ -32,14 +32,14 @@ GENERATOR, DISCRIMINATOR, RAW, RECORD = "generator.pt", "discriminator.pt", "gen
 
 
 def describe(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
-    """The provenance record. It holds no path."""
+    """The provenance record of an import. It holds no path, only the source's name."""
     record = {"source": writable(path.name), "source_sha256": sha256_of(path), "format": checkpoint.format,
               "architecture": asdict(checkpoint.architecture), "options": checkpoint.options, "notes": checkpoint.notes}
     return flattened({**record, "parents": checkpoint.parents} if checkpoint.parents else record)
 
 
 def networks_of(checkpoint: Checkpoint, path: Path) -> dict[str, tuple[str, dict[str, Tensor]]]:
-    """What to write: the file's name, what it is, its tensors. Adds notes on what is missing."""
+    """The files to write by name, each as the kind of its network and the tensors. Adds notes on what is missing."""
     if checkpoint.g_ema is None:
         if checkpoint.g is None:
             raise CheckpointError(f"cannot import '{path}': it has no generator; pass a file that has one")
@@ -77,7 +77,7 @@ def write(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkp
             file.flush()
             os.fsync(file.fileno())
         outdir.mkdir(exist_ok=True)
-        # The record goes first and comes last: it stands for a whole import.
+        # The record is removed first and moved in last: where it is, the import is whole.
         for name in (RECORD, GENERATOR, DISCRIMINATOR, RAW):
             (outdir / name).unlink(missing_ok=True)
         for name in (*networks, RECORD):
@@ -88,7 +88,7 @@ def write(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkp
 
 
 def group_of(text: str) -> int:
-    """The argument of --mbstd-group."""
+    """Parses the argument of --mbstd-group, a number of images or `all`."""
     number = MAX_GROUP if text == "all" else int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
     if not 0 < number <= MAX_GROUP:
         raise argparse.ArgumentTypeError(f"'{text}': pass 1 to {MAX_GROUP} images, or all for the whole batch")

@@ -43,7 +43,7 @@ SIDE = 64  # pictures of other sizes are resized to it for features
 
 
 class Blur(nn.Module):
-    """The stored filter over every channel, then every second pixel."""
+    """Filters every channel with the stored filter and keeps every second pixel."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -55,7 +55,7 @@ class Blur(nn.Module):
 
 
 def alexnet() -> nn.ModuleList:
-    """Five stages; the blur behind the first convolution and before the next two takes the place of strides."""
+    """Makes five stages; the blurs behind the first convolution and before the next two take the place of strides."""
     def pool(channels: int) -> List[nn.Module]:
         return [nn.MaxPool2d(3, stride=1), Blur(channels)]
 
@@ -69,7 +69,7 @@ def alexnet() -> nn.ModuleList:
 
 
 def vgg16() -> nn.ModuleList:
-    """Five stages of 3x3 convolutions, pooled between them."""
+    """Makes five stages of 3x3 convolutions with pooling between them."""
     stages, channels = [], 3
     for index, (width, convolutions) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]):
         layers: List[nn.Module] = [] if index == 0 else [nn.MaxPool2d(2, stride=1), Blur(channels)]

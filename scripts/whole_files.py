@@ -36,7 +36,7 @@ def replace_all_atomically(contents: dict[Path, bytes]) -> None:
 
 
 def replace_through_memory(path: Path, write: Callable[[io.BytesIO], object]) -> None:
-    """As `replace_atomically`, for writers of torch, which end the process where the disk is full."""
+    """Like `replace_atomically`, but `write` fills memory: torch's writers end the process where the disk is full."""
     memory = io.BytesIO()
     write(memory)
     replace_atomically(path, lambda scratch: scratch.write_bytes(memory.getbuffer()))

@@ -1,4 +1,4 @@
-"""Provenance records kept small, as src/model/provenance.rs does it: a parent is named by the SHA-256 of its record, and
+"""Keeps provenance records small, as src/model/provenance.rs does: a parent is named by the SHA-256 of its record, and
 the records of all ancestors are in `ancestors` once, the nearest first, as far as they fit."""
 
 import hashlib
@@ -13,7 +13,7 @@ Record = dict[str, Any]
 
 
 def flattened(record: Any) -> Any:
-    """The record with its parents named and its ancestors beside them, whatever form they come in."""
+    """Returns the record with its parents named and its ancestors beside them, whatever form they come in."""
     if not isinstance(record, dict):
         return record
     pool: dict[str, Record] = {}
@@ -21,7 +21,7 @@ def flattened(record: Any) -> Any:
 
 
 def flattened_text(text: str) -> str:
-    """The same for a record as JSON; a text that is none stays as it is."""
+    """Flattens a record given as JSON; a text that is no JSON object is returned as it is."""
     try:
         found = json.loads(text)
         return json.dumps(flattened(found)) if isinstance(found, dict) else text
@@ -30,7 +30,7 @@ def flattened_text(text: str) -> str:
 
 
 def taken(record: Record, pool: dict[str, Record], depth: int) -> Record:
-    """A copy without ancestors, which go into the pool, and with names in the places of parents."""
+    """Copies a record: its ancestors go into the pool instead, and each parent is replaced by its name."""
     ancestors = record.get(ANCESTORS)
     if isinstance(ancestors, dict) and depth < MOST_DEPTH:
         for key, ancestor in ancestors.items():
@@ -45,7 +45,7 @@ def taken(record: Record, pool: dict[str, Record], depth: int) -> Record:
 
 
 def named(parent: Any, pool: dict[str, Record], depth: int) -> Any:
-    """What stands for a parent in its child's record."""
+    """Returns what stands for a parent in its child's record: a name, unless there is one already or a short value."""
     if isinstance(parent, dict):
         in_place = all(key in (RECORD, "sha256") for key in parent)
     else:
@@ -60,7 +60,7 @@ def named(parent: Any, pool: dict[str, Record], depth: int) -> Any:
 
 
 def with_ancestors(record: Record, pool: dict[str, Record]) -> Record:
-    """The record with the nearest ancestors that fit."""
+    """Returns the record with those of its ancestors that fit, the nearest first."""
     waiting, met, kept, room, left_out = parents_of(record), set(), {}, MOST_BYTES, 0
     while waiting:
         key = waiting.pop(0)
@@ -78,13 +78,14 @@ def with_ancestors(record: Record, pool: dict[str, Record]) -> Record:
 
 
 def parents_of(record: Record) -> list[str]:
-    """The keys of its parents' records."""
+    """The keys by which a record names its parents' records."""
     parents = record.get("parents")
     places = [*(parents.values() if isinstance(parents, dict) else ()), record.get("parent")]
     return [place[RECORD] for place in places if isinstance(place, dict) and isinstance(place.get(RECORD), str)]
 
 
 def compact(value: Any, **layout: Any) -> str:
+    """JSON without spaces, which sizes and keys are computed from."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), **layout)
 
 

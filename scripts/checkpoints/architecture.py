@@ -1,4 +1,4 @@
-"""The architecture of a pair from the names and shapes of its tensors (NVIDIA's names), and the tensors that this
+"""Finds the architecture of a pair by the names (NVIDIA's) and shapes of its tensors, and takes the tensors that this
 architecture wants, checked and in float32."""
 
 import re
@@ -21,7 +21,7 @@ KINDS = {"G_ema": "generator", "G": "generator in training (G)", "D": "discrimin
 
 
 def refuse_stylegan3(names: Any, source: str) -> None:
-    """A StyleGAN3 generator is another network."""
+    """Refuses a StyleGAN3 generator, which the names of its tensors show: it is another network."""
     if any(STYLEGAN3.search(name) for name in names):
         raise CheckpointError(
             f"cannot import '{source}': its generator is a StyleGAN3 (stylegan3-t or stylegan3-r), another network that "
@@ -31,7 +31,7 @@ def refuse_stylegan3(names: Any, source: str) -> None:
 
 
 def shape(tensors: Tensors, name: str, dimensions: int, source: str) -> list[int]:
-    """The shape of a tensor that has to be there."""
+    """Returns the shape of a tensor that has to be there with so many dimensions."""
     if name not in tensors:
         raise CheckpointError(
             f"cannot import '{source}': '{name}' is missing; it is not a whole StyleGAN2 under NVIDIA's names"
@@ -44,7 +44,7 @@ def shape(tensors: Tensors, name: str, dimensions: int, source: str) -> list[int
 
 
 def resolutions(tensors: Tensors, prefix: str, source: str) -> list[int]:
-    """The resolutions of the blocks, which have to be 4, 8, ... without a gap."""
+    """Returns the resolutions of the blocks, which have to be 4, 8, ... without a gap."""
     pattern = re.compile(re.escape(prefix) + r"b(\d{1,5})\.")
     found = sorted({int(match[1]) for name in tensors if (match := pattern.match(name))})
     if not found or found != [4 << i for i in range(len(found))]:
@@ -64,7 +64,7 @@ def count_layers(tensors: Tensors) -> int:
 
 
 def channel_rule(widths: Mapping[int, int], source: str, hint: tuple[Any, Any] = (None, None)) -> tuple[int, int]:
-    """channel_base and channel_max with min(base // r, max) channels at every resolution r; `hint` where it fits."""
+    """Finds channel_base and channel_max with min(base // r, max) channels at every resolution r: `hint` if it fits."""
     most = max(widths.values())
     lowest = max(r * w for r, w in widths.items())
     for base, limit in (hint, (lowest, most)):
@@ -77,15 +77,17 @@ def channel_rule(widths: Mapping[int, int], source: str, hint: tuple[Any, Any] =
 
 
 def is_width(value: Any) -> bool:
+    """Whether a value out of a file can be a number of channels; a truth value is none."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_CHANNELS
 
 
 def fits(widths: Mapping[int, int], base: int, limit: int) -> bool:
+    """Whether the channels at all resolutions follow the rule of `channel_rule`."""
     return all(min(base // r, limit) == w for r, w in widths.items())
 
 
 def generator_sizes(g: Tensors, source: str, hint: tuple[Any, Any]) -> Architecture:
-    """What the generator's shapes say of the pair."""
+    """Returns what the shapes of the generator's tensors say of the pair."""
     blocks = resolutions(g, "synthesis.", source)
     widths = {r: shape(g, f"synthesis.b{r}.conv1.weight", 4, source)[0] for r in blocks}
     base, limit = channel_rule(widths, source, hint)
@@ -107,7 +109,7 @@ def generator_sizes(g: Tensors, source: str, hint: tuple[Any, Any]) -> Architect
 
 
 def with_discriminator(pair: Architecture, d: Tensors, source: str, hint: tuple[Any, Any]) -> Architecture:
-    """`pair` with what the discriminator's shapes add; refused where the two networks do not fit together."""
+    """Returns `pair` with what the discriminator's shapes add; refuses networks that do not fit together."""
     blocks = resolutions(d, "", source)
     top = blocks[-1]
     img_channels = shape(d, f"b{top}.fromrgb.weight", 4, source)[1]
@@ -138,8 +140,9 @@ def from_tensors(g: Tensors, d: Optional[Tensors], source: str, conv_clamp: Opti
                  d_conv_clamp: Optional[float] = None, mbstd_group_size: int = 4,
                  g_channels: tuple[Any, Any] = (None, None),
                  d_channels: tuple[Any, Any] = (None, None)) -> Architecture:
-    """The architecture that the shapes of `g` and `d` (under NVIDIA's names) show. Clamps and minibatch-stddev group are
-    not in the shapes. `g_channels`, `d_channels`: channel_base and channel_max as the file says, used if they fit."""
+    """Returns the architecture that the shapes of `g` and `d` (under NVIDIA's names) show. Clamps and minibatch-stddev
+    group are not in the shapes, so they are arguments. `g_channels` and `d_channels` are channel_base and channel_max
+    as the file says them, used if they fit."""
     refuse_stylegan3(g, source)
     pair = generator_sizes(g, source, g_channels)
     if d is not None:
@@ -155,9 +158,9 @@ def from_tensors(g: Tensors, d: Optional[Tensors], source: str, conv_clamp: Opti
 def take(
     tensors: Tensors, pair: Architecture, network: str, source: str, file_bytes: int, notes: list[str]
 ) -> dict[str, Tensor]:
-    """The tensors that the `network` (a key of `KINDS`) of `pair` wants, as float32. What a file may lack without
-    changing a result is filled in and noted; anything else missing, unknown, of another shape or not finite is
-    refused."""
+    """Returns the tensors that the `network` (a key of `KINDS`) of `pair` wants, as float32. A tensor that a file may
+    lack without changing a result is filled in and noted. Any other tensor that is missing, unknown, of another shape
+    or not finite is refused."""
     kind = KINDS[network]
     with torch.device("meta"):
         module: nn.Module = pair.discriminator() if network == "D" else pair.generator()
@@ -198,7 +201,7 @@ def misfits(tensors: Tensors, wanted: Mapping[str, Any], constants: Tensors) -> 
 
 
 def refuse_infinite(tensors: Tensors, kind: str, source: str) -> None:
-    """NaN and infinity in one weight spread to every picture."""
+    """Refuses tensors with NaN or infinity, which spread from one weight to every picture."""
     bad = {name: value.numel() - int(value.isfinite().sum()) for name, value in tensors.items()
            if not value.isfinite().all()}
     if bad:
@@ -211,16 +214,17 @@ def refuse_infinite(tensors: Tensors, kind: str, source: str) -> None:
 
 
 def same(a: Tensors, b: Tensors) -> bool:
+    """Whether two networks have the same tensors, bit for bit."""
     return a.keys() == b.keys() and all(a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in a)
 
 
 def is_plain_filter(name: str, value: Tensor) -> bool:
-    """A resample filter that our networks do not keep, because nothing uses it there."""
+    """Whether a tensor is the usual resample filter, which files also hold where nothing uses it and ours keep none."""
     return is_filter(name, value) and torch.allclose(value.float(), FILTER)
 
 
 def fill_constants(tensors: Tensors, wanted: Mapping[str, Any], kind: str, notes: list[str]) -> dict[str, Tensor]:
-    """Stand-ins for what a network without noise inputs or without stored filters lacks."""
+    """Makes, and notes, the tensors that a network without noise inputs or without stored filters lacks."""
     lacking = [name for name in wanted if name not in tensors]
     filters = [name for name in lacking if name.endswith("resample_filter")]
     quiet = {name.rsplit(".", 1)[0] for name in lacking if name.endswith("noise_strength")}

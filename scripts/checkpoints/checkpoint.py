@@ -1,4 +1,5 @@
-"""What a checkpoint of any format is read into: tensors under NVIDIA's names, architecture, and what was assumed."""
+"""The form that a checkpoint of any format is read into: tensors under NVIDIA's names, the architecture, and what was
+assumed; and the error that all readers and writers of checkpoints raise."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from torch import Tensor
 
 
 class CheckpointError(ValueError):
-    """One line: what was being done, to which file, found and expected, the remedy."""
+    """Says in one line what was being done, to which file, what was found and expected, and the remedy."""
 
 
 def require_file(path: Path, doing: str, wanted: str) -> None:
@@ -21,14 +22,15 @@ def require_file(path: Path, doing: str, wanted: str) -> None:
 
 
 def of_system(error: OSError) -> str:
-    """What the system says, in lower case, with the file that it is about."""
+    """Words an error of the system in lower case, with the file that it is about."""
     said = error.strerror or str(error) or "it failed without a reason"
     return said[0].lower() + said[1:] + (f" ('{error.filename}')" if error.filename else "")
 
 
 @dataclass
 class Checkpoint:
-    """Tensors are float32 and contiguous, under the names of `Architecture.generator()` and `.discriminator()`."""
+    """One file's networks. Tensors are float32 and contiguous, under the names of `Architecture.generator()` and
+    `.discriminator()`."""
 
     format: str  # "NVIDIA pickle", "rosinality", "safetensors", ...
     architecture: Architecture
@@ -36,5 +38,5 @@ class Checkpoint:
     g: Optional[dict[str, Tensor]] = None  # the generator in training; None where it is missing or equal to g_ema
     d: Optional[dict[str, Tensor]] = None
     notes: list[str] = field(default_factory=list)  # every assumption, one sentence each
-    options: dict[str, Any] = field(default_factory=dict)  # what the file says of its making; JSON values
+    options: dict[str, Any] = field(default_factory=dict)  # what the file says of how it was made; JSON values
     parents: dict[str, Any] = field(default_factory=dict)  # provenance records found in the file, by network

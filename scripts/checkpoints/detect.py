@@ -1,4 +1,4 @@
-"""Which format a file has, by its content: one reader per format, and what is refused by name."""
+"""Finds out by its content which format a file has and calls that format's reader; refuses other formats by name."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ OTHERS = (
 
 
 def read(path: Path) -> Checkpoint:
-    """The checkpoint in `path`, whatever program wrote it."""
+    """Reads the checkpoint in `path`, whatever program wrote it."""
     with open(path, "rb") as file:
         start = file.read(64)
     if script_file.is_script(path):
@@ -38,7 +38,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def read_torch(path: Path) -> Checkpoint:
-    """A file of torch.save: rosinality's, a plain state dict, or another program's."""
+    """Reads a file of torch.save: rosinality's or a plain state dict; refuses another program's."""
     tree = safe_pickle.load_torch(path)
     keys = tree if isinstance(tree, dict) else {}
     if "GAN" in keys and isinstance(keys["GAN"], dict):
@@ -51,4 +51,5 @@ def read_torch(path: Path) -> Checkpoint:
 
 
 def under_nvidia_names(weights: dict) -> bool:
+    """Whether a dict holds tensors under NVIDIA's names, so that a key such as `d` is not rosinality's."""
     return any(re.match(r"(mapping|synthesis|b\d+)\.", str(name)) for name in weights)

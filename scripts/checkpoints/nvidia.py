@@ -1,5 +1,5 @@
-"""NVIDIA's pickles, of stylegan2-ada-pytorch and of the stylegan3 repository's stylegan2 configuration: a dict of
-networks, each the class's name and its __dict__. The source text in them is ignored."""
+"""Reads NVIDIA's pickles, of stylegan2-ada-pytorch and of the stylegan3 repository's stylegan2 configuration. They hold
+a dict of networks, each as the name of its class and its __dict__. The source text in them is ignored."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +16,12 @@ from .wording import shown, shown_value, some_of
 
 FORMATS = ("NVIDIA pickle, stylegan2-ada-pytorch", "NVIDIA pickle, stylegan2 of the stylegan3 repository")
 LARGEST_CLAMP = 1e30  # beyond any activation; a float32 holds it
-SHARED_SETTINGS = ("class_name", "resolution", "use_labels", "xflip", "max_size")  # of the data set; its path stays out
+# What a record keeps of the settings of the data set; its path stays out.
+SHARED_SETTINGS = ("class_name", "resolution", "use_labels", "xflip", "max_size")
 
 
 def read(path: Path) -> Checkpoint:
-    """The checkpoint in `path`; without its discriminator where only that is none of ours."""
+    """Reads the checkpoint in `path`; leaves its discriminator out where only that cannot be imported, and says why."""
     tree = safe_pickle.load_pickle(path)
     notes: list[str] = []
     networks = find_networks(tree, path, notes)
@@ -37,7 +38,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def read_networks(networks: dict[str, Module], tree: Any, path: Path, notes: list[str]) -> Checkpoint:
-    """The checkpoint of these networks, with everything that was assumed in `notes`."""
+    """Makes the checkpoint of these networks; everything that is assumed goes into `notes`."""
     refuse_ambiguous(networks, path)
     tensors = {name: collect(module) for name, module in networks.items()}
     g_ema, d = tensors["G_ema"], tensors.get("D")
@@ -68,7 +69,7 @@ def read_networks(networks: dict[str, Module], tree: Any, path: Path, notes: lis
 
 
 def find_networks(tree: Any, path: Path, notes: list[str]) -> dict[str, Module]:
-    """G_ema and, where they are there, G and D. A network on its own counts as G_ema where it is a generator."""
+    """Returns G_ema and, where they are there, G and D. A generator that is the whole file counts as G_ema."""
     found = {"G_ema": tree} if isinstance(tree, Module) else {}
     if isinstance(tree, dict):
         found = {name: tree[name] for name in ("G_ema", "G", "D") if isinstance(tree.get(name), Module)}
@@ -100,7 +101,7 @@ def w_avg_beta(module: Module, path: Path) -> float:
 
 
 def refuse_ambiguous(networks: dict[str, Module], path: Path) -> None:
-    """Refuses a network in which a name means two tensors."""
+    """Refuses a network in which one name means two tensors."""
     for network, module in networks.items():
         name = first_twice(module)
         if name is not None:
@@ -109,11 +110,12 @@ def refuse_ambiguous(networks: dict[str, Module], path: Path) -> None:
 
 
 def knows_flat(settings: dict[str, Any]) -> bool:
+    """Whether settings that the ada repository nests in groups are at the top, as in the stylegan3 repository."""
     return any(name in settings for name in ("channel_base", "channel_max", "num_fp16_res", "conv_clamp"))
 
 
 def setting(settings: dict[str, Any], name: str) -> tuple[bool, Any]:
-    """Whether a setting is said, and what, at the top or in one of the nested groups."""
+    """Returns whether a setting is said, at the top or in one of the nested groups, and what it says."""
     for group in (settings, *(settings.get(key) for key in ("synthesis_kwargs", "mapping_kwargs", "block_kwargs", "epilogue_kwargs"))):
         if isinstance(group, dict) and name in group:
             return True, group[name]
@@ -121,7 +123,7 @@ def setting(settings: dict[str, Any], name: str) -> tuple[bool, Any]:
 
 
 def channels(settings: dict[str, Any]) -> tuple[Any, Any]:
-    """channel_base and channel_max"""
+    """channel_base and channel_max as the settings say them, None where they do not."""
     return setting(settings, "channel_base")[1], setting(settings, "channel_max")[1]
 
 
@@ -140,7 +142,7 @@ def clamp_of(module: Module, settings: dict[str, Any], path: Path) -> tuple[bool
 
 def conv_clamps(networks: dict[str, Module], settings: dict[str, Any], of_stylegan3: bool, path: Path,
                 notes: list[str]) -> tuple[Optional[float], Optional[float]]:
-    """The clamps of generator and discriminator; one that the file does not say is that of the other network."""
+    """Returns the clamps of generator and discriminator; if the file says only one, it is taken for both."""
     found = {name: clamp_of(module, settings[name], path) for name, module in networks.items()}
     said = {name: value for name, (known, value) in found.items() if known}
     if "G" in said and "G_ema" in said and said["G"] != said["G_ema"]:
@@ -156,7 +158,7 @@ def conv_clamps(networks: dict[str, Module], settings: dict[str, Any], of_styleg
 
 
 def group_size(module: Optional[Module], settings: dict[str, Any], path: Path, notes: list[str]) -> int:
-    """The minibatch-stddev group of the discriminator."""
+    """Returns the minibatch-stddev group of the discriminator; an assumption goes into `notes`."""
     if module is None:
         return 4
     values = attributes(module, "group_size")
@@ -164,7 +166,7 @@ def group_size(module: Optional[Module], settings: dict[str, Any], path: Path, n
     if not said:
         notes.append("mbstd_group_size is not in the file: assumed to be 4")
         return 4
-    if value is None:  # NVIDIA's converter of its networks of 2019 leaves it out
+    if value is None:  # so NVIDIA's converter leaves it in networks of 2019
         notes.append("mbstd_group_size is None in the file (the whole batch is one group): set to 4, as NVIDIA's training does "
                      "when it goes on from such a file; --mbstd-group N chooses another, --mbstd-group all the whole batch")
         return 4
@@ -177,7 +179,7 @@ def group_size(module: Optional[Module], settings: dict[str, Any], path: Path, n
 
 
 def options(tree: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """What the file says of its making."""
+    """Returns what the file says of how it was made: the networks' arguments, and the data set without its path."""
     found = {f"{name}_kwargs": plain(kwargs) for name, kwargs in settings.items() if name != "G"}
     training = tree.get("training_set_kwargs") if isinstance(tree, dict) else None
     if isinstance(training, dict):

@@ -8,7 +8,7 @@ from .safe_pickle import Module
 
 
 def submodules(module: Module, prefix: str = "") -> Iterator[tuple[str, Module]]:
-    """Every module with the prefix of its tensors' names. Depth and number are bounded by `check_structure`."""
+    """Yields every module with the prefix of its tensors' names. Depth and number are bounded by `check_structure`."""
     yield prefix, module
     for name, child in named(module, "_modules"):
         if isinstance(child, Module):
@@ -16,18 +16,20 @@ def submodules(module: Module, prefix: str = "") -> Iterator[tuple[str, Module]]
 
 
 def named(module: Module, part: str) -> list[tuple[str, Any]]:
+    """The entries of one of a module's dicts, such as `_parameters`, whose names are text."""
     items = module.state.get(part)
     return [(name, item) for name, item in items.items() if isinstance(name, str)] if isinstance(items, dict) else []
 
 
 def tensors_of(module: Module, groups: tuple[str, ...] = ("_parameters", "_buffers")) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers alike: a discriminator trained with FreezeD has some of its weights as buffers."""
+    """Yields parameters and buffers alike: a discriminator trained with FreezeD has some of its weights as buffers."""
     for prefix, part in submodules(module):
         for group in groups:
             yield from ((prefix + name, value) for name, value in named(part, group) if isinstance(value, Tensor))
 
 
 def collect(module: Module) -> dict[str, Tensor]:
+    """All tensors of a network by their dotted names."""
     return dict(tensors_of(module))
 
 

@@ -1,5 +1,6 @@
-"""A generator as two ONNX files: g_mapping.onnx (z, psi -> w) and g_synthesis.onnx (w -> img, with the stored noise),
-for any batch size. They are run with onnxruntime and compared with the generator in TorchScript before they are kept."""
+"""Exports a generator as two ONNX files for any batch size: g_mapping.onnx (z, psi -> w) and g_synthesis.onnx
+(w -> img, with the stored noise). They are run with onnxruntime and compared with the generator in TorchScript before
+they are kept."""
 
 import logging
 import tempfile
@@ -16,14 +17,14 @@ from .checkpoint import CheckpointError
 
 BATCHES = (1, 5)
 PSIS = (1.0, 0.7, 0.3, 0.0)
-# Of the largest entry: float32 sums in another order, as everywhere in this project.
+# How far results may differ, as a share of the largest entry: float32 sums are taken in another order.
 TOLERANCE = 1e-4
 OPSET = 18
 FILES = ("g_mapping.onnx", "g_synthesis.onnx")
 
 
 class MappingPart(nn.Module):
-    """z [N, z_dim], psi [] -> w [N, num_ws, w_dim]"""
+    """The mapping network with truncation: z [N, z_dim], psi [] -> w [N, num_ws, w_dim]."""
 
     def __init__(self, mapping: Mapping):
         super().__init__()
@@ -34,7 +35,7 @@ class MappingPart(nn.Module):
 
 
 class SynthesisPart(nn.Module):
-    """w [N, num_ws, w_dim] -> img [N, C, R, R]"""
+    """The synthesis network with the stored noise: w [N, num_ws, w_dim] -> img [N, C, R, R]."""
 
     def __init__(self, synthesis: Synthesis):
         super().__init__()
@@ -67,12 +68,12 @@ def write(generator: Generator, folder: Path, source: str) -> list[str]:
 
 
 def convert(module: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str], output: str, path: Path) -> None:
-    """One ONNX file, the first axis of `inputs[0]` free."""
+    """Writes one ONNX file, in which the first axis of `inputs[0]` may have any length."""
     import onnx
 
     shapes = ({0: torch.export.Dim("n")}, *({} for _ in inputs[1:]))
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it names every operator of packages that are not installed
+    logging.disable(logging.WARNING)  # else it names every operator of packages that are not installed
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -81,7 +82,8 @@ def convert(module: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str],
     finally:
         logging.disable(before)
     model = onnx.load(str(path))
-    # The exporter notes where in which source file each node was made: nobody's business, and most of a small file.
+    # The exporter notes where in which source file each node was made, which is nobody's business and makes up most of
+    # a small file.
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer,
                  *model.functions):
@@ -92,8 +94,8 @@ def convert(module: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str],
 
 
 def compare(mapping: Path, synthesis: Path, reference: Any, z_dim: int, source: str) -> float:
-    """The largest difference between the two files and the module, relative to the largest entry; refused above the
-    tolerance."""
+    """Returns the largest difference between the two files and the module, relative to the largest entry; refuses one
+    above the tolerance."""
     import numpy
     import onnxruntime
 
@@ -117,7 +119,7 @@ def compare(mapping: Path, synthesis: Path, reference: Any, z_dim: int, source: 
 
 
 def difference(found: Any, expected: Tensor, what: str, source: str) -> float:
-    """The largest difference as a share of the largest entry; refused above the tolerance."""
+    """Returns the largest difference as a share of the largest entry; refuses one above the tolerance."""
     found = torch.from_numpy(found)
     if found.shape != expected.shape:
         raise CheckpointError(f"cannot export '{source}' to ONNX: {what} has shape "

@@ -1,6 +1,7 @@
-"""Interprets pickles of protocols 2 to 5 over bytes in memory. Makes dicts, lists, tuples, sets, numbers and
-text; what names a class or function goes to a table of our own stand-ins, or is refused by name. Nothing is imported or
-called by the file's choice; lengths are compared with the bytes present before anything is made."""
+"""Interprets pickles of protocols 2 to 5 over bytes in memory. It makes dicts, lists, tuples, sets, numbers and text.
+Names of classes and functions are looked up in a table of our own stand-ins; a name that is not there is refused.
+Nothing is imported or called by the file's choice, and lengths are compared with the bytes present before anything is
+made."""
 
 import pickletools
 import struct
@@ -9,14 +10,15 @@ from typing import Any, Callable, Mapping, Optional
 
 from .wording import shown
 
-MAX_STRING = 64 << 20  # bytes in one string; the source text in an NVIDIA pickle has 0.1 MB, a weight in protocol 2 25
+# Bytes in one string; the source text in an NVIDIA pickle has 0.1 MB, a weight in protocol 2 has 25 MB.
+MAX_STRING = 64 << 20
 MAX_MARKS = 1000  # unfinished containers inside one another
-MAX_INSTRUCTIONS = 500_000  # some make 200 bytes; three networks of 1024x1024 take about 70,000
+MAX_INSTRUCTIONS = 500_000  # some make an object of 200 bytes; three networks of 1024x1024 take about 70,000
 ATOMS = (str, int, bool, type(None))
 
 
 class Refused(ValueError):
-    """The stream is damaged, or asks for what is not allowed: one clause, to go after the file's name."""
+    """The stream is damaged, or asks for what is not allowed. Its text is one clause, to go after the file's name."""
 
 
 class UnknownName(Refused):
@@ -32,7 +34,7 @@ class UnknownName(Refused):
 
 @dataclass
 class Budget:
-    """What a file may still make; shared by all streams in it, so that nothing multiplies."""
+    """How much a file may still make. All streams in it share one budget, so that nothing multiplies."""
 
     instructions: int  # every pickle instruction may make one small object
     string_bytes: int
@@ -60,7 +62,7 @@ class Global:
 
 @dataclass(frozen=True)
 class Allowed:
-    """What stands for one allowed global: called by REDUCE, and whether NEWOBJ (an empty instance) may call it too."""
+    """The stand-in for one allowed global: REDUCE calls `make`, and with `instance` NEWOBJ (an empty instance) too."""
 
     make: Callable[..., Any]
     instance: bool = False
@@ -100,7 +102,7 @@ class Machine:
                 raise Refused(f"its pickle uses {opcode_name(code)}, which no supported checkpoint does")
             handler(self)
 
-    # What the instructions read.
+    # What the instructions read from the stream.
 
     def take(self, length: int) -> memoryview:
         left = len(self.data) - self.position
@@ -136,7 +138,7 @@ class Machine:
     def long(self) -> None:
         self.stack.append(int.from_bytes(self.take(self.byte()), "little", signed=True))
 
-    # What they find on the stack.
+    # What the instructions find on the stack.
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
@@ -175,7 +177,7 @@ class Machine:
             raise Refused(f"its pickle puts {what} into a {type(top).__name__}")
         return top
 
-    # Memo, containers.
+    # The memo, and containers.
 
     def put(self, key: int) -> None:
         self.memo[key] = self.top()
@@ -218,7 +220,7 @@ class Machine:
             raise Refused(f"it makes a '{target.name}' in a way that no checkpoint does")
         try:
             self.stack.append(allowed.make(*arguments))
-        except TypeError:  # the number of arguments: the stand-ins check the types themselves
+        except TypeError:  # a wrong number of arguments: the stand-ins check the types themselves
             raise Refused(f"it gives '{target.name}' {len(arguments)} arguments of unexpected kinds") from None
 
     def pay_for_copies(self, arguments: tuple[Any, ...]) -> None:
@@ -249,9 +251,9 @@ def text_of(raw: Any) -> str:
 
 
 def atom(key: Any) -> Any:
-    """A key may be text, an integer or None: hashing a nested tuple can take forever, and among long integers and
-    fractions any number have one hash, which makes a dict of them quadratic. 60 bits are room for an address, which old
-    optimizers use."""
+    """Lets a key pass that is text, an integer of at most 60 bits, or None. Hashing a nested tuple can take forever,
+    and any number of long integers or fractions can have one hash, which makes a dict of them quadratic. 60 bits are
+    room for an address, which old optimizers use as a key."""
     if not isinstance(key, ATOMS):
         raise Refused(f"its pickle uses a {type(key).__name__} as a key")
     if isinstance(key, int) and abs(key) >= 1 << 60:

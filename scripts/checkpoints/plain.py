@@ -1,5 +1,5 @@
-"""Weights under NVIDIA's names without their makers' classes: safetensors (what `rootgan export` writes), and state
-dicts in a file of torch.save, one per network or one for a single network."""
+"""Reads weights under NVIDIA's names that come without their makers' classes: safetensors (as `rootgan export` writes
+them), and state dicts in a file of torch.save, one per network or one for a single network."""
 
 import json
 import math
@@ -15,12 +15,12 @@ from .checkpoint import Checkpoint, CheckpointError
 from .records import writable
 from .wording import shown, shown_value, some_of
 
-# The names that a network has in files, and what it is to us.
+# The names that networks have in files, and the field of `Checkpoint` that each belongs to.
 ROLES = {"G_ema": "g_ema", "g_ema": "g_ema", "G": "g", "D": "d"}
 
 
 def read_safetensors(path: Path) -> Checkpoint:
-    """Tensors `G.*` and `D.*` (and `G_ema.*`), or a generator's alone without prefix; sizes in the metadata, if any."""
+    """Reads tensors `G.*` and `D.*` (and `G_ema.*`), or a generator's alone without prefix; sizes are metadata."""
     try:
         with safe_open(path, framework="pt") as file:
             said = file.metadata() or {}
@@ -32,7 +32,7 @@ def read_safetensors(path: Path) -> Checkpoint:
 
 
 def read(tree: Any, path: Path) -> Checkpoint:
-    """State dicts out of a torch file: {"G_ema": {...}, "D": {...}}, {"G.mapping...": ...}, or one generator's."""
+    """Reads state dicts of a torch file: {"G_ema": {...}, "D": {...}}, {"G.mapping...": ...}, or one generator's."""
     if not isinstance(tree, dict):
         raise CheckpointError(f"cannot import '{path}': it holds a {type(tree).__name__}, expected a dict of weights")
     tensors: dict[str, Tensor] = {}
@@ -48,7 +48,7 @@ def read(tree: Any, path: Path) -> Checkpoint:
 
 
 def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tensor]]:
-    """The tensors by role (g_ema, g, d), their names without the network's."""
+    """Sorts the tensors by role (g_ema, g, d); their names lose the name of the network."""
     networks: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         first, _, rest = name.partition(".")
@@ -57,7 +57,7 @@ def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tens
         elif first in ("synthesis", "mapping"):
             networks.setdefault("g_ema", {})[name] = value
     if "g_ema" not in networks and "g" in networks:
-        networks["g_ema"] = networks.pop("g")  # the one generator of an export
+        networks["g_ema"] = networks.pop("g")  # an export holds one generator, as G
     if "g_ema" not in networks:
         if "d" in networks or any(name.startswith("b4.out.") for name in tensors):
             raise CheckpointError(
@@ -72,7 +72,7 @@ def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tens
 
 
 def clamp(said: Mapping[str, Any], name: str, path: Path) -> Optional[float]:
-    """A clamp as the file says it. A truth value is no number, though Python takes it for one."""
+    """Returns a clamp as the file says it. A truth value is no number, though Python takes it for one."""
     value = said[name]
     try:
         found = None if value in (None, "None") else float(value)
@@ -86,7 +86,7 @@ def clamp(said: Mapping[str, Any], name: str, path: Path) -> Optional[float]:
 
 def clamps(said: Mapping[str, Any], of_d: Mapping[str, Any], path: Path,
            notes: list[str]) -> tuple[Optional[float], Optional[float]]:
-    """conv_clamp and d_conv_clamp of the pair."""
+    """Returns conv_clamp and d_conv_clamp of the pair; an assumption goes into `notes`."""
     if "conv_clamp" not in said:
         notes.append("conv_clamp is not in the file: assumed to be None")
     of_g = clamp(said, "conv_clamp", path) if "conv_clamp" in said else None
@@ -96,7 +96,7 @@ def clamps(said: Mapping[str, Any], of_d: Mapping[str, Any], path: Path,
 
 
 def group_size(said: Mapping[str, Any], path: Path, notes: list[str]) -> int:
-    """The minibatch-stddev group, which shapes do not show."""
+    """Returns the minibatch-stddev group, which shapes do not show; an assumption goes into `notes`."""
     if "mbstd_group_size" not in said:
         notes.append("mbstd_group_size is not in the file: assumed to be 4")
         return 4
@@ -109,7 +109,7 @@ def group_size(said: Mapping[str, Any], path: Path, notes: list[str]) -> int:
 
 
 def parent(said: Mapping[str, Any], name: str) -> Optional[Any]:
-    """The provenance record of one network, as JSON where it is JSON."""
+    """Returns the provenance record of one network, parsed where it is JSON; None where there is none."""
     text = said.get(f"{name}.provenance")
     try:
         return writable(json.loads(text)) if isinstance(text, str) else None
@@ -118,7 +118,7 @@ def parent(said: Mapping[str, Any], name: str) -> Optional[Any]:
 
 
 def integer(said: Mapping[str, Any], name: str) -> Optional[int]:
-    """A size of at most nine digits; None for anything else."""
+    """Returns a size of at most nine digits; None for anything else."""
     value = said.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
@@ -127,7 +127,7 @@ def integer(said: Mapping[str, Any], name: str) -> Optional[int]:
 
 
 def description_of_d(said: Mapping[str, Any]) -> dict[str, Any]:
-    """What `rootgan export` adds of the discriminator, whose sizes may be others than the generator's."""
+    """Returns the discriminator's description, which `rootgan export` adds because its sizes may be its own."""
     try:
         found = json.loads(said["D.description"])
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -136,7 +136,7 @@ def description_of_d(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def assemble(tensors: Mapping[str, Tensor], said: Mapping[str, Any], title: str, path: Path) -> Checkpoint:
-    """The checkpoint of named tensors and of what the file says beside them."""
+    """Makes a checkpoint of named tensors and of what the file says beside them: sizes, clamps, provenance."""
     source, size, notes = str(path), path.stat().st_size, []
     architecture.refuse_stylegan3(tensors, source)
     networks = split(tensors, path)

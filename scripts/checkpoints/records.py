@@ -1,4 +1,5 @@
-"""Values out of a file as JSON that every reader takes: what JSON cannot say, or other readers refuse, becomes text."""
+"""Turns values out of a file into JSON that every reader takes: what JSON cannot say, or some readers refuse, becomes
+text."""
 
 import json
 from math import isfinite
@@ -10,7 +11,7 @@ LARGEST = 1 << 63  # readers in other languages keep integers in 64 bits
 
 
 def plain(value: Any) -> Any:
-    """Options out of a pickle; a text is cut to what fits a line, and anything else becomes the name of its type."""
+    """Makes JSON of options out of a pickle. Text is cut to fit a line, and other objects become their type's name."""
     if isinstance(value, dict):
         return {shown(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -21,7 +22,7 @@ def plain(value: Any) -> Any:
 
 
 def writable(value: Any) -> Any:
-    """A JSON value in which numbers that are not finite, or beyond 64 bits, and halves of characters are spelled out."""
+    """Spells out numbers that are not finite, or beyond 64 bits, and halves of characters in a JSON value."""
     if isinstance(value, dict):
         return {writable(key): writable(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -36,5 +37,5 @@ def writable(value: Any) -> Any:
 
 
 def as_json(record: Any, **layout: Any) -> str:
-    """The record as text; a number that is not finite is a mistake here."""
+    """Writes a record as text; a number that is not finite raises, as `writable` has to come first."""
     return json.dumps(record, allow_nan=False, **layout)

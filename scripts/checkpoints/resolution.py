@@ -1,5 +1,6 @@
-"""Another resolution for a checkpoint: blocks are dropped from, or added to, the top of both networks. What is common
-stays bit for bit; what is new is seeded, as in a new network, except where zeros let a network start as its old self:
+"""Changes the resolution of a checkpoint: blocks are dropped from, or added to, the top of both networks. Tensors that
+both resolutions have stay bit for bit. New ones are drawn from a seed, as in a new network, except where zeros let a
+network start as its old self:
 
 - a larger `skip` generator: the new blocks' torgb is zero, so its pictures begin as the old ones, upsampled;
 - a larger `skip` discriminator: the last new block's conv1 is zero, so its logits begin as those of the downsampled
@@ -21,7 +22,7 @@ SEED = 0
 
 
 def transfer(checkpoint: Checkpoint, resolution: int) -> Checkpoint:
-    """`checkpoint` for images of `resolution`, its notes naming what was dropped and what is new."""
+    """Returns `checkpoint` for images of `resolution`; its notes name what was dropped and what is new."""
     old = checkpoint.architecture
     if resolution == old.img_resolution:
         return checkpoint
@@ -53,12 +54,12 @@ def transfer(checkpoint: Checkpoint, resolution: int) -> Checkpoint:
 
 
 def powers(first: int, last: int) -> list[int]:
-    """first, 2 first, ... last; none where `last` is smaller."""
+    """Lists first, 2 first, 4 first, ... up to last; nothing where `last` is smaller."""
     return [first << i for i in range(20) if first << i <= last]
 
 
 def widths(old: int, added: list[int], base: int, limit: int) -> str:
-    """How wide the new blocks are and by which rule: shapes show the rule of the old ones only in part."""
+    """Says how wide the new blocks are and by which rule, of which the shapes of the old blocks show only a part."""
     text = "the new blocks have " + ", ".join(f"{min(base // r, limit)} channels at {r}x{r}" for r in added)
     text += f" (channel_base {base}, channel_max {limit})"
     if base == old * limit:
@@ -67,6 +68,7 @@ def widths(old: int, added: list[int], base: int, limit: int) -> str:
 
 
 def fresh(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a network that was just made."""
     return {name: value.detach() for name, value in module.state_dict().items()}
 
 
@@ -76,12 +78,12 @@ def zero(tensors: dict[str, Tensor], names: Iterable[str]) -> None:
 
 
 def merged(new: dict[str, Tensor], old: Optional[dict[str, Tensor]]) -> Optional[dict[str, Tensor]]:
-    """The old tensors that the new network has too, and new ones for the rest."""
+    """Returns the tensors of the new network, each taken from the old one where that has it."""
     return None if old is None else {name: old.get(name, value).clone() for name, value in new.items()}
 
 
 def parts(names: Iterable[str], wholes: Iterable[str]) -> list[str]:
-    """Blocks as a whole where their conv1 is among the names, else single layers: b64, b32.torgb, ..."""
+    """Lists the parts that names belong to: the blocks in `wholes` as b64, other layers one by one as b32.torgb."""
     found, whole = [], set(wholes)
     for name in names:
         words = name.removeprefix("synthesis.").split(".")
@@ -92,7 +94,7 @@ def parts(names: Iterable[str], wholes: Iterable[str]) -> list[str]:
 
 
 def said(kind: str, old: dict[str, Tensor], new: dict[str, Tensor], added: list[int], architecture: str) -> list[str]:
-    """What was dropped from one network and what is new in it, in words."""
+    """Says in words what was dropped from one network and what is new in it."""
     lost, made = [name for name in old if name not in new], [name for name in new if name not in old]
     blocks = {name.removeprefix("synthesis.").split(".")[0] for name in lost + made if ".conv1.weight" in name}
     notes = [f"{kind}: dropped {', '.join(parts(lost, blocks))}"] if lost else []

@@ -1,4 +1,5 @@
-"""Checkpoints in rosinality's layout, read and written: the same tensors under other names."""
+"""Reads and writes checkpoints in rosinality's layout, which has the same tensors under other names
+(rosinality_names.py)."""
 
 from pathlib import Path
 from typing import Any, Mapping, Optional
@@ -17,15 +18,16 @@ from .wording import some_of
 from .writing import save_torch
 
 FORMAT = "rosinality"
-MAPPINGS = 10_000  # that an absent mean of w is estimated from
+MAPPINGS = 10_000  # how many mappings an absent mean of w is estimated from
 SEED = 0
-WIDTHS = {64: 256, 128: 128, 256: 64, 512: 32, 1024: 16}  # channels there, times channel_multiplier; 512 below 64
+# rosinality's channels at these resolutions, to be multiplied by channel_multiplier; below 64 there are always 512.
+WIDTHS = {64: 256, 128: 128, 256: 64, 512: 32, 1024: 16}
 
 
 # ---- reading
 
 def read(tree: Any, path: Path) -> Checkpoint:
-    """The checkpoint whose content is `tree`, as the safe reader gives it for the file at `path`."""
+    """Makes a checkpoint of `tree`, the content of the file at `path` as the safe reader gives it."""
     found = {name: network(tree, name, path) for name in ("g_ema", "g", "d")}
     of_g = found["g_ema"] or found["g"]
     if of_g is None:
@@ -57,7 +59,7 @@ def read(tree: Any, path: Path) -> Checkpoint:
 
 
 def network(tree: Any, name: str, path: Path) -> Optional[dict[str, Tensor]]:
-    """One of the state dicts, None where it is not there."""
+    """Returns one of the state dicts, None where it is not there."""
     value = tree.get(name) if isinstance(tree, dict) else None
     if value is None:
         return None
@@ -69,7 +71,7 @@ def network(tree: Any, name: str, path: Path) -> Optional[dict[str, Tensor]]:
 
 
 def count(tensors: Tensors, pattern: str, first: int = 0) -> int:
-    """How many of pattern 0, 1, ... are there without a gap, 20 at most."""
+    """Counts the names that `pattern` makes of `first`, `first` + 1, ... up to the first gap, 20 at most."""
     number = 0
     while number < 20 and pattern.format(first + number) in tensors:
         number += 1
@@ -78,7 +80,7 @@ def count(tensors: Tensors, pattern: str, first: int = 0) -> int:
 
 def renamed(tensors: Tensors, table: Mapping[str, Entry], network_name: str, path: Path,
             notes: list[str]) -> dict[str, Tensor]:
-    """`tensors` under NVIDIA's names. Unknown and missing names are refused; noises and filters may be missing."""
+    """Returns `tensors` under NVIDIA's names; refuses unknown and missing ones; noises and filters may be missing."""
     where = f"cannot import '{path}': '{network_name}'"
     unknown = [name for name in tensors if name not in table]
     missing = [name for name, entry in table.items() if name not in tensors and not may_lack(name, entry)]
@@ -93,11 +95,12 @@ def renamed(tensors: Tensors, table: Mapping[str, Entry], network_name: str, pat
 
 
 def may_lack(name: str, entry: Entry) -> bool:
+    """Whether a file may lack a tensor: noises are drawn instead, and filters are the usual ones."""
     return name.startswith("noises.") or entry.factor > 0
 
 
 def converted(value: Tensor, entry: Entry, where: str) -> Tensor:
-    """A tensor as it is kept here: without the axes of length 1, float32, a filter divided by its factor."""
+    """Returns a tensor as it is kept here: without the axes of length 1, float32, a filter divided by its factor."""
     shape, end = list(value.shape), value.dim() - entry.after
     if end < entry.before or any(size != 1 for size in shape[:entry.before] + shape[end:]):
         axes = [f"{entry.before} leading" if entry.before else "", f"{entry.after} trailing" if entry.after else ""]
@@ -111,7 +114,7 @@ def converted(value: Tensor, entry: Entry, where: str) -> Tensor:
 
 def set_mean(generators: list[dict[str, Tensor]], pair: Architecture, tree: Mapping[str, Any], path: Path,
              notes: list[str]) -> None:
-    """Sets the mean of w in all generators: the stored one, else an estimate from the first."""
+    """Sets the mean of w in all generators: the stored mean, else an estimate made with the first generator."""
     w_avg = stored_mean(tree, pair, path)
     if w_avg is None:
         w_avg = estimated_mean(generators[0], pair)
@@ -122,6 +125,7 @@ def set_mean(generators: list[dict[str, Tensor]], pair: Architecture, tree: Mapp
 
 
 def stored_mean(tree: Mapping[str, Any], pair: Architecture, path: Path) -> Optional[Tensor]:
+    """Returns the mean of w that the file stores as `latent_avg`, [w_dim]; None where it stores none."""
     value = tree.get("latent_avg")
     if value is None:
         return None
@@ -135,7 +139,7 @@ def stored_mean(tree: Mapping[str, Any], pair: Architecture, path: Path) -> Opti
 
 
 def estimated_mean(tensors: Tensors, pair: Architecture) -> Tensor:
-    """The mean of w over `MAPPINGS` draws of z; the sum is kept in float64."""
+    """Returns the mean of w over `MAPPINGS` draws of z; the sum is kept in float64."""
     mapping = MappingNetwork(pair.z_dim, 0, pair.w_dim, 1, pair.mapping_layers)
     layers = {name.removeprefix("mapping."): value for name, value in tensors.items() if name.startswith("mapping.fc")}
     mapping.load_state_dict({**layers, "w_avg": torch.zeros(pair.w_dim)})
@@ -148,7 +152,7 @@ def estimated_mean(tensors: Tensors, pair: Architecture) -> Tensor:
 
 
 def with_noises(tensors: Tensors, pair: Architecture, network_name: str, notes: list[str]) -> dict[str, Tensor]:
-    """`tensors` and a noise image for every layer that lacks one; each is the same whichever others are missing."""
+    """Adds a noise image for every layer that lacks one; each is the same whichever others are missing."""
     generator = torch.Generator().manual_seed(SEED)
     drawn: dict[str, Tensor] = {}
     for r in (4, *above_4(pair.img_resolution)):
@@ -163,19 +167,19 @@ def with_noises(tensors: Tensors, pair: Architecture, network_name: str, notes: 
 
 
 def with_filters(tensors: Tensors, pair: Architecture, kind: str) -> dict[str, Tensor]:
-    """`tensors` and the filters that the layout does not store: the constant."""
+    """Adds the filters that the layout does not store because they are always the same."""
     with torch.device("meta"):
         module = pair.generator() if kind == "generator" else pair.discriminator()
     return {**{name: FILTER.clone() for name in module.state_dict() if name.endswith("resample_filter")}, **tensors}
 
 
 def filled(pair: Architecture) -> int:
-    """Bytes of noise that a file may lack: its size cannot be expected to cover them."""
+    """How many bytes of noise a file may lack: its size cannot be expected to cover them."""
     return 4 * sum(2 * r * r for r in (4, *above_4(pair.img_resolution)))
 
 
 def options(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers that the training was asked for; texts are left out, most of them are paths."""
+    """Returns the numbers that the training was asked for; texts are left out because most of them are paths."""
     args = tree.get("args")
     said = {**(args if isinstance(args, dict) else {}), "ada_aug_p": tree.get("ada_aug_p")}
     return {name: value for name, value in plain(said).items() if isinstance(value, (int, float))}
@@ -184,7 +188,7 @@ def options(tree: Mapping[str, Any]) -> dict[str, Any]:
 # ---- writing
 
 def obstacle(checkpoint: Checkpoint) -> Optional[str]:
-    """What the layout cannot hold of this checkpoint; None where all of it fits."""
+    """Says what the layout cannot hold of this checkpoint; None where all of it fits."""
     pair = checkpoint.architecture
     if checkpoint.g_ema is None:
         return "there is no averaged generator"
@@ -211,7 +215,7 @@ def obstacle(checkpoint: Checkpoint) -> Optional[str]:
 
 
 def written(tensors: Tensors, table: Mapping[str, Entry]) -> dict[str, Tensor]:
-    """`tensors` under rosinality's names."""
+    """Returns `tensors` under rosinality's names, with its axes of length 1 and its filters' factors."""
     result = {}
     for name, entry in table.items():
         value = tensors[entry.name].detach().cpu()
@@ -221,11 +225,11 @@ def written(tensors: Tensors, table: Mapping[str, Entry]) -> dict[str, Tensor]:
 
 
 def content(checkpoint: Checkpoint, source: str) -> dict[str, Any]:
-    """What a rosinality file of this checkpoint holds: g_ema, g, latent_avg and, where there is one, d."""
+    """Returns what a rosinality file of this checkpoint holds: g_ema, g, latent_avg and, where there is one, d."""
     reason = obstacle(checkpoint)
     if reason is not None:
         raise CheckpointError(f"cannot export '{source}' to rosinality's layout: {reason}; use another format")
-    assert checkpoint.g_ema is not None  # `obstacle` has looked
+    assert checkpoint.g_ema is not None  # `obstacle` has checked that
     pair = checkpoint.architecture
     table = generator_table(pair.img_resolution, pair.mapping_layers)
     result: dict[str, Any] = {"g_ema": written(checkpoint.g_ema, table)}
@@ -237,7 +241,7 @@ def content(checkpoint: Checkpoint, source: str) -> dict[str, Any]:
 
 
 def write(checkpoint: Checkpoint, path: Path, source: str = "the checkpoint") -> list[str]:
-    """Writes the file at `path`; what a user of it has to know comes back, one sentence each."""
+    """Writes the file at `path`; returns what a user of it has to know, one sentence each."""
     save_torch(content(checkpoint, source), path)
     remarks = [constructor(checkpoint.architecture)]
     if checkpoint.g is None:
@@ -248,7 +252,7 @@ def write(checkpoint: Checkpoint, path: Path, source: str = "the checkpoint") ->
 
 
 def constructor(pair: Architecture) -> str:
-    """How rosinality's networks have to be made for these tensors."""
+    """Says with which arguments rosinality's networks have to be made for these tensors."""
     sizes = f"size {pair.img_resolution}, style_dim {pair.w_dim}, n_mlp {pair.mapping_layers}"
     widths = {r: min(pair.channel_base // r, pair.channel_max) for r in (4, *above_4(pair.img_resolution))}
     for multiplier in (2, 1):

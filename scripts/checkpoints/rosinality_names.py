@@ -1,11 +1,11 @@
-"""rosinality's names of the tensors of StyleGAN2, each with its name here: one table for reading and for writing."""
+"""Lists rosinality's names of the tensors of StyleGAN2, each with its name here: one table for reading and writing."""
 
 from typing import NamedTuple
 
 
 class Entry(NamedTuple):
     """Where a tensor goes: its name here, and how many axes of length 1 rosinality puts before and after its own. A
-    filter is stored times `factor`."""
+    filter is stored multiplied by `factor`, which is 0 for every other tensor."""
 
     name: str
     before: int = 0
@@ -14,7 +14,7 @@ class Entry(NamedTuple):
 
 
 def generator_table(resolution: int, layers: int) -> dict[str, Entry]:
-    """rosinality's names of a generator, each with its place here."""
+    """Lists rosinality's names of a generator's tensors, each with its place here."""
     table = {f"style.{i + 1}.{part}": Entry(f"mapping.fc{i}.{part}")
              for i in range(layers) for part in ("weight", "bias")}
     table["input.input"] = Entry("synthesis.b4.const", 1)
@@ -31,7 +31,7 @@ def generator_table(resolution: int, layers: int) -> dict[str, Entry]:
 
 
 def layer_table(theirs: str, noise: str, ours: str) -> dict[str, Entry]:
-    """One synthesis layer."""
+    """Lists the names of one synthesis layer."""
     return {f"{theirs}.conv.weight": Entry(f"{ours}.weight", 1), **modulation_table(theirs, ours),
             f"{theirs}.noise.weight": Entry(f"{ours}.noise_strength", 1),
             f"{theirs}.activate.bias": Entry(f"{ours}.bias"), noise: Entry(f"{ours}.noise_const", 2)}
@@ -47,7 +47,7 @@ def modulation_table(theirs: str, ours: str) -> dict[str, Entry]:
 
 
 def discriminator_table(resolution: int) -> dict[str, Entry]:
-    """rosinality's names of a discriminator, each with its place here."""
+    """Lists rosinality's names of a discriminator's tensors, each with its place here."""
     table = {"convs.0.0.weight": Entry(f"b{resolution}.fromrgb.weight"),
              "convs.0.1.bias": Entry(f"b{resolution}.fromrgb.bias")}
     for i, r in enumerate(reversed(above_4(resolution)), start=1):
@@ -65,4 +65,5 @@ def discriminator_table(resolution: int) -> dict[str, Entry]:
 
 
 def above_4(resolution: int) -> list[int]:
+    """The resolutions 8, 16, ... up to the network's own."""
     return [8 << i for i in range(resolution.bit_length() - 3)]

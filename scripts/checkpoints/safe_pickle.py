@@ -1,5 +1,6 @@
-"""The only way into pickles and torch files: a reader with an allow-list, which makes stand-ins and executes nothing.
-What is not on the list is refused by name; memory, depth and work are bounded by the size of the file."""
+"""Reads pickles and torch files, and is the only way to do so here: a reader with an allow-list, which makes stand-ins
+and executes nothing. A name that is not on the list is refused; memory, depth and work are bounded by the size of the
+file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from .torch_files import (LEGACY_START, STORAGE_CLASSES, Storage, read_legacy, r
 from .wording import shown
 
 ZIP_START = b"PK\x03\x04"
-# Names by which other programs' files are recognised.
+# Beginnings of names by which the files of other programs are recognised, and what to say of them.
 FOREIGN = {
     "dnnlib.tflib.": "it is a TensorFlow pickle (NVIDIA's stylegan2 or stylegan2-ada repository); convert it with legacy.py "
     "of stylegan2-ada-pytorch (--source, --dest) and import the result",
@@ -88,7 +89,8 @@ def persistent_object(meta: Any) -> Module:
 
 
 class NumpyArray(Buildable):
-    """Stands for a numpy array, which StyleGAN3 generators hold beside their tensors: recognised, and of no use here."""
+    """Stands for a numpy array, such as StyleGAN3 generators hold beside their tensors. Its content is not kept: it has
+    to be read over only, so that the file can be recognised."""
 
     def __init__(self, *_: Any):
         pass
@@ -108,19 +110,19 @@ def encoded(text: Any, encoding: Any) -> memoryview:
 
 
 def no_bytes() -> memoryview:
-    """The stand-in for `bytes()`, by which protocol 2 writes empty ones."""
+    """The stand-in for `bytes()`, by which protocol 2 writes empty bytes."""
     return memoryview(b"")
 
 
 def set_of(items: Any = ()) -> set[Any]:
-    """The stand-in for the set of protocol 3, which has no instruction for one (Python 3.7 wrote it)."""
+    """The stand-in for `set` in protocol 3, which has no instruction for sets (Python 3.7 wrote it)."""
     if not isinstance(items, (list, tuple)):
         raise Refused(f"it makes a set from a {type(items).__name__}")
     return {atom(item) for item in items}
 
 
 def data_names(budget: Budget) -> dict[str, Allowed]:
-    """What both torch files and NVIDIA's pickles may name."""
+    """Lists what both torch files and NVIDIA's pickles may name."""
     scalar = Allowed(numpy_scalar)
     return {
         "_codecs.encode": Allowed(encoded),
@@ -135,7 +137,7 @@ def data_names(budget: Budget) -> dict[str, Allowed]:
 
 
 def nvidia_names(budget: Budget) -> dict[str, Allowed]:
-    """What NVIDIA's pickles may name. The streams inside of them hold storages and nothing else."""
+    """Lists what NVIDIA's pickles may name. The streams inside of them may hold storages and nothing else."""
 
     def nested(raw: Any) -> Storage:
         if not isinstance(raw, memoryview):
@@ -154,7 +156,7 @@ def nvidia_names(budget: Budget) -> dict[str, Allowed]:
 
 
 def torch_names(budget: Budget) -> dict[str, Allowed]:
-    """What the files of torch.save may name."""
+    """Lists what the files of torch.save may name."""
     return {**data_names(budget), **STORAGE_CLASSES, "argparse.Namespace": Allowed(lambda: Namespace(), instance=True)}
 
 
@@ -167,11 +169,12 @@ def children(node: Any) -> list[Any]:
 
 
 def parts(node: Any) -> list[Any]:
+    """Those children of a node that can have children themselves."""
     return [child for child in children(node) if isinstance(child, (dict, list, tuple, Module))]
 
 
 def check_structure(root: Any) -> None:
-    """Refuses what refers to itself, is deep, or grows beyond bounds when shared parts are followed each time."""
+    """Refuses objects that contain themselves, are nested deep, or grow large where shared parts count each time."""
     measured: dict[int, tuple[int, int]] = {}  # depth and entries of what is finished, by identity
     unfinished = {id(root)}
     stack = [(root, iter(parts(root)))]
@@ -211,7 +214,7 @@ def guarded(path: Path, read: Callable[[], Any]) -> Any:
 
 
 def load_torch(path: Path) -> Any:
-    """A torch.save file (zip or legacy stream): dicts, lists, tuples, numbers, strings, tensors, `Namespace`."""
+    """Reads a torch.save file (zip or legacy stream): dicts, lists, tuples, numbers, strings, tensors, `Namespace`."""
 
     def read() -> Any:
         size = path.stat().st_size
@@ -228,7 +231,7 @@ def load_torch(path: Path) -> Any:
 
 
 def load_pickle(path: Path) -> Any:
-    """An NVIDIA pickle: as load_torch, with networks as `Module`."""
+    """Reads an NVIDIA pickle: as `load_torch`, and networks become `Module`."""
 
     def read() -> Any:
         data = memoryview(path.read_bytes())

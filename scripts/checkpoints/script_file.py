@@ -1,5 +1,5 @@
-"""TorchScript files as data: the objects in data.pkl and their tensors. The code in the file is neither read nor run.
-Attributes that only code would give a meaning (enums, custom classes of C++) are refused."""
+"""Reads TorchScript files as data: the objects in data.pkl and their tensors. The code in the file is neither read nor
+run. Attributes that only code would give a meaning (enums, custom classes of C++) are refused."""
 
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
@@ -11,8 +11,8 @@ from .safe_pickle import ZIP_START, guarded
 from .torch_files import STORAGE_CLASSES, archive_of, entries_of, read_data, rebuild_tensor
 
 CLASSES, CUSTOM_CLASSES = "__torch__.", "__torch__.torch.classes"
-MAX_DEPTH = 60  # modules in one another
-PARTS = ("data.pkl", "constants.pkl")  # in the one folder of every file; torch.save writes only the first
+MAX_DEPTH = 60  # of modules inside modules
+PARTS = ("data.pkl", "constants.pkl")  # a TorchScript file has both in its one folder; torch.save writes only the first
 
 
 class ScriptObject(dict, Buildable):
@@ -24,7 +24,7 @@ class ScriptObject(dict, Buildable):
         self.update(state)
 
     def text(self, name: str) -> str | None:
-        """An attribute that is text, None where there is none."""
+        """Returns an attribute that is text; None where there is none of this name."""
         value = self.get(name)
         return value if isinstance(value, str) else None
 
@@ -42,7 +42,7 @@ def listed(items: Any) -> list[Any]:
 
 
 def no_device(*_: Any) -> None:
-    """The stand-in for torch.device: everything is read to the CPU."""
+    """The stand-in for torch.device: all tensors are read to the CPU."""
 
 
 class Names(Mapping[str, Allowed]):
@@ -85,7 +85,7 @@ def is_script(path: Path) -> bool:
 
 
 def read(path: Path) -> ScriptObject:
-    """The root object of a TorchScript file."""
+    """Reads a TorchScript file and returns its root object."""
 
     def root() -> ScriptObject:
         size = path.stat().st_size
@@ -102,7 +102,7 @@ def read(path: Path) -> ScriptObject:
 
 
 def one_folder(entries: Iterable[str]) -> str:
-    """The folder of all entries, with the slash behind it."""
+    """Returns the one folder that all entries lie in, with the slash behind it."""
     names = list(entries)
     folders = {name.partition("/")[0] + "/" for name in names}
     if len(folders) != 1 or len({name.lower() for name in names}) != len(names):
@@ -115,7 +115,7 @@ def one_folder(entries: Iterable[str]) -> str:
 
 
 def tensors(module: ScriptObject, prefix: str = "") -> dict[str, Tensor]:
-    """All tensors of a module and the modules in it, by their dotted names."""
+    """Returns all tensors of a module and of the modules in it by their dotted names."""
     if prefix.count(".") > MAX_DEPTH:
         raise Refused(f"its modules lie more than {MAX_DEPTH} deep in one another, or in themselves")
     found = {}

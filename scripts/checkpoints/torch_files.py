@@ -1,5 +1,5 @@
-"""Tensors out of the two layouts that torch.save writes, the zip and the older stream, through `Machine`: storages are
-compared with the bytes present before they are made, and views are compared with their storage."""
+"""Reads tensors out of the two layouts that torch.save writes, the zip and the older stream, through `Machine`.
+Storages are compared with the bytes present before they are made, and views are compared with their storage."""
 
 import struct
 import warnings
@@ -28,6 +28,7 @@ DTYPES = {"torch.FloatStorage": torch.float32, "torch.HalfStorage": torch.float1
 
 
 def no_call(*_: Any) -> None:
+    """The stand-in for storage classes: a file names them to say a type, and never calls them."""
     raise Refused("it calls a storage class, which no checkpoint does")
 
 
@@ -42,6 +43,7 @@ class Storage:
 
 
 def is_count(value: Any) -> bool:
+    """Whether a value can be a number of elements or bytes."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 60
 
 
@@ -57,7 +59,7 @@ def rebuild_tensor(budget: Budget) -> Callable[..., Tensor]:
             raise Refused("it has a tensor whose offset, size or strides are not counts; copy or download it "
                           "again")
         elements, available = prod(size), storage.values.numel()
-        last = offset + sum((n - 1) * step for n, step in zip(size, stride))  # of a tensor that is not empty
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride))  # its last element, if it has any
         if elements > available or (elements and last >= available) or prod(max(n, 1) for n in size) >= 1 << 60:
             raise Refused(
                 f"it claims a tensor of size {list(size)}, strides {list(stride)} and offset {offset}, but its "
@@ -79,8 +81,8 @@ def rebuild_parameter(data: Any, requires_grad: Any, hooks: Any) -> Tensor:
 
 
 def storage_claim(claim: Any) -> tuple[torch.dtype, str, int, int]:
-    """dtype, key, elements and bytes of a persistent id ('storage', class, key, location, elements[, view]). The
-    location (cpu, cuda:0) is where it was: everything is read to the CPU."""
+    """Returns dtype, key, elements and bytes of a persistent id ('storage', class, key, location, elements[, view]).
+    The location (cpu, cuda:0) says where it was and does not matter: everything is read to the CPU."""
     if not (isinstance(claim, tuple) and len(claim) in (5, 6) and isinstance(claim[0], str) and claim[0] == "storage"
             and isinstance(claim[1], Global) and claim[1].name in DTYPES and isinstance(claim[2], str)
             and is_count(claim[4])):
@@ -94,17 +96,17 @@ def storage_claim(claim: Any) -> tuple[torch.dtype, str, int, int]:
 
 
 def values_from(raw: Any, dtype: torch.dtype) -> Tensor:
-    """A copy of the little-endian bytes as a tensor."""
+    """Copies little-endian bytes into a tensor."""
     if not len(raw):
         return torch.empty(0, dtype=dtype)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that `raw` cannot be written: it is only copied
+        warnings.simplefilter("ignore")  # torch warns that `raw` cannot be written to, but it is only copied
         values = torch.frombuffer(raw, dtype=torch.uint8).clone()
     return (values != 0) if dtype == torch.bool else values.view(dtype)
 
 
 def read_legacy(data: memoryview, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
-    """The older stream: magic, version, system, object, keys, then per key its number of elements and its bytes."""
+    """Reads the older stream: magic, version, system, object, keys, then per key its number of elements and bytes."""
     claims: dict[str, tuple[torch.dtype, int, Storage]] = {}
 
     def persistent(claim: Any) -> Storage:
@@ -148,7 +150,7 @@ def read_legacy(data: memoryview, budget: Budget, allowed: Mapping[str, Allowed]
 
 
 def directory_bytes(path: Path, size: int) -> int:
-    """How long a zip says that its list of entries is: asked before that list is read into memory."""
+    """Returns how long a zip says that its list of entries is, before that list is read into memory."""
     with open(path, "rb") as file:
         start = max(0, size - (1 << 16) - 200)
         file.seek(start)
@@ -159,7 +161,8 @@ def directory_bytes(path: Path, size: int) -> int:
         claims: list[int] = [struct.unpack_from("<I", tail, end + 12)[0]]
         locator = tail[max(0, end - 20):end]
         if locator.startswith(b"PK\x06\x07"):
-            # Whatever the 32-bit record says: readers take the zip64 record, some where the locator points, some before it.
+            # Whatever the 32-bit record says, readers take the zip64 record: some where the locator points, some just
+            # before the locator.
             for place in (start + end - 76, struct.unpack_from("<Q", locator, 8)[0]):
                 if 0 <= place <= size - 56:
                     file.seek(place)
@@ -171,7 +174,7 @@ def directory_bytes(path: Path, size: int) -> int:
 
 @contextmanager
 def archive_of(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip file whose list of entries is not too long; what is wrong with it while it is read is `Refused`."""
+    """Opens a zip file whose list of entries is not too long; errors while it is read become `Refused`."""
     if directory_bytes(path, path.stat().st_size) > MAX_DIRECTORY:
         raise Refused("its zip directory is longer than that of any checkpoint")
     try:
@@ -186,13 +189,13 @@ def archive_of(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def read_zip(path: Path, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
-    """The zip that torch has written since 1.6: <name>/data.pkl, and <name>/data/<key> per storage."""
+    """Reads the zip that torch has written since 1.6: <name>/data.pkl, and <name>/data/<key> per storage."""
     with archive_of(path) as archive:
         return read_archive(archive, path.stat().st_size, budget, allowed)
 
 
 def entries_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The entries by their names, each of which has to be there once."""
+    """Returns the entries by name; refuses a zip that has one name twice."""
     entries = {info.filename: info for info in archive.infolist()}
     if len(entries) != len(archive.infolist()):
         raise Refused("it is a zip file with two entries of one name, and readers differ in which they take; copy or "
@@ -201,6 +204,7 @@ def entries_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def read_archive(archive: zipfile.ZipFile, size: int, budget: Budget, allowed: Mapping[str, Allowed]) -> Any:
+    """Reads an open zip of torch.save, a file of `size` bytes."""
     entries = entries_of(archive)
     roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(roots) != 1:
@@ -219,7 +223,7 @@ def check_stored(entries: Sequence[zipfile.ZipInfo], size: int) -> None:
 
 def read_data(archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], root: str, size: int, budget: Budget,
               allowed: Mapping[str, Allowed]) -> Any:
-    """The object in <root>data.pkl with its storages out of <root>data/; no other entry is read."""
+    """Reads the object in <root>data.pkl with its storages out of <root>data/; no other tensors or code are read."""
     check_stored([info for name, info in entries.items()
                   if name in (root + "data.pkl", root + "byteorder") or name.startswith(root + "data/")], size)
     storages: dict[tuple[str, torch.dtype], Storage] = {}

@@ -1,4 +1,4 @@
-"""Networks of the TorchScript contract as a `Checkpoint`: the snapshot of a run, or files given one by one."""
+"""Reads networks of the TorchScript contract into a `Checkpoint`: the snapshot of a run, or files given one by one."""
 
 import json
 import re
@@ -19,14 +19,14 @@ from .wording import shown, shown_value
 
 # The number is the thousands of images seen; a later snapshot of the same thousand adds the images beyond: 000020_512.
 SNAPSHOT = re.compile(r"network-snapshot-((\d{6,})(?:_(\d{3}))?)\.(?:G_ema\.pt|G\.pt|D\.pt|json)")
-AGREEING = ("img_resolution", "img_channels", "c_dim")  # what both networks of a pair say
-SHARED_BYTES = 16 << 20  # that tensors may take beyond the bytes of their file, where some share a storage
+AGREEING = ("img_resolution", "img_channels", "c_dim")  # in which both networks of a pair have to agree
+SHARED_BYTES = 16 << 20  # how much larger than its file tensors may be, where some share a storage
 KINDS = {"G_ema": "generator", "G": "generator", "D": "discriminator"}
 
 
 def of_snapshot(path: Path, wanted: Sequence[str] = ("G_ema", "G", "D")) -> dict[str, Path]:
-    """The wanted networks of the snapshot that `path` means (the newest of a run directory, or the one that a file
-    belongs to), compared with the checksums of its manifest."""
+    """Returns the wanted networks of the snapshot that `path` means (the newest of a run directory, or the one that a
+    file belongs to), after comparing them with the checksums of its manifest."""
     manifest = find_manifest(path)
     require_file(manifest, "export", "a run directory or a file of a whole snapshot")
     try:
@@ -51,7 +51,7 @@ def of_snapshot(path: Path, wanted: Sequence[str] = ("G_ema", "G", "D")) -> dict
 
 
 def find_manifest(path: Path) -> Path:
-    """The manifest of the snapshot that `path` means."""
+    """Returns the manifest of the snapshot that `path` means."""
     if path.is_dir():
         names = (file.name for file in path.glob("network-snapshot-*.json"))
         found = [match for name in names if (match := SNAPSHOT.fullmatch(name))]
@@ -59,7 +59,7 @@ def find_manifest(path: Path) -> Path:
             raise CheckpointError(f"cannot export '{path}': there is no complete snapshot "
                                   "(network-snapshot-NNNNNN.json) in it; pass a run directory that has come as far as "
                                   "its first snapshot")
-        # The first snapshot of a thousand has no images beyond in its name.
+        # The name of the first snapshot of a thousand has no second number.
         return path / max(found, key=lambda match: (int(match[2]), int(match[3] or -1))).string
     match = SNAPSHOT.fullmatch(path.name)
     if match is None:
@@ -69,7 +69,7 @@ def find_manifest(path: Path) -> Path:
 
 
 class Network:
-    """One TorchScript file, read as data: what it says of itself, its tensors. None of its code is run."""
+    """One TorchScript file, read as data: what it says of itself, and its tensors. None of its code is run."""
 
     def __init__(self, path: Path, kind: str):
         self.path = path
@@ -93,7 +93,7 @@ class Network:
         return flattened_text(self.root.text("provenance") or "{}")
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors, which have to be float32: anything else would not come back as it is."""
+        """All tensors of the file. They have to be float32: others would not come back as they are."""
         state = script_file.tensors(self.root)
         for name, value in state.items():
             if value.dtype != torch.float32:
@@ -102,7 +102,7 @@ class Network:
         return state
 
     def module(self, pair: Architecture) -> nn.Module:
-        """The network of our own code with the tensors of the file."""
+        """Makes a network of our own code with the tensors of the file."""
         tensors, source = self.tensors(), str(self.path)
         make = pair.discriminator if self.said["kind"] == "discriminator" else pair.generator
         try:
@@ -119,7 +119,7 @@ class Network:
 
 
 def description(root: ScriptObject) -> Optional[dict[str, Any]]:
-    """What a network of the contract says of itself, with at least its kind and contract; None without it."""
+    """Returns what a network of the contract says of itself, at least kind and contract; None where it says nothing."""
     try:
         said = json.loads(root.text("description") or "")
     except (ValueError, RecursionError):
@@ -128,7 +128,7 @@ def description(root: ScriptObject) -> Optional[dict[str, Any]]:
 
 
 def import_from(path: Path) -> Checkpoint:
-    """The generator in a TorchScript file, as what `read` of the other formats gives: its tensors alone."""
+    """Reads the generator in a TorchScript file into a checkpoint: its tensors and description, not its code."""
     root = script_file.read(path)
     said = description(root)
     if said is None:
@@ -151,7 +151,7 @@ def import_from(path: Path) -> Checkpoint:
         raise CheckpointError(f"cannot import '{path}': its description is damaged ({shown(str(error), 200)}); take a "
                               "copy as it was written") from None
     for size, value in asdict(described).items():
-        if value != getattr(found.architecture, size) and size != "w_avg_beta":  # no shape shows that one
+        if value != getattr(found.architecture, size) and size != "w_avg_beta":  # no shape shows w_avg_beta
             raise CheckpointError(f"cannot import '{path}': {size} is {shown_value(value)} in its description and "
                                   f"{getattr(found.architecture, size)} in its tensors; take a copy as it was written")
     found.architecture = described
@@ -159,7 +159,7 @@ def import_from(path: Path) -> Checkpoint:
 
 
 def read(paths: dict[str, Path]) -> tuple[Checkpoint, dict[str, Network]]:
-    """The checkpoint of G_ema and, where given, G and D."""
+    """Reads the files of G_ema and, where given, G and D; returns them as a checkpoint, and each as a `Network`."""
     networks = {name: Network(path, KINDS[name]) for name, path in paths.items()}
     first, d = networks["G_ema"], networks.get("D")
     for name, other in networks.items():

@@ -1,5 +1,6 @@
-"""Whether the layers of a pickled network compute what ours do. Shapes do not show gains, activations and the like;
-what a pickle says of them has to be what a published StyleGAN2 has, or other pictures would come out without a word."""
+"""Checks whether the layers of a pickled network compute what ours do. Shapes do not show gains, activations and the
+like. What a pickle says of them has to be what a published StyleGAN2 has, or other pictures would come out without a
+word."""
 
 from math import isclose, isfinite, sqrt
 from pathlib import Path
@@ -17,13 +18,13 @@ from .nvidia_modules import collect, named, settings_of, submodules
 from .safe_pickle import Module
 from .wording import shown, shown_value
 
-MAPPING_RATE = 0.01  # lr_multiplier of the layers of both mapping networks
-RELATIVE = 1e-6  # gains are stored in double precision, some programs round them to single
-WITHOUT_TENSORS = ("b4.mbstd",)  # parts of theirs that are no part of ours
+MAPPING_RATE = 0.01  # lr_multiplier in the layers of both mapping networks
+RELATIVE = 1e-6  # gains are stored in double precision, and some programs round them to single
+WITHOUT_TENSORS = ("b4.mbstd",)  # parts of NVIDIA's networks that are no modules in ours
 
 
 def check(networks: dict[str, Module], pair: Architecture, path: Path) -> None:
-    """Refuses a network of which something else is said than what ours, as `pair`, computes."""
+    """Refuses a network of which the file says something else than our network of the architecture `pair` computes."""
     for name, module in networks.items():
         with torch.device("meta"):
             ours: nn.Module = pair.discriminator() if name == "D" else pair.generator()
@@ -41,7 +42,8 @@ def check(networks: dict[str, Module], pair: Architecture, path: Path) -> None:
 
 
 def unknown_part(module: Module, layers: dict[str, nn.Module]) -> Optional[str]:
-    """A part without tensors that ours do not have; those with tensors are named by their tensors elsewhere."""
+    """Names a part without tensors that our network does not have. Parts with tensors are refused by the tensors' names
+    (architecture.py)."""
     for prefix, part in submodules(module):
         name = prefix.removesuffix(".")
         if name not in layers and name not in WITHOUT_TENSORS and not collect(part):
@@ -50,7 +52,7 @@ def unknown_part(module: Module, layers: dict[str, nn.Module]) -> Optional[str]:
 
 
 def differences(module: Module, layers: dict[str, nn.Module], kind: str) -> Iterator[tuple[str, str, Any, Any]]:
-    """Where, which attribute, what it is, and what is expected."""
+    """Yields every difference: where it is, which attribute differs, its value, and the value expected."""
     usual = usual_settings(module, layers, kind)
     for attribute, found in settings(settings_of(module)):
         if attribute in usual and not agree(found, usual[attribute]):
@@ -66,8 +68,8 @@ def differences(module: Module, layers: dict[str, nn.Module], kind: str) -> Iter
 
 
 def usual_settings(module: Module, layers: dict[str, nn.Module], kind: str) -> dict[str, Any]:
-    """What the settings have to say where the layers do not say it themselves. Converted files also have settings of a
-    mapping network that is not there."""
+    """Returns what the settings have to say where the layers do not say it themselves. Converted files also have
+    settings of a mapping network that is not there; its learning rate does not count."""
     by_layers = {name for _, part in submodules(module) for name in part.state}
     usual: dict[str, Any] = {"architecture": kind, "activation": "lrelu", "lr_multiplier": MAPPING_RATE}
     if "mapping.fc0" not in layers or by_layers & {"weight_gain", "bias_gain"}:
@@ -76,7 +78,7 @@ def usual_settings(module: Module, layers: dict[str, nn.Module], kind: str) -> d
 
 
 def settings(group: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """All settings, those of nested groups too; depth and number are bounded by `check_structure`."""
+    """Yields all settings, those in nested groups too; depth and number are bounded by `check_structure`."""
     for name, value in group.items():
         if isinstance(value, dict):
             yield from settings(value)
@@ -85,7 +87,7 @@ def settings(group: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def computed(layer: nn.Module) -> dict[str, Any]:
-    """What a layer of ours computes, in the attributes of theirs."""
+    """Returns what a layer of ours computes, in the attributes that NVIDIA's layers have."""
     if isinstance(layer, FullyConnected):
         return {**activation(layer.lrelu), "weight_gain": layer.weight_gain, "bias_gain": layer.bias_gain,
                 "lr_multiplier": layer.bias_gain}
@@ -96,7 +98,7 @@ def computed(layer: nn.Module) -> dict[str, Any]:
         return {**activation(True), "weight_gain": 1, "up": layer.up, "padding": 1}
     if isinstance(layer, ToRGB):
         return {"activation": "linear", "weight_gain": layer.weight_gain}
-    if isinstance(layer, LinearUp):  # ours holds the gain of the branch too
+    if isinstance(layer, LinearUp):  # our weight_gain includes the gain of the branch
         return {**activation(False), "weight_gain": layer.weight_gain / sqrt(0.5), "up": 2, "down": 1, "padding": 0}
     return {"lr_multiplier": MAPPING_RATE, "activation": "lrelu"} if isinstance(layer, (Mapping, LabelMapping)) else {}
 
@@ -106,6 +108,7 @@ def activation(active: bool) -> dict[str, Any]:
 
 
 def agree(found: Any, wanted: Any) -> bool:
+    """Whether a value out of the file is the expected one, numbers up to rounding."""
     if isinstance(wanted, (str, bool)):
         return type(found) is type(wanted) and found == wanted
     number = isinstance(found, int) and abs(found) < 1 << 53 or isinstance(found, float) and isfinite(found)

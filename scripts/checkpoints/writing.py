@@ -1,4 +1,4 @@
-"""Torch files, written whole or not at all."""
+"""Writes torch files whole or not at all."""
 
 from pathlib import Path
 from typing import Any
@@ -8,5 +8,5 @@ from whole_files import replace_through_memory
 
 
 def save_torch(content: Any, path: Path) -> None:
-    """`content` as torch.save writes it, in the zip layout."""
+    """Writes `content` as torch.save does, in the zip layout."""
     replace_through_memory(path, lambda memory: torch.save(content, memory))

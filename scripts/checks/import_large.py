@@ -38,6 +38,7 @@ def make_file(pair: Architecture, path: Path) -> tuple[dict[str, torch.Tensor], 
 
 
 def check(pair: Architecture, folder: Path) -> bool:
+    """Makes, imports and compares a file; returns whether time, memory and weights are as they should be."""
     source, out = folder / "large.pkl", folder / "large"
     weights = make_file(pair, source)
     print(f"file: {source.stat().st_size / 1e6:.0f} MB; G {sum(w.numel() for w in weights[0].values()):,} numbers, "

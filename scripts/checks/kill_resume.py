@@ -37,6 +37,7 @@ def main() -> int:
 
 
 def check(args: argparse.Namespace, scratch: Path) -> int:
+    """Compares an undisturbed run with one that is killed and resumed; returns the exit code."""
     subprocess.run([sys.executable, ROOT / "scripts/make_pair.py", "--outdir", scratch / "pair", *PAIR, "--channel-base",
                     str(16 * args.channels), "--channel-max", str(2 * args.channels)], check=True, stdout=subprocess.DEVNULL)
     subprocess.run([sys.executable, ROOT / "scripts/pictures.py", "cats", "--count", "50", "--size", "16", "--out",
@@ -53,7 +54,8 @@ def check(args: argparse.Namespace, scratch: Path) -> int:
     command = [args.rootgan, "finetune", *options, "--outdir", scratch / "killed"]
     for number in range(1, args.kills + 1):
         process = start(command)
-        # From before the first iteration to some seconds into the training; checkpoints are written 4 times a second.
+        # Kills come from before the first iteration to some seconds into the training, which writes 4 checkpoints a
+        # second.
         time.sleep(moments.uniform(0.4, 3.0))
         if process.poll() is not None:
             raise SystemExit(f"the run ended before kill {number}: pass a larger --kimg")
@@ -94,6 +96,7 @@ def run_to_end(command: list) -> None:
 
 
 def numbers(run: Path) -> list[int]:
+    """The numbers of a run's checkpoints (images seen), ascending."""
     folder = run / "checkpoints"
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
 
@@ -103,6 +106,7 @@ def last_state(run: Path) -> bytes:
 
 
 def statistics(run: Path) -> list[dict]:
+    """The statistics of every tick, without times and resources, which differ from run to run."""
     def results(line: str) -> dict:
         return {name: value for name, value in json.loads(line).items()
                 if not name.startswith(("Timing/", "Resources/")) and name != "timestamp"}

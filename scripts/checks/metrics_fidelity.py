@@ -18,9 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ["torch-fidelity==0.4.0", "torchvision==0.26.0", "tqdm"]
-RELATIVE = 1e-4  # of FID and KID
-PICTURES = 1000  # of each set; KID's subsets have no more, so that both take all of them
-DUMPED = 2000
+RELATIVE = 1e-4  # how far FID and KID may differ
+PICTURES = 1000  # of each set; KID's subsets are as large, so that both programs take all pictures
+DUMPED = 2000  # pictures of the default pair
 
 
 def run(*command) -> str:
@@ -44,7 +44,7 @@ def pictures(which: str, count: int, seed: int = 0) -> Path:
 
 
 class Fidelity:
-    """torch-fidelity around one detector."""
+    """Computes features and metrics with torch-fidelity and one detector."""
 
     def __init__(self, detector: Path):
         import torch
@@ -74,7 +74,7 @@ class Fidelity:
                 return None
 
             def forward(self, pixels):
-                # float64, as np.mean of many float32 rows is off in the sixth digit.
+                # In float64, because np.mean of many float32 rows is off in the sixth digit.
                 return (self.network(pixels, return_features=True).double(),)
 
         register_feature_extractor("rootgan", Extractor)
@@ -146,7 +146,7 @@ def main() -> int:
     fid, kid, pr = names.split(",")
     good.append(agree("Frechet distance", ours[fid], theirs["fid"], RELATIVE))
     good.append(agree("kernel distance", ours[kid], theirs["kid"], RELATIVE))
-    # One picture on the edge of a ball may fall either way.
+    # Rounding decides whether a picture on the edge of a ball is inside: one may fall either way.
     good.append(agree("precision", ours[f"{pr}_precision"], theirs["precision"], 0, 1.5 / PICTURES))
     good.append(agree("recall", ours[f"{pr}_recall"], theirs["recall"], 0, 1.5 / PICTURES))
 

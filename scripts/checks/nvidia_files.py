@@ -1,5 +1,5 @@
-"""Writes pickles in the layout of NVIDIA's checkpoints from weights of ours, for the tests: the modules that such a
-file names are made up here, and exist only while it is written."""
+"""Writes pickles in the layout of NVIDIA's checkpoints from weights of ours, for tests and checks. The modules that
+such a file names are made up here, and exist only while it is written."""
 
 import contextlib
 import copyreg
@@ -19,7 +19,7 @@ SOURCE = "raise RuntimeError('the source text in a checkpoint was executed')\n"
 
 
 class Network:
-    """Pickled as NVIDIA's networks are: class name, source text and __dict__."""
+    """Stands for a network of NVIDIA's and is pickled as one: class name, source text and __dict__."""
 
     def __init__(self, class_name: str, state: dict[str, Any], source: str = SOURCE):
         self.meta = {"type": "class", "version": 6, "module_src": source, "class_name": class_name, "state": state}
@@ -50,7 +50,7 @@ EasyDict.__module__ = "dnnlib.util"
 
 @contextlib.contextmanager
 def made_up_modules() -> Iterator[None]:
-    """The modules that the pickler looks its names up in."""
+    """Provides the modules in which the pickler looks its names up."""
     modules = {
         name: types.ModuleType(name) for name in ("torch_utils", "torch_utils.persistence", "dnnlib", "dnnlib.util")
     }
@@ -74,8 +74,8 @@ def network(
     as_buffer: Callable[[str], bool] = lambda _: False,
     attributes: Optional[Mapping[str, Mapping[str, Any]]] = None,
 ) -> Network:
-    """A network with these weights by dotted names. `as_buffer`: which of the trained are kept as buffers (FreezeD).
-    `attributes`: of the submodule with that name."""
+    """Makes a network with these weights, which have dotted names. `as_buffer` says which trained tensors are stored as
+    buffers, as FreezeD does; `attributes` are added to the submodules of the names given."""
     root = Network(class_name, empty_state())
     root.state.update(_init_args=(), _init_kwargs=kwargs)
     for name, value in weights.items():
@@ -100,7 +100,7 @@ def empty_state() -> dict[str, Any]:
 
 
 class Pickler(pickle.Pickler):
-    """Says of the storages that they were on `device`."""
+    """Writes storages as if they had been on `device`."""
 
     def __init__(self, file: Any, protocol: int, device: str):
         super().__init__(file, protocol)

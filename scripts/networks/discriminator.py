@@ -1,4 +1,4 @@
-"""StyleGAN2 discriminator, with the projection head for labels. images [N, C, R, R] -> logits [N, 1].
+"""The StyleGAN2 discriminator, with the projection head for labels: images [N, C, R, R] -> logits [N, 1].
 
 It has the three architectures of the paper's figure 7: `resnet`, `orig` (no second branch) and `skip` (the downsampled
 image enters every block). `resnet` and `skip` agree with numbers that another implementation computed (the golden files).
@@ -82,7 +82,8 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 
 
 class Epilogue(nn.Module):
-    """The 4x4 block: in `skip` RGB, then minibatch stddev, convolution, two linear layers, projection on the label."""
+    """The 4x4 block: RGB is added in `skip`; then minibatch stddev, convolution, two linear layers, and the projection
+    on the label."""
 
     group_size: torch.jit.Final[int]
     cmap_dim: torch.jit.Final[int]
@@ -90,7 +91,7 @@ class Epilogue(nn.Module):
     def __init__(self, img_channels: int, channels: int, cmap_dim: int, group_size: int, clamp: Optional[float],
                  architecture: str):
         super().__init__()
-        # Never clamped, other than the fromrgb of the blocks above: so networks that were trained elsewhere expect it.
+        # Never clamped, unlike the fromrgb of the blocks above: networks that were trained elsewhere expect it so.
         self.fromrgb = EqualizedConv(img_channels, channels, 1) if architecture == "skip" else None
         self.conv = EqualizedConv(channels + 1, channels, 3, clamp=clamp)
         self.fc = FullyConnected(channels * 16, channels, lrelu=True)
@@ -120,7 +121,7 @@ class Discriminator(nn.Module):
         self.c_dim = c_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels
-        # The type of the highest resolutions, and the lowest one of them: set by set_precision.
+        # The type that the highest resolutions compute in, and the lowest of these: set by set_precision.
         self.dtype, self.lowest = precision("fp32", 0, img_resolution)
 
         def channels(resolution: int) -> int:
@@ -156,7 +157,7 @@ class Discriminator(nn.Module):
         # All children are called alike so that the loop scripts: the label mapping, where there is one, comes first.
         for name, block in self.named_children():
             if name == "mapping":
-                assert c is not None  # checked above; tells TorchScript
+                assert c is not None  # checked above; this tells TorchScript
                 cmap, _ = block(c, img, None)
             else:
                 dtype = self.dtype if x.shape[2] >= self.lowest else torch.float32

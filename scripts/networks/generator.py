@@ -1,10 +1,10 @@
-"""StyleGAN2 generator: mapping network, synthesis network, and the module of the TorchScript contract
+"""The StyleGAN2 generator: mapping network, synthesis network, and the module of the TorchScript contract
 (weights/README.md) that holds both. Shapes: z [N, z_dim], c [N, c_dim], ws [N, num_ws, w_dim], images [N, C, R, R].
 
 Synthesis has the three architectures of the paper's figure 7: `skip` (RGB of all blocks is summed), `orig` and `resnet`
-(RGB from the last block only). Only `skip` is proven by numbers from another implementation (the golden files); `orig`
-and `resnet` are written from the paper: that files made elsewhere give the same pictures is not shown. An assumption in
-`resnet`: its linear branch is not clamped, as the discriminator's is not.
+(RGB from the last block only). Only `skip` is tested against numbers from another implementation (the golden files);
+`orig` and `resnet` are written from the paper and were compared once (weights/README.md). The linear branch of `resnet`
+is not clamped, as the discriminator's is not.
 """
 
 import json
@@ -49,7 +49,7 @@ class Mapping(nn.Module):
         x = normalize_second_moment(z.to(torch.float32))
         for name, layer in self.named_children():
             if name == "embed":
-                assert c is not None  # checked above; tells TorchScript
+                assert c is not None  # checked above; this tells TorchScript
                 x = torch.cat([x, normalize_second_moment(layer(c.to(torch.float32)))], dim=1)
             else:
                 x = layer(x)
@@ -96,7 +96,7 @@ class SynthesisConv(nn.Module):
         demod = demodulation(self.weight, styles)
         weight = self.weight
         if x.dtype == torch.float16:
-            # What demodulation divides out again, so that the sums in between stay far from the type's end.
+            # Demodulation divides these norms out again; with them the sums in between stay far from the type's limit.
             w_norm = inf_norm(weight, [1, 2, 3]) * sqrt(9 * weight.shape[1])
             s_norm = inf_norm(styles, [1])
             weight, styles, demod = weight / w_norm, styles / s_norm, demod * s_norm * w_norm.flatten()
@@ -143,7 +143,7 @@ class ToRGB(nn.Module):
 
 
 class LinearUp(nn.Module):
-    """The linear branch of a residual block, doubling the size, times sqrt(1/2): [N, in, H, W] -> [N, out, 2H, 2W].
+    """The linear branch of a residual block doubles the size, times sqrt(1/2): [N, in, H, W] -> [N, out, 2H, 2W].
     The 1x1 convolution comes before the filter: the two commute, and this way it has a quarter of the pixels."""
 
     weight_gain: torch.jit.Final[float]
@@ -159,7 +159,7 @@ class LinearUp(nn.Module):
 
 
 class ConstBlock(nn.Module):
-    """The 4x4 block: the learned constant, one convolution, and in `skip` RGB."""
+    """The 4x4 block: the learned constant, one convolution, and in `skip` a first RGB image."""
 
     def __init__(self, outputs: int, w_dim: int, img_channels: int, clamp: Optional[float], architecture: str):
         super().__init__()
@@ -214,7 +214,7 @@ class UpBlock(nn.Module):
 
 
 def layer_noise(noise_const: Tensor, n: int, mode: str, noise: Optional[Tensor], taken: int) -> Optional[Tensor]:
-    """One layer's noise: None, the stored [H, W], fresh [N, 1, H, W], or its part of the given [N, noise_numel]."""
+    """Returns a layer's noise: None, the stored [H, W], fresh [N, 1, H, W], or a part of the given [N, noise_numel]."""
     if mode == "none":
         return None
     if mode == "const":
@@ -234,7 +234,7 @@ class Synthesis(nn.Module):
         super().__init__()
         self.w_dim = w_dim
         self.img_resolution = img_resolution
-        # The type of the highest resolutions, and the lowest one of them: set by set_precision.
+        # The type that the highest resolutions compute in, and the lowest of these: set by set_precision.
         self.dtype, self.lowest = precision("fp32", 0, img_resolution)
         self.num_ws = 2 * int(log2(img_resolution)) - 2
         width = min(channel_base // 4, channel_max)

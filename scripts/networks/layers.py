@@ -1,5 +1,5 @@
-"""The layers that generator and discriminator share. Everything is plain differentiable torch: scriptable, and
-differentiable twice (R1 and path length need it). Image tensors are [N, C, H, W] in [-1, 1].
+"""The layers that generator and discriminator share. Everything is plain torch that can be scripted and differentiated
+twice (R1 and path length need it). Image tensors are [N, C, H, W] in [-1, 1].
 
 `noise_const`, `w_avg` and `resample_filter` are parameters that need no gradient rather than buffers: libtorch's C++
 interface lists parameters, so a program without Python sees them, and `state_dict` names them all the same.
@@ -17,8 +17,8 @@ from .winograd import conv3x3
 
 
 def precision(kind: str, num_res: int, img_resolution: int) -> tuple[torch.dtype, int]:
-    """The type `kind` (fp32, bf16 or fp16) and the lowest resolution computed in it: that of the `num_res` highest ones,
-    never below 8; beyond the image's own in fp32 and for num_res 0."""
+    """Returns the type `kind` (fp32, bf16 or fp16) and the lowest resolution computed in it. This is the lowest of the
+    `num_res` highest ones and never below 8; in fp32 and for num_res 0 it is above the image's own resolution."""
     dtype = torch.float32
     if kind == "bf16":
         dtype = torch.bfloat16
@@ -37,39 +37,40 @@ def precision(kind: str, num_res: int, img_resolution: int) -> tuple[torch.dtype
 
 
 def enter_block(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """x [N, C, H, W] in the type that a block computes in, and in the order of memory that is faster in it: channels-last
-    but for 4x4 and, beyond the CPU, float32."""
+    """Converts x [N, C, H, W] to the type that a block computes in, and to the order of memory that is faster in it:
+    channels-last, except for float32 at 4x4 or on a device other than the CPU."""
     if dtype == torch.float32 and (x.device.type != "cpu" or x.shape[2] <= 4):
         return x.to(dtype, memory_format=torch.contiguous_format)
     return x.to(dtype, memory_format=torch.channels_last)
 
 
 def scale_channels(x: Tensor, factors: Tensor) -> Tensor:
-    """x [N, C, H, W] times factors [N, C], in the type of x."""
+    """Multiplies x [N, C, H, W] by factors [N, C], in the type of x."""
     return x * factors.to(x.dtype).unsqueeze(-1).unsqueeze(-1)
 
 
 def clamp_in(dtype: torch.dtype, clamp: Optional[float]) -> Optional[float]:
-    """The bound on convolution outputs: the network's own, else none in fp32 and 256 in 16-bit types."""
+    """Returns the bound on convolution outputs: the network's own, else none in fp32 and 256 in 16-bit types."""
     if clamp is None and dtype != torch.float32:
         return 256.0
     return clamp
 
 
 def inf_norm(x: Tensor, dim: list[int]) -> Tensor:
-    """max |x| over `dim`, kept as axes of length one. No gradient: who divides by it multiplies by it later, so that the
-    function, and with it the derivative, does not depend on it."""
+    """Returns max |x| over `dim`, kept as axes of length one, without a gradient: callers divide by it and multiply by
+    it later, so that the function, and with it the derivative, does not depend on it."""
     return x.detach().abs().amax(dim=dim, keepdim=True).clamp_min(1e-20)
 
 
 def activate_in_place(x: Tensor, gain: float, clamp: Optional[float]) -> Tensor:
-    """Leaky ReLU (0.2), clamped to +-clamp * gain. The gain of the activation, sqrt(2) * gain, is in x already: a leaky
-    ReLU commutes with it, and weights and biases are fewer numbers to multiply. Nothing else may need x."""
+    """Applies leaky ReLU (0.2), clamped to +-clamp * gain, and overwrites x, which nothing else may need. The gain of
+    the activation, sqrt(2) * gain, is in x already: a leaky ReLU commutes with it, and weights and biases are fewer
+    numbers to multiply."""
     x = F.leaky_relu_(x, 0.2)
     bound = clamp_in(x.dtype, clamp)
     if bound is not None:
         limit = bound * gain
-        # `clamp` is the same but for its derivative, which takes five passes over the activations and is 1 at the limit.
+        # `clamp` has the same values, but its derivative takes five passes over the activations and is 1 at the limit.
         x = F.hardtanh(x, -limit, limit)
     return x
 
@@ -87,7 +88,7 @@ def check_labels(c: Optional[Tensor], n: int, c_dim: int) -> None:
 
 
 def normalize_second_moment(x: Tensor) -> Tensor:
-    """x / sqrt(mean(x^2) + 1e-8) over the last axis."""
+    """Returns x / sqrt(mean(x^2) + 1e-8), the mean over the last axis of x [N, width]."""
     return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
@@ -163,6 +164,6 @@ class EqualizedConv(nn.Module):
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
-    """[N, out] factors rsqrt(sum (w * s)^2 + 1e-8), without materialising per-sample weights [N, out, in, k, k]."""
+    """Returns factors rsqrt(sum (w * s)^2 + 1e-8), [N, out], without making per-sample weights [N, out, in, k, k]."""
     energy = weight.square().sum(dim=[2, 3])
     return (torch.mm(styles.square(), energy.t()) + 1e-8).rsqrt()

@@ -14,11 +14,11 @@ from .generator import Generator
 
 G_ARCHITECTURES = ("skip", "orig", "resnet")
 D_ARCHITECTURES = ("resnet", "orig", "skip")
-# What every description says, and what only those of one network or of newer files say.
+# What every description says; NEWER_SIZES are only in those of one network or of newer files.
 SIZES = ("img_resolution", "z_dim", "c_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
 MAX_GROUP = 1 << 16  # images in one minibatch-stddev group: beyond any batch, within every integer
-MAX_LAYERS = 64  # of a mapping network
-MAX_CHANNELS = 1 << 30  # of channel_base and channel_max
+MAX_LAYERS = 64  # layers of a mapping network
+MAX_CHANNELS = 1 << 30  # largest channel_base and channel_max
 NEWER_SIZES = ("img_channels", "mbstd_group_size", "d_mapping_layers", "d_cmap_dim")
 
 
@@ -41,9 +41,9 @@ class Architecture:
     d_mapping_layers: int = 8
     d_channel_base: Optional[int] = None
     d_channel_max: Optional[int] = None
-    d_conv_clamp: Optional[float] = None  # 0: none, whatever G has
+    d_conv_clamp: Optional[float] = None  # 0: D has no clamp, whatever G has
     d_cmap_dim: Optional[int] = None  # width of D's embedded label; None: that of its last block
-    w_avg_beta: float = 0.995  # of w_avg, how much every update keeps
+    w_avg_beta: float = 0.995  # the share of w_avg that every update keeps
 
     @property
     def clamp_of_d(self) -> Optional[float]:
@@ -52,8 +52,8 @@ class Architecture:
 
     @classmethod
     def described(cls, g: Mapping[str, Any], d: Optional[Mapping[str, Any]] = None) -> "Architecture":
-        """The architecture that `describe()` of a generator and a discriminator say, or a safetensors file's metadata:
-        values may be texts. What only a discriminator says keeps its default where there is none."""
+        """Returns the architecture that `describe()` of a generator and a discriminator say, or the metadata of a
+        safetensors file, in which values are texts. Without a discriminator, its sizes keep their defaults."""
         said = {**(d or {}), **g}
         missing = [name for name in SIZES if name not in said]
         if missing:
@@ -63,7 +63,7 @@ class Architecture:
                     conv_clamp=clamp, **{name: str(said[name]) for name in ("g_architecture", "d_architecture")
                                          if name in said})
         if found.c_dim == 0:
-            found.d_mapping_layers = 8  # such descriptions say 0
+            found.d_mapping_layers = 8  # the default; descriptions without labels say 0
         found.w_avg_beta = float(said.get("w_avg_beta", found.w_avg_beta))
         if d is not None and (int(d["channel_base"]), int(d["channel_max"])) != (found.channel_base, found.channel_max):
             found.d_channel_base, found.d_channel_max = int(d["channel_base"]), int(d["channel_max"])
@@ -73,6 +73,7 @@ class Architecture:
         return found
 
     def validate(self) -> None:
+        """Refuses sizes that no pair can have, with what is allowed."""
         r = self.img_resolution
         if r < 16 or r > 1024 or r & (r - 1):
             raise ValueError(f"resolution must be a power of two from 16 to 1024, not {r}")
@@ -121,19 +122,19 @@ class Architecture:
 
 
 def parsed_clamp(value: Any) -> Optional[float]:
-    """A clamp as a description or metadata say it."""
+    """Parses a clamp as a description or metadata say it."""
     if isinstance(value, bool):
         raise ValueError(f"conv_clamp must be a number or None, not {value}")
     return None if value in (None, "None") else float(value)
 
 
 def own_clamp(g: Optional[float], d: Optional[float]) -> Optional[float]:
-    """The `d_conv_clamp` of a pair whose networks clamp at `g` and `d`."""
+    """Returns the `d_conv_clamp` of a pair whose networks clamp at `g` and `d`."""
     return None if g == d else d or 0.0
 
 
 def random_pair(architecture: Architecture, seed: int) -> tuple[Generator, Discriminator]:
-    """A randomly initialised pair; the same architecture and seed give the same weights."""
+    """Makes a randomly initialised pair; the same architecture and seed give the same weights."""
     architecture.validate()
     torch.manual_seed(seed)
     provenance = json.dumps({"source": "random initialisation", "seed": seed, "architecture": asdict(architecture)})
@@ -141,7 +142,7 @@ def random_pair(architecture: Architecture, seed: int) -> tuple[Generator, Discr
 
 
 def check_shapes(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor], source: str) -> None:
-    """Refuses tensors that do not fit what `make` makes, before it takes memory: a small file can name any sizes."""
+    """Refuses tensors that do not fit what `make` makes, before that takes memory: a small file can name any sizes."""
     with torch.device("meta"):
         expected = make().state_dict()
     wrong = sorted(name for name in expected.keys() | tensors.keys()
@@ -158,11 +159,11 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     try:
         module.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
-        said = ascii(" ".join(str(error).split()))[1:-1][:300]  # names out of a file, and all of them
+        said = ascii(" ".join(str(error).split()))[1:-1][:300]  # it has names out of a file, as many as are wrong
         raise ValueError(f"weights of '{source}' do not fit: {said}") from None
 
 
 def save(module: nn.Module, path: Path) -> None:
-    """Scripts `module` and saves it: a sibling file first, synced, then renamed."""
+    """Scripts `module` and saves it to a sibling file, which is synced and then renamed to `path`."""
     module.eval()
     replace_through_memory(path, lambda memory: torch.jit.save(torch.jit.script(module), memory))

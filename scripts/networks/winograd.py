@@ -1,12 +1,12 @@
 """The 3x3 convolution of stride 1 by Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, arXiv 1509.09308): 36
 multiplications for 16 results of one pair of channels instead of 144.
 
-The same function and the same derivatives, rounded a little differently: in float32 the results differ by some 1e-6 of
-their size from those of a direct convolution, where that one's own rounding is some 1e-7. The points are 0, +-sqrt(1/2),
+It is the same function with the same derivatives, rounded a little differently: in float32 the results differ by some
+1e-6 of their size from those of a direct convolution, whose own rounding is some 1e-7. The points are 0, +-sqrt(1/2),
 +-sqrt(2) and infinity, whose error is a fifth of that of the common 0, +-1, +-2 (benches/NOTES.md).
 
-It is made of matrix products and reorderings alone, so it can be differentiated any number of times. The image's
-transform is one banded matrix per axis, in which the zeros around the image are folded.
+The method is made of matrix products and reorderings alone, so it can be differentiated any number of times. The
+image's transform is one banded matrix per axis, which also stands for the zeros around the image.
 """
 
 import torch
@@ -17,7 +17,7 @@ from .axes import along_both_axes
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [N, in, H, W] with pad 1, weight [out, in, 3, 3], bias [out] -> [N, out, H, W]."""
+    """Convolves x [N, in, H, W] with pad 1: weight [out, in, 3, 3], bias [out] -> [N, out, H, W]."""
     if pays(x, weight):
         y = winograd(x, weight)
         if bias is not None:
@@ -30,7 +30,7 @@ def pays(x: Tensor, weight: Tensor) -> bool:
     """Whether `winograd` is the faster way: square float32 images of 16x16 to 64x64 on the CPU, and enough channels for
     the products to outweigh the transforms. The number of images does not matter, so that it does not change results.
 
-    Only in TorchScript: run from Python, as for an export to ONNX, a convolution stays a convolution."""
+    It is used in TorchScript only: run from Python, as for an export to ONNX, a convolution stays a convolution."""
     if not torch.jit.is_scripting() or x.device.type != "cpu" or x.dtype != torch.float32:
         return False
     size, channels = x.shape[2], min(weight.shape[0], weight.shape[1])
@@ -38,7 +38,8 @@ def pays(x: Tensor, weight: Tensor) -> bool:
 
 
 def winograd(x: Tensor, weight: Tensor) -> Tensor:
-    """`conv3x3` of square images [N, in, 4 T, 4 T], without a bias. Best with x in channels-last order; the result is."""
+    """Computes `conv3x3` of square images [N, in, 4 T, 4 T] without a bias. It is fastest with x in channels-last
+    order, in which the result is too."""
     n, inputs, size, outputs = x.shape[0], x.shape[1], x.shape[2], weight.shape[0]
     tiles = size // 4
     into, filters, out = transforms(tiles, x)
@@ -55,9 +56,9 @@ def winograd(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def transforms(tiles: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels to points along one axis [6 T, 4 T], row i * T + t for point i of tile t; filters to points of both axes
-    [36, 9]; points of both axes to pixels of a tile [16, 36]."""
-    # Whole numbers and halves, and what is multiplied by the root of two: exact in every type.
+    """Returns three matrices: from pixels to points along one axis [6 T, 4 T], with row i * T + t for point i of tile
+    t; from filters to points of both axes [36, 9]; from points of both axes to the pixels of a tile [16, 36]."""
+    # The numbers listed are whole or simple binary fractions, which every type holds exactly.
     b = with_root([[1.0, 0.0, -2.5, 0.0, 1.0, 0.0], [0.0, 0.0, -2.0, 0.0, 1.0, 0.0], [0.0, 0.0, -2.0, 0.0, 1.0, 0.0],
                    [0.0, 0.0, -0.5, 0.0, 1.0, 0.0], [0.0, 0.0, -0.5, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, -2.5, 0.0, 1.0]],
                   [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.5, 0.0, 0.0], [0.0, 1.0, 0.0, -0.5, 0.0, 0.0],
@@ -79,6 +80,6 @@ def transforms(tiles: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def with_root(plain: list[list[float]], factors: list[list[float]], like: Tensor) -> Tensor:
-    """plain + sqrt(2) * factors, in the type of `like`."""
+    """Returns plain + sqrt(2) * factors, in the type and on the device of `like`."""
     root = torch.tensor(factors, dtype=like.dtype, device=like.device) * 1.4142135623730951
     return torch.tensor(plain, dtype=like.dtype, device=like.device) + root

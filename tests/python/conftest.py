@@ -1,4 +1,5 @@
-"""Makes `scripts/` importable, and torch quiet and single-threaded: the networks here are tiny."""
+"""Makes `scripts/` importable, and torch quiet and single-threaded (the networks here are tiny); fixtures for second
+derivatives as the program computes them."""
 
 import ctypes
 import hashlib
@@ -22,7 +23,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def derivatives_library():
-    """rootgan's second derivatives of convolutions as a library for Python's torch; compiled once for every source."""
+    """rootgan's second derivatives of convolutions as a library for Python's torch; compiled once per source."""
     source = ROOT / "src" / "tensor" / "native" / "convolution_backward.cpp"
     torch_folder = Path(torch.__file__).parent
     key = hashlib.sha256(source.read_bytes() + torch.__version__.encode()).hexdigest()[:16]
@@ -40,7 +41,7 @@ def derivatives_library():
 
 @pytest.fixture
 def own_derivatives(derivatives_library):
-    """Second derivatives as in the program: libtorch's own are wrong by a tenth in bf16 on CPUs with AMX."""
+    """Switches to the program's second derivatives: libtorch's own are wrong by a tenth in bf16 on CPUs with AMX."""
     assert derivatives_library.rootgan_set_convolution_backward(True)
     yield
     derivatives_library.rootgan_set_convolution_backward(False)

@@ -1,4 +1,4 @@
-"""Writes hostile pickles and torch files, instruction by instruction: no pickler makes them."""
+"""Writes hostile pickles and torch files instruction by instruction, because no pickler makes them."""
 
 import io
 import pickle
@@ -49,7 +49,7 @@ def tensor(storage, size=(4,), stride=(1,), offset=0):
 
 
 def legacy(body, data=b"", keys=(), system=None, count=None):
-    """An older torch stream whose object is `body`."""
+    """Makes an older torch stream whose object is `body`. Each storage has `data`, and claims `count` elements."""
     parts = [
         LEGACY_START,
         pickle.dumps(1001, 2),
@@ -61,6 +61,7 @@ def legacy(body, data=b"", keys=(), system=None, count=None):
 
 
 def zipped(body, entries=(), compression=zipfile.ZIP_STORED):
+    """Makes a zip as torch.save does, whose object is `body`."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         archive.writestr("archive/data.pkl", stream(body))
@@ -70,4 +71,5 @@ def zipped(body, entries=(), compression=zipfile.ZIP_STORED):
 
 
 def nested(data):
+    """Makes a storage as NVIDIA's pickles hold it: a torch stream inside the pickle."""
     return call("torch.storage._load_from_bytes", b"B" + struct.pack("<I", len(data)) + data)

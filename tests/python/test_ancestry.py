@@ -20,7 +20,7 @@ def test_a_chain_grows_by_one_record_a_generation_up_to_the_bound():
         sizes.append(len(json.dumps(record)))
     steps = [b - a for a, b in zip(sizes[:20], sizes[1:20])]
     assert max(steps) - min(steps) < 20 and max(sizes) < MOST_BYTES + 8192
-    # The nearest are there, in order; the next one is named only.
+    # The nearest ancestors are there, in order; the one after them is only named.
     assert [found["generation"] for found in record["ancestors"].values()] == [*range(148, 148 - len(record["ancestors"]), -1)]
     assert len(record["ancestors"]) > 30 and record["ancestors_left_out"] == 1
 
@@ -48,7 +48,7 @@ def test_what_is_no_record_stays_while_it_is_short():
 
 
 def test_an_id_is_the_same_as_in_the_program():
-    """`printf '%s' '{"a":[1,{"b":null,"c":"x"}],"seed":3}' | sha256sum`, which the Rust side's test has too."""
+    """The id is that of `printf '%s' '{"a":[1,{"b":null,"c":"x"}],"seed":3}' | sha256sum`, as in the test in Rust."""
     record = flattened({"parent": {"seed": 3, "a": [1, {"c": "x", "b": None}]}})
     assert record["parent"] == {"record": "91f5c416f82bf9d97254f6f506de6506384fdc7ce370069df8930e971483e0ee"}
 

@@ -1,4 +1,5 @@
-"""The architectures `orig`, `skip` and `resnet` of both networks: names, gradients twice, through a file, batches."""
+"""Tests the architectures `orig`, `skip` and `resnet` of both networks: names of tensors, first and second derivatives,
+the way through a file, batches of different sizes."""
 
 import io
 import json
@@ -20,7 +21,7 @@ def tiny(g="skip", d="resnet", **sizes):
 
 
 def shaken(architecture, seed=3):
-    """A random pair whose biases and noise strengths are not at their (zero) start."""
+    """Makes a random pair whose biases and noise strengths are not zero, as they are at the start."""
     pair = random_pair(architecture, seed)
     for module in pair:
         for name, parameter in module.named_parameters():
@@ -96,7 +97,7 @@ def test_r1_and_path_length_reach_every_trained_parameter(which, name):
 
 @pytest.mark.parametrize("which, name", VARIANTS)
 def test_gradients_agree_with_finite_differences_twice(which, name, monkeypatch):
-    # The networks compute in float32; in double, finite differences are exact enough to tell a wrong factor.
+    # The networks compute in float32; in float64 finite differences are exact enough to tell a wrong factor.
     monkeypatch.setattr(torch, "float32", torch.float64)
     generator, discriminator = (module.double() for module in shaken(tiny(**{which: name}, channel_max=4)))
     torch.manual_seed(0)
@@ -111,7 +112,7 @@ def test_gradients_agree_with_finite_differences_twice(which, name, monkeypatch)
 
 
 def zeros_between(x):
-    """[N, C, H, W] -> [N, C, 2H, 2W] with the samples at even places."""
+    """Puts the samples of [N, C, H, W] at even places of [N, C, 2H, 2W]."""
     spread = torch.zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
     spread[:, :, ::2, ::2] = x
     return spread

@@ -1,4 +1,4 @@
-"""scripts/digits.py on a tiny wheel made here: nothing is downloaded."""
+"""Tests scripts/digits.py on a tiny wheel made here: nothing is downloaded."""
 
 import gzip
 import hashlib
@@ -16,7 +16,7 @@ PER_CLASS = 6
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A folder with a wheel of 60 digits, the pixels of each all its index modulo 17."""
+    """A folder with a wheel of 60 digits; all pixels of a digit are its index modulo 17."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     rows = [",".join([f"{i % 17:.0f}"] * 64 + [str(i % 10)]) for i in range(10 * PER_CLASS)]

@@ -1,4 +1,5 @@
-"""scripts/export_checkpoint.py: every format read back bit for bit, snapshots with their checksums, refusals."""
+"""Tests scripts/export_checkpoint.py: every format is read back bit for bit, snapshots are compared with their
+checksums, and what cannot be exported is refused."""
 
 import functools
 import hashlib
@@ -27,7 +28,7 @@ def run(monkeypatch, *arguments):
 
 
 def shaken(seed, **sizes):
-    """A random pair of 16x16 in which nothing is at its (zero) start."""
+    """Makes a random pair of 16x16 whose biases, noise strengths and w_avg are not zero, as they are at the start."""
     pair = random_pair(Architecture(16, **{**TINY, **sizes}), seed)
     for module in pair:
         for name, parameter in module.named_parameters():
@@ -45,7 +46,7 @@ def as_bytes(module):
 
 @functools.cache
 def networks(sizes):
-    """A pair, and a raw generator with the same w_avg; each as a module and as the bytes of its TorchScript file."""
+    """Makes a pair and a raw generator with the same w_avg, each as a module and as the bytes of a TorchScript file."""
     (G_ema, D), (G, _) = shaken(1, **dict(sizes)), shaken(2, **dict(sizes))
     G.mapping.w_avg.data.copy_(G_ema.mapping.w_avg)
     return {name: (module, as_bytes(module)) for name, module in (("G_ema", G_ema), ("G", G), ("D", D))}
@@ -66,7 +67,7 @@ class Files:
                 self.arguments += [flag, folder / f"{name}.pt"]
 
     def snapshot(self, kimg=20, beyond=""):
-        """The same as a snapshot of a run."""
+        """Writes the same networks as a snapshot of a run; returns its manifest."""
         files = {}
         for name, content in self.contents.items():
             path = self.folder / f"network-snapshot-{kimg:06}{beyond}.{name}.pt"
@@ -165,7 +166,7 @@ def test_onnx_files_make_the_same_pictures_at_any_batch(monkeypatch, tmp_path, c
     assert "onnxruntime agrees" in printed and "only the averaged generator is in it" in printed
     content = b"".join((tmp_path / "onnx" / name).read_bytes() for name in onnx_export.FILES)
     assert str(Path.cwd()).encode() not in content and b".py" not in content, "where it was made is nobody's business"
-    # The check has teeth: another generator's module does not pass, and nothing is kept.
+    # The comparison can fail: another generator's module does not pass it.
     other = torch.jit.script(random_pair(Architecture(32, z_dim=32, w_dim=32, mapping_layers=2, channel_base=512,
                                                       channel_max=32), 5)[0].eval())
     parts = [tmp_path / "onnx" / name for name in onnx_export.FILES]

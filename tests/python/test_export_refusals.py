@@ -1,4 +1,5 @@
-"""What scripts/export_checkpoint.py never replaces, even with --force, and what it says of files that are no network."""
+"""Tests what scripts/export_checkpoint.py never replaces, even with --force, and what it says of files that are no
+network."""
 
 import json
 import os

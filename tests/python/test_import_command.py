@@ -1,4 +1,4 @@
-"""scripts/import_checkpoint.py from end to end: what it writes, says and refuses."""
+"""Tests scripts/import_checkpoint.py from end to end: what it writes, says and refuses."""
 
 import hashlib
 import json
@@ -123,12 +123,12 @@ def test_without_a_discriminator_it_says_what_finetuning_needs(tmp_path, capsys)
 
 
 def parents(record):
-    """The parents' records by network."""
+    """Returns the records of the parents by network."""
     return {name: record["ancestors"][parent["record"]] for name, parent in record["parents"].items()}
 
 
 def plain_files(g_ema, g, d):
-    """Every way to write the same three networks without classes: name, writer, expected format and raw generator."""
+    """Returns every way to write the same three networks without their classes: functions that write, by file name."""
     def prefixed(**networks):
         return {f"{name}.{key}": value for name, tensors in networks.items() for key, value in tensors.items()}
 
@@ -158,7 +158,7 @@ def test_plain_weights_are_read_in_every_arrangement(tmp_path, name, capsys):
     (g_ema, d), (g, _) = weights(0), weights(1)
     plain_files(g_ema, g, d)[name](tmp_path / name)
     if name == "lower.pt":
-        g = None  # rosinality's lower-case key: not one of ours
+        g = None  # the lower-case key is rosinality's and not read here
     command.import_checkpoint(tmp_path / name, tmp_path / "out")
     G = assert_holds(tmp_path / "out" / "generator.pt", g_ema)
     assert json.loads(G.describe())["conv_clamp"] == 4.0 and json.loads(G.describe())["channel_base"] == 256
@@ -199,7 +199,7 @@ def test_another_resolution_is_made_on_request_and_said(tmp_path):
 
 
 def content(name):
-    """Files that are no checkpoint, by what they are called here."""
+    """Returns the content of a file that is no checkpoint."""
     return {
         "empty": b"",
         "page.html": b"<!DOCTYPE html>",
@@ -251,7 +251,7 @@ def test_a_torch_file_of_something_else_is_named(tmp_path, tree, said):
 
 
 def strict(text):
-    """JSON as other readers take it: without NaN and Infinity."""
+    """Parses JSON as other readers do: without NaN and Infinity."""
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
     return json.loads(text, parse_constant=refuse)
@@ -290,7 +290,7 @@ def test_refusals_are_one_line_and_leave_nothing(tmp_path):
 
 
 def test_a_medium_sized_network_is_imported_within_its_means(tmp_path):
-    """The 1024x1024 one is scripts/checks/import_large.py: this is its small sister, 128x128."""
+    """Runs scripts/checks/import_large.py, which imports 1024x1024 by default, at 128x128."""
     done = subprocess.run(
         [
             sys.executable,

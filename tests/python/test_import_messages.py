@@ -1,4 +1,5 @@
-"""What import says of files that hold the wrong thing or are none, and that it never replaces its own source."""
+"""Tests what the import says of files that hold the wrong thing or are no files, and that it never replaces its own
+source."""
 
 import os
 import subprocess
@@ -41,7 +42,7 @@ def torch_file(path, content):
 
 
 def odd_files(folder):
-    """Files with odd names in all the places that messages speak of."""
+    """Makes files with odd names in all places that messages quote, each with what the message has to say."""
     golden = torch.load(GOLDEN / "rosinality_like_r32.pt", weights_only=True)
     golden["g_ema"][ODD] = torch.ones(1)
     split = {"synthesis.b8.conv0": {"conv_clamp": 1.0}, "synthesis.b8.conv1": {"conv_clamp": 2.0}}
@@ -61,7 +62,7 @@ def test_names_out_of_a_file_are_escaped_and_cut(tmp_path, name):
 
 
 def changed(tensors, name, value):
-    """One number of a tensor replaced."""
+    """Returns a tensor under its name, with the first of its numbers replaced."""
     new = tensors[name].clone()
     new.view(-1)[0] = value
     return {name: new}

@@ -1,4 +1,5 @@
-"""NVIDIA's pickles: the golden one gives the reference's numbers, and ones made here cover what it lacks."""
+"""Tests the import of NVIDIA's pickles: the golden one gives the reference's numbers, and pickles made here cover what
+it lacks."""
 
 import json
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 PICKLE = GOLDEN / "nvidia_like_r32.pkl"
-# float32 sums in another order: ours agree to 4e-6 of the largest entry, this leaves room for other machines.
+# The sums are float32 in another order. Ours agree to 4e-6 of the largest entry; this leaves room for other machines.
 RELATIVE, ABSOLUTE = 1e-4, 2e-5
 SIZES = {
     "z_dim": 12,
@@ -35,14 +36,14 @@ def sizes(**changes):
 
 
 def weights(pair, seed=0):
-    """G and D, every tensor random: no default can stand in for one."""
+    """Returns tensors of G and D, all of them random, so that no default can stand in for one."""
     generator = torch.Generator().manual_seed(seed)
     return [{name: value.detach() if name.endswith("resample_filter") else torch.randn(value.shape, generator=generator)
              for name, value in module.state_dict().items()} for module in random_pair(pair, 0)]
 
 
 def kwargs_of(pair, flat=False):
-    """What the file says of G and D, in the manner of either repository."""
+    """Returns the settings of G and D as a file holds them; `flat` as the stylegan3 repository writes them."""
     both = {
         "channel_base": pair.channel_base,
         "channel_max": pair.channel_max,
@@ -119,7 +120,7 @@ def test_the_golden_import_has_the_same_weights_bit_for_bit(golden):
 
 
 def strided(tensors):
-    """Channels-last where that means something, and every tensor a view into a larger storage."""
+    """Makes every tensor a view into a larger storage, in channels-last order where it has four axes."""
     def view(value):
         if value.dim() == 4:
             value = value.to(memory_format=torch.channels_last)
@@ -278,7 +279,7 @@ def test_easydicts_and_numbers_of_both_numpys_are_read(tmp_path, protocol):
         **content,
     )
     raw = path.read_bytes()
-    if protocol == 3:  # names end with a line here, so that the older spelling needs no other length
+    if protocol == 3:  # a name ends with its line here, so that the older spelling may have another length
         assert b"cnumpy._core.multiarray\n" in raw
         path.write_bytes(raw.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
     assert b"EasyDict" in raw
@@ -363,7 +364,7 @@ def test_what_has_no_effect_may_be_missing(tmp_path):
 
 
 def test_a_file_of_the_writer_names_nothing_else_than_real_ones_do(tmp_path):
-    """The writer stands for NVIDIA's code in these tests: it must not lead the reader's list."""
+    """The writer stands for NVIDIA's code in these tests: it must not use names that real files do not have."""
     pair = sizes()
     path = file_of(tmp_path / "file.pkl", pair, *weights(pair))
     tree, real = safe_pickle.load_pickle(path), safe_pickle.load_pickle(PICKLE)

@@ -1,5 +1,6 @@
-"""Kinds of pickles that NVIDIA's published files are: converted networks of 2019 (no minibatch-stddev group; labels without
-mapping layers), a clamped `skip` discriminator. The golden files hold what NVIDIA's own code computes from them."""
+"""Tests kinds of pickles that NVIDIA's published files are: converted networks of 2019 (no minibatch-stddev group;
+labels without mapping layers), and a clamped `skip` discriminator. The golden files hold what NVIDIA's own code
+computes from them."""
 
 import json
 import pickle
@@ -20,7 +21,7 @@ from test_import_nvidia import assert_equal, file_of, kwargs_of, sizes, weights
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 KINDS = ("pkl_published_r32", "pkl_published_labels_r16", "pkl_dskip_clamp_r16")
-RELATIVE = 1e-4  # of the largest entry: float32 sums in another order
+RELATIVE = 1e-4  # of the largest entry: float32 sums are taken in another order
 
 
 def pair_of(kind, folder, **options):

@@ -1,4 +1,5 @@
-"""What looks like an NVIDIA pickle and is no published StyleGAN2, and other programs' files: refused by name."""
+"""Tests that files which look like an NVIDIA pickle but are no published StyleGAN2, and files of other programs, are
+refused by name."""
 
 import re
 
@@ -11,7 +12,7 @@ from test_import_nvidia import kwargs_of, sizes, weights
 
 
 def change(g=None, d=None, kwargs=None, attributes=None, content=None):
-    """A pair's file with some tensors replaced (None: dropped), settings or attributes changed."""
+    """Returns a function that writes a pair: some tensors replaced (None: dropped), settings or attributes changed."""
     def make(path):
         pair = sizes(c_dim=2)
         both = weights(pair)
@@ -100,7 +101,7 @@ def test_a_discriminator_that_cannot_be_read_is_left_out_with_the_reason(tmp_pat
 
 
 def test_one_small_tensor_cannot_pose_as_a_large_network(tmp_path):
-    """One matrix as the weight of 60 layers: the network would be far larger than the file."""
+    """The file has one matrix as the weight of 60 layers, so the network would be far larger than the file."""
     pair = sizes(w_dim=300)
     g, _ = weights(pair)
     matrix, bias = torch.nn.Parameter(torch.zeros(300, 300).half()), torch.nn.Parameter(torch.zeros(300))

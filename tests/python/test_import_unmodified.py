@@ -1,4 +1,4 @@
-"""checkpoints/unmodified.py: what the layers of an NVIDIA pickle say of themselves has to be what ours compute."""
+"""Tests checkpoints/unmodified.py: what layers of an NVIDIA pickle say of themselves has to be what ours compute."""
 
 import re
 from math import sqrt
@@ -15,7 +15,7 @@ BLOCK = "synthesis.b8"
 
 def file_of(path, g_attributes=None, d_attributes=None, raw_attributes=None, g_kwargs=None, d_kwargs=None, add=None,
             **changes):
-    """A file of three networks, some of its layers with attributes."""
+    """Writes a file of three networks, some of whose layers have attributes."""
     pair = sizes(**{"c_dim": 2, **changes})
     g, d = weights(pair)
     kwargs = kwargs_of(pair)
@@ -31,7 +31,7 @@ def file_of(path, g_attributes=None, d_attributes=None, raw_attributes=None, g_k
 
 
 def test_the_golden_file_says_of_every_layer_what_ours_computes():
-    """The numbers in it are those of the reference: the expected ones are not only ours."""
+    """The attributes in this file come from the reference, so the expected values are not only ours."""
     tree = safe_pickle.load_pickle(PICKLE)
     pair = Architecture(32, z_dim=32, w_dim=32, mapping_layers=2, channel_base=512, channel_max=32)
     compared = 0
@@ -73,7 +73,7 @@ def test_the_golden_file_says_of_every_layer_what_ours_computes():
 def test_a_layer_that_computes_something_else_is_refused(tmp_path, changes, said):
     path = file_of(tmp_path / "file.pkl", **changes)
     if any(key.startswith("d_") for key in changes):
-        found = detect.read(path)  # the generator alone
+        found = detect.read(path)  # imports the generator alone
         assert found.d is None
         message = found.notes[-1]
     else:
@@ -84,7 +84,7 @@ def test_a_layer_that_computes_something_else_is_refused(tmp_path, changes, said
 
 
 def test_settings_of_a_mapping_network_that_is_not_there_are_read_over(tmp_path):
-    """Files that were converted from TensorFlow say them of a discriminator without labels."""
+    """Files that were converted from TensorFlow have such settings for a discriminator without labels."""
     kwargs = {"mapping_kwargs": {"num_layers": 0, "lr_multiplier": 0.1}}
     assert detect.read(file_of(tmp_path / "file.pkl", d_kwargs=kwargs, c_dim=0)).d is not None
 
@@ -97,7 +97,7 @@ def test_layers_come_before_settings(tmp_path):
 
 @pytest.mark.parametrize("architecture", ["skip", "orig", "resnet"])
 def test_the_attributes_of_published_networks_are_taken(tmp_path, architecture):
-    """What published networks have, the gains rounded to single precision."""
+    """The attributes are those of published networks, with gains rounded to single precision."""
     attributes = {"mapping.fc1": {"weight_gain": 0.0035355339847505093, "bias_gain": 0.01, "activation": "lrelu"},
                   f"{BLOCK}.conv1": {"act_gain": 1.4142135381698608, "use_noise": True, "up": 1},
                   BLOCK: {"architecture": architecture}}

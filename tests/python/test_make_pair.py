@@ -1,4 +1,4 @@
-"""scripts/make_pair.py: random pairs, pairs from safetensors, and what it says when it cannot."""
+"""Tests scripts/make_pair.py: random pairs, pairs from safetensors, and what it says when it cannot make one."""
 
 import json
 import os
@@ -27,7 +27,8 @@ def load(folder):
 
 
 def weights_file(path, metadata=(), dropped=(), changed=()):
-    """A random grey pair of 16x16 with 2 classes as safetensors, some sizes replaced or dropped, some tensors changed."""
+    """Writes a random grey pair of 16x16 with 2 classes as safetensors, some sizes replaced or dropped, some tensors
+    changed."""
     sizes = {"img_resolution": 16, "z_dim": 8, "c_dim": 2, "w_dim": 8, "mapping_layers": 2, "channel_base": 256,
              "channel_max": 8, "mbstd_group_size": 2}
     pair = random_pair(Architecture(**sizes, img_channels=1), seed=5)

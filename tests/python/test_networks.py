@@ -1,4 +1,4 @@
-"""The scripted networks: golden numbers through the saved and reloaded module, and the TorchScript contract."""
+"""Tests the scripted networks: golden numbers through the saved and reloaded module, and the TorchScript contract."""
 
 import io
 import json
@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", ROOT / "tests" / "golden"))
 GOLDEN = sorted(GOLDEN_DIR.glob("net_*.safetensors"))
-# float32 sums in another order: ours agree to 2e-6 of the largest entry, this leaves room for other machines.
+# The sums are float32 in another order. Ours agree to 2e-6 of the largest entry; this leaves room for other machines.
 RELATIVE = 1e-4
 ABSOLUTE = 2e-5  # of ws and images, whose entries are of order one
 
 
 def through_a_file(module):
-    """The module as another program sees it: scripted, saved, loaded."""
+    """Returns the module as another program sees it: scripted, saved and loaded."""
     file = io.BytesIO()
     torch.jit.save(torch.jit.script(module.eval()), file)
     file.seek(0)
@@ -56,7 +56,7 @@ class Case:
             assert difference <= absolute, f"{name}: off by {difference}"
 
     def gradient_agrees(self, prefix, loss, module):
-        """Every stored gradient is met, and parameters without one have none."""
+        """Asserts that every stored gradient is met, and that parameters without a stored one have no gradient."""
         self.agrees(f"io.loss_{prefix.removeprefix('grad_')}", loss)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
@@ -160,7 +160,7 @@ def test_a_reloaded_pair_gives_the_same_numbers_for_batch_1_and_5(sizes):
         images = G(z, c, noise_mode="const")
         for n in (1, 5, 1):
             label = None if c is None else c[:n]
-            # Another batch size may choose another convolution kernel: equal up to float32 rounding.
+            # Another batch size may choose another convolution kernel, so images are equal only up to float32 rounding.
             torch.testing.assert_close(G(z[:n], label, noise_mode="const"), images[:n], rtol=0, atol=1e-5)
             assert torch.equal(G(z[:n], label, noise_mode="const"), pair[0](z[:n], label, noise_mode="const"))
             assert torch.equal(D(images[:n], label), pair[1](images[:n], label))
@@ -256,7 +256,7 @@ def test_trained_and_frozen_parameters_are_told_apart():
 
 
 def test_minibatch_stddev_of_a_known_batch():
-    # Groups {0, 2} and {1, 3}: deviations 1 and 3, biased.
+    # The groups are {0, 2} and {1, 3}, whose biased deviations are 1 and 3.
     x = torch.tensor([0.0, 10.0, 2.0, 16.0]).view(4, 1, 1, 1).expand(4, 2, 4, 4)
     added = minibatch_stddev(x, 2)[:, 2]
     torch.testing.assert_close(added, torch.tensor([1.0, 3.0, 1.0, 3.0]).view(4, 1, 1).expand(4, 4, 4))

@@ -1,4 +1,4 @@
-"""scripts/pictures.py on a tiny wheel made here: nothing is downloaded."""
+"""Tests scripts/pictures.py on a tiny wheel made here: nothing is downloaded."""
 
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ FOLDERS = ("000#01Body", "001#02Face", "002#Eyes")
 
 
 def part(colour, box):
-    """A 32x32 PNG, clear outside `box`."""
+    """Makes a PNG of 32x32 that is clear outside `box`."""
     pixels = np.zeros((32, 32, 4), dtype=np.uint8)
     x0, y0, x1, y1 = box
     pixels[y0:y1, x0:x1] = (*colour, 255)
@@ -130,7 +130,7 @@ def test_emoji_without_flags_skin_tones_odd_sizes_and_duplicates(tmp_path, monke
     files = {
         "Twtr/U+1F600": emoji_file((250, 200, 0)), "Twtr/U+1F431": emoji_file((90, 90, 90)),
         "Twtr/U+0023-U+FE0F-U+20E3": emoji_file((0, 0, 200)),
-        "Twtr/U+1F408": emoji_file((90, 90, 90)),  # as U+1F431
+        "Twtr/U+1F408": emoji_file((90, 90, 90)),  # the same picture as U+1F431
         "Twtr/U+1F44B-U+1F3FD": emoji_file((120, 80, 50)), "Twtr/U+1F1EB-U+1F1F7": emoji_file((0, 0, 255)),
         "Twtr/U+1F3F4-U+E0067-U+E0062": emoji_file((255, 0, 0)), "Twtr/U+1F601": emoji_file((1, 2, 3), side=301),
         "Goog/U+1F600": emoji_file((200, 250, 0)),

@@ -1,4 +1,5 @@
-"""set_precision: which resolutions are reduced, closeness to float32 in all four training phases, and the way back."""
+"""Tests set_precision: which resolutions it reduces, how close results are to float32 in all four training phases, and
+the way back to float32."""
 
 import io
 
@@ -20,7 +21,7 @@ def through_a_file(module):
 
 
 def pair(**sizes):
-    """A scripted pair of 32x32 whose biases and noise strengths are not at their (zero) start."""
+    """Makes a scripted pair of 32x32 whose biases and noise strengths are not zero, as they are at the start."""
     defaults = {"z_dim": 32, "w_dim": 32, "mapping_layers": 2, "channel_base": 1024, "channel_max": 32}
     modules = random_pair(Architecture(32, **{**defaults, **sizes}), seed=0)
     for module in modules:
@@ -41,7 +42,7 @@ def draws():
 
 
 def phase_gradient(phase, G, D):
-    """The gradient of one training phase, all parameters of its network in one vector, in float32."""
+    """Returns the gradient of one training phase for all parameters of its network, in one float32 vector."""
     z, x = draws()
     if phase == "path length":
         ws = G.mapping(z)

@@ -1,4 +1,4 @@
-"""Resolution transfer: what stays, what is new, and what a network starts as."""
+"""Tests another resolution at import: which tensors stay, which are new, and what a network starts as."""
 
 import pytest
 import torch
@@ -85,7 +85,8 @@ def test_the_widths_of_new_blocks_are_said():
 
 
 def test_a_rule_that_the_old_blocks_show_only_in_part_is_said():
-    """The least channel_base that fits blocks of one width halves the first new one; the source's own may not."""
+    """The least channel_base that fits blocks of one width halves the width of the first new block, which the source's
+    own channel_base need not do."""
     old = checkpoint(channel_base=4096)
     old.architecture = from_tensors(old.g_ema, old.d, "file")
     assert old.architecture.channel_base == 32 * 9
@@ -97,7 +98,7 @@ def test_a_rule_that_the_old_blocks_show_only_in_part_is_said():
 def test_a_larger_network_can_be_trained_from_there():
     G, _ = networks(transfer(checkpoint(), 64))
     optimizer = torch.optim.SGD(G.parameters(), lr=1e-2)
-    for _ in range(2):  # zero torgb lets nothing through to its block in the first step
+    for _ in range(2):  # in the first step a torgb of zero lets no gradient through to its block
         optimizer.zero_grad()
         G(torch.randn(2, 6), noise_mode="const").square().mean().backward()
         optimizer.step()

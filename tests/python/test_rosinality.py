@@ -1,4 +1,4 @@
-"""checkpoints/rosinality.py: golden numbers, the table both ways, and what a file may lack."""
+"""Tests checkpoints/rosinality.py: golden numbers, names in both directions, and what a file may lack."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ def tree():
 
 
 def read(content, folder):
-    """What the reader makes of `content`, through a file."""
+    """Saves `content` to a file and reads that."""
     path = folder / "checkpoint.pt"
     torch.save(content, path)
     return rosinality.read(safe_pickle.load_torch(path), path)

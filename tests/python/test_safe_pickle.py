@@ -1,4 +1,4 @@
-"""scripts/checkpoints/safe_pickle.py: ordinary files are read as torch reads them; hostile ones are refused by
+"""Tests scripts/checkpoints/safe_pickle.py: ordinary files are read as torch reads them; hostile ones are refused by
 name, run nothing, and take no memory."""
 
 import argparse
@@ -29,7 +29,7 @@ CONTAINERS = {
     "pickle": stream, "pickle of protocol 4": lambda body: stream(body, 4), "legacy": legacy, "zip": zipped,
     "stream in a pickle": lambda body: stream(nested(legacy(body))),
 }
-# What an attacker would call. The first argument is a shell command or source text that leaves a marker file.
+# Calls that an attacker would make. The argument is a shell command, or text for one, that leaves a marker file.
 CALLS = {
     "os.system": lambda run: call("os.system", text(run)),
     "posix.system": lambda run: call("posix.system", text(run)),
@@ -219,7 +219,7 @@ SHAPES = {
 }
 
 
-# A stored container that every instruction has copied once more.
+# Files in which every instruction asks for one more copy of a stored container.
 ENTRIES = 50_000
 COPIES = {
     "sets": stream(
@@ -232,8 +232,8 @@ COPIES = {
 
 
 def zip_with_two_directory_sizes(entries=20 << 20):
-    """A zip whose ordinary end record claims a short list of entries, and its zip64 record, which readers take, a long
-    one."""
+    """Makes a zip whose ordinary end record claims a short list of entries, while its zip64 record, which readers take,
+    claims a long one."""
     directory = b"\0" * entries
     end64 = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, entries, 4)
     locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, 4 + entries, 1)
@@ -266,7 +266,7 @@ def test_structures_without_end_are_refused(tmp_path, title):
 
 
 def test_hostile_files_take_no_memory(tmp_path):
-    """All of them in one process, beside what Python and torch themselves take."""
+    """Reads all of them in one process and looks at the memory beyond what Python and torch themselves take."""
     cases = [
         *HUGE.values(),
         *map(stream, SHAPES.values()),
@@ -321,7 +321,7 @@ def test_a_torch_file_that_was_cut_off_or_bent_is_refused(tmp_path, new_format):
             safe_pickle.load_torch(path)
     for at in range(
         20, len(data), 97
-    ):  # flipped bytes may go unnoticed in numbers, but nothing else than a refusal comes of them
+    ):  # flipped bytes may go unnoticed in numbers; if they are noticed, the file is refused and nothing else happens
         path.write_bytes(data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1:])
         try:
             safe_pickle.load_torch(path)

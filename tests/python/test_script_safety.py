@@ -1,4 +1,4 @@
-"""The lists of operators in src/model/safety against those that libtorch has."""
+"""Compares the lists of operators in src/model/safety with the operators that libtorch has."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def allowed() -> set[str]:
 
 
 def operators() -> set[str]:
-    # In a process of its own: exporting to ONNX adds operators to the one that does it.
+    # They are listed in a process of their own, because exporting to ONNX adds operators to the process that does it.
     code = "import torch; print(*{schema.name for schema in torch._C._jit_get_all_schemas()})"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     names = [name.split("::") for name in made.split()]

@@ -1,4 +1,4 @@
-"""checkpoints/torch_files.py: zips that readers read differently, and views of storages."""
+"""Tests checkpoints/torch_files.py: zips that different readers would read differently, and views of storages."""
 
 import io
 import zipfile

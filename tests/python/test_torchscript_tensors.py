@@ -1,4 +1,4 @@
-"""checkpoints/script_file.py: TorchScript files are read as data, and the code in them never runs."""
+"""Tests checkpoints/script_file.py: TorchScript files are read as data, and the code in them never runs."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def export(monkeypatch, out, generator, *arguments, kind="state-dict"):
 
 
 def altered(source, target, change):
-    """A copy of a file of torch in which `change` replaces entries: (name, bytes) -> bytes."""
+    """Copies a file of torch; `change`, (name, bytes) -> bytes, gives the new content of every entry."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for info in old.infolist():
             new.writestr(info.filename, change(info.filename, old.read(info)), info.compress_type)
@@ -36,7 +36,7 @@ def altered(source, target, change):
 
 
 def with_a_saving_describe(target, marker):
-    """The generator of this repository, whose code writes `marker` when it is asked to describe itself."""
+    """Makes a copy of the default generator whose code writes `marker` when it is asked to describe itself."""
     def change(entry, content):
         before = b"def describe("
         if not entry.endswith(".py") or before not in content:
@@ -48,7 +48,7 @@ def with_a_saving_describe(target, marker):
 
 
 def script(body, entries=()):
-    """A file laid out as TorchScript, whose object is `body`."""
+    """Makes a file laid out as TorchScript, whose object is `body`."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for entry, data in {"data.pkl": stream(body), "constants.pkl": stream(b")"), **dict(entries)}.items():
@@ -73,7 +73,7 @@ def test_the_tensors_are_those_that_torch_loads(network):
 
 
 class Kinds(torch.nn.Module):
-    """Attributes of all kinds that torch.jit.save writes for such modules."""
+    """A module with attributes of all kinds that torch.jit.save can write for modules like ours."""
 
     ints: List[int]
     names: Dict[str, Optional[int]]
@@ -191,7 +191,7 @@ def test_compressed_tensors_are_refused(tmp_path):
 
 
 def described(tmp_path, **said):
-    """A generator whose description says something else than its tensors."""
+    """Writes a generator whose description says something else than its tensors."""
     G, _ = random_pair(Architecture(16, **TINY), 1)
     G.description = json.dumps({**json.loads(G.description), **said})
     save(G, tmp_path / "G.pt")

@@ -1,4 +1,4 @@
-"""The fast 3x3 convolution: the function and the derivatives of the direct one, where it is used and where not."""
+"""Tests the fast 3x3 convolution: it has the values and derivatives of the direct one, and is used where it pays."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from test_precision import PHASES, phase_gradient, relative
 
 
 def derivatives(convolve, x, weight, direction):
-    """The result, both first derivatives, and both of a function of them."""
+    """Returns the result, both first derivatives, and both derivatives of a function of these."""
     x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
     y = convolve(x, weight)
     first = torch.autograd.grad(y, (x, weight), direction, create_graph=True)
@@ -65,7 +65,7 @@ def test_a_bias_is_added():
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_training_phases_of_scripted_networks(phase):
-    """A pair of 32x32 that is wide enough, against the same pair run from Python, which convolves directly."""
+    """Compares a pair of 32x32 that is wide enough with the same pair run from Python, which convolves directly."""
     modules = random_pair(Architecture(32, z_dim=32, w_dim=32, mapping_layers=2, channel_base=4096, channel_max=128), seed=0)
     for module in modules:
         for name, parameter in module.named_parameters():
