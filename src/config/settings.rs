@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_auto_settingsuration() {
+    fn the_defaults_are_those_of_the_preset_auto() {
         let settings = RunSettings::resolve(&complete(), FACTS).unwrap();
         assert_eq!(
             (settings.train.batch, settings.train.micro_batch, settings.train.ema.halflife_kimg),

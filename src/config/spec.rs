@@ -144,7 +144,7 @@ impl<T> Spec<T> {
     }
 }
 
-/// Above 0; more than a million million is a typing error.
+/// Above 0; more than 1e9 is a typing error.
 pub(super) fn above_zero(value: &f64) -> Option<String> {
     const MOST: f64 = 1e9;
     match value {

@@ -60,7 +60,8 @@ impl Detector {
     /// # Errors
     /// A file that is no TorchScript, a network of another kind, or one without `return_features`.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
-        let remedy = "scripts/make_detector.py makes one, the README says where the one of published FIDs comes from";
+        let remedy =
+            "scripts/make_detector.py makes one, docs/metrics.md says where the one of published FIDs comes from";
         let script = ScriptModule::load(path, device).with_context(|| format!("cannot use the detector; {remedy}"))?;
         let shown = path.display();
         let described = script.description().and_then(|text| serde_json::from_str::<Value>(&text).ok());
@@ -132,7 +133,7 @@ impl Detector {
     pub fn ensure_classes(&self) -> Result<()> {
         ensure!(
             self.has("no_output_bias"),
-            "'{}' gives no class probabilities: the inception score needs the Inception file (README)",
+            "'{}' gives no class probabilities: the inception score needs the Inception file (docs/metrics.md)",
             self.script.path.display()
         );
         Ok(())

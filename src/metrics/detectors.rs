@@ -34,7 +34,7 @@ impl Detectors {
     pub(super) fn need(&self, slot: Slot) -> Result<&Detector> {
         self.get(slot).context(
             "there is no detector to make features with; pass --detector FILE: scripts/make_detector.py makes one, the \
-             README says where the one of published FIDs comes from",
+             docs/metrics.md says where the one of published FIDs comes from",
         )
     }
 

@@ -122,7 +122,7 @@ impl Run {
             if done || signal.is_some() || self.checkpoint_is_due() {
                 let saved = self.save_checkpoint()?;
                 if done && !saved {
-                    let warning = "warning: the last steps were left out, so there is no checkpoint of the end";
+                    let warning = "warning: the last steps were skipped, so there is no checkpoint of the end";
                     self.journal.say(Some(&bar), warning)?;
                 }
             }
@@ -190,7 +190,7 @@ impl Run {
         let newest = self.keeper.store.list()?.pop().map_or(0, |checkpoint| checkpoint.seen_images);
         let from = match newest == self.trainer.seen_images {
             true => String::new(),
-            false => format!(" (from {:.1} kimg: the last steps were left out)", newest as f64 / 1000.0),
+            false => format!(" (from {:.1} kimg: the last steps were skipped)", newest as f64 / 1000.0),
         };
         Ok(Stopped { signal, message: format!("stopped by {signal} at {kimg}; to go on{from}: {resume}") })
     }

@@ -42,7 +42,7 @@ fn gpu_text(index: usize) -> String {
 fn cuda_obstacle() -> Option<String> {
     if !tch::utils::has_cuda() {
         return match tch::utils::has_cudart() {
-            false => Some("this libtorch was built without CUDA; link one that has it (README, set-up)".into()),
+            false => Some("this libtorch was built without CUDA; scripts/setup installs one that has it".into()),
             true if !std::path::Path::new("/proc/driver/nvidia/version").exists() => {
                 Some("libtorch has CUDA, but no NVIDIA driver is loaded (nvidia-smi should answer)".into())
             }

@@ -14,7 +14,7 @@ pub struct AdaSettings {
 }
 
 /// The augmentation's probability over a run.
-pub(super) enum Ada {
+pub(super) enum AugmentProbability {
     /// The probability is a constant of the run.
     Fixed(f64),
     /// The probability follows the signs of D(real) since the last adjustment, which wait on the device.
@@ -26,7 +26,7 @@ pub(super) enum Ada {
     },
 }
 
-impl Ada {
+impl AugmentProbability {
     /// Begins with `p`, and adapts it where `adaptive` says how.
     pub(super) fn new(p: f64, adaptive: Option<AdaSettings>) -> Self {
         match adaptive {

@@ -132,7 +132,7 @@ impl Trainer {
     }
 
     /// Returns the number of micro-batches in a batch.
-    fn rounds(&self) -> u64 {
+    pub(super) fn rounds(&self) -> u64 {
         self.settings.batch / self.micro_batch
     }
 

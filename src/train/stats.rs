@@ -73,9 +73,10 @@ impl Statistics {
         cut(&mut self.numbers, &mark.numbers);
     }
 
-    /// The tensor that was last reported under a name, since the last `take`.
-    pub fn last(&self, name: &str) -> Option<&Tensor> {
-        self.tensors.get(name)?.last()
+    /// The last tensors that were reported under a name since the last `take`, `count` at most.
+    pub fn last(&self, name: &str, count: usize) -> &[Tensor] {
+        let all = self.tensors.get(name).map_or(&[][..], Vec::as_slice);
+        &all[all.len().saturating_sub(count)..]
     }
 
     /// Everything since the last `take`, by name, in float64 on the CPU; it stays pending.

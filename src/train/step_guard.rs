@@ -1,5 +1,11 @@
-//! Steps that are skipped because a gradient is not finite. The device decides about each step; the host looks later, at
-//! all of an iteration at once.
+//! Steps that are skipped because a gradient is not finite, from the device's decision to the end of a run.
+//!
+//! `Adam::step` (`optimizer.rs`) decides on the device: a gradient with a value whose square is not finite changes nothing.
+//! [`StepGuard`] keeps what became of each step and looks at all of them once an iteration (and around a phase that is timed),
+//! since reading makes the host wait. A skipped step is counted in the statistics as `Progress/skipped_PHASE`, and told in a
+//! notice that names the loss or the first parameter. While the newest steps were skipped no checkpoint is written
+//! (`state.rs`), so that one to go back to is good. After `--max-bad-steps` in a row the error is [`Diverged`]: the run stops,
+//! or goes back (`run/checkpoint/rollback.rs`).
 
 use std::fmt;
 
@@ -37,8 +43,8 @@ impl StepGuard {
         self.unseen.push(Step { phase, taken, gradient });
     }
 
-    /// Looks at the steps since the last call, which waits for the device; `flat` gives the parameters of a phase. Skipped
-    /// steps are counted, and told by a notice.
+    /// Looks at the steps since the last call, which waits for the device; `flat` gives the parameters of a phase, `rounds`
+    /// is the number of its micro-batches. Skipped steps are counted, and told by a notice.
     ///
     /// # Errors
     /// [`Diverged`] after `most_in_a_row` skipped steps of a phase.
@@ -47,6 +53,7 @@ impl StepGuard {
         iteration: u64,
         most_in_a_row: u64,
         flat: impl Fn(Phase) -> &'a FlatParameters,
+        rounds: u64,
         stats: &mut Statistics,
     ) -> Result<()> {
         let unseen = std::mem::take(&mut self.unseen);
@@ -59,19 +66,19 @@ impl StepGuard {
             *in_a_row += 1;
             stats.report_number(&format!("Progress/skipped_{phase:?}"), 1.0);
             let loss = phase.loss_name();
-            let what = match stats.last(loss) {
-                Some(values) if !all_finite(values) => format!("the loss of {phase:?} ({loss}) is not finite"),
-                _ => {
+            let what = match stats.last(loss, rounds as usize).iter().all(all_finite) {
+                false => format!("the loss of {phase:?} ({loss}) is not finite"),
+                true => {
                     let name = flat(*phase).name_at(first_overflow(gradient)).unwrap_or_default();
                     format!("the gradient of {phase:?} or its square is not finite, first in '{name}'")
                 }
             };
             if *in_a_row >= most_in_a_row {
                 let remedy = "lower --g-lr and --d-lr, a higher --r1-gamma or a --root-slope-cap help";
-                let text = format!("{what}; {in_a_row} steps in a row were left out; {remedy}");
+                let text = format!("{what}; {in_a_row} steps in a row were skipped; {remedy}");
                 return Err(anyhow::Error::new(Diverged(text)).context(place(*phase, iteration)));
             }
-            self.notices.push(format!("iteration {iteration}: {what}; step left out ({in_a_row} in a row)"));
+            self.notices.push(format!("iteration {iteration}: {what}; step skipped ({in_a_row} in a row)"));
         }
         Ok(())
     }

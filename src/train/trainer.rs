@@ -4,7 +4,7 @@
 use anyhow::Result;
 use tch::{Device, Tensor};
 
-use super::ada::Ada;
+use super::ada::AugmentProbability;
 use super::networks::Networks;
 use super::optimizer::Adam;
 use super::phases::Phase;
@@ -38,7 +38,7 @@ pub struct Trainer {
     pub(super) g_adam: Adam,
     pub(super) d_adam: Adam,
     pub(super) pl_mean: MeanPathLength,
-    pub(super) ada: Ada,
+    pub(super) ada: AugmentProbability,
     pub(super) guard: StepGuard,
     pub(super) classes: Option<ClassDistribution>,
 }
@@ -56,7 +56,7 @@ impl Trainer {
             g_adam: Adam::new(settings.g_adam, &networks.g_flat.values),
             d_adam: Adam::new(settings.d_adam, &networks.d_flat.values),
             pl_mean: MeanPathLength::new(device),
-            ada: Ada::new(settings.augment.p, settings.augment.ada),
+            ada: AugmentProbability::new(settings.augment.p, settings.augment.ada),
             guard: StepGuard::default(),
             networks,
             settings,
@@ -91,10 +91,11 @@ impl Trainer {
 
     /// Counts the skipped steps since the last look, which waits for the device.
     pub(super) fn look_at_steps(&mut self, stats: &mut Statistics) -> Result<()> {
+        let rounds = self.rounds();
         let Self { networks, guard, settings, iteration, .. } = self;
         let flat = |phase: Phase| phase.parameters(networks);
         // A GPU's own errors surface here, as it is waited for.
-        caught(|| guard.look(*iteration, settings.max_bad_steps, flat, stats)).map_err(|error| {
+        caught(|| guard.look(*iteration, settings.max_bad_steps, flat, rounds, stats)).map_err(|error| {
             let diverged = error.is::<Diverged>();
             if diverged { error } else { error.context(format!("the steps of iteration {iteration}")) }
         })
@@ -117,7 +118,7 @@ impl Trainer {
 
     /// Sets that probability, where it is fixed; 0 turns the augmentation off.
     pub fn fix_augment_p(&mut self, p: f64) {
-        self.ada = Ada::fixed(p);
+        self.ada = AugmentProbability::fixed(p);
     }
 
     /// Evaluates R1 and path length every so many iterations from now on.

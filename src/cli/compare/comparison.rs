@@ -32,7 +32,7 @@ pub struct Arm {
     pub points: Vec<Point>,
     /// The largest |dL/dlogit| of both networks.
     pub largest_slope: f64,
-    /// Steps left out because a gradient was not finite.
+    /// Steps skipped because a gradient was not finite.
     pub skipped_steps: u64,
     /// Seconds of training in all.
     pub seconds: f64,

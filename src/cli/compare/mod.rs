@@ -86,22 +86,25 @@ impl FromStr for Loss {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.k, self.slope_cap) {
-            (Some(k), Some(cap)) => write!(f, "rooted, k = {k}, slope up to {cap}"),
-            (Some(k), None) => write!(f, "rooted, k = {k}"),
-            _ => f.write_str("logistic"),
+        match self.kind {
+            LossKind::Rooted => f.write_str("rooted")?,
+            LossKind::Logistic => f.write_str("logistic")?,
         }
+        self.k.map_or(Ok(()), |k| write!(f, ", k = {k}"))?;
+        self.slope_cap.map_or(Ok(()), |cap| write!(f, ", slope up to {cap}"))
     }
 }
 
 impl Loss {
     /// Formats it for names of folders.
     fn slug(&self) -> String {
-        match (self.k, self.slope_cap) {
-            (Some(k), Some(cap)) => format!("rooted{k}-cap{cap}"),
-            (Some(k), None) => format!("rooted{k}"),
-            _ => "logistic".to_owned(),
-        }
+        let kind = match self.kind {
+            LossKind::Rooted => "rooted",
+            LossKind::Logistic => "logistic",
+        };
+        let k = self.k.map_or_else(String::new, |k| k.to_string());
+        let cap = self.slope_cap.map_or_else(String::new, |cap| format!("-cap{cap}"));
+        format!("{kind}{k}{cap}")
     }
 }
 

@@ -99,7 +99,7 @@ fn markdown(comparison: &Comparison, setting: &Setting) -> String {
 
 fn final_table(losses: &[(&str, Vec<&Arm>)]) -> String {
     let mut text = String::from(
-        "| loss | at the end | best | largest abs(dL/dlogit) | steps left out | training, s |\n|---|---|---|---|---|---|\n",
+        "| loss | at the end | best | largest abs(dL/dlogit) | steps skipped | training, s |\n|---|---|---|---|---|---|\n",
     );
     for (loss, arms) in losses {
         let spread =
