@@ -373,7 +373,7 @@ fn hostile_entries_of_a_zip_are_reported_and_nothing_is_written_elsewhere() {
     let reason = |name: &str| bad.iter().find(|bad| bad["file"] == name).unwrap()["reason"].as_str().unwrap();
     assert_eq!(reason("../../slipped.png"), "its name points out of the zip");
     assert!(reason("bomb.png").contains("larger than 512 MiB"));
-    assert!(reason("huge.png").to_lowercase().contains("limit"), "{}", reason("huge.png"));
+    assert!(reason("huge.png").contains("more than 512 MiB to decode"), "{}", reason("huge.png"));
     assert_eq!((bad.len(), &report["usable"]), (4, &2.into()));
     assert_eq!(stage.names(), ["in.zip", "out", "set"]);
     let written = walkdir::WalkDir::new(stage.path("out"))

@@ -456,7 +456,9 @@ fn a_full_disk_ends_the_run_with_a_message_and_the_earlier_checkpoint_stays() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.contains("error: no checkpoint was written, earlier ones are intact; make room and resume"),
+        stderr.contains(
+            "error: no checkpoint was written, earlier ones are intact; allow larger files (ulimit -f) and resume"
+        ),
         "{stderr}"
     );
     assert_eq!(checkpoints(&run), before);

@@ -42,7 +42,7 @@ pub fn write(path: &Path, networks: &[(&str, &ScriptModule)]) -> Result<()> {
         }
     }
     let metadata = metadata_of(networks);
-    replace_atomically(path, |scratch| Ok(safetensors::serialize_to_file(named, Some(metadata), scratch)?))
+    replace_atomically(path, |scratch| serialize(named, Some(metadata), scratch))
 }
 
 /// Writes tensors of float32 or float64 as they are, with free text; the file appears whole or not at all.
@@ -50,12 +50,32 @@ pub fn write(path: &Path, networks: &[(&str, &ScriptModule)]) -> Result<()> {
 /// # Errors
 /// A tensor has another type, or the file cannot be written.
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: HashMap<String, String>) -> Result<()> {
-    let exact = |(name, tensor): &(String, Tensor)| {
+    let named = exact(path, tensors.iter().map(|(name, tensor)| (name, tensor)))?;
+    replace_atomically(path, |scratch| serialize(named, Some(metadata), scratch))
+}
+
+/// Writes tensors of float32 or float64 as they are to a new file, for whoever sees to it that it appears whole.
+///
+/// # Errors
+/// As of [`write_tensors`].
+pub fn write_new<'a>(path: &Path, tensors: impl Iterator<Item = (&'a String, &'a Tensor)>) -> Result<()> {
+    serialize(exact(path, tensors)?, None, path)
+}
+
+fn exact<'a>(path: &Path, tensors: impl Iterator<Item = (&'a String, &'a Tensor)>) -> Result<Vec<(String, Values)>> {
+    let exact = |(name, tensor): (&String, &Tensor)| {
         let values = Values::exact(tensor).with_context(|| format!("cannot write '{name}' to '{}'", path.display()))?;
         Ok((name.clone(), values))
     };
-    let named = tensors.iter().map(exact).collect::<Result<Vec<_>>>()?;
-    replace_atomically(path, |scratch| Ok(safetensors::serialize_to_file(named, Some(metadata), scratch)?))
+    tensors.map(exact).collect()
+}
+
+/// Writes a file; what the system says when it cannot stays an error of its own, in its words.
+fn serialize(named: Vec<(String, Values)>, metadata: Option<HashMap<String, String>>, path: &Path) -> Result<()> {
+    safetensors::serialize_to_file(named, metadata, path).map_err(|error| match error {
+        SafeTensorError::IoError(error) => error.into(),
+        other => other.into(),
+    })
 }
 
 /// Reads a whole safetensors file; floats keep their precision.

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
-use tch::{Device, Tensor};
+use anyhow::Result;
 
 use crate::model::weights;
-use crate::tensor::one_line;
 use crate::train::state::Tensors;
 
 /// Writes tensors to a new file.
@@ -14,9 +12,7 @@ use crate::train::state::Tensors;
 /// # Errors
 /// A full disk or a folder that cannot be written.
 pub fn write(path: &Path, tensors: &Tensors) -> Result<()> {
-    let on_cpu: Vec<(&String, Tensor)> =
-        tensors.iter().map(|(name, tensor)| (name, tensor.to_device(Device::Cpu).contiguous())).collect();
-    Tensor::write_safetensors(&on_cpu, path).map_err(|error| anyhow!("{}", one_line(&error)))
+    weights::write_new(path, tensors.iter())
 }
 
 /// Reads them again.
