@@ -7,6 +7,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let lib = std::fs::canonicalize(&configured)
         .map_err(|e| format!("no libtorch in '{configured}' ({e}); run scripts/setup first"))?;
     compile_native(&lib.join("../include"));
+    println!("cargo:rustc-env=ROOTGAN_LIBTORCH={}", libtorch_version(&lib.join("../include")));
+    println!("cargo:rustc-env=ROOTGAN_COMMIT={}", commit());
     // The path is written as DT_RPATH, which comes before LD_LIBRARY_PATH: users of tch often have another libtorch
     // there.
     println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags,-rpath,{}", lib.display());
@@ -41,4 +43,30 @@ fn compile_native(include: &std::path::Path) {
     build.define("_GLIBCXX_USE_CXX11_ABI", abi.as_str()).opt_level(2).debug(false);
     // Warnings are off: those of libtorch's own headers cannot be mended here.
     build.warnings(false).flag_if_supported("-w").compile("rootgan_native");
+}
+
+/// Reads libtorch's version from its headers.
+fn libtorch_version(include: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(include.join("torch/headeronly/version.h")).unwrap_or_default();
+    let number = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(&format!("#define TORCH_VERSION_{name} ")))?;
+        line.split_whitespace().last().map(str::to_owned)
+    };
+    let parts: Option<Vec<String>> = ["MAJOR", "MINOR", "PATCH"].into_iter().map(number).collect();
+    parts.map_or_else(|| "of an unknown version".to_owned(), |parts| parts.join("."))
+}
+
+/// Asks git for the commit of the sources, for programs that are used: in development every commit would compile everything
+/// anew. The sources of a package have none.
+fn commit() -> String {
+    if std::env::var("PROFILE").is_ok_and(|profile| profile != "release") {
+        return "in development".to_owned();
+    }
+    if std::path::Path::new(".git/logs/HEAD").is_file() {
+        println!("cargo:rerun-if-changed=.git/logs/HEAD");
+    }
+    let git = std::process::Command::new("git").args(["rev-parse", "--short=10", "HEAD"]).output();
+    let answer =
+        git.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    answer.map_or_else(|| "no commit known".to_owned(), |answer| format!("commit {}", answer.trim()))
 }

@@ -86,6 +86,10 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Compare(args) => cli::compare::run(*args),
         Command::Plot(args) => cli::plot::run(args),
         Command::Bench(args) => cli::bench::run(args),
+        Command::Completions { shell } => {
+            cli::print_completions(shell);
+            Ok(())
+        }
     };
     system::panics::keep_places();
     match catch_unwind(AssertUnwindSafe(work)) {

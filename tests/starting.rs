@@ -44,6 +44,32 @@ fn output_whose_reader_has_gone_ends_quietly() {
 }
 
 #[test]
+fn the_version_says_what_it_was_built_from_and_with() {
+    let output = rootgan(&["--version"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.starts_with(concat!("rootgan ", env!("CARGO_PKG_VERSION"), " (")) && text.contains("), libtorch 2."),
+        "{text}"
+    );
+    let short = String::from_utf8(rootgan(&["-V"]).output().unwrap().stdout).unwrap();
+    assert_eq!(short, concat!("rootgan ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+/// bash takes the script and completes a subcommand with it.
+#[test]
+fn a_shell_completes_commands_by_the_script_that_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = rootgan(&["completions", shell]).output().unwrap();
+        assert!(output.status.success() && output.stdout.len() > 1000, "{shell}");
+        std::fs::write(folder.path().join(shell), output.stdout).unwrap();
+    }
+    let script = "source \"$1\"; COMP_WORDS=(rootgan fine); COMP_CWORD=1; _rootgan rootgan fine rootgan; echo \"${COMPREPLY[@]}\"";
+    let completed = Command::new("bash").args(["-c", script, "bash"]).arg(folder.path().join("bash")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&completed.stdout).trim(), "finetune", "{}", stderr(&completed));
+}
+
+#[test]
 fn a_deleted_working_directory_is_told_of() {
     let folder = tempfile::tempdir().unwrap();
     let gone = folder.path().join("gone");

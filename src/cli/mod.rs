@@ -17,13 +17,17 @@ pub mod source;
 
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::system::ui::Verbosity;
 
+/// The program's version with the commit it was built from, and libtorch's.
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROOTGAN_COMMIT"), "), libtorch ", env!("ROOTGAN_LIBTORCH"));
+
 /// Finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, arg_required_else_help = true, args_override_self = true)]
+#[command(version, long_version = VERSION, propagate_version = true, arg_required_else_help = true, args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -75,6 +79,16 @@ pub enum Command {
     Plot(plot::PlotArgs),
     /// Measure the time of each training phase, and memory
     Bench(bench::BenchArgs),
+    /// Print a script that completes commands and options in a shell
+    Completions {
+        /// The shell, as in `rootgan completions bash > ~/.local/share/bash-completion/completions/rootgan`
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Prints the script for a shell.
+pub fn print_completions(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Cli::command(), "rootgan", &mut std::io::stdout());
 }
 
 /// Shows help and version where they were asked for; turns anything else that clap says into one line.
