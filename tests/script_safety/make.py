@@ -368,18 +368,30 @@ for name, lines in {
     "cast_of_tuple__unchecked_cast": "a = (x, )\n{space}b = unchecked_cast(Tuple[Tensor, Tensor], a)",
     "cast_of_list__unchecked_cast": "a = [{held}]\n{space}b = unchecked_cast(List[__torch__.Many], a)",
     "cast_of_expression__unchecked_cast": "b = unchecked_cast(__torch__.Many, [{held}][0])",
+    "builtin_getattr__may be anything": 'len = getattr\n{space}b = len({held}, "save")',
+    "builtin_cast__may be anything": "len = unchecked_cast\n{space}b = len(__torch__.Many, {held})",
+    "builtin_loop__may be anything": "for len in [x.data]:\n{space}  b = len(x)",
+    "launder__unchecked_cast": "a : Any = [{held}]\n{space}b = unchecked_cast(List[Tensor], a)",
+    "nested__inside another": "def go(p: Optional[__torch__.Many]) -> int:\n{space}  return 1",
     "batch_norm__native_batch_norm": "b = torch.native_batch_norm(x, None, None, x, x, True, 0.1, 0.001)",
 }.items():
     space = CALL[1]
     held(name, TEXT[:CALL.start() + 1] + space + lines.format(held=CALL[3], space=space) + TEXT[CALL.start():])
-# The parameter is given another value before the cast.
 OPTIONAL = entries_of(Recurrent())
 STEP = OPTIONAL[MAIN].decode()
 CAST = re.search(r"\n( +)\w+ = unchecked_cast\(Tuple\[Tensor, Tensor\], state\)", STEP)
-held("cast_of_another_value__unchecked_cast", STEP[:CAST.start() + 1] + f"{CAST[1]}state = annotate(Optional[Tuple[Tensor, Tensor]], None)"
-     + STEP[CAST.start():], OPTIONAL)
 held("cast_of_wider__unchecked_cast", STEP.replace("unchecked_cast(Tuple[Tensor, Tensor], state)",
                                                    "unchecked_cast(Tuple[Tensor, Tensor, Tensor], state)"), OPTIONAL)
+# Other values than the declared ones, in every way in which a name can get one.
+for name, line in {
+    "annotated": "state : Any = x", "chained": "other = state = x", "target": "l[0], state, = x, x", "attribute": "self.t, state, = x, x",
+    "loop": "for state in [x]:\n      pass", "with": "with x as state:\n      pass", "list": "l = [1 for state in [x]]",
+}.items():
+    held(f"cast_after_{name}__", STEP[:CAST.start() + 1] + "    " + line + "\n" + STEP[CAST.start() + 1:], OPTIONAL)
+held("cast_of_union__unchecked_cast", STEP.replace("state: Optional[Tuple[Tensor, Tensor]]=", "state: Optional[Tuple[Tensor, Tensor]] | int="),
+     OPTIONAL)
+held("cast_of_two__unchecked_cast", STEP.replace("    x: Tensor,\n    state:", "    state: Optional[Tuple[Tensor, Tensor]],\n    state:"), OPTIONAL)
+held("column0__missing, or not of its type", WRONG.replace("  held : __torch__.Many", "  def go(self: __torch__.Holder) -> int:\n    a = (1,\n2)\n    return 1\n  held : __torch__.Many", 1))
 held("twice__twice", TEXT + TEXT[TEXT.index("class Few"):])
 for other in (MAIN + ".py", "code/code/__torch__.py", "code/__torch__.more.py", "code//__torch__.py"):
     write(f"object_name_{len(other)}_{other.count('code')}__unusual name", zipped([*HOLDER.items(), (other, HOLDER[MAIN])]))

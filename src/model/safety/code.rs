@@ -14,6 +14,10 @@ use super::types::{Base, Class, Returned, Type, chain};
 /// How deep blocks and expressions may be inside one another, and how many branches one condition may have: libtorch's
 /// compiler goes as deep, and overflows the 2 MiB stack of a thread between 1,000 and 4,000.
 const MOST_DEPTH: usize = 200;
+/// Functions of the language whose result is of the type that they are given.
+const TYPED: [&str; 3] = ["annotate", "unchecked_cast", "uninitialized"];
+/// Letters of a declaration that are kept.
+const MOST_DECLARATION: usize = 2000;
 /// Spaces before the members of a class, as torch.jit.save writes them.
 const MEMBER_INDENT: usize = 2;
 /// Functions of the language that compute or ask.
@@ -190,7 +194,11 @@ impl Code {
             kind => kind,
         };
         self.attributes.insert(name.clone());
-        found.attributes.push((name, kind));
+        // Said twice, neither is believed.
+        match found.attributes.iter_mut().find(|(own, _)| *own == name) {
+            Some((_, own)) => *own = Type::Other(name),
+            None => found.attributes.push((name, kind)),
+        }
     }
 
     /// Whether a class has every method of an interface, with the same arguments and result: libtorch calls them by name and
@@ -200,7 +208,10 @@ impl Code {
             return false;
         };
         let wanted = interface.methods.iter().map(|(name, declaration)| (name, behind_self(declaration)));
+        let is_whole = |methods: &[(String, String)]| methods.iter().all(|(_, text)| text.len() <= MOST_DECLARATION);
         class.base == Base::Object
+            && is_whole(&class.methods)
+            && is_whole(&interface.methods)
             && wanted.clone().all(|(name, declaration)| {
                 let own = class.methods.iter().find(|(own, _)| own == name);
                 declaration.is_some() && own.and_then(|(_, own)| behind_self(own)) == declaration
@@ -248,7 +259,7 @@ fn declaration<'a, 'b>(tokens: &'b [Token<'a>]) -> (String, &'b [Token<'a>]) {
             ">" => "> ",
             other => other,
         });
-        if text.len() > 2000 {
+        if text.len() > MOST_DECLARATION {
             break;
         }
     }
@@ -344,11 +355,14 @@ impl<'a> Judge<'a> {
     /// Judges every name, and every call.
     fn names(&mut self) {
         let mut scope = self.scope(0);
+        let mut assigned = HashSet::new();
         for at in 0..self.tokens.len() {
             let token = self.tokens[at];
             let before = at.checked_sub(1).and_then(|before| self.tokens.get(before));
             if token.is("def") {
                 scope = self.scope(at + 1);
+                let tokens: &'a [Token<'a>] = self.tokens;
+                assigned = self.assigned(at).into_iter().map(|place| tokens[place].text).collect();
             }
             if token.is("(")
                 && before.is_some_and(|before| before.is(")") || before.is("]") || before.kind == Kind::Text)
@@ -367,7 +381,7 @@ impl<'a> Judge<'a> {
                 Some(word) if word.is("def") => self.definition(at),
                 // The name of a class stands among types; it is no operator.
                 Some(word) if word.is("class") => {}
-                _ => self.head(at, &scope),
+                _ => self.head(at, &scope, &assigned),
             }
         }
     }
@@ -377,6 +391,74 @@ impl<'a> Judge<'a> {
         if OTHERS.contains(name) {
             self.odd(at, format!("a method '{name}', which is an operator's name"));
         }
+        let is_placed = match self.tokens[at - 1].indent {
+            Some(0) => true,
+            Some(MEMBER_INDENT) => self.class_around(at - 1).is_some(),
+            _ => false,
+        };
+        if !is_placed {
+            self.odd(at, format!("a function '{name}' inside another"));
+        }
+    }
+
+    /// Returns the full name of the class whose member is at `at`.
+    fn class_around(&self, at: usize) -> Option<String> {
+        let outer = (0..at).rev().find(|&before| self.tokens[before].indent == Some(0))?;
+        let name = self.tokens.get(outer + 1).filter(|_| self.is(outer, "class"))?;
+        Some(format!("{}.{}", module_of(self.file).ok()?, name.text))
+    }
+
+    /// Lists the places in the function whose `def` is at `start` where a name gets a value.
+    fn assigned(&self, start: usize) -> Vec<usize> {
+        let ends = |at: &usize| *at > start && (self.is(*at, "def") || self.is(*at, "class"));
+        let end = (start..self.tokens.len()).find(ends).unwrap_or(self.tokens.len());
+        let is_name = |at: &usize| self.tokens[*at].kind == Kind::Name && !self.is(at.wrapping_sub(1), ".");
+        let mut places = Vec::new();
+        let begins: Vec<usize> = (start..end).filter(|&at| at == start || self.tokens[at].indent.is_some()).collect();
+        for (number, &first) in begins.iter().enumerate() {
+            let line = first..begins.get(number + 1).copied().unwrap_or(end);
+            if first == start {
+                let is_parameter = |at: &usize| ["(", ",", "*"].iter().any(|sign| self.is(at - 1, sign));
+                places.extend(self.at_depth(line, 1).into_iter().filter(is_name).filter(is_parameter));
+                continue;
+            }
+            let flat = self.at_depth(line.clone(), 0);
+            let is_comparison = |at: usize| {
+                self.is(at + 1, "=") || ["=", "<", ">", "!"].iter().any(|sign| self.is(at.wrapping_sub(1), sign))
+            };
+            let equals: Vec<usize> =
+                flat.iter().copied().filter(|&at| self.is(at, "=") && !is_comparison(at)).collect();
+            let begins_block = ["if", "elif", "else", "while", "for", "with"].iter().any(|word| self.is(first, word));
+            let colon = flat.iter().copied().find(|&at| self.is(at, ":") && !begins_block);
+            let colon = colon.filter(|&colon| equals.first().is_none_or(|&first| colon < first));
+            if let Some(targets) = colon.or(equals.last().copied()) {
+                places.extend((first..targets).filter(is_name));
+            }
+            // Loops, in lists too, and what `with` names.
+            for at in line.clone().filter(|&at| self.is(at, "for") || self.is(at, "as")) {
+                let stop = |after: &usize| self.is(*after, "in") || self.is(*after, ":");
+                let end = (at + 1..line.end).find(stop).unwrap_or(line.end);
+                places.extend((at + 1..end).filter(is_name));
+            }
+        }
+        places
+    }
+
+    /// Lists the places between as many brackets, which do not count themselves.
+    fn at_depth(&self, range: std::ops::Range<usize>, wanted: usize) -> Vec<usize> {
+        let (mut depth, mut found) = (0_usize, Vec::new());
+        for at in range {
+            let token = &self.tokens[at];
+            let is_bracket = |signs: [&str; 3]| signs.iter().any(|sign| token.is(sign));
+            if is_bracket([")", "]", "}"]) {
+                depth = depth.saturating_sub(1);
+            } else if is_bracket(["(", "[", "{"]) {
+                depth += 1;
+            } else if depth == wanted {
+                found.push(at);
+            }
+        }
+        found
     }
 
     /// Returns the variables of a function that only ever hold functions of the file.
@@ -434,7 +516,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Judges the chain of names that begins at `at`, and its call if it is called.
-    fn head(&mut self, at: usize, functions: &HashSet<&str>) {
+    fn head(&mut self, at: usize, functions: &HashSet<&str>, assigned: &HashSet<&str>) {
         let (name, used) = chain(&self.tokens[at..]);
         let parts: Vec<&str> = name.split('.').collect();
         match parts.as_slice() {
@@ -446,7 +528,7 @@ impl<'a> Judge<'a> {
             ["__torch__", ..] if self.code.defines(&name) => {}
             ["__torch__", ..] => self.odd(at, format!("'{name}', which the file does not define")),
             [called] if self.is(at + used, "(") => {
-                let is_known = BUILTINS.contains(called)
+                let is_known = BUILTINS.contains(called) && !assigned.contains(called)
                     || KEYWORDS.contains(called)
                     || functions.contains(called) && self.is_assigned(at);
                 if !is_known {
@@ -474,79 +556,112 @@ impl<'a> Judge<'a> {
     fn cast(&mut self, at: usize) {
         let (kind, used) = Type::parse(&self.tokens[at + 2..]);
         let comma = at + 2 + used;
-        let is_sound = self.is(comma, ",")
-            && (kind.knows_itself() || self.declared(comma + 1) == Some(Type::Optional(Box::new(kind))));
+        let is_sound = self.is(comma, ",") && (kind.knows_itself() || self.is_declared(comma + 1, &kind));
         if !is_sound {
             self.odd(at, "an unchecked_cast to a type that its value was not declared with");
         }
     }
 
-    /// The declared type of the variable at `at`, where that is the whole of an argument: a parameter of the function, or an
-    /// attribute of its object that was assigned to it, and nothing else ever is.
-    fn declared(&self, at: usize) -> Option<Type> {
-        let name = self.tokens.get(at)?;
+    /// Whether the variable at `at`, the whole of an argument, can only ever hold a value of this type or `None`.
+    fn is_declared(&self, at: usize, kind: &Type) -> bool {
         let ends = self.is(at + 1, ")") || self.is(at + 1, ",") && self.is(at + 2, ")");
-        if name.kind != Kind::Name || !ends {
+        let Some(start) = (0..at).rev().find(|&before| self.is(before, "def")).filter(|_| ends) else { return false };
+        let (tokens, assigned): (&'a [Token<'a>], _) = (self.tokens, self.assigned(start));
+        tokens[at].kind == Kind::Name && self.holds_only(tokens[at].text, kind, start, &assigned)
+    }
+
+    /// Whether every value that a variable gets in the function at `start` is of this type or `None`, as the compiler sees to
+    /// it: a parameter or an attribute of the object so declared, another such variable, a cast to the type.
+    fn holds_only(&self, name: &'a str, kind: &Type, start: usize, assigned: &[usize]) -> bool {
+        let fits = |found: &Type| match found {
+            Type::None => true,
+            Type::Optional(inner) => **inner == *kind,
+            found => found == kind,
+        };
+        let body = (start + 1..self.tokens.len()).find(|&at| self.tokens[at].indent.is_some());
+        let places = |name: &str| assigned.iter().copied().filter(|&at| self.is(at, name)).collect::<Vec<_>>();
+        // Variables that are assigned to each other hold what they get from elsewhere.
+        let (mut seen, mut waiting) = (HashSet::from([name]), vec![name]);
+        while let Some(name) = waiting.pop() {
+            let of_name = places(name);
+            if of_name.is_empty() || self.parameters(start, name) > 1 {
+                return false;
+            }
+            for place in of_name {
+                if body.is_none_or(|body| place < body) {
+                    // A parameter: its type ends where the next one begins.
+                    let (found, used) = Type::parse(&self.tokens[place + 2..]);
+                    let is_whole = [",", ")", "="].iter().any(|sign| self.is(place + 2 + used, sign));
+                    if self.is(place + 1, ":") && is_whole && fits(&found) {
+                        continue;
+                    }
+                    return false;
+                }
+                let is_sound = match self.given(place, &fits) {
+                    None => false,
+                    Some([]) => true,
+                    Some([none]) if none.is("None") => true,
+                    Some([other]) => {
+                        if other.kind == Kind::Name && seen.insert(other.text) {
+                            waiting.push(other.text);
+                        }
+                        other.kind == Kind::Name
+                    }
+                    // What the compiler makes of it is of that type; a cast is judged by itself.
+                    Some([word, open, rest @ .., _]) if TYPED.iter().any(|known| word.is(known)) && open.is("(") => {
+                        let calls = rest.iter().filter(|token| token.is("(") || token.is(")")).count();
+                        calls == 0 && fits(&Type::parse(rest).0)
+                    }
+                    Some([own, point, attribute]) if own.is("self") && point.is(".") => {
+                        let class = self.class_around(start).filter(|_| places("self") == [start + 3]);
+                        let class = class.and_then(|class| self.code.classes.get(&class));
+                        class.is_some_and(|class| {
+                            class.attributes.iter().any(|(own, found)| own == attribute.text && fits(found))
+                        })
+                    }
+                    Some(_) => false,
+                };
+                if !is_sound {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// What the line of an assignment gives to the name at `place`: the tokens of a value, none of them where the name is
+    /// annotated with a type that fits, which the compiler compares. None for other lines than `a = x` and `a, b = x, y`.
+    fn given(&self, place: usize, fits: &dyn Fn(&Type) -> bool) -> Option<&'a [Token<'a>]> {
+        let tokens: &'a [Token<'a>] = self.tokens;
+        let first = (0..=place).rev().find(|&at| tokens[at].indent.is_some())?;
+        let length = tokens[first + 1..].iter().take_while(|token| token.indent.is_none()).count();
+        let line = first..first + 1 + length;
+        if place == first && self.is(place + 1, ":") {
+            let (found, used) = Type::parse(&tokens[place + 2..line.end]);
+            return (self.is(place + 2 + used, "=") && fits(&found)).then_some(&[]);
+        }
+        let flat = self.at_depth(line.clone(), 0);
+        let [equals] = flat.iter().copied().filter(|&at| self.is(at, "=")).collect::<Vec<_>>()[..] else { return None };
+        let is_target = |(number, at): (usize, usize)| match number % 2 {
+            0 => tokens[at].kind == Kind::Name,
+            _ => self.is(at, ","),
+        };
+        let is_list = (equals - first) % 2 == 1 && (first..equals).enumerate().all(is_target);
+        let commas: Vec<usize> = flat.into_iter().filter(|&at| at > equals && self.is(at, ",")).collect();
+        if !is_list || place > equals || commas.len() != (equals - first) / 2 {
             return None;
         }
-        let start = (0..at).rev().find(|&before| self.is(before, "def"))?;
-        let end = (at..self.tokens.len()).find(|&after| self.is(after, "def") || self.is(after, "class"));
-        let body = start..end.unwrap_or(self.tokens.len());
-        // Names that are given a value: at the beginning of a line, in a loop, or in a list of such.
-        let is_assigned = |place: &usize| {
-            self.is(*place, name.text)
-                && !self.is(place.wrapping_sub(1), ".")
-                && (self.is(place + 1, "=") && !self.is(place + 2, "=") && self.tokens[*place].indent.is_some()
-                    || self.is(place + 1, "in")
-                    || self.is(place.wrapping_sub(1), "for")
-                    || self.is(place + 1, "as")
-                    || self.is_in_list_of_targets(*place))
-        };
-        let assigned: Vec<usize> = body.clone().filter(is_assigned).collect();
-        let parameter = self.parameter(start, name.text);
-        match (parameter, assigned.as_slice()) {
-            (Some(kind), []) => Some(kind),
-            (None, [one]) => {
-                let is_attribute = self.is(one + 2, "self") && self.is(one + 3, ".");
-                let ends = self.tokens.get(one + 5).is_none_or(|next| next.indent.is_some());
-                let Type::Class(class) = self.parameter(start, "self")? else { return None };
-                let attribute = self.tokens.get(one + 4).filter(|_| is_attribute && ends)?;
-                let attributes = &self.code.classes.get(&class)?.attributes;
-                attributes.iter().find(|(own, _)| own == attribute.text).map(|(_, kind)| kind.clone())
-            }
-            _ => None,
-        }
+        let number = (place - first) / 2;
+        let begin = number.checked_sub(1).map_or(equals + 1, |before| commas[before] + 1);
+        let end = commas.get(number).copied().unwrap_or(line.end);
+        tokens.get(begin..end).filter(|value| !value.is_empty())
     }
 
-    /// Whether the name at `at` is among several that a line assigns to: `a, b, = ...`.
-    fn is_in_list_of_targets(&self, at: usize) -> bool {
-        let first = (0..=at).rev().find(|&before| self.tokens[before].indent.is_some()).unwrap_or(at);
-        let length = self.tokens[first..].iter().skip(1).take_while(|token| token.indent.is_none()).count();
-        let line = &self.tokens[first..=first + length];
-        let targets =
-            line.iter().take_while(|token| token.kind == Kind::Name || token.is(",") || token.is("(") || token.is(")"));
-        let targets = targets.count();
-        line.get(targets).is_some_and(|token| token.is("=")) && targets > 1 && at < first + targets
-    }
-
-    /// The declared type of a parameter of the function whose `def` is at `start`.
-    fn parameter(&self, start: usize, name: &str) -> Option<Type> {
-        let mut depth = 0;
-        for at in start + 2..self.tokens.len() {
-            match self.tokens[at].text {
-                "(" | "[" => depth += 1,
-                ")" | "]" => depth -= 1,
-                _ => {}
-            }
-            if depth == 0 {
-                return None;
-            }
-            if depth == 1 && self.is(at, name) && self.is(at + 1, ":") && (self.is(at - 1, "(") || self.is(at - 1, ","))
-            {
-                return Some(Type::parse(&self.tokens[at + 2..]).0);
-            }
-        }
-        None
+    /// Counts the parameters of a name; of two, libtorch takes the last.
+    fn parameters(&self, start: usize, name: &str) -> usize {
+        let body = (start + 1..self.tokens.len()).find(|&at| self.tokens[at].indent.is_some());
+        let header = self.assigned(start).into_iter().filter(|&at| body.is_none_or(|body| at < body));
+        header.filter(|&at| self.is(at, name)).count()
     }
 
     /// `getattr(x, "name")` reads an attribute.

@@ -46,7 +46,7 @@ const SIGNS: &[u8] = b"()[]{}=+-*/%<>!,:~&|^@.";
 pub fn tokens(text: &str) -> Result<Vec<Token<'_>>, Refusal> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
-    let (mut at, mut line, mut line_start) = (0, 1, 0);
+    let (mut at, mut line, mut line_start, mut depth) = (0, 1, 0, 0_usize);
     while let Some(&byte) = bytes.get(at) {
         let end = match byte {
             b'\n' => {
@@ -77,7 +77,13 @@ pub fn tokens(text: &str) -> Result<Vec<Token<'_>>, Refusal> {
             _ if is_part_of_name(byte) => Kind::Name,
             _ => Kind::Sign,
         };
-        let is_first = found.last().is_none_or(|last: &Token| last.line != line);
+        // A line that goes on within brackets begins nothing.
+        let is_first = depth == 0 && found.last().is_none_or(|last: &Token| last.line != line);
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
         found.push(Token { text: &text[at..end], kind, line, indent: is_first.then_some(at - line_start) });
         at = end;
     }

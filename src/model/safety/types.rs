@@ -93,8 +93,9 @@ impl Type {
             | Type::Text
             | Type::Device
             | Type::None => true,
-            Type::List(inner) | Type::Optional(inner) => inner.knows_itself(),
-            Type::Dict(key, value) => key.knows_itself() && value.knows_itself(),
+            Type::Optional(inner) => inner.knows_itself(),
+            // What is put into a list or dictionary is not compared with its type.
+            Type::List(_) | Type::Dict(..) => false,
             Type::Any | Type::Tuple(_) | Type::Final | Type::Class(_) | Type::Other(_) => false,
         }
     }
