@@ -28,7 +28,7 @@ def make_pair(name: str) -> None:
     """Makes the random pair of a configuration where it is not there yet."""
     folder = CONFIGURATIONS[name][0]
     if not (folder / "discriminator.pt").exists():
-        subprocess.run([sys.executable, ROOT / "scripts/make_pair.py", "--outdir", folder, "--mapping-layers", "2",
+        subprocess.run([sys.executable, ROOT / "python/rootgan", "new", "--outdir", folder, "--mapping-layers", "2",
                         *SIZES[name].split()], check=True, stdout=subprocess.DEVNULL)
 
 

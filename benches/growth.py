@@ -34,10 +34,10 @@ def say(*cells) -> None:
 def pair(folder: Path, resolution: int) -> list[str]:
     """The arguments for a random pair, which is made anew where the networks' code has changed since."""
     place = folder / f"pair{resolution}"
-    made, code = place / "discriminator.pt", max(path.stat().st_mtime for path in (ROOT / "scripts/networks").glob("*.py"))
+    made, code = place / "discriminator.pt", max(path.stat().st_mtime for path in (ROOT / "python/rootgan/networks").glob("*.py"))
     if not made.exists() or made.stat().st_mtime < code:
         channel_base = 16384 if resolution <= 256 else 32768
-        subprocess.run([sys.executable, ROOT / "scripts/make_pair.py", "--outdir", place, "--resolution", str(resolution),
+        subprocess.run([sys.executable, ROOT / "python/rootgan", "new", "--outdir", place, "--resolution", str(resolution),
                         "--channel-base", str(channel_base), "--channel-max", "512", "--z-dim", "512", "--w-dim", "512",
                         "--mapping-layers", "2"], check=True, stdout=subprocess.DEVNULL)
     return ["--generator", place / "generator.pt", "--discriminator", place / "discriminator.pt"]

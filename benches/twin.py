@@ -4,7 +4,7 @@ tensor at a time. What rootgan gains over it is what its formulations are worth.
 
     .venv/bin/python benches/twin.py --pair .cache/bench/S --batch 16 --iterations 5
 
-`--pair` is a folder of scripts/make_pair.py: sizes and weights come from there, so both compute the same function
+`--pair` is a folder of rootgan new: sizes and weights come from there, so both compute the same function
 (`--check` compares images and logits). `benches/run` calls this and rootgan in turn.
 """
 

@@ -25,9 +25,9 @@ try:
 except ImportError as missing:
     sys.exit(f"error: {missing}; run `{sys.executable} -m pip install numpy safetensors`")
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from wheels import Failure, fetch_wheel  # noqa: E402
-from whole_files import replace_atomically  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+from rootgan.wheels import Failure, fetch_wheel  # noqa: E402
+from rootgan.whole_files import replace_atomically  # noqa: E402
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 PACKAGE, MEGABYTES = "scikit-learn==1.7.2", 10

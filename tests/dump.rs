@@ -245,7 +245,7 @@ fn a_file_that_has_the_name_of_a_record_by_chance_is_left_alone() {
 fn a_generator_with_labels_wants_a_class() {
     let place = tempfile::tempdir().unwrap();
     let sizes = "--resolution 16 --z-dim 8 --w-dim 8 --mapping-layers 1 --channel-base 64 --channel-max 8 --c-dim 3";
-    let mut make = vec!["scripts/make_pair.py", "--outdir", text(place.path())];
+    let mut make = vec!["python/rootgan", "new", "--outdir", text(place.path())];
     make.extend(sizes.split(' '));
     python(&make);
     let generator = place.path().join("generator.pt");

@@ -110,7 +110,7 @@ fn a_pair_made_from_the_export_gives_the_same_images_and_logits() {
     let (g1, d1) = pair16();
     let exported = export_pair16(folder.path()).join("weights.safetensors");
     let again = folder.path().join("again");
-    python(&["scripts/make_pair.py", "--from-safetensors", text(&exported), "--outdir", text(&again)]);
+    python(&["python/rootgan", "new", "--from-safetensors", text(&exported), "--outdir", text(&again)]);
     let (g2, d2) = (again.join("generator.pt"), again.join("discriminator.pt"));
     let z = rootgan::latent::seeds::latents_of_seeds(&[0, 1, 2], 32, Device::Cpu);
     let pass = |generator: &Path, discriminator: &Path| {

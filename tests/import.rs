@@ -23,7 +23,7 @@ fn shipped(name: &str) -> PathBuf {
 fn import(name: &str, outdir: &Path) -> (Generator, Discriminator) {
     common::configure_torch();
     let file = shipped(name);
-    common::python(&["scripts/import_checkpoint.py", common::text(&file), "--outdir", common::text(outdir)]);
+    common::python(&["python/rootgan", "import", common::text(&file), "--outdir", common::text(outdir)]);
     let generator = Generator::load(&outdir.join("generator.pt"), Device::Cpu, None).unwrap();
     let discriminator = Discriminator::load(&outdir.join("discriminator.pt"), Device::Cpu).unwrap();
     check_pair(&generator, &discriminator).unwrap();
@@ -84,8 +84,8 @@ fn an_imported_pair_is_finetuned_and_its_export_leads_back() {
     let run = Finetune::new(&pair, &data, &runs).with(["--kimg", "0.016"]).run();
     let (back, again) = (at("back.pt"), at("again"));
     let format = ["--format", "rosinality", "--out", common::text(&back)];
-    common::python(&[&["scripts/export_checkpoint.py", "--from", common::text(&run)], &format[..]].concat());
-    common::python(&["scripts/import_checkpoint.py", common::text(&back), "--outdir", common::text(&again)]);
+    common::python(&[&["python/rootgan", "export", "--from", common::text(&run)], &format[..]].concat());
+    common::python(&["python/rootgan", "import", common::text(&back), "--outdir", common::text(&again)]);
     let snapshot = rootgan::run::snapshot::find(&run).unwrap();
     let tensors = |path: &Path| {
         let generator = Generator::load(path, Device::Cpu, None).unwrap();

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-SCRIPTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(SCRIPTS))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "python"), str(ROOT / "scripts")]
 from checks.nvidia_files import network, write  # noqa: E402
-from networks.pair import Architecture, random_pair  # noqa: E402
+from rootgan.networks.pair import Architecture, random_pair  # noqa: E402
 
 MAX_SECONDS, MAX_BYTES = 60, 4 << 30
 
@@ -44,7 +44,7 @@ def check(pair: Architecture, folder: Path) -> bool:
     print(f"file: {source.stat().st_size / 1e6:.0f} MB; G {sum(w.numel() for w in weights[0].values()):,} numbers, "
           f"D {sum(w.numel() for w in weights[2].values()):,}")
     started = time.monotonic()
-    subprocess.run([sys.executable, SCRIPTS / "import_checkpoint.py", source, "--outdir", out], check=True)
+    subprocess.run([sys.executable, ROOT / "python/rootgan", "import", source, "--outdir", out], check=True)
     seconds = time.monotonic() - started
     peak_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     print(

@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--kimg", type=float, default=16, help="length of the run; longer if it ends before the last kill")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--channels", type=int, default=16, help="of the networks at 16x16; from 128 on they convolve by "
-                        "matrix products (scripts/networks/winograd.py)")
+                        "matrix products (python/rootgan/networks/winograd.py)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rootgan", type=Path, default=ROOT / "target/release/rootgan")
     args = parser.parse_args()
@@ -38,9 +38,9 @@ def main() -> int:
 
 def check(args: argparse.Namespace, scratch: Path) -> int:
     """Compares an undisturbed run with one that is killed and resumed; returns the exit code."""
-    subprocess.run([sys.executable, ROOT / "scripts/make_pair.py", "--outdir", scratch / "pair", *PAIR, "--channel-base",
+    subprocess.run([sys.executable, ROOT / "python/rootgan", "new", "--outdir", scratch / "pair", *PAIR, "--channel-base",
                     str(16 * args.channels), "--channel-max", str(2 * args.channels)], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([sys.executable, ROOT / "scripts/pictures.py", "cats", "--count", "50", "--size", "16", "--out",
+    subprocess.run([sys.executable, ROOT / "python/rootgan", "pictures", "cats", "--count", "50", "--size", "16", "--out",
                     scratch / "cats"], check=True, stdout=subprocess.DEVNULL)
     options = ["--generator", scratch / "pair/generator.pt", "--discriminator", scratch / "pair/discriminator.pt",
                "--data", scratch / "cats", "--device", args.device, "--batch", "8", "--kimg", str(args.kimg), "--tick-kimg", "0.5",

@@ -39,7 +39,7 @@ def fetch(folder: Path) -> None:
 
 def pictures(which: str, count: int, seed: int = 0) -> Path:
     folder = ROOT / ".cache" / "pictures" / f"check-{which}-{count}-{seed}"
-    run(sys.executable, ROOT / "scripts/pictures.py", which, "--count", count, "--size", 64, "--seed", seed, "--out", folder)
+    run(sys.executable, ROOT / "python/rootgan", "pictures", which, "--count", count, "--size", 64, "--seed", seed, "--out", folder)
     return folder
 
 
@@ -132,7 +132,7 @@ def main() -> int:
     parser.add_argument("--packages", type=Path, default=ROOT / ".cache" / "fidelity", help="default: %(default)s")
     args = parser.parse_args()
     if not args.detector.exists():
-        run(sys.executable, ROOT / "scripts/make_detector.py", "alexnet", "--out", args.detector)
+        run(sys.executable, ROOT / "python/rootgan", "detector", "alexnet", "--out", args.detector)
     fetch(args.packages)
     fidelity = Fidelity(args.detector)
     with_detector = ["--detector", args.detector, "--no-cache"]

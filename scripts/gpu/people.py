@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The pictures of `scripts/pictures.py people --size 64 --seed 0` where there is no network: their parts are packed here, the
+"""The pictures of `rootgan pictures people --size 64 --seed 0` where there is no network: their parts are packed here, the
 pictures composed there, pixel for pixel the same.
 
     scripts/gpu/people.py pack PARTS.npz
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pictures import PACKAGES, PALE, SETS, compose, draw_parts, fetch_wheel, layers_by_style  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
+from rootgan.pictures import PACKAGES, PALE, SETS, compose, draw_parts, fetch_wheel, layers_by_style  # noqa: E402
 
 SIZE, SEED = 64, 0
 

@@ -233,7 +233,7 @@ fn report_on_safetensors(path: &Path) -> Result<Inspection> {
     let all = file.tensors.iter().map(|(_, tensor)| tensor.numel()).sum();
     let is_pair = ["G.", "D."].iter().all(|prefix| file.tensors.iter().any(|(name, _)| name.starts_with(prefix)));
     let remedy = match is_pair {
-        true => "scripts/make_pair.py --from-safetensors makes TorchScript of it",
+        true => "rootgan new --from-safetensors makes TorchScript of it",
         false => "G.* and D.* with sizes would make a pair, see weights/README.md",
     };
     Ok(Inspection {

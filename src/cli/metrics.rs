@@ -43,7 +43,7 @@ pub struct MetricsArgs {
     /// Real pictures as features
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     pub data_features: Option<PathBuf>,
-    /// Network of features (TorchScript): the Inception file, or one of scripts/make_detector.py
+    /// Network of features (TorchScript): the Inception file, or one of rootgan detector
     #[arg(long, value_name = "FILE.pt")]
     pub detector: Option<PathBuf>,
     /// Another one for precision, recall, density, coverage and path length [default: that of --detector]

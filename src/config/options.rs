@@ -327,7 +327,7 @@ options! {
     /// Measure every snapshot, as in fid10k_full,kid10k_full; the first metric names the best one [default: none]
     #[arg(long, value_name = "NAMES", help_heading = "Output")]
     metrics: String = Spec::optional().fits(|_, o, _| {
-            let missing = || "--metrics needs --detector (scripts/make_detector.py makes one)".to_owned();
+            let missing = || "--metrics needs --detector (rootgan detector makes one)".to_owned();
             o.detector.is_none().then(missing)
         }),
     /// Network of features for --metrics (TorchScript), see `rootgan metrics --help`

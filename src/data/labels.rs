@@ -78,7 +78,7 @@ impl Labels {
         ensure!(
             highest < class_count,
             "cannot use the labels of '{root}': they go up to class {highest}, but the networks have the classes 0 to \
-             {}; pass networks with as many classes (scripts/make_pair.py --c-dim) or other labels",
+             {}; pass networks with as many classes (rootgan new --c-dim) or other labels",
             class_count.saturating_sub(1)
         );
         Ok(Self { classes, class_count, origin })

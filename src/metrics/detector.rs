@@ -61,7 +61,7 @@ impl Detector {
     /// A file that is no TorchScript, a network of another kind, or one without `return_features`.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
         let remedy =
-            "scripts/make_detector.py makes one, docs/metrics.md says where the one of published FIDs comes from";
+            "rootgan detector makes one, docs/metrics.md says where the one of published FIDs comes from";
         let script = ScriptModule::load(path, device).with_context(|| format!("cannot use the detector; {remedy}"))?;
         let shown = path.display();
         let described = script.description().and_then(|text| serde_json::from_str::<Value>(&text).ok());
@@ -146,7 +146,7 @@ impl Detector {
     pub fn ensure_perceptual(&self) -> Result<()> {
         ensure!(
             self.has("return_lpips"),
-            "'{}' has no perceptual distance; pass one that has as --vgg-detector: scripts/make_detector.py vgg16",
+            "'{}' has no perceptual distance; pass one that has as --vgg-detector: rootgan detector vgg16",
             self.script.path.display()
         );
         Ok(())

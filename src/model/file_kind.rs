@@ -24,7 +24,7 @@ pub enum FileKind {
     },
 }
 
-const IMPORT: &str = "import it first: .venv/bin/python scripts/import_checkpoint.py FILE --outdir DIR";
+const IMPORT: &str = "import it first: rootgan import FILE --out DIR";
 /// The number of bytes at the beginning of a pickle in which the names of its classes are looked for.
 const HEAD_BYTES: u64 = 1 << 20;
 
@@ -49,7 +49,7 @@ impl FileKind {
             }
             [0x80, 2..=5, ..] if has("dnnlib.tflib") => FileKind::Foreign {
                 what: "a pickle of the TensorFlow StyleGAN",
-                remedy: "convert it with a PyTorch StyleGAN2 first, then import the result with scripts/import_checkpoint.py",
+                remedy: "convert it with a PyTorch StyleGAN2 first, then import the result with rootgan import",
             },
             [0x80, 2..=5, ..] => {
                 FileKind::Foreign { what: "a Python pickle, perhaps of torch.save before torch 1.6", remedy: IMPORT }

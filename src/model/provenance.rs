@@ -8,14 +8,14 @@
 //!
 //! An id is the SHA-256 of the record without its ancestors, as JSON without spaces and with sorted keys. rootgan
 //! before 2026-11-26 put whole records below `parents`, twice as much with every finetuning; such records are read as
-//! well. `scripts/checkpoints/ancestry.py` does the same in Python.
+//! well. `python/rootgan/checkpoints/ancestry.py` does the same in Python.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-/// The source that `make_pair.py` records of a pair with random weights (`scripts/networks/pair.py`).
+/// The source that `make_pair.py` records of a pair with random weights (`python/rootgan/networks/pair.py`).
 pub const RANDOM_SOURCE: &str = "random initialisation";
 /// The key of the records of ancestors, which are listed by their ids.
 pub const ANCESTORS: &str = "ancestors";

@@ -227,7 +227,7 @@ pub fn read_contents(path: &Path) -> Result<(Vec<u8>, Contents)> {
         FileKind::TorchScript => {}
         FileKind::Safetensors => bail!(
             "cannot load '{shown}' as TorchScript: it holds weights alone (safetensors); make TorchScript of it with \
-             scripts/make_pair.py --from-safetensors"
+             rootgan new --from-safetensors"
         ),
         FileKind::Foreign { what, remedy } => bail!("cannot load '{shown}' as TorchScript: it is {what}; {remedy}"),
     }
@@ -259,7 +259,7 @@ fn refused(path: &Path, refusal: &Refusal) -> anyhow::Error {
         true => anyhow!("cannot load '{shown}': {refusal}; copy, download or export it again"),
         false => anyhow!(
             "'{shown}' is not loaded: {refusal}; nothing of it was run; pass --trust if you trust who made it, or, for a \
-             StyleGAN2 generator, take its tensors alone with scripts/import_checkpoint.py"
+             StyleGAN2 generator, take its tensors alone with rootgan import"
         ),
     }
 }

@@ -1,5 +1,5 @@
 //! Writes and reads weights of networks in one safetensors file, under the names that are in circulation, with sizes
-//! and origin in its metadata; `scripts/make_pair.py --from-safetensors` makes TorchScript of it.
+//! and origin in its metadata; `rootgan new --from-safetensors` makes TorchScript of it.
 
 use super::ScriptModule;
 use crate::files::atomic::replace_atomically;

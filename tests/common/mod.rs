@@ -123,13 +123,13 @@ pub fn python(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A pair of 16x16 that is wide enough for the fast convolution (`scripts/networks/winograd.py`).
+/// A pair of 16x16 that is wide enough for the fast convolution (`python/rootgan/networks/winograd.py`).
 pub fn wide_pair16() -> (PathBuf, PathBuf) {
     let sizes = "--resolution 16 --z-dim 16 --w-dim 16 --mapping-layers 1 --channel-base 2048 --channel-max 128";
     pair("wide16", &sizes.split(' ').collect::<Vec<_>>(), None)
 }
 
-/// A pair of `scripts/make_pair.py`, made once per content of the scripts, arguments and weights.
+/// A pair of `rootgan new`, made once per content of the scripts, arguments and weights.
 ///
 /// Other test processes may be doing the same: each builds in a folder of its own and renames it;
 /// whoever comes second finds the place taken by an equal pair.
@@ -142,7 +142,7 @@ fn pair(name: &str, arguments: &[&str], weights: Option<&Path>) -> (PathBuf, Pat
         std::fs::create_dir_all(made).expect("the folder for test files can be made");
         let scratch = tempfile::tempdir_in(made).expect("the folder for test files can be written");
         let outdir = scratch.path().join("pair");
-        let mut all = vec!["scripts/make_pair.py", "--outdir", text(&outdir)];
+        let mut all = vec!["python/rootgan", "new", "--outdir", text(&outdir)];
         all.extend(arguments);
         all.extend(weights.iter().flat_map(|file| ["--from-safetensors", text(file)]));
         python(&all);
@@ -153,12 +153,12 @@ fn pair(name: &str, arguments: &[&str], weights: Option<&Path>) -> (PathBuf, Pat
 }
 
 fn key(arguments: &[&str], weights: Option<&Path>) -> u64 {
-    let networks = std::fs::read_dir(root().join("scripts/networks")).expect("scripts/networks is there");
+    let networks = std::fs::read_dir(root().join("python/rootgan/networks")).expect("python/rootgan/networks is there");
     let mut files: Vec<PathBuf> = networks.flatten().map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "py"));
     files.sort();
-    files.push(root().join("scripts/make_pair.py"));
-    files.push(root().join("scripts/whole_files.py"));
+    files.push(root().join("python/rootgan/make_pair.py"));
+    files.push(root().join("python/rootgan/whole_files.py"));
     files.extend(weights.map(Path::to_path_buf));
     let mut hasher = DefaultHasher::new();
     arguments.hash(&mut hasher);

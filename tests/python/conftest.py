@@ -1,4 +1,4 @@
-"""Makes `scripts/` importable, and torch quiet and single-threaded (the networks here are tiny); fixtures for second
+"""Makes `python/rootgan` and `scripts/` importable, and torch quiet and single-threaded (the networks here are tiny); fixtures for second
 derivatives as the program computes them."""
 
 import ctypes
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "python"), str(ROOT / "scripts")]
 torch.set_num_threads(1)
 
 

@@ -5,7 +5,7 @@ import pickle
 import struct
 import zipfile
 
-from checkpoints.torch_files import LEGACY_START
+from rootgan.checkpoints.torch_files import LEGACY_START
 
 SYSTEM = {"little_endian": True, "protocol_version": 1001, "type_sizes": {"short": 2, "int": 4, "long": 4}}
 

@@ -1,4 +1,4 @@
-"""scripts/checkpoints/ancestry.py: provenance records name their parents and hold every ancestor once, within a bound."""
+"""python/rootgan/checkpoints/ancestry.py: provenance records name their parents and hold every ancestor once, within a bound."""
 
 import json
 import subprocess
@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import torch
-from checkpoints.ancestry import MOST_BYTES, flattened, flattened_text
-from networks.pair import Architecture, random_pair, save
+from rootgan.checkpoints.ancestry import MOST_BYTES, flattened, flattened_text
+from rootgan.networks.pair import Architecture, random_pair, save
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,17 +60,17 @@ def test_export_and_import_in_turn_keep_the_record_small(tmp_path):
     for network, name in zip(module, ("generator.pt", "discriminator.pt")):
         save(network, folder / name)
 
-    def script(name, *arguments):
-        done = subprocess.run([sys.executable, ROOT / "scripts" / name, *arguments], capture_output=True, text=True)
+    def command(name, *arguments):
+        done = subprocess.run([sys.executable, ROOT / "python" / "rootgan", name, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
     sizes = []
     for step in range(1, 4):
         weights = tmp_path / f"{step}.safetensors"
-        script("export_checkpoint.py", "--generator", folder / "generator.pt", "--discriminator",
-               folder / "discriminator.pt", "--format", "safetensors", "--out", weights)
+        command("export", "--generator", folder / "generator.pt", "--discriminator",
+                folder / "discriminator.pt", "--format", "safetensors", "--out", weights)
         folder = tmp_path / str(step)
-        script("import_checkpoint.py", weights, "--outdir", folder)
+        command("import", weights, "--outdir", folder)
         sizes.append(len(torch.jit.load(folder / "generator.pt").get_provenance()))
     record = json.loads(torch.jit.load(folder / "discriminator.pt").get_provenance())
     assert len(record["ancestors"]) == 3 and sizes[2] - sizes[1] <= sizes[1] - sizes[0] + 200, sizes

@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from networks.generator import LinearUp
-from networks.pair import D_ARCHITECTURES, G_ARCHITECTURES, Architecture, random_pair
-from networks.resample import resample_filter
+from rootgan.networks.generator import LinearUp
+from rootgan.networks.pair import D_ARCHITECTURES, G_ARCHITECTURES, Architecture, random_pair
+from rootgan.networks.resample import resample_filter
 
 VARIANTS = [*(("g", name) for name in G_ARCHITECTURES), *(("d", name) for name in D_ARCHITECTURES)]
 

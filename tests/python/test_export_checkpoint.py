@@ -1,4 +1,4 @@
-"""Tests scripts/export_checkpoint.py: every format is read back bit for bit, snapshots are compared with their
+"""Tests rootgan export: every format is read back bit for bit, snapshots are compared with their
 checksums, and what cannot be exported is refused."""
 
 import functools
@@ -9,13 +9,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import export_checkpoint
+from rootgan import export_checkpoint
 import numpy
 import pytest
 import torch
-from checkpoints import detect, onnx_export, safe_pickle, torchscript
-from make_pair import from_safetensors
-from networks.pair import Architecture, random_pair, save
+from rootgan.checkpoints import detect, onnx_export, safe_pickle, torchscript
+from rootgan.make_pair import from_safetensors
+from rootgan.networks.pair import Architecture, random_pair, save
 from safetensors.torch import load_file
 
 GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).resolve().parents[1] / "golden"))
@@ -243,7 +243,7 @@ def z_only(folder):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (lambda folder: ["--generator", GOLDEN_DIR / "rosinality_like_r32.pt"], "no TorchScript file, .*import_checkpoint.py"),
+    (lambda folder: ["--generator", GOLDEN_DIR / "rosinality_like_r32.pt"], "no TorchScript file, .*rootgan import"),
     (lambda folder: ["--generator", folder / "missing.pt"], "missing.pt': there is no such file; pass a "),
     (lambda folder: ["--from", folder], "there is no complete snapshot"),
     (lambda folder: ["--from", folder / "missing.pt"], "a TorchScript file goes to --generator"),

@@ -1,11 +1,11 @@
-"""Tests what scripts/export_checkpoint.py never replaces, even with --force, and what it says of files that are no
+"""Tests what rootgan export never replaces, even with --force, and what it says of files that are no
 network."""
 
 import json
 import os
 from pathlib import Path
 
-import export_checkpoint
+from rootgan import export_checkpoint
 import pytest
 from test_export_checkpoint import Files, run
 

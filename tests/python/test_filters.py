@@ -4,8 +4,8 @@ the device, so each is called by itself here."""
 import pytest
 import torch
 import torch.nn.functional as F
-from networks.pair import Architecture, random_pair
-from networks.resample import banded, bands, composed, down3x3, fir, resample_filter, up3x3, upsample_image
+from rootgan.networks.pair import Architecture, random_pair
+from rootgan.networks.resample import banded, bands, composed, down3x3, fir, resample_filter, up3x3, upsample_image
 from test_precision import phase_gradient
 
 # Lopsided and not of sum one, as a filter of an imported network may be.

@@ -1,4 +1,4 @@
-"""Tests scripts/import_checkpoint.py from end to end: what it writes, says and refuses."""
+"""Tests rootgan import from end to end: what it writes, says and refuses."""
 
 import hashlib
 import json
@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import import_checkpoint as command
+from rootgan import import_checkpoint as command
 import pytest
 import torch
-from checkpoints.checkpoint import CheckpointError
+from rootgan.checkpoints.checkpoint import CheckpointError
 from checks.nvidia_files import network, write
-from networks.pair import Architecture, random_pair
+from rootgan.networks.pair import Architecture, random_pair
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ KWARGS = ({"mapping_kwargs": {}, "synthesis_kwargs": {"conv_clamp": 4.0, "channe
 def run(*arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, ROOT / "scripts" / "import_checkpoint.py", *map(str, arguments)],
+        [sys.executable, ROOT / "python" / "rootgan", "import", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -89,7 +89,7 @@ def test_force_replaces_an_import_and_leaves_nothing_of_it(tmp_path):
     with pytest.raises(
         CheckpointError,
         match="it has generator.pt and discriminator.pt and generator_raw.pt and import.json already; pass "
-        "another --outdir, or --force",
+        "another --out, or --force",
     ):
         command.import_checkpoint(tmp_path / "other.pkl", tmp_path / "out")
     assert "generator_raw.pt" in files(tmp_path / "out")

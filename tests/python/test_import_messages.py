@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import import_checkpoint as command
+from rootgan import import_checkpoint as command
 import pytest
 import torch
-from checkpoints import detect
-from checkpoints.checkpoint import CheckpointError
+from rootgan.checkpoints import detect
+from rootgan.checkpoints.checkpoint import CheckpointError
 from checks.nvidia_files import network, write
 from test_import_command import KWARGS, run, weights
 
@@ -135,9 +135,9 @@ def test_what_the_system_refuses_is_said_with_a_remedy(tmp_path):
     source = torch_file(tmp_path / "a.pt", {"G_ema": weights()[0]})
     done = run(source, "--outdir", source / "inside")
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
-    assert "file exists" in done.stderr and "or pass another --outdir" in done.stderr
+    assert "file exists" in done.stderr and "or pass another --out" in done.stderr
     done = run(source, "--outdir", source)
-    assert f"cannot import into '{source}': it is no folder; pass another --outdir" in done.stderr
+    assert f"cannot import into '{source}': it is no folder; pass another --out" in done.stderr
 
 
 def test_an_argument_that_is_a_device_ends_at_once(tmp_path):

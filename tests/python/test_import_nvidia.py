@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import detect, safe_pickle
-from checkpoints.checkpoint import CheckpointError
+from rootgan.checkpoints import detect, safe_pickle
+from rootgan.checkpoints.checkpoint import CheckpointError
 from checks.nvidia_files import EasyDict, Network, network, write
-from import_checkpoint import import_checkpoint
-from networks.pair import Architecture, random_pair
+from rootgan.import_checkpoint import import_checkpoint
+from rootgan.networks.pair import Architecture, random_pair
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import detect
-from checkpoints.checkpoint import CheckpointError
+from rootgan.checkpoints import detect
+from rootgan.checkpoints.checkpoint import CheckpointError
 from checks.nvidia_files import Pickler, made_up_modules, network, write
-from import_checkpoint import import_checkpoint
-from networks.pair import MAX_GROUP, Architecture
+from rootgan.import_checkpoint import import_checkpoint
+from rootgan.networks.pair import MAX_GROUP, Architecture
 from safetensors.torch import load_file
 from test_import_nvidia import assert_equal, file_of, kwargs_of, sizes, weights
 

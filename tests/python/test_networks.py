@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from make_pair import from_safetensors
-from networks.discriminator import minibatch_stddev
-from networks.pair import Architecture, random_pair
+from rootgan.make_pair import from_safetensors
+from rootgan.networks.discriminator import minibatch_stddev
+from rootgan.networks.pair import Architecture, random_pair
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]

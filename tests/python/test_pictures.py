@@ -1,4 +1,4 @@
-"""Tests scripts/pictures.py on a tiny wheel made here: nothing is downloaded."""
+"""Tests rootgan pictures on a tiny wheel made here: nothing is downloaded."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,7 @@ import sys
 import zipfile
 
 import numpy as np
-import pictures
+from rootgan import pictures
 import pytest
 from PIL import Image
 

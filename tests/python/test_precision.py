@@ -6,8 +6,8 @@ import io
 import pytest
 import torch
 import torch.nn.functional as F
-from networks.layers import activate_in_place, precision
-from networks.pair import Architecture, random_pair
+from rootgan.networks.layers import activate_in_place, precision
+from rootgan.networks.pair import Architecture, random_pair
 
 KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PHASES = ("Gmain", "path length", "Dmain", "R1")

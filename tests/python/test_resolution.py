@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from checkpoints.architecture import from_tensors
-from checkpoints.checkpoint import Checkpoint, CheckpointError
-from checkpoints.resolution import transfer
-from networks.resample import fir, resample_filter, upsample_image
-from networks.pair import D_ARCHITECTURES, G_ARCHITECTURES, Architecture, random_pair
+from rootgan.checkpoints.architecture import from_tensors
+from rootgan.checkpoints.checkpoint import Checkpoint, CheckpointError
+from rootgan.checkpoints.resolution import transfer
+from rootgan.networks.resample import fir, resample_filter, upsample_image
+from rootgan.networks.pair import D_ARCHITECTURES, G_ARCHITECTURES, Architecture, random_pair
 
 
 def checkpoint(resolution=32, **sizes):

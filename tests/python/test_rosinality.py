@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import rosinality, safe_pickle
-from checkpoints.checkpoint import CheckpointError
-from checkpoints.rosinality_names import discriminator_table, generator_table
-from networks.pair import Architecture, fill, random_pair
+from rootgan.checkpoints import rosinality, safe_pickle
+from rootgan.checkpoints.checkpoint import CheckpointError
+from rootgan.checkpoints.rosinality_names import discriminator_table, generator_table
+from rootgan.networks.pair import Architecture, fill, random_pair
 from safetensors.torch import load_file
 
 GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).resolve().parents[1] / "golden"))

@@ -1,4 +1,4 @@
-"""Tests scripts/checkpoints/safe_pickle.py: ordinary files are read as torch reads them; hostile ones are refused by
+"""Tests python/rootgan/checkpoints/safe_pickle.py: ordinary files are read as torch reads them; hostile ones are refused by
 name, run nothing, and take no memory."""
 
 import argparse
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import detect, safe_pickle
-from checkpoints.checkpoint import CheckpointError
+from rootgan.checkpoints import detect, safe_pickle
+from rootgan.checkpoints.checkpoint import CheckpointError
 from pickle_parts import call, integer, legacy, name, nested, storage_id, stream, tensor, text, tuple_of, zipped
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -279,8 +279,8 @@ def test_hostile_files_take_no_memory(tmp_path):
     program = """
 import json, pathlib, re, sys
 sys.path.insert(0, sys.argv[1])
-from checkpoints import detect
-from checkpoints.checkpoint import CheckpointError
+from rootgan.checkpoints import detect
+from rootgan.checkpoints.checkpoint import CheckpointError
 def peak():  # since this program began
     return 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
 refused, before, files = 0, peak(), sorted(pathlib.Path(sys.argv[2]).glob("*.pt"))
@@ -292,7 +292,7 @@ for file in files:
 print(json.dumps([len(files), refused, before, peak()]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, ROOT / "scripts", tmp_path], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program, ROOT / "python", tmp_path], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     files, refused, before_bytes, peak_bytes = json.loads(done.stdout)

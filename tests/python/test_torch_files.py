@@ -5,8 +5,8 @@ import zipfile
 
 import pytest
 import torch
-from checkpoints import detect, safe_pickle
-from networks.pair import Architecture, random_pair
+from rootgan.checkpoints import detect, safe_pickle
+from rootgan.networks.pair import Architecture, random_pair
 from pickle_parts import legacy, storage_id, tensor, zipped
 from test_safe_pickle import FOUR, refusal
 

@@ -7,13 +7,13 @@ import zipfile
 from pathlib import Path
 from typing import Dict, List, Optional
 
-import export_checkpoint
-import import_checkpoint
+from rootgan import export_checkpoint
+from rootgan import import_checkpoint
 import pytest
 import torch
-from checkpoints import detect, script_file
-from checkpoints.checkpoint import CheckpointError
-from networks.pair import Architecture, random_pair, save
+from rootgan.checkpoints import detect, script_file
+from rootgan.checkpoints.checkpoint import CheckpointError
+from rootgan.networks.pair import Architecture, random_pair, save
 from pickle_parts import call, name, storage_id, stream, tensor, text
 from test_safe_pickle import FOUR, refusal
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from networks.pair import Architecture, random_pair
-from networks.winograd import conv3x3, pays, winograd
+from rootgan.networks.pair import Architecture, random_pair
+from rootgan.networks.winograd import conv3x3, pays, winograd
 from test_precision import PHASES, phase_gradient, relative
 
 

@@ -7,7 +7,7 @@ use crate::model::ScriptModule;
 /// (more in path length and R1, where filters are matrix products).
 ///
 /// They count as direct ones, also where the networks get the same result by fewer multiplications
-/// (`scripts/networks/winograd.py`): a share of what the machine can do may then be above 1.
+/// (`python/rootgan/networks/winograd.py`): a share of what the machine can do may then be above 1.
 ///
 /// A transposed convolution of the generator works on its input's pixels, a strided one of the discriminator on its
 /// output's: both have half the block's resolution.

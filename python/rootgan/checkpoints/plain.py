@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
-from networks.pair import MAX_GROUP, own_clamp
+from rootgan.networks.pair import MAX_GROUP, own_clamp
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 

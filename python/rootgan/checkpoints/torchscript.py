@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 import torch
-from networks.pair import Architecture, check_shapes, fill
+from rootgan.networks.pair import Architecture, check_shapes, fill
 from torch import Tensor, nn
-from whole_files import sha256_of
+from rootgan.whole_files import sha256_of
 
 from . import plain, script_file
 from .ancestry import flattened_text
@@ -76,7 +76,7 @@ class Network:
         require_file(path, "export", f"a TorchScript {kind}")
         if not script_file.is_script(path):
             raise CheckpointError(f"cannot export '{path}': it is no TorchScript file, or a damaged one; other "
-                                  "checkpoints are first imported with scripts/import_checkpoint.py")
+                                  "checkpoints are first imported with rootgan import")
         self.root = script_file.read(path)
         said = description(self.root)
         if said is None:
@@ -137,7 +137,7 @@ def import_from(path: Path) -> Checkpoint:
                               "dict under NVIDIA's names and import that")
     if said["kind"] == "discriminator":
         raise CheckpointError(f"cannot import '{path}': it is a discriminator alone; write both networks into one file "
-                              "(scripts/export_checkpoint.py --generator FILE --discriminator FILE --format safetensors "
+                              "(rootgan export --generator FILE --discriminator FILE --format safetensors "
                               "--out FILE) and import that")
     if (said["kind"], said["contract"]) != ("generator", 1):
         raise CheckpointError(f"cannot import '{path}': it is a {shown(str(said['kind']))} of contract "

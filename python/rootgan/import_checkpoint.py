@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """Makes a TorchScript pair (weights/README.md) from a checkpoint of another program: NVIDIA's .pkl, rosinality's .pt,
 safetensors and state dicts under NVIDIA's names, and the tensors alone of a TorchScript generator. Nothing in the file
 is executed.
 
-    .venv/bin/python scripts/import_checkpoint.py network-snapshot-025000.pkl --outdir weights/mine
+    rootgan import network-snapshot-025000.pkl --outdir weights/mine
 """
 
 import argparse
@@ -15,18 +14,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
-import working_directory  # noqa: F401
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from checkpoints import detect  # noqa: E402
-from checkpoints.ancestry import flattened  # noqa: E402
-from checkpoints.checkpoint import Checkpoint, CheckpointError, of_system, require_file  # noqa: E402
-from checkpoints.records import as_json, writable  # noqa: E402
-from checkpoints.resolution import transfer  # noqa: E402
-from checkpoints.wording import shown  # noqa: E402
-from networks.pair import MAX_GROUP, fill, save  # noqa: E402
-from whole_files import sha256_of  # noqa: E402
+from rootgan.checkpoints import detect
+from rootgan.checkpoints.ancestry import flattened
+from rootgan.checkpoints.checkpoint import Checkpoint, CheckpointError, of_system, require_file
+from rootgan.checkpoints.records import as_json, writable
+from rootgan.checkpoints.resolution import transfer
+from rootgan.checkpoints.wording import shown
+from rootgan.networks.pair import MAX_GROUP, fill, save
+from rootgan.whole_files import sha256_of
 
 GENERATOR, DISCRIMINATOR, RAW, RECORD = "generator.pt", "discriminator.pt", "generator_raw.pt", "import.json"
 
@@ -51,7 +48,7 @@ def networks_of(checkpoint: Checkpoint, path: Path) -> dict[str, tuple[str, dict
     else:
         checkpoint.notes.append(
             "no discriminator is written: pictures can be made, but finetuning needs --discriminator; take one from another "
-            "checkpoint of the same resolution, channels and labels, or make an untrained one with scripts/make_pair.py"
+            "checkpoint of the same resolution, channels and labels, or make an untrained one with rootgan new"
         )
     if checkpoint.g is not None:
         found[RAW] = ("generator", checkpoint.g)
@@ -108,18 +105,18 @@ def set_group(checkpoint: Checkpoint, size: int, path: Path) -> None:
 def import_checkpoint(path: Path, outdir: Path, resolution: Optional[int] = None, force: bool = False,
                       mbstd_group: Optional[int] = None) -> None:
     if outdir.exists() and not outdir.is_dir():
-        raise CheckpointError(f"cannot import into '{outdir}': it is no folder; pass another --outdir")
+        raise CheckpointError(f"cannot import into '{outdir}': it is no folder; pass another --out")
     present = [name for name in (GENERATOR, DISCRIMINATOR, RAW, RECORD) if (outdir / name).exists()]
     if present and not force:
         raise CheckpointError(
-            f"cannot import into '{outdir}': it has {' and '.join(present)} already; pass another --outdir, or --force "
+            f"cannot import into '{outdir}': it has {' and '.join(present)} already; pass another --out, or --force "
             "to replace an earlier import"
         )
     require_file(path, "import", "a checkpoint")
     for name in present:
         if (outdir / name).samefile(path):
             raise CheckpointError(f"cannot import '{path}': '{outdir / name}', which would be replaced, is the same "
-                                  "file; pass another --outdir")
+                                  "file; pass another --out")
     checkpoint = detect.read(path)
     if mbstd_group is not None:
         set_group(checkpoint, mbstd_group, path)
@@ -142,7 +139,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("file", type=Path, metavar="FILE", help="the checkpoint; its format is detected")
     parser.add_argument(
+        "--out",
         "--outdir",
+        dest="outdir",
         type=Path,
         required=True,
         metavar="DIR",
@@ -158,13 +157,9 @@ def main() -> None:
     try:
         import_checkpoint(args.file, args.outdir, args.resolution, args.force, args.mbstd_group)
     except CheckpointError as error:
-        sys.exit(str(error))
+        sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"cannot import '{args.file}' into '{args.outdir}': {of_system(error)}; check the rights to both and "
-                 "the free space, or pass another --outdir")
+        sys.exit(f"error: cannot import '{args.file}' into '{args.outdir}': {of_system(error)}; check the rights to both and "
+                 "the free space, or pass another --out")
     except (ValueError, OverflowError, RuntimeError) as error:
-        sys.exit(f"cannot import '{args.file}': {shown(' '.join(str(error).split()), 300)}")
-
-
-if __name__ == "__main__":
-    main()
+        sys.exit(f"error: cannot import '{args.file}': {shown(' '.join(str(error).split()), 300)}")

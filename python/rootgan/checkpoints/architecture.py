@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any, Mapping, Optional
 
 import torch
-from networks.pair import MAX_CHANNELS, Architecture
-from networks.resample import is_filter, is_outer, resample_filter
+from rootgan.networks.pair import MAX_CHANNELS, Architecture
+from rootgan.networks.resample import is_filter, is_outer, resample_filter
 from torch import Tensor, nn
 
 from .checkpoint import CheckpointError

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from whole_files import replace_through_memory
+from rootgan.whole_files import replace_through_memory
 
 
 def save_torch(content: Any, path: Path) -> None:

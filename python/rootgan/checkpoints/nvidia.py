@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
-from networks.pair import MAX_GROUP, Architecture, own_clamp
+from rootgan.networks.pair import MAX_GROUP, Architecture, own_clamp
 
 from . import architecture, safe_pickle, unmodified
 from .checkpoint import Checkpoint, CheckpointError

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Sequence
 
 import torch
-from networks.generator import Generator, Mapping, Synthesis
+from rootgan.networks.generator import Generator, Mapping, Synthesis
 from torch import Tensor, nn
-from whole_files import replace_all_atomically
+from rootgan.whole_files import replace_all_atomically
 
 from .checkpoint import CheckpointError
 

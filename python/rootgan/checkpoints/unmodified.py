@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Iterator, Optional
 
 import torch
-from networks.discriminator import LabelMapping
-from networks.generator import LinearUp, Mapping, SynthesisConv, ToRGB
-from networks.layers import EqualizedConv, FullyConnected
-from networks.pair import Architecture
+from rootgan.networks.discriminator import LabelMapping
+from rootgan.networks.generator import LinearUp, Mapping, SynthesisConv, ToRGB
+from rootgan.networks.layers import EqualizedConv, FullyConnected
+from rootgan.networks.pair import Architecture
 from torch import nn
 
 from .checkpoint import CheckpointError

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from networks.pair import Architecture
+from rootgan.networks.pair import Architecture
 from torch import Tensor
 
 

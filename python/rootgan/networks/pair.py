@@ -7,7 +7,7 @@ from typing import Any, Callable, Mapping, Optional
 
 import torch
 from torch import Tensor, nn
-from whole_files import replace_through_memory
+from rootgan.whole_files import replace_through_memory
 
 from .discriminator import Discriminator
 from .generator import Generator

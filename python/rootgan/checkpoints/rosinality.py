@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Mapping, Optional
 
 import torch
-from networks.generator import Mapping as MappingNetwork
-from networks.pair import Architecture
+from rootgan.networks.generator import Mapping as MappingNetwork
+from rootgan.networks.pair import Architecture
 from torch import Tensor
 
 from . import architecture

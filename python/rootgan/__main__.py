@@ -1,0 +1,36 @@
+"""Runs one of the commands that `rootgan` hands over to Python: `python python/rootgan COMMAND ARGUMENTS`."""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+# A folder that is run is itself the place of imports; its parts are imported as `rootgan.*`.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+COMMANDS = {"import": "import_checkpoint", "export": "export_checkpoint", "new": "make_pair", "detector": "make_detector",
+            "pictures": "pictures"}
+
+
+def main() -> None:
+    try:
+        # Asked before torch is imported: MKL in it ends a process whose working directory was deleted, in its own words.
+        os.getcwd()
+    except FileNotFoundError:
+        sys.exit("error: cannot work in this folder: it does not exist any more; cd to one that does, then call this again")
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        sys.exit(f"error: say what to do: {', '.join(COMMANDS)}")
+    command = sys.argv.pop(1)
+    sys.argv[0] = f"rootgan {command}"
+    try:
+        sys.exit(import_module(f"rootgan.{COMMANDS[command]}").main())
+    except ModuleNotFoundError as missing:
+        sys.exit(f"error: cannot {command} without the Python package '{missing.name}'; run: {sys.executable} -m pip install "
+                 f"'{missing.name}'")
+    except KeyboardInterrupt:
+        print("stopped by SIGINT", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
