@@ -55,6 +55,8 @@ pub mod draw;
 #[doc(hidden)]
 pub mod files;
 #[doc(hidden)]
+pub mod source;
+#[doc(hidden)]
 pub mod system;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,24 +77,32 @@ pub fn run(cli: Cli) -> Result<()> {
         model::safety::trust_files();
     }
     let work = || match cli.command {
-        Command::Finetune(args) => cli::finetune::run(*args),
+        Command::Finetune(args) => cli::finetune::run(*args).map(|_| ()),
         Command::Dataset(args) => cli::dataset::run(args),
+        Command::Import(args) => cli::python::import(args),
+        Command::New(args) => cli::python::new(args),
         Command::Generate(args) => cli::generate::run(args),
         Command::Dump(args) => cli::dump::run(args),
         Command::Metrics(args) => cli::metrics::run(*args),
+        Command::Detector(args) => cli::python::detector(args),
         Command::Export(args) => cli::export::run(args),
         Command::Inspect(args) => cli::inspect::run(args),
         Command::Devices(args) => cli::devices::run(args),
         Command::Compare(args) => cli::compare::run(*args),
         Command::Plot(args) => cli::plot::run(args),
         Command::Bench(args) => cli::bench::run(args),
+        Command::Cache(command) => cli::cache::run(command),
+        Command::Pictures(args) => cli::python::pictures(args),
+        Command::Demo(args) => cli::demo::run(args),
         Command::Completions { shell } => {
             cli::print_completions(shell);
             Ok(())
         }
     };
     system::panics::keep_places();
-    match catch_unwind(AssertUnwindSafe(work)) {
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    source::remove_scratch();
+    match outcome {
         Ok(outcome) => outcome.map_err(with_remedy),
         Err(panic) => explain_panic(&*panic),
     }

@@ -76,7 +76,7 @@ const CASES: &[Case] = &[
         &["flip.pt", "is damaged", "export it again"], |s| s.write("flip.pt", flipped(s.bytes("d.pt")))),
     case(Network, "a swapped pair", "finetune --generator {}/d.pt --discriminator {}/g.pt", &["d.pt", "is a discriminator", "swapped"], nothing),
     case(Network, "a generator as discriminator", "bench --generator {}/g.pt --discriminator {}/g.pt", &["g.pt", "is a generator", "swapped"], nothing),
-    case(Network, "safetensors", "finetune --generator {}/w.safetensors", &["w.safetensors", "weights alone", "rootgan new"],
+    case(Network, "safetensors", "finetune --generator {}/w.safetensors", &["w.safetensors", "weights alone", "pass it as --from"],
         |s| s.write("w.safetensors", golden("rosinality_like_r32_io.safetensors"))),
     case(Network, "a pickle", "finetune --generator {}/a.pkl", &["a.pkl", "NVIDIA StyleGAN pickle", "rootgan import"],
         |s| s.write("a.pkl", golden("nvidia_like_r32.pkl"))),
@@ -219,7 +219,7 @@ const CASES: &[Case] = &[
 
     case(Snapshot, "no such run", "generate --from {}/nowhere --seeds 0 --outdir {}/out", &["nowhere", "check the path"], nothing),
     case(Snapshot, "a folder that is no run", "dump --from {}/pictures --out {}/out", &["pictures'", "no complete snapshot", "pass a run directory"], nothing),
-    case(Snapshot, "a network alone", "export --from {}/g.pt --out {}/out", &["g.pt", "no snapshot", "--generator"], nothing),
+    case(Snapshot, "a network alone", "export --from {}/g.pt --out {}/out", &["g.pt", "a generator alone", "--discriminator"], nothing),
     case(Snapshot, "a manifest that is no JSON", "generate --from {}/run --seeds 0 --outdir {}/out", &["network-snapshot-000000.json", "pass network-snapshot"],
         |s| { s.run(); s.write(MANIFEST, "{") }),
     case(Snapshot, "a manifest that is no text", "inspect {}/run", &["network-snapshot-000000.json", "no text in UTF-8", "pass network-snapshot"],

@@ -71,7 +71,7 @@ fn curves(out: &Path) -> Vec<Curve> {
     let point = |point: &Value| (point["kimg"].as_f64().unwrap(), point["value"].as_f64().unwrap());
     let arm = |arm: &Value| {
         let points = arm["points"].as_array().unwrap().iter().map(point).collect();
-        (arm["loss"].as_str().unwrap().to_owned(), arm["seed"].as_u64().unwrap(), points)
+        (arm["name"].as_str().unwrap().to_owned(), arm["seed"].as_u64().unwrap(), points)
     };
     arms.iter().map(arm).collect()
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The modules from the lowest layer to the highest; `lib` and `main` are the crate's own files.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["system", "files"],
     &["tensor"],
     &["draw"],
@@ -16,6 +16,7 @@ const LAYERS: [&[&str]; 9] = [
     &["train", "metrics", "latent"],
     &["config"],
     &["run"],
+    &["source"],
     &["cli"],
     &["lib", "main"],
 ];

@@ -7,6 +7,7 @@ use rand_distr::StandardNormal;
 use tch::Tensor;
 
 /// The source of the random numbers.
+#[derive(Clone)]
 pub enum Draws {
     /// Numbers come from a seeded stream.
     Random(Box<ChaCha8Rng>),

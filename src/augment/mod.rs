@@ -129,7 +129,9 @@ impl Transforms {
     }
 }
 
-/// The augmentation of one phase, through which images go to the discriminator.
+/// The augmentation of one phase, through which images go to the discriminator. A clone draws the same numbers, but for the
+/// noise of `noise`, which comes from libtorch's generator.
+#[derive(Clone)]
 pub struct Augment {
     transforms: Transforms,
     p: f64,

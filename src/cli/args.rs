@@ -1,17 +1,19 @@
 //! What `generate` and `dump` share: which generator, how it is called, and pictures on their way to the disk.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use tch::Device;
 
 use crate::cli::confine::write_only_to;
-use crate::cli::source::load_generator;
 use crate::data::{Labels, Pictures};
 use crate::draw::pixels::to_interleaved;
 use crate::latent::picture_source::{PictureSource, class_counts_of, default_batch};
 use crate::model::{Generator, NoiseMode, Truncation};
+use crate::source::Source;
+use crate::system::ui::detail;
 use crate::system::ui::say;
 use crate::tensor::device;
 
@@ -54,15 +56,83 @@ pub fn refuse_foreign(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(
     Ok(())
 }
 
+/// Where networks are from, whatever the format.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct OriginArgs {
+    /// Networks: a run, a snapshot, a folder or file of TorchScript, NVIDIA's .pkl, rosinality's .pt, safetensors or a state
+    /// dict (imported once), or the http(s) address of a file (downloaded once)
+    #[arg(long, value_name = "SOURCE")]
+    pub from: Option<PathBuf>,
+    /// SHA-256 that the file of --from has to have
+    #[arg(long, value_name = "HEX", requires = "from")]
+    pub sha256: Option<String>,
+}
+
+/// A pair of networks, whatever the format.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct PairArgs {
+    /// Where they are from.
+    #[command(flatten)]
+    pub origin: OriginArgs,
+    /// Generator (TorchScript), with --discriminator in place of --from
+    #[arg(long, value_name = "G.pt")]
+    pub generator: Option<PathBuf>,
+    /// Discriminator (TorchScript), with --generator in place of --from
+    #[arg(long, value_name = "D.pt")]
+    pub discriminator: Option<PathBuf>,
+}
+
+impl PairArgs {
+    /// Whether any network is given.
+    pub fn is_given(&self) -> bool {
+        self.origin.from.is_some() || self.generator.is_some() || self.discriminator.is_some()
+    }
+
+    /// Finds the networks; a discriminator need not be among them.
+    ///
+    /// # Errors
+    /// None are given or two, or they cannot be found.
+    pub fn find(&self) -> Result<Source> {
+        match (&self.origin.from, &self.generator) {
+            (Some(_), Some(_)) => {
+                bail!("--from brings its own networks; pass it without --generator and --discriminator")
+            }
+            (Some(_), None) if self.discriminator.is_some() => {
+                bail!("--from brings its own networks; pass it without --generator and --discriminator")
+            }
+            (Some(from), None) => Source::find(from, self.origin.sha256.as_deref()),
+            (None, Some(generator)) => Ok(Source::of_files(generator, self.discriminator.as_deref())),
+            (None, None) if self.discriminator.is_some() => {
+                bail!("a discriminator alone is no pair; pass --generator G.pt too")
+            }
+            (None, None) => {
+                bail!("no networks are given; pass --from SOURCE, or --generator G.pt and --discriminator D.pt")
+            }
+        }
+    }
+
+    /// Finds a pair: the averaged generator and the discriminator.
+    ///
+    /// # Errors
+    /// As of [`PairArgs::find`], or there is no discriminator.
+    pub fn find_pair(&self) -> Result<(PathBuf, PathBuf)> {
+        let source = self.find()?;
+        let discriminator = source.discriminator()?.context(
+            "there is no discriminator beside this generator; pass a --from that has both, or --generator and --discriminator",
+        )?;
+        Ok((source.generator()?, discriminator))
+    }
+}
+
 /// Which generator, for which class, and where.
 #[derive(Debug, clap::Args)]
 pub struct GeneratorArgs {
-    /// Generator (TorchScript)
+    /// Where the generator is from.
+    #[command(flatten)]
+    pub origin: OriginArgs,
+    /// Generator alone (TorchScript), instead of --from
     #[arg(long, value_name = "G.pt")]
     pub generator: Option<PathBuf>,
-    /// Run directory or snapshot, instead of --generator: its averaged generator
-    #[arg(long, value_name = "RUN_OR_SNAPSHOT")]
-    pub from: Option<PathBuf>,
     /// Width of z, for a generator that does not say its own
     #[arg(long, value_name = "N")]
     pub z_dim: Option<i64>,
@@ -80,7 +150,25 @@ pub struct GeneratorArgs {
 impl GeneratorArgs {
     /// Whether one is given.
     pub fn is_given(&self) -> bool {
-        self.generator.is_some() || self.from.is_some()
+        self.generator.is_some() || self.origin.from.is_some()
+    }
+
+    /// Finds the generator. An address is downloaded and a checkpoint imported, for which the cache is written: call it
+    /// before the program loses that right.
+    ///
+    /// # Errors
+    /// None or two are given, or it cannot be found.
+    pub fn find(&self) -> Result<Source> {
+        match (&self.generator, &self.origin.from) {
+            (Some(generator), None) => Ok(Source::of_files(generator, None)),
+            (None, Some(from)) => Source::find(from, self.origin.sha256.as_deref()),
+            (None, None) => bail!("no generator is given; pass --from SOURCE or --generator G.pt"),
+            (Some(generator), Some(from)) => bail!(
+                "two generators are given, --generator '{}' and --from '{}'; pass one of them",
+                generator.display(),
+                from.display()
+            ),
+        }
     }
 
     /// The device that is named, once the other options are checked that need no generator.
@@ -92,12 +180,15 @@ impl GeneratorArgs {
         device::parse(&self.device)
     }
 
-    /// Loads the generator.
+    /// Loads the generator that was found.
     ///
     /// # Errors
-    /// No generator or two are given, or it cannot be used.
-    pub fn load(&self, device: Device) -> Result<Generator> {
-        load_generator(self.generator.as_deref(), self.from.as_deref(), self.z_dim, device)
+    /// It cannot be used.
+    pub fn load(&self, source: &Source, device: Device) -> Result<Generator> {
+        let (begun, path) = (Instant::now(), source.generator()?);
+        let generator = Generator::load(&path, device, self.z_dim)?;
+        detail(format!("'{}' loaded: {:.2} s", path.display(), begun.elapsed().as_secs_f64()));
+        Ok(generator)
     }
 
     /// Returns the number of pictures at a time, by the size of the pictures of `generator` where none is given.
@@ -134,8 +225,9 @@ impl PictureArgs {
         let layers = self.truncation_cutoff.unwrap_or(0);
         ensure!(layers >= 0, "cannot truncate {layers} layers; pass a --truncation-cutoff of 0 or more");
         let device = self.generator.device()?;
+        let source = self.generator.find()?;
         write_only_to(places, device);
-        self.generator.load(device)
+        self.generator.load(&source, device)
     }
 
     /// Returns the way in which `generator` is to be called.

@@ -7,6 +7,7 @@ use tch::Device;
 
 use crate::metrics::FeatureCache;
 use crate::model::safety::are_files_trusted;
+use crate::source::scratch_folders;
 use crate::system::confine::confine_writes;
 use crate::tensor::device::synchronize;
 
@@ -18,7 +19,9 @@ pub fn write_only_to(places: &[&Path], device: Device) {
     }
     // CUDA may have to make its devices first, with the rights that confined programs lose.
     synchronize(device);
-    confine_writes(places, device.is_cuda());
+    let scratch = scratch_folders();
+    let places: Vec<&Path> = places.iter().copied().chain(scratch.iter().map(|folder| folder.as_path())).collect();
+    confine_writes(&places, device.is_cuda());
 }
 
 /// The same for commands that also keep features of pictures in `cache`, or at the usual place.

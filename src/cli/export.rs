@@ -1,13 +1,15 @@
-//! `rootgan export`: a run's networks as TorchScript and as safetensors under NVIDIA's names.
+//! `rootgan export`: networks in the formats that other programs read. TorchScript with safetensors under NVIDIA's names is
+//! written here, the others by the Python package.
 
+use crate::cli::args::PairArgs;
 use crate::cli::confine::write_only_to;
-use crate::cli::source::find_snapshot;
+use crate::cli::python::HandOver;
 use crate::files::atomic::{replace_atomically, write_json};
 use crate::files::checksum::FileRecord;
-use crate::model::{Discriminator, Generator, check_pair, weights};
-use crate::run::snapshot::Network;
+use crate::model::{Discriminator, Generator, check_pair, read_contents, weights};
+use crate::source::{Source, file_with_sha256};
 use crate::system::ui::say;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -15,21 +17,28 @@ use tch::Device;
 /// What `rootgan export` takes.
 #[derive(Debug, clap::Args)]
 pub struct ExportArgs {
-    /// Run directory (its newest snapshot), snapshot manifest, or any file of a snapshot
-    #[arg(long, value_name = "RUN_OR_SNAPSHOT")]
-    pub from: Option<PathBuf>,
-    /// TorchScript generator, with --discriminator in place of --from
-    #[arg(long, value_name = "FILE")]
-    pub generator: Option<PathBuf>,
-    /// TorchScript discriminator, with --generator in place of --from
-    #[arg(long, value_name = "FILE")]
-    pub discriminator: Option<PathBuf>,
-    /// Folder for generator.pt, discriminator.pt, weights.safetensors and export.json
-    #[arg(long, value_name = "DIR")]
+    /// The networks.
+    #[command(flatten)]
+    pub pair: PairArgs,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Format::Torchscript)]
+    pub format: Format,
+    /// Where to write it: the name of the file, or of the folder for torchscript and onnx. In a folder that is there, a file
+    /// gets its usual name
+    #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
     /// Take the generator as trained instead of its moving average
     #[arg(long)]
     pub raw: bool,
+    /// For nvidia: the pickle that the weights were imported from [default: where it was imported from, by its SHA-256]
+    #[arg(long, value_name = "FILE.pkl")]
+    pub source: Option<PathBuf>,
+    /// For nvidia: write into this --source although the weights do not say that they come from it
+    #[arg(long, requires = "source")]
+    pub any_source: bool,
+    /// For rosinality: leave the clamp of convolutions out, which its code has not, and say whether that changes pictures
+    #[arg(long)]
+    pub drop_clamp: bool,
     /// Width of z, for a generator that does not describe itself
     #[arg(long, value_name = "N")]
     pub z_dim: Option<i64>,
@@ -38,17 +47,38 @@ pub struct ExportArgs {
     pub force: bool,
 }
 
-/// The pair to export, and how it was found.
-struct Source {
-    generator: PathBuf,
-    discriminator: PathBuf,
-    /// A description for the terminal.
-    title: String,
-    /// The record for `export.json`.
-    record: Value,
+/// A format of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// A folder: generator.pt and discriminator.pt, and both as weights.safetensors
+    Torchscript,
+    /// A file of G.* and D.* under NVIDIA's names, and a .json that describes it
+    Safetensors,
+    /// A torch.save file of G_ema, G and D under NVIDIA's names, for load_state_dict
+    StateDict,
+    /// A checkpoint of rosinality's stylegan2-pytorch
+    Rosinality,
+    /// A copy of NVIDIA's .pkl that the weights come from, with the new numbers
+    Nvidia,
+    /// A folder: mapping and synthesis as ONNX
+    Onnx,
 }
 
-/// The files of an export.
+impl Format {
+    /// The name in Python, and of the file in a folder that is given as `--out`; None where a folder is written.
+    fn names(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Torchscript => ("torchscript", None),
+            Self::Safetensors => ("safetensors", Some("weights.safetensors")),
+            Self::StateDict => ("state-dict", Some("state_dict.pt")),
+            Self::Rosinality => ("rosinality", Some("rosinality.pt")),
+            Self::Nvidia => ("nvidia", Some("networks.pkl")),
+            Self::Onnx => ("onnx", None),
+        }
+    }
+}
+
+/// The files of an export as TorchScript.
 struct Targets {
     generator: PathBuf,
     discriminator: PathBuf,
@@ -61,20 +91,119 @@ struct Targets {
 /// # Errors
 /// A source that is missing, damaged or no pair; files in the way; a folder that cannot be written.
 pub fn run(args: ExportArgs) -> Result<()> {
+    for (flag, is_given, format) in
+        [("--source", args.source.is_some(), Format::Nvidia), ("--drop-clamp", args.drop_clamp, Format::Rosinality)]
+    {
+        ensure!(!is_given || args.format == format, "{flag} belongs to --format {}", format.names().0);
+    }
+    ensure!(
+        !args.raw || args.pair.generator.is_none(),
+        "--raw chooses between the two generators of a snapshot or import: it goes with --from only"
+    );
+    match args.format {
+        Format::Torchscript => as_torchscript(&args),
+        _ => by_python(&args),
+    }
+}
+
+/// The paths of the networks to export.
+struct Found {
+    generator: PathBuf,
+    /// The other generator, where it is to be written too.
+    generator_raw: Option<PathBuf>,
+    discriminator: Option<PathBuf>,
+}
+
+impl Found {
+    fn of(source: &Source, raw: bool) -> Result<Self> {
+        let trained = source.generator_raw()?;
+        let discriminator = source.discriminator()?;
+        match raw {
+            false => Ok(Self { generator: source.generator()?, generator_raw: trained, discriminator }),
+            true => {
+                let generator =
+                    trained.context("there is only one generator, so --raw has nothing to choose; leave it out")?;
+                Ok(Self { generator, generator_raw: None, discriminator })
+            }
+        }
+    }
+}
+
+/// Hands the networks over to the Python package.
+fn by_python(args: &ExportArgs) -> Result<()> {
+    let (format, usual_name) = args.format.names();
+    let out = match usual_name {
+        Some(name) if args.out.is_dir() => args.out.join(name),
+        _ => args.out.clone(),
+    };
+    let found = Found::of(&args.pair.find()?, args.raw)?;
+    let origin = match (args.format, &args.source) {
+        (Format::Nvidia, None) => origin_of(&found.generator)?,
+        (_, given) => given.clone(),
+    };
+    HandOver::to("export")
+        .option("format", format)
+        .option("out", out)
+        .option("generator", &found.generator)
+        .optional("generator-raw", found.generator_raw)
+        .optional("discriminator", found.discriminator)
+        .optional("source", origin)
+        .switch("any-source", args.any_source)
+        .switch("drop-clamp", args.drop_clamp)
+        .switch("force", args.force)
+        .run()
+}
+
+/// The file that these weights were once imported from, if it is still where it was: the provenance has its checksum, the
+/// cache of imports its place.
+fn origin_of(generator: &Path) -> Result<Option<PathBuf>> {
+    let (_, contents) = read_contents(generator)?;
+    let record = contents.text("get_provenance").and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let origin = checksums_in(&record.unwrap_or_default()).into_iter().find_map(|sha256| file_with_sha256(&sha256));
+    if let Some(path) = &origin {
+        say(format!("writing into a copy of '{}', which these weights were imported from", path.display()));
+    }
+    Ok(origin)
+}
+
+/// Every `source_sha256` in a record and its ancestors.
+fn checksums_in(record: &Value) -> Vec<String> {
+    match record {
+        Value::Object(fields) => {
+            let own = fields.get("source_sha256").and_then(Value::as_str).map(str::to_owned);
+            own.into_iter().chain(fields.values().flat_map(checksums_in)).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(checksums_in).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn as_torchscript(args: &ExportArgs) -> Result<()> {
     let targets = Targets::within(&args.out);
     targets.refuse_existing(args.force)?;
-    let source = resolve(&args)?;
+    let source = args.pair.find()?;
+    let title = match args.raw {
+        true => "generator as trained".to_owned(),
+        false => source.title.clone(),
+    };
+    let found = Found::of(&source, args.raw)?;
+    let discriminator = found.discriminator.with_context(|| {
+        format!(
+            "'{}' is a generator alone, and as TorchScript a pair is exported; pass it as --generator with --discriminator D.pt",
+            found.generator.display()
+        )
+    })?;
     write_only_to(&[&args.out], Device::Cpu);
-    let generator = Generator::load(&source.generator, Device::Cpu, args.z_dim)?;
-    let discriminator = Discriminator::load(&source.discriminator, Device::Cpu)?;
-    check_pair(&generator, &discriminator).context("cannot export this pair")?;
+    let generator = Generator::load(&found.generator, Device::Cpu, args.z_dim)?;
+    let critic = Discriminator::load(&discriminator, Device::Cpu)?;
+    check_pair(&generator, &critic).context("cannot export this pair")?;
 
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder '{}'", args.out.display()))?;
-    copy(&source.generator, &targets.generator)?;
-    copy(&source.discriminator, &targets.discriminator)?;
-    weights::write(&targets.weights, &[("G.", &generator.script), ("D.", &discriminator.script)])?;
+    copy(&found.generator, &targets.generator)?;
+    copy(&discriminator, &targets.discriminator)?;
+    weights::write(&targets.weights, &[("G.", &generator.script), ("D.", &critic.script)])?;
     let files = [
-        (&targets.generator, source.title.as_str()),
+        (&targets.generator, title.as_str()),
         (&targets.discriminator, "discriminator"),
         (&targets.weights, "both as safetensors, G.* and D.* under NVIDIA's names"),
     ];
@@ -84,16 +213,20 @@ pub fn run(args: ExportArgs) -> Result<()> {
         println!("wrote '{}': {what}, {:.1} MB", path.display(), record.bytes as f64 / 1e6);
         records.push(record);
     }
+    let mut from = source.record.clone();
+    if let (Some(fields), Some(_)) = (from.as_object_mut(), source.snapshot()) {
+        fields.insert("generator".to_owned(), if args.raw { "G" } else { "G_ema" }.into());
+    }
     let record = json!({
         "program": concat!("rootgan ", env!("CARGO_PKG_VERSION")),
-        "source": source.record,
+        "source": from,
         "generator": generator.spec(),
-        "discriminator": discriminator.spec(),
+        "discriminator": critic.spec(),
         "files": records,
     });
     write_json(&targets.record, &record)?;
     println!("wrote '{}': where these come from, and their sha256", targets.record.display());
-    if generator.spec().is_none() || discriminator.spec().is_none() {
+    if generator.spec().is_none() || critic.spec().is_none() {
         say(
             "note: a network that does not describe itself keeps its own parameter names, and its sizes are not stored",
         );
@@ -121,47 +254,6 @@ impl Targets {
         }
         Ok(())
     }
-}
-
-/// Finds the pair that the arguments mean.
-fn resolve(args: &ExportArgs) -> Result<Source> {
-    match (&args.from, &args.generator, &args.discriminator) {
-        (Some(path), None, None) => from_snapshot(path, args.raw),
-        (None, Some(generator), Some(discriminator)) => {
-            ensure!(!args.raw, "--raw chooses between the two generators of a snapshot: it goes with --from only");
-            Ok(Source {
-                generator: generator.clone(),
-                discriminator: discriminator.clone(),
-                title: "generator".into(),
-                record: json!({ "generator": name_of(generator), "discriminator": name_of(discriminator) }),
-            })
-        }
-        (None, None, None) => {
-            bail!("nothing to export is given; pass --from RUN_OR_SNAPSHOT, or --generator FILE --discriminator FILE")
-        }
-        (Some(_), _, _) => bail!("--from brings its own networks; pass it without --generator and --discriminator"),
-        (None, _, _) => bail!("one network of the pair is missing; pass both --generator and --discriminator"),
-    }
-}
-
-fn from_snapshot(path: &Path, raw: bool) -> Result<Source> {
-    let snapshot = find_snapshot(path)?;
-    let (network, kind) = match raw {
-        true => (Network::G, "generator as trained"),
-        false => (Network::GEma, "moving average of the generator"),
-    };
-    Ok(Source {
-        generator: snapshot.checked(network)?,
-        discriminator: snapshot.checked(Network::D)?,
-        title: format!("{kind} at {} kimg", snapshot.kimg),
-        record: json!({ "snapshot": name_of(&snapshot.manifest), "kimg": snapshot.kimg, "generator": network.name() }),
-    })
-}
-
-/// The last part of a path: export.json travels with the weights, and where somebody keeps files is
-/// nobody's business.
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn copy(source: &Path, target: &Path) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tch::Device;
 
 use crate::cli::confine::{write_only_to, write_only_to_and_cache};
@@ -14,6 +14,7 @@ use crate::run::checkpoint::Checkpoints;
 use crate::run::checkpoint::Resumed;
 use crate::run::networks::NetworkFiles;
 use crate::run::{Start, finetune, folder};
+use crate::source::Source;
 use crate::system::ui::{detail, say};
 use crate::tensor::device;
 use crate::train::preflight::rehearse;
@@ -39,12 +40,17 @@ pub struct FinetuneArgs {
     pub options: Options,
 }
 
-/// Runs the command.
+/// Runs the command; returns the run's folder, or None after a dry run.
 ///
 /// # Errors
 /// Anything wrong with options, networks, pictures or the output, on one line.
-pub fn run(args: FinetuneArgs) -> Result<()> {
+pub fn run(args: FinetuneArgs) -> Result<Option<PathBuf>> {
     let given = args.options.with_file(args.config.as_deref())?;
+    ensure!(
+        args.resume.is_none() || given.from.is_none(),
+        "a run goes on with its own networks; pass --resume without --from"
+    );
+    let given = with_networks(given)?;
     let run = args.resume.as_deref().map(|place| Checkpoints::named(place).map_or(place.to_owned(), |(run, _)| run));
     let written = run.or_else(|| given.outdir.clone());
     let written: Vec<&Path> = written.as_deref().into_iter().collect();
@@ -57,10 +63,11 @@ pub fn run(args: FinetuneArgs) -> Result<()> {
         Some(folder) => Place::Resume { folder, allow_changes: args.allow_changes },
         None => Place::New,
     };
-    if let Some(folder) = train(given, place, args.dry_run)? {
+    let folder = train(given, place, args.dry_run)?;
+    if let Some(folder) = &folder {
         println!("run directory: {}", folder.display());
     }
-    Ok(())
+    Ok(folder)
 }
 
 /// The place of a run.
@@ -166,9 +173,43 @@ pub fn device_of(options: &Options) -> Result<Device> {
     device::parse(options.device.as_deref().unwrap_or("auto"))
 }
 
+/// Puts the networks that `--from` means in its place. An address is downloaded and a checkpoint imported, for which the cache
+/// is written: call it before the program loses that right.
+///
+/// # Errors
+/// They cannot be found, or others are given as well.
+pub fn with_networks(mut options: Options) -> Result<Options> {
+    let Some(from) = options.from.take() else {
+        ensure!(options.sha256.is_none(), "--sha256 belongs to --from");
+        return Ok(options);
+    };
+    ensure!(
+        options.generator.is_none() && options.generator_raw.is_none(),
+        "--from brings its own generator; pass it without --generator and --generator-raw"
+    );
+    let source = Source::find(&from, options.sha256.take().as_deref())?;
+    options.generator = Some(source.generator()?);
+    options.generator_raw = source.generator_raw()?;
+    if options.generator_raw.is_some() {
+        say("training goes on from the generator in training; pictures are made with its average");
+    }
+    options.discriminator = match (options.discriminator.take(), source.discriminator()?) {
+        (Some(given), _) => Some(given),
+        (None, Some(found)) => Some(found),
+        (None, None) => bail!(
+            "cannot finetune '{}': it has no discriminator; pass the one of another checkpoint of the same resolution, channels \
+             and labels as --discriminator, or an untrained one (rootgan new)",
+            from.display()
+        ),
+    };
+    Ok(options)
+}
+
 fn files_of(options: &Options) -> Result<NetworkFiles> {
     let (Some(generator), Some(discriminator)) = (&options.generator, &options.discriminator) else {
-        bail!("cannot start: pass the pair to start from as --generator G.pt and --discriminator D.pt");
+        bail!(
+            "cannot start: pass the networks to start from as --from SOURCE, or as --generator G.pt and --discriminator D.pt"
+        );
     };
     Ok(NetworkFiles {
         generator: generator.clone(),

@@ -1,11 +1,11 @@
 //! `rootgan inspect`: what a file is, its sizes, and what cannot be done with it.
 
 use crate::cli::confine::write_only_to;
-use crate::cli::source::find_snapshot;
 use crate::model::provenance::{self, flattened};
 use crate::model::safety::{Contents, StoredTensor};
 use crate::model::{DiscriminatorSpec, FileKind, Generator, GeneratorSpec, parse_description, read_contents, weights};
 use crate::run::snapshot::Network;
+use crate::source::{Source, is_address};
 use crate::system::ui::{harmless, on_one_line, shortened};
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use tch::Device;
 /// What `rootgan inspect` takes.
 #[derive(Debug, clap::Args)]
 pub struct InspectArgs {
-    /// TorchScript file, safetensors file, run directory, or any file of a snapshot
+    /// TorchScript file, safetensors file, run directory, any file of a snapshot, or whatever else --from takes
     pub file: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -105,28 +105,32 @@ pub fn run(args: InspectArgs) -> Result<()> {
 }
 
 fn report_on(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
-    if path.is_dir() || path.extension().is_some_and(|extension| extension == "json") {
-        return report_on_snapshot(path, z_dim);
+    if path.is_dir() || path.extension().is_some_and(|extension| extension == "json") || is_address(path) {
+        return report_on_source(path, z_dim);
     }
     ensure!(path.exists(), "cannot inspect '{}': no such file or folder; check the path", path.display());
     match FileKind::detect(path)? {
         FileKind::TorchScript => report_on_script(path, z_dim),
         FileKind::Safetensors => report_on_safetensors(path),
+        FileKind::Checkpoint { .. } => report_on_source(path, z_dim),
         FileKind::Foreign { what, remedy } => {
             bail!("'{}' is {what}, which is no network that rootgan can use; {remedy}", path.display())
         }
     }
 }
 
-/// Checks all checksums, then reports on the generator that `generate` would use.
-fn report_on_snapshot(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
-    let snapshot = find_snapshot(path)?;
+/// Reports on the generator that `generate --from` would use; of a snapshot all checksums are checked before.
+fn report_on_source(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
+    let source = Source::find(path, None)?;
+    let generator = report_on_script(&source.generator()?, z_dim)?;
+    let Some((manifest, listed)) = source.snapshot() else {
+        return Ok(Inspection { file: path.display().to_string(), ..generator });
+    };
     let mut files = serde_json::Map::new();
     for network in Network::ALL {
-        files.insert(network.name().into(), snapshot.checked(network)?.display().to_string().into());
+        files.insert(network.name().into(), listed.checked(manifest, network)?.display().to_string().into());
     }
-    let generator = report_on_script(&snapshot.g_ema, z_dim)?;
-    let record = json!({ "kimg": snapshot.kimg, "manifest": snapshot.manifest.display().to_string(), "files": files });
+    let record = json!({ "kimg": listed.kimg, "manifest": manifest.display().to_string(), "files": files });
     Ok(Inspection { file: path.display().to_string(), snapshot: Some(record), ..generator })
 }
 
@@ -233,7 +237,7 @@ fn report_on_safetensors(path: &Path) -> Result<Inspection> {
     let all = file.tensors.iter().map(|(_, tensor)| tensor.numel()).sum();
     let is_pair = ["G.", "D."].iter().all(|prefix| file.tensors.iter().any(|(name, _)| name.starts_with(prefix)));
     let remedy = match is_pair {
-        true => "rootgan new --from-safetensors makes TorchScript of it",
+        true => "pass it as --from, or make TorchScript of it with rootgan import",
         false => "G.* and D.* with sizes would make a pair, see weights/README.md",
     };
     Ok(Inspection {

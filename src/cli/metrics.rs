@@ -9,7 +9,6 @@ use tch::Device;
 
 use crate::cli::args::{GeneratorArgs, class_counts};
 use crate::cli::confine::{write_only_to, write_only_to_and_cache};
-use crate::cli::source::find_snapshot;
 use crate::files::bounded::read_text;
 use crate::latent::picture_source::{DumpDraws, PictureSource};
 use crate::metrics::{
@@ -17,6 +16,8 @@ use crate::metrics::{
     parse_list,
 };
 use crate::model::{Generator, NoiseMode, Truncation};
+use crate::run::snapshot::Network;
+use crate::source::Source;
 use crate::system::ui::{harmless, say};
 use crate::tensor::labels::ClassDistribution;
 
@@ -102,8 +103,10 @@ pub fn run(mut args: MetricsArgs) -> Result<()> {
     }
     let metrics = parse_list(args.metrics.as_deref().unwrap_or("fid50k_full"))?;
     let device = args.generator.device()?;
-    let judged = judged(&args)?;
-    let outdir = outdir(&args)?;
+    check_judged(&args)?;
+    let source = args.generator.is_given().then(|| args.generator.find()).transpose()?;
+    let judged = judged(&args, source.as_ref())?;
+    let outdir = outdir(&args, source.as_ref())?;
     let places = [outdir.as_deref(), args.save_features.as_deref(), args.save_moments.as_deref()];
     let places: Vec<&Path> = places.into_iter().flatten().collect();
     match args.no_cache {
@@ -125,7 +128,7 @@ pub fn run(mut args: MetricsArgs) -> Result<()> {
         save_moments: args.save_moments.clone(),
         ..EvaluateSettings::default()
     };
-    let generator = args.generator.is_given().then(|| args.generator.load(device)).transpose()?;
+    let generator = source.as_ref().map(|source| args.generator.load(source, device)).transpose()?;
     let fakes = fakes(&args, generator.as_ref())?;
     let mut evaluation = Evaluation::new(metrics, detectors, reals, settings)?;
     let outcomes = evaluation.run(&fakes);
@@ -148,40 +151,37 @@ fn over_config(mut args: MetricsArgs, path: &Path) -> Result<MetricsArgs> {
     Ok(args)
 }
 
-/// Returns the name of what is measured, for records.
-fn judged(args: &MetricsArgs) -> Result<String> {
-    let given: Vec<&PathBuf> = [&args.generator.generator, &args.generator.from, &args.fakes, &args.fakes_features]
-        .into_iter()
-        .flatten()
-        .collect();
-    let path = match given.as_slice() {
-        [path] => path.as_path(),
+/// What is measured, as the options name it.
+fn given(args: &MetricsArgs) -> Vec<&PathBuf> {
+    let options = [&args.generator.generator, &args.generator.origin.from, &args.fakes, &args.fakes_features];
+    options.into_iter().flatten().collect()
+}
+
+/// Makes sure that one thing is measured.
+fn check_judged(args: &MetricsArgs) -> Result<()> {
+    match given(args).as_slice() {
+        [_] => Ok(()),
         [] => bail!(
-            "nothing to measure: pass one of --generator G.pt, --from RUN_OR_SNAPSHOT, --fakes DIR_OR_ZIP and \
-             --fakes-features FILE"
+            "nothing to measure: pass one of --from SOURCE, --generator G.pt, --fakes DIR_OR_ZIP and --fakes-features FILE"
         ),
         [first, second, ..] => {
             bail!("two things to measure are given, '{}' and '{}'; pass one", first.display(), second.display())
         }
-    };
-    let path = match &args.generator.from {
-        Some(from) => find_snapshot(from)?.g_ema,
-        None => path.to_owned(),
+    }
+}
+
+/// Returns the name of what is measured, for records.
+fn judged(args: &MetricsArgs, source: Option<&Source>) -> Result<String> {
+    let path = match source.and_then(Source::snapshot) {
+        Some((manifest, listed)) => listed.path_of(manifest, Network::GEma)?,
+        None => given(args).into_iter().next().cloned().unwrap_or_default(),
     };
     Ok(path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned()))
 }
 
 /// Makes the folder in which lines are added, and tries it before the long work.
-fn outdir(args: &MetricsArgs) -> Result<Option<PathBuf>> {
-    let of_run = |from: &PathBuf| -> Result<PathBuf> {
-        let manifest = find_snapshot(from)?.manifest;
-        Ok(manifest.parent().map(Path::to_owned).unwrap_or_default())
-    };
-    let folder = match (&args.outdir, &args.generator.from) {
-        (Some(folder), _) => Some(folder.clone()),
-        (None, Some(from)) => Some(of_run(from)?),
-        (None, None) => None,
-    };
+fn outdir(args: &MetricsArgs, source: Option<&Source>) -> Result<Option<PathBuf>> {
+    let folder = args.outdir.as_deref().or_else(|| source?.run()).map(Path::to_owned);
     if let Some(folder) = &folder {
         std::fs::create_dir_all(folder)
             .and_then(|()| tempfile::tempfile_in(folder))

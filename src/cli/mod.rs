@@ -2,9 +2,11 @@
 
 pub mod args;
 pub mod bench;
+pub mod cache;
 pub mod compare;
 pub mod confine;
 pub mod dataset;
+pub mod demo;
 pub mod devices;
 pub mod dump;
 pub mod export;
@@ -13,7 +15,7 @@ pub mod generate;
 pub mod inspect;
 pub mod metrics;
 pub mod plot;
-pub mod source;
+pub mod python;
 
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;
@@ -61,13 +63,19 @@ pub enum Command {
     Finetune(Box<finetune::FinetuneArgs>),
     /// Check a folder or zip of pictures, and make a clean one of it
     Dataset(dataset::DatasetArgs),
+    /// Make networks of a checkpoint of another program: NVIDIA's .pkl, rosinality's .pt, safetensors, a state dict
+    Import(python::ImportArgs),
+    /// Make a pair with random weights
+    New(python::NewArgs),
     /// Make pictures or a grid from seeds
     Generate(generate::GenerateArgs),
     /// Make many pictures for tools that compute FID
     Dump(dump::DumpArgs),
     /// Measure pictures or a generator against real pictures: FID, KID, precision and recall, ...
     Metrics(Box<metrics::MetricsArgs>),
-    /// Write the weights of a run for use elsewhere
+    /// Make a network of features for metrics
+    Detector(python::DetectorArgs),
+    /// Write weights for use elsewhere: TorchScript, safetensors, a state dict, rosinality's .pt, NVIDIA's .pkl, ONNX
     Export(export::ExportArgs),
     /// Say what a file is and what it can do
     Inspect(inspect::InspectArgs),
@@ -79,6 +87,13 @@ pub enum Command {
     Plot(plot::PlotArgs),
     /// Measure the time of each training phase, and memory
     Bench(bench::BenchArgs),
+    /// Show or empty the cache of imports, downloads and features
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
+    /// Make pictures to try a training out with
+    Pictures(python::PicturesArgs),
+    /// Finetune the default pair on pictures of cats, to see that everything works
+    Demo(demo::DemoArgs),
     /// Print a script that completes commands and options in a shell
     Completions {
         /// The shell, as in `rootgan completions bash > ~/.local/share/bash-completion/completions/rootgan`

@@ -14,6 +14,6 @@ mod spec;
 pub use facts::NetworkFacts;
 pub use grid_size::GridSize;
 pub use memory::MemoryFacts;
-pub use options::{AugmentMode, LossKind, OnDivergence, Options};
+pub use options::{AugmentMode, LossKind, OnDivergence, Options, Pairing};
 pub use presets::preset;
 pub use settings::{RunSettings, freeze_settings, train_settings};

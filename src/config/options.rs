@@ -33,6 +33,17 @@ pub enum LossKind {
     Logistic,
 }
 
+/// Whether the loss judges images one by one or in pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pairing {
+    /// Each logit has a loss of its own
+    #[default]
+    None,
+    /// A real and a generated image are judged by the difference of their logits
+    Relativistic,
+}
+
 /// Whether and how images are augmented before the discriminator sees them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -151,13 +162,20 @@ options! {
     /// [default: auto]
     #[arg(long, value_name = "NAME")]
     cfg: String = Spec::default("auto".to_owned()),
-    /// Generator to start from (TorchScript)
+    /// Networks to start from: a run, a snapshot, a folder of TorchScript, NVIDIA's .pkl, rosinality's .pt, safetensors or a
+    /// state dict (imported once), or the http(s) address of a file (downloaded once)
+    #[arg(long, value_name = "SOURCE")]
+    from: PathBuf = Spec::optional(),
+    /// SHA-256 that the file of --from has to have
+    #[arg(long, value_name = "HEX")]
+    sha256: String = Spec::optional().only_with("--from", |o| o.from.is_some()),
+    /// Generator to start from (TorchScript), instead of --from
     #[arg(long, value_name = "G.pt")]
     generator: PathBuf = Spec::required(),
     /// Generator as it was in training, where --generator is the average of it (generator_raw.pt of an import)
     #[arg(long, value_name = "G.pt")]
     generator_raw: PathBuf = Spec::optional(),
-    /// Discriminator to start from (TorchScript)
+    /// Discriminator to start from (TorchScript), instead of --from or where that has none
     #[arg(long, value_name = "D.pt")]
     discriminator: PathBuf = Spec::required(),
     /// Training pictures: a folder, searched at any depth, or a zip
@@ -174,7 +192,7 @@ options! {
     outdir: PathBuf = Spec::required(),
     /// Words for the name of the run's folder [default: loss and batch]
     #[arg(long, value_name = "TEXT")]
-    desc: String = Spec::default_from(|o, _| words_for_folder(o)).follows(&["loss", "root_k", "batch"]),
+    desc: String = Spec::default_from(|o, _| words_for_folder(o)).follows(&["loss", "root_k", "pairing", "batch"]),
     /// auto (CUDA if usable), cpu, cuda or cuda:N [default: auto]
     #[arg(long)]
     device: String = Spec::default("auto".to_owned()),
@@ -194,10 +212,18 @@ options! {
     /// Continue the rooted loss linearly beyond this slope |dL/dlogit| [default: none]
     #[arg(long, value_name = "SLOPE", help_heading = "Objective", allow_negative_numbers = true)]
     root_slope_cap: f64 = Spec::optional().only_with("--loss rooted", is_rooted),
+    /// What the loss judges: every image by itself, or pairs of a real and a generated one [default: none]
+    #[arg(long, help_heading = "Objective")]
+    pairing: Pairing = Spec::default(Pairing::None),
     /// Weight of R1, 0 for none [default: 0.0002 resolution^2 / batch]
     #[arg(long, value_name = "GAMMA", help_heading = "Objective", allow_negative_numbers = true)]
     r1_gamma: f64 = Spec::default_from(|o, facts| Some(0.0002 * facts.pixels() / o.batch?.max(1) as f64)).range(zero_or_more),
-    /// Iterations between two R1 steps [default: 16]
+    /// Weight of R2, which is R1 on generated images, 0 for none [default: 0, with --pairing relativistic that of R1]
+    #[arg(long, value_name = "GAMMA", help_heading = "Objective", allow_negative_numbers = true)]
+    r2_gamma: f64 = Spec::default_from(|o, _| if is_paired(o) { o.r1_gamma } else { Some(0.0) })
+        .range(zero_or_more)
+        .follows(&["pairing"]),
+    /// Iterations between two steps of R1 and R2 [default: 16]
     #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
     r1_interval: u64 = Spec::default(R1_INTERVAL).range(at_least_one),
     /// Weight of path-length regularisation, 0 for none [default: 2]
@@ -350,6 +376,10 @@ fn is_rooted(o: &Options) -> bool {
     o.loss.unwrap_or_default() == LossKind::Rooted
 }
 
+fn is_paired(o: &Options) -> bool {
+    o.pairing == Some(Pairing::Relativistic)
+}
+
 fn is_augmented(o: &Options) -> bool {
     o.aug.unwrap_or_default() != AugmentMode::Noaug
 }
@@ -369,7 +399,8 @@ fn words_for_folder(o: &Options) -> Option<String> {
         LossKind::Logistic => "logistic".to_owned(),
     };
     let preset = o.cfg.as_deref().filter(|cfg| *cfg != "auto").map_or_else(String::new, |cfg| format!("{cfg}-"));
-    Some(format!("{preset}{loss}-batch{}", o.batch?))
+    let pairs = if is_paired(o) { "-paired" } else { "" };
+    Some(format!("{preset}{loss}{pairs}-batch{}", o.batch?))
 }
 
 fn problem_of_rooted(k: f64, slope_cap: Option<f64>) -> Option<String> {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{AugmentMode, GridSize, LossKind, NetworkFacts, OnDivergence, Options, presets};
+use super::{AugmentMode, GridSize, LossKind, NetworkFacts, OnDivergence, Options, Pairing, presets};
 use crate::augment::Transforms;
 use crate::data::Subset;
 use crate::model::{FreezeSettings, Precision};
 use crate::tensor::arithmetic::Arithmetic;
-use crate::train::objective::{AdversarialLoss, Objective, Rooted};
+use crate::train::objective::{AdversarialLoss, Objective, Paired, Rooted};
 use crate::train::regularizers::{PathLengthSettings, R1Settings};
 use crate::train::{AdaSettings, AdamSettings, AugmentSettings, EmaSettings, TrainSettings};
 
@@ -136,6 +136,7 @@ fn training(o: &Options) -> TrainSettings {
         shrink_micro_batch: value(&o.shrink_micro_batch),
         objective: objective(o),
         r1: R1Settings { gamma: value(&o.r1_gamma), interval: r1_interval },
+        r2_gamma: value(&o.r2_gamma),
         path_length: PathLengthSettings { weight: value(&o.pl_weight), interval: pl_interval },
         style_mixing: value(&o.style_mixing),
         augment: augment_settings(o),
@@ -151,12 +152,15 @@ fn training(o: &Options) -> TrainSettings {
 }
 
 fn objective(o: &Options) -> Arc<dyn Objective> {
-    match value(&o.loss) {
-        LossKind::Logistic => Arc::new(AdversarialLoss::Logistic),
+    let loss = match value(&o.loss) {
+        LossKind::Logistic => AdversarialLoss::Logistic,
         LossKind::Rooted => {
-            let rooted = Rooted::new(value(&o.root_k), o.root_slope_cap).expect("k and cap were checked");
-            Arc::new(AdversarialLoss::Rooted(rooted))
+            AdversarialLoss::Rooted(Rooted::new(value(&o.root_k), o.root_slope_cap).expect("k and cap were checked"))
         }
+    };
+    match value(&o.pairing) {
+        Pairing::None => Arc::new(loss),
+        Pairing::Relativistic => Arc::new(Paired(loss)),
     }
 }
 

@@ -7,13 +7,18 @@ use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::files::atomic::{hidden_beside, remove_leftovers};
+use crate::system::signals::StopRequest;
 
 /// How often a lock is looked for again after its file was taken away.
 const MOST_ATTEMPTS: usize = 100;
+
+/// The time between two looks at a lock that another process has.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
 /// The errors of file systems that have no locks.
 const WITHOUT_LOCKS: [i32; 3] = [libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOLCK];
@@ -31,6 +36,35 @@ impl Lock {
     /// # Errors
     /// Another process has the right, or the folder cannot be written.
     pub fn on(path: &Path) -> Result<Self> {
+        Self::if_free(path)?.with_context(|| {
+            format!(
+                "cannot write '{}': another process is writing it; wait for it, or pass another name",
+                path.display()
+            )
+        })
+    }
+
+    /// Takes the right to write `path` as [`Lock::on`] does, as soon as no other process has it; `waiting` is called once
+    /// where it has to wait.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or a signal asks the program to stop.
+    pub fn when_free(path: &Path, stop: &StopRequest, waiting: impl FnOnce()) -> Result<Self> {
+        let mut waiting = Some(waiting);
+        loop {
+            if let Some(lock) = Self::if_free(path)? {
+                return Ok(lock);
+            }
+            if let Some(waiting) = waiting.take() {
+                waiting();
+            }
+            stop.check()?;
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+
+    /// None while another process has it.
+    fn if_free(path: &Path) -> Result<Option<Self>> {
         let place = hidden_beside(path, "lock")?;
         let cannot = || format!("cannot write '{}'; is its folder writable?", place.display());
         for _ in 0..MOST_ATTEMPTS {
@@ -46,22 +80,24 @@ impl Lock {
             // SAFETY: the descriptor is open as long as `file` is.
             if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
                 let error = std::io::Error::last_os_error();
-                ensure!(error.kind() != ErrorKind::WouldBlock, busy(path));
+                if error.kind() == ErrorKind::WouldBlock {
+                    return Ok(None);
+                }
                 // Some network file systems have no locks: work goes on as if alone, and what may be another's is not
                 // removed.
                 let has_locks = !WITHOUT_LOCKS.contains(&error.raw_os_error().unwrap_or(0));
                 ensure!(!has_locks, "cannot lock '{}': {error}", place.display());
-                return Ok(Self { _file: file, path: place });
+                return Ok(Some(Self { _file: file, path: place }));
             }
             // Whoever had the lock before may have removed the file between opening and locking it here: then this
             // locks nothing, and the next attempt makes a new file.
             if is_at(&file, &place)? {
                 let lock = Self { _file: file, path: place };
                 remove_leftovers(path)?;
-                return Ok(lock);
+                return Ok(Some(lock));
             }
         }
-        bail!(busy(path))
+        Ok(None)
     }
 }
 
@@ -75,10 +111,6 @@ impl Drop for Lock {
 fn is_at(file: &File, path: &Path) -> Result<bool> {
     let held = file.metadata()?;
     Ok(fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())))
-}
-
-fn busy(path: &Path) -> String {
-    format!("cannot write '{}': another process is writing it; wait for it, or pass another name", path.display())
 }
 
 #[cfg(test)]

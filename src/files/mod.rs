@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub mod bounded;
+pub mod cache;
 pub mod checksum;
 pub mod lock;
 pub mod memory_file;

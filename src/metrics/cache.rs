@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use crate::files::cache::{Cache, Kind};
+
 use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
 
 /// Part of every key; raise its number when the same pictures would give other features.
@@ -23,12 +25,9 @@ impl FeatureCache {
         Self { folder: folder.to_owned() }
     }
 
-    /// Returns `$XDG_CACHE_HOME/rootgan/features` or `~/.cache/rootgan/features`; None where neither variable is an
-    /// absolute path.
+    /// Returns the folder of features in the user's cache; None where there is no place for one.
     pub fn default_folder() -> Option<PathBuf> {
-        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let root = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-        Some(root.join("rootgan/features"))
+        Cache::of_user().map(|cache| cache.folder(Kind::Features))
     }
 
     /// Returns the path at which the features of these pictures lie, if they do.

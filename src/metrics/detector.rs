@@ -60,8 +60,7 @@ impl Detector {
     /// # Errors
     /// A file that is no TorchScript, a network of another kind, or one without `return_features`.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
-        let remedy =
-            "rootgan detector makes one, docs/metrics.md says where the one of published FIDs comes from";
+        let remedy = "rootgan detector makes one, docs/metrics.md says where the one of published FIDs comes from";
         let script = ScriptModule::load(path, device).with_context(|| format!("cannot use the detector; {remedy}"))?;
         let shown = path.display();
         let described = script.description().and_then(|text| serde_json::from_str::<Value>(&text).ok());

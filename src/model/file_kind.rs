@@ -15,6 +15,11 @@ pub enum FileKind {
     TorchScript,
     /// A safetensors file: weights alone.
     Safetensors,
+    /// A checkpoint of another program, which can be imported.
+    Checkpoint {
+        /// What goes after "it is" in a message, as in `an NVIDIA StyleGAN pickle`.
+        what: &'static str,
+    },
     /// A file that rootgan cannot use.
     Foreign {
         /// What goes after "it is" in a message, as in `a picture`.
@@ -24,7 +29,6 @@ pub enum FileKind {
     },
 }
 
-const IMPORT: &str = "import it first: rootgan import FILE --out DIR";
 /// The number of bytes at the beginning of a pickle in which the names of its classes are looked for.
 const HEAD_BYTES: u64 = 1 << 20;
 
@@ -45,14 +49,14 @@ impl FileKind {
             [_, _, _, _, _, _, _, 0, b'{', ..] => FileKind::Safetensors,
             [b'P', b'K', 3, 4, ..] => kind_of_zip(path)?,
             [0x80, 2..=5, ..] if has("torch_utils.persistence") => {
-                FileKind::Foreign { what: "an NVIDIA StyleGAN pickle", remedy: IMPORT }
+                FileKind::Checkpoint { what: "an NVIDIA StyleGAN pickle" }
             }
             [0x80, 2..=5, ..] if has("dnnlib.tflib") => FileKind::Foreign {
                 what: "a pickle of the TensorFlow StyleGAN",
                 remedy: "convert it with a PyTorch StyleGAN2 first, then import the result with rootgan import",
             },
             [0x80, 2..=5, ..] => {
-                FileKind::Foreign { what: "a Python pickle, perhaps of torch.save before torch 1.6", remedy: IMPORT }
+                FileKind::Checkpoint { what: "a Python pickle, perhaps of torch.save before torch 1.6" }
             }
             [8, 1..=20, 0x12, ..] => {
                 FileKind::Foreign { what: "an ONNX model", remedy: "pass the TorchScript file that it was made from" }
@@ -83,7 +87,7 @@ fn kind_of_zip(path: &Path) -> Result<FileKind> {
     Ok(if any("/constants.pkl") {
         FileKind::TorchScript
     } else if any("/data.pkl") {
-        FileKind::Foreign { what: "a checkpoint of Python's torch.save (rosinality's, say)", remedy: IMPORT }
+        FileKind::Checkpoint { what: "a checkpoint of Python's torch.save (rosinality's, say)" }
     } else if any(".npy") {
         FileKind::Foreign { what: "a NumPy archive", remedy: "pass a TorchScript file (.pt)" }
     } else {

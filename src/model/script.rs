@@ -226,8 +226,11 @@ pub fn read_contents(path: &Path) -> Result<(Vec<u8>, Contents)> {
     match FileKind::detect(path)? {
         FileKind::TorchScript => {}
         FileKind::Safetensors => bail!(
-            "cannot load '{shown}' as TorchScript: it holds weights alone (safetensors); make TorchScript of it with \
-             rootgan new --from-safetensors"
+            "cannot load '{shown}' as TorchScript: it holds weights alone (safetensors); pass it as --from, which imports \
+             it"
+        ),
+        FileKind::Checkpoint { what } => bail!(
+            "cannot load '{shown}' as TorchScript: it is {what}; pass it as --from, which imports it (or rootgan import)"
         ),
         FileKind::Foreign { what, remedy } => bail!("cannot load '{shown}' as TorchScript: it is {what}; {remedy}"),
     }

@@ -3,6 +3,7 @@
 pub mod available;
 pub mod confine;
 pub mod gpu;
+pub mod installation;
 pub mod memory;
 pub mod panics;
 pub mod signals;

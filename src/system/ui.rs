@@ -37,12 +37,21 @@ impl Bar {
 
     /// Begins a bar as [`Bar::new`] does, with at most one line in `interval` where stderr is no terminal.
     pub fn with_interval(len: u64, what: &str, interval: Duration) -> Self {
+        Self::begin(Lines::new(len, what, interval), style(ITEMS))
+    }
+
+    /// Begins a bar for `len` bytes, 0 where their number is not known.
+    pub fn of_bytes(len: u64, what: &str) -> Self {
+        Self::begin(Lines { unit: Unit::Bytes, ..Lines::new(len, what, LINE_INTERVAL) }, style(BYTES))
+    }
+
+    fn begin(lines: Lines, style: ProgressStyle) -> Self {
         let shown = if is_quiet() {
             Shown::Nothing
         } else if std::io::stderr().is_terminal() {
-            Shown::Terminal(ProgressBar::new(len).with_style(style()).with_prefix(what.to_owned()))
+            Shown::Terminal(ProgressBar::new(lines.len).with_style(style).with_prefix(lines.what))
         } else {
-            Shown::Lines(Mutex::new(Lines::new(len, what, interval)))
+            Shown::Lines(Mutex::new(lines))
         };
         Self { begun: Instant::now(), shown }
     }
@@ -240,12 +249,36 @@ struct Lines {
     interval: Duration,
     said: Duration,
     finished: bool,
+    unit: Unit,
+}
+
+/// What a bar counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Items,
+    Bytes,
+}
+
+impl Unit {
+    fn text(self, count: u64) -> String {
+        match self {
+            Self::Items => count.to_string(),
+            Self::Bytes => format!("{:.1} MB", count as f64 / 1e6),
+        }
+    }
+
+    fn rate(self, per_second: f64) -> String {
+        match self {
+            Self::Items => format!("{per_second:.1}/s"),
+            Self::Bytes => format!("{:.1} MB/s", per_second / 1e6),
+        }
+    }
 }
 
 impl Lines {
     fn new(len: u64, what: &str, interval: Duration) -> Self {
         let (what, message) = (what.to_owned(), String::new());
-        Self { what, message, done: 0, len, interval, said: Duration::ZERO, finished: false }
+        Self { what, message, done: 0, len, interval, said: Duration::ZERO, finished: false, unit: Unit::Items }
     }
 
     fn advance(&mut self, n: u64, elapsed: Duration) -> Option<String> {
@@ -257,15 +290,16 @@ impl Lines {
             let rate = self.done as f64 / elapsed.as_secs_f64();
             let left = Duration::from_secs_f64((self.len - self.done) as f64 / rate);
             let percent = 100 * self.done / self.len;
-            let (done, len, left) = (self.done, self.len, duration_text(left));
-            format!("{}: {done} of {len} ({percent} %), {rate:.1}/s, {left} left{}", self.what, self.remark())
+            let (done, len) = (self.unit.text(self.done), self.unit.text(self.len));
+            let (rate, left) = (self.unit.rate(rate), duration_text(left));
+            format!("{}: {done} of {len} ({percent} %), {rate}, {left} left{}", self.what, self.remark())
         })
     }
 
     fn finish(&mut self, elapsed: Duration) -> Option<String> {
         let silent = self.finished || elapsed < WORTH_MENTIONING;
         self.finished = true;
-        let (done, len, time) = (self.done, self.len, duration_text(elapsed));
+        let (done, len, time) = (self.unit.text(self.done), self.unit.text(self.len), duration_text(elapsed));
         (!silent).then(|| format!("{}: {done} of {len} in {time}{}", self.what, self.remark()))
     }
 
@@ -279,8 +313,10 @@ fn locked(lines: &Mutex<Lines>) -> std::sync::MutexGuard<'_, Lines> {
     lines.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn style() -> ProgressStyle {
-    let template = "{prefix} {wide_bar} {pos}/{len} {rate}, {eta} left {msg}";
+const ITEMS: &str = "{prefix} {wide_bar} {pos}/{len} {rate}, {eta} left {msg}";
+const BYTES: &str = "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left {msg}";
+
+fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the template is well-formed").with_key(
         "rate",
         |state: &ProgressState, out: &mut dyn std::fmt::Write| {

@@ -26,7 +26,7 @@ impl Trainer {
     pub fn iterate(&mut self, reals: &Reals, stats: &mut Statistics) -> Result<()> {
         let is_due = |interval: u64| self.iteration.is_multiple_of(interval);
         let path_length_is_due = self.settings.path_length.weight > 0.0 && is_due(self.settings.path_length.interval);
-        let r1_is_due = self.settings.r1.gamma > 0.0 && is_due(self.settings.r1.interval);
+        let r1_is_due = self.settings.has_gradient_penalty() && is_due(self.settings.r1.interval);
 
         // Generator, main: towards images that the discriminator takes for real.
         self.phase(Phase::Gmain, stats, |t, stats| t.generator_main(reals, stats))?;
@@ -40,7 +40,7 @@ impl Trainer {
         let signs = self.phase(Phase::Dmain, stats, |t, stats| t.discriminator_main(reals, stats))?;
         self.ada.collect(signs);
 
-        // Discriminator, regularisation: R1, through the augmentation.
+        // Discriminator, regularisation: R1, and R2 where it is on, through the augmentation.
         if r1_is_due {
             self.phase(Phase::Dreg, stats, |t, stats| t.discriminator_reg(reals, stats))?;
         }
@@ -99,7 +99,7 @@ impl Trainer {
                 add(&mut losses, judged.losses.detach());
                 stats.report_logits(&judged.logits);
                 stats.report("Loss/D/slope", &objective.discriminator_slope(&judged.logits.detach()));
-                signs.extend(judged.logits.reals.map(|logits| logits.detach().sign()));
+                signs.extend(objective.signs_of_reals(&judged.logits.detach()));
             }
             stats.report("Loss/D/loss", &losses.context("an objective has at least one graph")?);
             gradient.context("an objective has at least one graph")
@@ -107,17 +107,28 @@ impl Trainer {
         Ok((gradient, signs))
     }
 
+    /// R1 on real images and R2 on generated ones, each where it has a weight, one after the other.
     fn discriminator_reg(&self, reals: &Reals, stats: &mut Statistics) -> Result<(Tensor, ())> {
-        let (n, s) = (&self.networks, self.settings.r1);
-        let mut augment = self.augment(Stream::AugmentDiscriminatorReg);
-        // The augmentation's noise comes from libtorch's generator.
-        let _ = self.seeded(Phase::Dreg);
-        let (weight, gain) = (s.gamma / 2.0, s.interval as f64 / self.rounds() as f64);
+        let (n, s) = (&self.networks, &self.settings);
+        let (mut draws, mut augment) = (self.draws(Phase::Dreg), self.augment(Stream::AugmentDiscriminatorReg));
+        let gain = s.r1.interval as f64 / self.rounds() as f64;
         let gradient = self.sum_over_rounds(|round| {
-            let norms = phases::discriminator_reg(&n.d, &self.part_of(reals, round), &mut augment)?;
-            stats.report("Loss/r1_penalty", &norms);
-            stats.report("Loss/D/reg", &(&norms * weight));
-            n.d_flat.gradient(&(mean(&norms) * (weight * gain)))
+            let (mut gradient, mut penalty) = (None, None);
+            for (name, gamma) in [("Loss/r1_penalty", s.r1.gamma), ("Loss/r2_penalty", s.r2_gamma)] {
+                if gamma == 0.0 {
+                    continue;
+                }
+                let images = match name {
+                    "Loss/r2_penalty" => phases::generated(&n.g, draws.draw(self.micro_batch))?,
+                    _ => self.part_of(reals, round),
+                };
+                let norms = phases::discriminator_reg(&n.d, &images, &mut augment)?;
+                stats.report(name, &norms);
+                add(&mut gradient, n.d_flat.gradient(&(mean(&norms) * (gamma / 2.0 * gain)))?);
+                add(&mut penalty, norms.detach() * (gamma / 2.0));
+            }
+            stats.report("Loss/D/reg", &penalty.context("R1 or R2 has a weight")?);
+            gradient.context("R1 or R2 has a weight")
         })?;
         Ok((gradient, ()))
     }

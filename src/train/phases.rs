@@ -107,10 +107,12 @@ pub fn generator_main(
     augment: &mut Augment,
 ) -> Result<Judged> {
     let (images, _) = generate(g, draw, true)?;
+    // Both images of a pair go through the same transforms, or their logits would differ by those.
+    let mut of_reals = augment.clone();
     let fakes = logits_of(d, &images, draw.c.as_ref(), augment)?;
     let compared = generator_graph(objective).reals();
-    let judge_reals = || no_grad(|| logits_of(d, &reals.images, reals.c.as_ref(), augment));
-    let logits = Logits { fakes: Some(fakes), reals: compared.then(judge_reals).transpose()? };
+    let mut judge_reals = || no_grad(|| logits_of(d, &reals.images, reals.c.as_ref(), &mut of_reals));
+    let logits = Logits { fakes: Some(fakes), reals: compared.then(&mut judge_reals).transpose()? };
     Ok(Judged { losses: objective.generator(&logits), logits })
 }
 
@@ -149,17 +151,30 @@ pub fn discriminator_main(
     augment: &mut Augment,
 ) -> Result<Judged> {
     let mut logits = Logits::default();
+    // Both images of a pair go through the same transforms.
+    let mut of_pairs = (seen == Seen::Both).then(|| augment.clone());
     if seen.fakes() {
         let images = no_grad(|| generate(g, draw, true).map(|(images, _)| augment.apply(&images, Derivatives::First)))?;
         logits.fakes = Some(d.logits(&images, draw.c.as_ref())?.flatten(0, -1));
     }
     if seen.reals() {
-        logits.reals = Some(logits_of(d, &reals.images, reals.c.as_ref(), augment)?);
+        let of_reals = of_pairs.as_mut().unwrap_or(augment);
+        logits.reals = Some(logits_of(d, &reals.images, reals.c.as_ref(), of_reals)?);
     }
     Ok(Judged { losses: objective.discriminator(&logits), logits })
 }
 
-/// Discriminator, regularisation: R1's `|dD/dx|^2` of every real image x, through the augmentation, [N].
+/// Generated images as the discriminator's regularisation takes them, without a graph.
+///
+/// # Errors
+/// The script fails.
+pub fn generated(g: &Generator, draw: Draw) -> Result<Reals> {
+    let (images, _) = no_grad(|| generate(g, &draw, true))?;
+    Ok(Reals { images, c: draw.c })
+}
+
+/// Discriminator, regularisation: `|dD/dx|^2` of every image x, through the augmentation, [N]. On real images it is R1's, on
+/// generated ones R2's.
 ///
 /// # Shapes
 /// As [`Reals`].

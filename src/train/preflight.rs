@@ -24,8 +24,8 @@ const IMAGES: i64 = 2;
 /// Names the network that cannot be differentiated twice, and the option that does without.
 pub fn rehearse(networks: &Networks, settings: &TrainSettings) -> Result<()> {
     let n = IMAGES.min(settings.micro_batch as i64);
-    if settings.r1.gamma > 0.0 {
-        try_out(|| r1(networks, n), &networks.d.script, "R1", "--r1-gamma 0")?;
+    if settings.has_gradient_penalty() {
+        try_out(|| r1(networks, n), &networks.d.script, "R1 or R2", "--r1-gamma 0 --r2-gamma 0")?;
     }
     if settings.path_length.weight > 0.0 {
         try_out(|| path_length(networks, n), &networks.g.script, "path length", "--pl-weight 0")?;

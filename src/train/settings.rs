@@ -24,6 +24,8 @@ pub struct TrainSettings {
     pub objective: Arc<dyn Objective>,
     /// R1 on the discriminator.
     pub r1: R1Settings,
+    /// Weight of R2, the same penalty on generated images in the same iterations; 0 for none.
+    pub r2_gamma: f64,
     /// Path length on the generator.
     pub path_length: PathLengthSettings,
     /// Probability of mixing two styles in one call, 0 to 1.
@@ -40,6 +42,13 @@ pub struct TrainSettings {
     pub ema: EmaSettings,
     /// Skipped steps in a row, of one phase, after which training has diverged.
     pub max_bad_steps: u64,
+}
+
+impl TrainSettings {
+    /// Whether the discriminator has a regularisation.
+    pub fn has_gradient_penalty(&self) -> bool {
+        self.r1.gamma > 0.0 || self.r2_gamma > 0.0
+    }
 }
 
 /// The augmentation of what the discriminator sees.

@@ -70,10 +70,12 @@ pub fn golden_dir() -> PathBuf {
     std::env::var_os("GOLDEN_DIR").map_or_else(|| root().join("tests/golden"), PathBuf::from)
 }
 
-/// The program on one thread: tests run side by side, and spinning threads slow each other down.
+/// The program on one thread: tests run side by side, and spinning threads slow each other down. It keeps what it keeps among
+/// the test files.
 pub fn rootgan() -> assert_cmd::Command {
     let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_rootgan"));
     command.env("OMP_NUM_THREADS", "1");
+    command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
     command
 }
 

@@ -141,7 +141,5 @@ def test_what_the_system_refuses_is_said_with_a_remedy(tmp_path):
 
 
 def test_an_argument_that_is_a_device_ends_at_once(tmp_path):
-    program = Path(command.__file__)
-    done = subprocess.run([sys.executable, program, "/dev/zero", "--outdir", tmp_path / "out"], capture_output=True,
-                          text=True, timeout=60)
+    done = run("/dev/zero", "--out", tmp_path / "out")
     assert done.returncode == 1 and "it is a pipe or a device, not a file; pass a checkpoint" in done.stderr

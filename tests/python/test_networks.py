@@ -308,5 +308,5 @@ def test_labels_change_image_and_logit():
 def test_nothing_in_the_scripts_needs_python():
     for module in random_pair(tiny(c_dim=2), seed=0):
         assert "prim::PythonOp" not in str(torch.jit.script(module).inlined_graph)
-    sources = list((ROOT / "scripts" / "networks").glob("*.py"))
+    sources = list((ROOT / "python" / "rootgan" / "networks").glob("*.py"))
     assert sources and not any("autograd.Function" in source.read_text() for source in sources)

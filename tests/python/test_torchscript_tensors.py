@@ -139,7 +139,7 @@ def test_an_import_keeps_what_shapes_do_not_show(sizes, tmp_path):
 
 
 def test_a_pair_is_imported_by_way_of_safetensors(monkeypatch, tmp_path):
-    with pytest.raises(CheckpointError, match="it is a discriminator alone; .*export_checkpoint.py --generator FILE"):
+    with pytest.raises(CheckpointError, match="it is a discriminator alone; .*rootgan export --generator FILE"):
         detect.read(WEIGHTS / "discriminator.pt")
     export(monkeypatch, tmp_path / "pair.safetensors", WEIGHTS / "generator.pt", "--discriminator",
            WEIGHTS / "discriminator.pt", kind="safetensors")

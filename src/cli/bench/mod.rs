@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
+use crate::cli::args::PairArgs;
 use crate::cli::confine::write_only_to;
 use crate::config::{AugmentMode, NetworkFacts, Options, train_settings};
 use crate::metrics::Detector;
@@ -36,12 +37,9 @@ const SHARES: [(&str, f64); 4] =
 /// Measure the time of each training phase, and memory.
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
-    /// Generator (TorchScript)
-    #[arg(long, value_name = "G.pt")]
-    pub generator: PathBuf,
-    /// Discriminator (TorchScript)
-    #[arg(long, value_name = "D.pt")]
-    pub discriminator: PathBuf,
+    /// The pair.
+    #[command(flatten)]
+    pub pair: PairArgs,
     /// Images per iteration
     #[arg(long, default_value_t = 16)]
     pub batch: u64,
@@ -127,8 +125,8 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let temporary = std::env::temp_dir();
     let folder = trace.as_deref().and_then(Path::parent);
     let folders: Vec<&Path> = folder.into_iter().chain([&*temporary]).collect();
+    let (generator, discriminator) = args.pair.find_pair()?;
     write_only_to(&folders, device);
-    let (generator, discriminator) = (args.generator.clone(), args.discriminator.clone());
     let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
     let mut networks = files.load(FreezeSettings::default(), device)?;
     let (side, channels) = (networks.g.img_resolution(), networks.g.img_channels());

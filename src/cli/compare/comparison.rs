@@ -1,4 +1,4 @@
-//! What the runs of a comparison came to, read from their folders, and how the losses differ.
+//! What the runs of a comparison came to, read from their folders.
 
 use std::path::{Path, PathBuf};
 
@@ -19,12 +19,12 @@ pub struct Point {
     pub value: f64,
 }
 
-/// One run: a loss with a seed.
+/// One run: an arm with a seed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Arm {
-    /// The loss, such as `rooted, k = 2`.
-    pub loss: String,
-    /// The seed of data order, latents and augmentation; the same for the losses.
+    /// The arm, such as `rooted, k = 2`.
+    pub name: String,
+    /// The seed of data order, latents and augmentation; the same for all arms.
     pub seed: u64,
     /// The run's folder.
     pub folder: PathBuf,
@@ -36,14 +36,18 @@ pub struct Arm {
     pub skipped_steps: u64,
     /// Seconds of training in all.
     pub seconds: f64,
+    /// Why it was not trained to its end, where it was not.
+    pub ended: Option<String>,
+    /// Whether it fell apart: it diverged, or became twice as bad as it had been.
+    pub collapsed: bool,
 }
 
 impl Arm {
-    /// Reads a finished run.
+    /// Reads a run as far as it has come.
     ///
     /// # Errors
     /// Files that are missing or damaged.
-    pub fn read(loss: &str, seed: u64, folder: &Path, metric: &str) -> Result<Self> {
+    pub fn read(name: &str, seed: u64, folder: &Path, metric: &str) -> Result<Self> {
         let stats = lines(&folder.join("stats.jsonl"))?;
         let number = |line: &Value, name: &str, part: &str| line[name][part].as_f64();
         let mut ends = Vec::new();
@@ -61,13 +65,15 @@ impl Arm {
             Some(Point { kimg, seconds: until.filter(|_| kimg > 0.0).unwrap_or(0.0), value })
         });
         Ok(Self {
-            loss: loss.to_owned(),
+            name: name.to_owned(),
             seed,
             folder: folder.to_owned(),
             points: points.collect(),
             largest_slope: largest("Loss/G/slope").max(largest("Loss/D/slope")),
             skipped_steps: skipped.filter_map(|(_, summary)| summary["num"].as_u64()).sum(),
             seconds,
+            ended: None,
+            collapsed: false,
         })
     }
 
@@ -79,6 +85,34 @@ impl Arm {
     /// Returns the least value; infinity where there is none.
     pub fn best(&self) -> f64 {
         self.points.iter().map(|point| point.value).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Returns the value after so many images, between evaluations by a straight line; None where it did not come so far.
+    pub fn value_at(&self, kimg: f64) -> Option<f64> {
+        let at = self.points.iter().find(|point| (point.kimg - kimg).abs() < 1e-9).map(|point| point.value);
+        at.or_else(|| {
+            let around = self.points.windows(2).find(|pair| pair[0].kimg < kimg && kimg < pair[1].kimg)?;
+            let share = (kimg - around[0].kimg) / (around[1].kimg - around[0].kimg);
+            Some(around[0].value + share * (around[1].value - around[0].value))
+        })
+    }
+
+    /// Returns the mean value over the run: the area under the curve divided by the images seen.
+    pub fn mean_over_run(&self) -> f64 {
+        let area: f64 = self
+            .points
+            .windows(2)
+            .map(|pair| (pair[1].kimg - pair[0].kimg) * (pair[0].value + pair[1].value) / 2.0)
+            .sum();
+        match (self.points.first(), self.points.last()) {
+            (Some(first), Some(last)) if last.kimg > first.kimg => area / (last.kimg - first.kimg),
+            _ => self.last(),
+        }
+    }
+
+    /// Whether it ends twice as bad as it has been, or with no number.
+    pub fn has_collapsed(&self) -> bool {
+        !self.points.is_empty() && (!self.last().is_finite() || self.last() > 2.0 * self.best())
     }
 
     /// Where the metric first is at most `level`, between evaluations by a straight line.
@@ -102,21 +136,21 @@ pub struct Comparison {
     pub measure: String,
     /// The detector in short.
     pub detector: String,
-    /// The runs, loss by loss.
+    /// The runs, arm by arm.
     pub arms: Vec<Arm>,
 }
 
 impl Comparison {
-    /// Groups the runs by loss, in order.
-    pub fn by_loss(&self) -> Vec<(&str, Vec<&Arm>)> {
-        let mut losses: Vec<(&str, Vec<&Arm>)> = Vec::new();
+    /// Groups the runs by arm, in order.
+    pub fn by_arm(&self) -> Vec<(&str, Vec<&Arm>)> {
+        let mut groups: Vec<(&str, Vec<&Arm>)> = Vec::new();
         for arm in &self.arms {
-            match losses.iter_mut().find(|(loss, _)| *loss == arm.loss) {
+            match groups.iter_mut().find(|(name, _)| *name == arm.name) {
                 Some((_, arms)) => arms.push(arm),
-                None => losses.push((&arm.loss, vec![arm])),
+                None => groups.push((&arm.name, vec![arm])),
             }
         }
-        losses
+        groups
     }
 }
 
@@ -132,23 +166,29 @@ pub fn measure_of(folder: &Path, metric: &str) -> Result<(String, String)> {
     Ok((text(&line["measure"]), format!("{} (sha256 {sha256}...)", text(&line["detector"]["name"]))))
 }
 
+/// The lines of a file; a run that ended early may have none.
 fn lines(path: &Path) -> Result<Vec<Value>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
     let text = read_long_text(path)?;
     let parse = |line| serde_json::from_str(line).with_context(|| format!("'{}' is damaged", path.display()));
     text.lines().map(parse).collect()
 }
 
 #[cfg(test)]
-pub(super) fn arm(loss: &str, seed: u64, values: &[f64]) -> Arm {
+pub(super) fn arm(name: &str, seed: u64, values: &[f64]) -> Arm {
     let points = (0..).zip(values).map(|(i, &value)| Point { kimg: f64::from(i) * 4.0, seconds: f64::from(i), value });
     Arm {
-        loss: loss.to_owned(),
+        name: name.to_owned(),
         seed,
-        folder: PathBuf::from(format!("{loss}-{seed}")),
+        folder: PathBuf::from(format!("{name}-{seed}")),
         points: points.collect(),
         largest_slope: 1.0,
         skipped_steps: 0,
         seconds: 10.0,
+        ended: None,
+        collapsed: false,
     }
 }
 
@@ -166,10 +206,20 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_grouped_by_loss_in_order() {
+    fn a_run_has_a_mean_and_values_between_its_evaluations() {
+        let arm = arm("a", 0, &[10.0, 6.0, 8.0]);
+        assert_eq!((arm.value_at(4.0), arm.value_at(5.0), arm.value_at(9.0)), (Some(6.0), Some(6.5), None));
+        assert_eq!(arm.mean_over_run(), 7.5);
+        assert!(!arm.has_collapsed());
+        assert!(super::arm("b", 0, &[10.0, 3.0, 6.1]).has_collapsed());
+        assert!(super::arm("b", 0, &[10.0, f64::NAN]).has_collapsed());
+    }
+
+    #[test]
+    fn runs_are_grouped_by_arm_in_order() {
         let arms = vec![arm("b", 0, &[1.0]), arm("a", 0, &[1.0]), arm("b", 1, &[1.0])];
         let comparison = Comparison { metric: String::new(), measure: String::new(), detector: String::new(), arms };
-        let sizes: Vec<_> = comparison.by_loss().iter().map(|(loss, arms)| (*loss, arms.len())).collect();
+        let sizes: Vec<_> = comparison.by_arm().iter().map(|(name, arms)| (*name, arms.len())).collect();
         assert_eq!(sizes, [("b", 2), ("a", 1)]);
     }
 }

@@ -1,5 +1,7 @@
 //! Means and spreads over seeds, and whether a difference is larger than what seeds make.
 
+use rand::{Rng, SeedableRng};
+
 /// Mean and sample standard deviation over seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
@@ -29,6 +31,50 @@ impl Spread {
             _ => format!("{} ± {}", number(self.mean), number(self.deviation)),
         }
     }
+}
+
+/// How the runs of an arm differ from those of the baseline with the same seeds; less is better.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Paired {
+    /// The difference at the end, seed by seed.
+    pub differences: Vec<f64>,
+    /// Bounds of the mean difference: of 95 % of the means of as many differences drawn with replacement. None for fewer
+    /// than three seeds.
+    pub interval: Option<(f64, f64)>,
+}
+
+impl Paired {
+    /// Takes (arm, baseline) of each seed.
+    pub fn from_pairs(pairs: &[(f64, f64)]) -> Self {
+        const DRAWS: usize = 10_000;
+        let differences: Vec<f64> =
+            pairs.iter().map(|(arm, baseline)| arm - baseline).filter(|d| d.is_finite()).collect();
+        let n = differences.len();
+        if n < 3 {
+            return Self { differences, interval: None };
+        }
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+        let mut mean = || (0..n).map(|_| differences[rng.random_range(0..n)]).sum::<f64>() / n as f64;
+        let mut means: Vec<f64> = (0..DRAWS).map(|_| mean()).collect();
+        means.sort_by(f64::total_cmp);
+        let interval = Some((means[DRAWS / 40], means[DRAWS - 1 - DRAWS / 40]));
+        Self { differences, interval }
+    }
+
+    /// Says it in words: in how many seeds the arm is better, and by how much.
+    pub fn words(&self) -> String {
+        let (n, better) = (self.differences.len(), self.differences.iter().filter(|d| **d < 0.0).count());
+        let mean = Spread::from_values(&self.differences).mean;
+        let bounds = self.interval.map_or_else(String::new, |(low, high)| {
+            format!(", 95 % of the means of redrawn seeds between {} and {}", signed(low), signed(high))
+        });
+        format!("better with {better} of {n} seeds, {} on average{bounds}", signed(mean))
+    }
+}
+
+fn signed(value: f64) -> String {
+    let sign = if value < 0.0 { "-" } else { "+" };
+    format!("{sign}{}", number(value.abs()))
 }
 
 /// Three significant digits, more before the point where there are more.
@@ -90,6 +136,15 @@ mod tests {
         assert_eq!((spread.mean, spread.deviation), (2.0, 2f64.sqrt()));
         assert_eq!(spread.text(), "2.00 ± 1.41");
         assert_eq!(Spread::from_values(&[123.4]).text(), "123");
+    }
+
+    #[test]
+    fn runs_of_one_seed_are_compared_with_each_other() {
+        let paired = Paired::from_pairs(&[(1.0, 2.0), (2.0, 2.5), (3.0, 2.9)]);
+        assert!(paired.words().starts_with("better with 2 of 3 seeds, -0.467 on average"), "{}", paired.words());
+        let (low, high) = paired.interval.unwrap();
+        assert!((-1.0..-0.4).contains(&low) && (-0.3..=0.1 + 1e-9).contains(&high), "{low} {high}");
+        assert_eq!(Paired::from_pairs(&[(1.0, 2.0), (f64::NAN, 1.0)]).interval, None);
     }
 
     #[test]

@@ -1,24 +1,24 @@
-//! `rootgan compare`: does a loss help on these pictures? One run for every loss and seed from the same weights, measured
-//! alike, and a report.
+//! `rootgan compare`: does a loss, or any other option, help on these pictures? One run for every arm and seed from the same
+//! weights, measured alike, and a report.
 
 mod comparison;
 mod figures;
+mod recipe;
 mod report;
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::comparison::{Arm, Comparison, measure_of};
-use self::report::{Setting, save};
+pub(super) use self::recipe::Recipe;
+use self::report::{Setting, save, save_index};
 use crate::cli::confine::write_only_to_and_cache;
-use crate::cli::finetune::{Place, device_of, train};
-use crate::config::{LossKind, Options, preset};
+use crate::cli::finetune::{Place, device_of, train, with_networks};
+use crate::config::{Options, preset};
 use crate::files::atomic::write_json;
 use crate::files::bounded::read_text;
 use crate::metrics::parse_list;
@@ -28,23 +28,40 @@ use crate::run::folder::{self, FolderLock};
 use crate::system::signals::Stopped;
 use crate::system::ui::say;
 use crate::tensor::device;
+use crate::train::Diverged;
 
 /// The metric of a comparison where none is named.
 const METRIC: &str = "fid2k_full";
 const LOSSES: &str = "logistic,rooted:2,rooted:5,rooted:20";
+/// What a run's folder says of a run that did not come to its end, and will not.
+const ENDED: &str = "compare-ended.json";
 
-/// Compare losses on the same pictures, weights and random draws.
+/// Compare losses, or any options, on the same pictures, weights and random draws.
 #[derive(Debug, clap::Args)]
 pub struct CompareArgs {
     /// Losses, separated by commas: logistic, rooted:K, or rooted:K:SLOPE with a cap on the slope
-    #[arg(long, value_name = "LIST", default_value = LOSSES)]
-    pub losses: String,
-    /// Seeds of each loss: --seed and those after it
+    /// [default: logistic,rooted:2,rooted:5,rooted:20, unless there is an --arm]
+    #[arg(long, value_name = "LIST")]
+    pub losses: Option<String>,
+    /// Another arm: a name and the options of finetune that are its own, as in "k20: --loss rooted --root-k 20 --r1-gamma 2".
+    /// The first arm is what the others are compared with, unless one is called logistic
+    #[arg(long = "arm", value_name = "NAME: FLAGS", action = clap::ArgAction::Append)]
+    pub arms: Vec<String>,
+    /// Make of each arm one for each value of an option, as in r1_gamma=0.5,1,2,5
+    #[arg(long, value_name = "OPTION=VALUES", action = clap::ArgAction::Append)]
+    pub vary: Vec<String>,
+    /// Another data set on which every arm is trained too
+    #[arg(long, value_name = "DIR_OR_ZIP", action = clap::ArgAction::Append)]
+    pub more_data: Vec<PathBuf>,
+    /// Seeds of each arm: --seed and those after it
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub seeds: u64,
     /// Thousands of images between two evaluations [default: a tenth of --kimg]
     #[arg(long, value_name = "KIMG")]
     pub eval_kimg: Option<f64>,
+    /// End a run at half of --kimg if its metric is then more than FACTOR times that of the first arm with the same seed
+    #[arg(long, value_name = "FACTOR")]
+    pub stop_hopeless: Option<f64>,
     /// Folder of the comparison; where it was interrupted, the same call goes on
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -56,103 +73,72 @@ pub struct CompareArgs {
     pub options: Options,
 }
 
-/// One loss of `--losses`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Loss {
-    kind: LossKind,
-    k: Option<f64>,
-    slope_cap: Option<f64>,
-}
-
-impl FromStr for Loss {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let parts: Vec<&str> = text.trim().split(':').collect();
-        let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
-        match parts.as_slice() {
-            ["logistic"] => return Ok(Self { kind: LossKind::Logistic, k: None, slope_cap: None }),
-            ["rooted", k] if number(k).is_some() => {
-                return Ok(Self { kind: LossKind::Rooted, k: number(k), slope_cap: None });
-            }
-            ["rooted", k, cap] if number(k).is_some() && number(cap).is_some() => {
-                return Ok(Self { kind: LossKind::Rooted, k: number(k), slope_cap: number(cap) });
-            }
-            _ => {}
-        }
-        bail!("'{text}' is no loss to compare; write logistic, rooted:K or rooted:K:SLOPE, as in {LOSSES}")
-    }
-}
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            LossKind::Rooted => f.write_str("rooted")?,
-            LossKind::Logistic => f.write_str("logistic")?,
-        }
-        self.k.map_or(Ok(()), |k| write!(f, ", k = {k}"))?;
-        self.slope_cap.map_or(Ok(()), |cap| write!(f, ", slope up to {cap}"))
-    }
-}
-
-impl Loss {
-    /// Formats it for names of folders.
-    fn slug(&self) -> String {
-        let kind = match self.kind {
-            LossKind::Rooted => "rooted",
-            LossKind::Logistic => "logistic",
-        };
-        let k = self.k.map_or_else(String::new, |k| k.to_string());
-        let cap = self.slope_cap.map_or_else(String::new, |cap| format!("-cap{cap}"));
-        format!("{kind}{k}{cap}")
-    }
-}
-
 /// Runs the command.
 ///
 /// # Errors
 /// Options that do not fit, another comparison in the folder, or a run that fails.
 pub fn run(args: CompareArgs) -> Result<()> {
-    let plan = Plan::from_args(args)?;
+    let mut plan = Plan::from_args(args)?;
     let _lock = plan.claim()?;
-    let (device, mut arms) = (device_of(&plan.options)?, Vec::new());
+    let device = device_of(&plan.options)?;
+    let shared = plan.shared()?;
+    plan.options = with_networks(plan.options)?;
     write_only_to_and_cache(&[&plan.out], None, device);
-    let total = plan.losses.len() as u64 * plan.seeds;
-    // Seed by seed: an interrupted comparison then has something to say of every loss.
-    for seed in 0..plan.seeds {
-        for loss in &plan.losses {
-            say(format!("run {} of {total}: {loss}, seed {}", arms.len() + 1, plan.first_seed + seed));
-            arms.push(plan.train_arm(loss, plan.first_seed + seed)?);
-        }
+    let mut comparisons = Vec::new();
+    for set in plan.sets() {
+        let arms = plan.train_set(&set)?;
+        let finished = arms.iter().find(|arm| !arm.points.is_empty()).context("no run came as far as an evaluation")?;
+        let (measure, detector) = measure_of(&finished.folder, &plan.metric)?;
+        let comparison = Comparison { metric: plan.metric.clone(), measure, detector, arms };
+        let setting = Setting { lines: plan.setting(&set, &device::name(device)), options: shared.clone() };
+        save(&comparison, &setting, &set.folder)?;
+        comparisons.push((set.name, comparison));
     }
-    arms.sort_by_key(|arm| plan.losses.iter().position(|loss| loss.to_string() == arm.loss));
-    let (measure, detector) = measure_of(&arms[0].folder, &plan.metric)?;
-    let comparison = Comparison { metric: plan.metric.clone(), measure, detector, arms };
-    let setting = Setting { lines: plan.setting(&device::name(device)), options: plan.shared()? };
-    save(&comparison, &setting, &plan.out)?;
+    if comparisons.len() > 1 {
+        save_index(&comparisons, &plan.out)?;
+    }
     println!("report: {}", plan.out.join("report.md").display());
     Ok(())
 }
 
+/// One data set of a comparison.
+struct Set {
+    name: String,
+    data: Option<PathBuf>,
+    folder: PathBuf,
+}
+
 /// The runs of a comparison, and what they share.
 struct Plan {
-    losses: Vec<Loss>,
+    arms: Vec<Recipe>,
     first_seed: u64,
     seeds: u64,
     metric: String,
-    /// Images that each run sees.
-    images: f64,
+    kimg: f64,
+    stop_hopeless: Option<f64>,
+    more_data: Vec<PathBuf>,
     out: PathBuf,
     options: Options,
+}
+
+/// Why a run has no end.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ended {
+    /// It diverged; otherwise it was stopped.
+    collapsed: bool,
+    why: String,
 }
 
 impl Plan {
     fn from_args(args: CompareArgs) -> Result<Self> {
         let mut options = args.options.with_file(args.config.as_deref())?;
-        ensure!(
-            options.loss.is_none() && options.root_k.is_none() && options.root_slope_cap.is_none(),
-            "cannot compare with --loss, --root-k or --root-slope-cap: the losses are those of --losses"
-        );
+        let arms = arms_of(args.losses.as_deref(), &args.arms, &args.vary)?;
+        if arms.iter().any(|arm| arm.options.loss.is_some()) {
+            ensure!(
+                options.loss.is_none() && options.root_k.is_none() && options.root_slope_cap.is_none(),
+                "cannot compare with --loss, --root-k or --root-slope-cap: the losses are those of --losses and --arm"
+            );
+        }
         ensure!(
             options.outdir.is_none() && options.desc.is_none(),
             "the runs of a comparison lie in --out; leave --outdir and --desc away"
@@ -166,10 +152,10 @@ impl Plan {
         options.kimg = options.kimg.or(preset.kimg);
         let kimg = options.kimg.context("say how long the runs are: pass --kimg")?;
         ensure!(args.seeds > 0, "cannot compare with 0 seeds; pass --seeds 1 or more");
-        let losses = args.losses.split(',').map(str::parse).collect::<Result<Vec<Loss>>>()?;
-        for (index, loss) in losses.iter().enumerate() {
-            ensure!(!losses[..index].contains(loss), "the loss '{loss}' is there twice; name each once");
-        }
+        ensure!(
+            args.stop_hopeless.is_none_or(|factor| factor > 1.0),
+            "--stop-hopeless must be above 1: a run is ended where its metric is so many times that of the first arm"
+        );
         let names = options.metrics.get_or_insert_with(|| METRIC.to_owned());
         let first = parse_list(names)?.swap_remove(0);
         ensure!(
@@ -183,17 +169,34 @@ impl Plan {
         options.outdir = Some(args.out.clone());
         let first_seed = options.seed.take().unwrap_or(0);
         Ok(Self {
-            losses,
+            arms,
             first_seed,
             seeds: args.seeds,
             metric: first.name,
-            images: (kimg * 1000.0).round(),
+            kimg,
+            stop_hopeless: args.stop_hopeless,
+            more_data: args.more_data,
             out: args.out,
             options,
         })
     }
 
-    /// What has to be the same when a comparison goes on; seeds and losses may be added.
+    /// The data sets: one lies in the folder of the comparison itself, several in folders of their names.
+    fn sets(&self) -> Vec<Set> {
+        if self.more_data.is_empty() {
+            return vec![Set { name: String::new(), data: self.options.data.clone(), folder: self.out.clone() }];
+        }
+        let mut sets: Vec<Set> = Vec::new();
+        for data in self.options.data.iter().chain(&self.more_data) {
+            let stem = data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let alike = sets.iter().filter(|set| set.name == stem || set.name.starts_with(&format!("{stem}-"))).count();
+            let name = if alike == 0 { stem } else { format!("{stem}-{}", alike + 1) };
+            sets.push(Set { folder: self.out.join(&name), name, data: Some(data.clone()) });
+        }
+        sets
+    }
+
+    /// What has to be the same when a comparison goes on; seeds, arms and data sets may be added.
     fn shared(&self) -> Result<Value> {
         let mut options = serde_json::to_value(&self.options)?;
         if let Value::Object(options) = &mut options {
@@ -224,61 +227,157 @@ impl Plan {
         Ok(lock)
     }
 
-    /// Trains one run to its end, from where it is.
-    fn train_arm(&self, loss: &Loss, seed: u64) -> Result<Arm> {
-        let folder = self.out.join(format!("{}-seed{seed}", loss.slug()));
-        let context = || format!("the run '{}'", folder.display());
-        let newest = Checkpoints::in_run(&folder, 1).list()?.pop().map(|checkpoint| checkpoint.seen_images);
-        if newest.is_none() && folder.exists() {
-            // Interrupted before its first checkpoint: nothing in it is worth keeping.
-            fs::remove_dir_all(&folder).with_context(context)?;
+    /// Trains every arm on a data set. Seed by seed: an interrupted comparison then has something to say of every arm.
+    fn train_set(&self, set: &Set) -> Result<Vec<Arm>> {
+        let (mut arms, total) = (Vec::<Arm>::new(), self.arms.len() as u64 * self.seeds);
+        for seed in self.first_seed..self.first_seed + self.seeds {
+            let first = arms.len();
+            for recipe in &self.arms {
+                let of_set = if set.name.is_empty() { String::new() } else { format!(" on {}", set.name) };
+                say(format!("run {} of {total}{of_set}: {}, seed {seed}", arms.len() + 1, recipe.name));
+                arms.push(self.train_arm(recipe, seed, set, arms.get(first))?);
+            }
         }
-        let arm = Options {
-            loss: Some(loss.kind),
-            root_k: loss.k,
-            root_slope_cap: loss.slope_cap,
-            seed: Some(seed),
-            ..self.options.clone()
+        arms.sort_by_key(|arm| self.arms.iter().position(|recipe| recipe.name == arm.name));
+        Ok(arms)
+    }
+
+    /// Trains one run to its end, from where it is. `first` is the first arm with the same seed.
+    fn train_arm(&self, recipe: &Recipe, seed: u64, set: &Set, first: Option<&Arm>) -> Result<Arm> {
+        let run = ArmRun {
+            folder: set.folder.join(format!("{}-seed{seed}", recipe.slug)),
+            options: Options {
+                seed: Some(seed),
+                data: set.data.clone(),
+                outdir: Some(set.folder.clone()),
+                ..recipe.options.clone().over(self.options.clone())
+            },
         };
-        // A signal ends the comparison, not just this run.
-        let outcome = |outcome: Result<Option<PathBuf>>| match outcome {
+        let read = || Arm::read(&recipe.name, seed, &run.folder, &self.metric);
+        fs::create_dir_all(&set.folder)
+            .with_context(|| format!("cannot make the folder '{}'", set.folder.display()))?;
+        let mut ended = run.ended()?;
+        if let (None, Some(factor), Some(first)) = (&ended, self.stop_hopeless, first) {
+            ended = run.train_to(self.kimg / 2.0)?;
+            let at_half = first.value_at(self.kimg / 2.0);
+            let arm = read()?;
+            if ended.is_none() && at_half.is_some_and(|level| arm.last() > factor * level) {
+                let why = format!(
+                    "it was at {:.3} at half of the images, the first arm at {:.3}",
+                    arm.last(),
+                    at_half.unwrap_or(f64::NAN)
+                );
+                ended = Some(run.end(Ended { collapsed: false, why })?);
+            }
+        }
+        if ended.is_none() {
+            ended = run.train_to(self.kimg)?;
+        }
+        if let Some(ended) = &ended {
+            say(format!("'{}' is not trained to its end: {}", run.folder.display(), ended.why));
+        }
+        let mut arm = read()?;
+        arm.ended = ended.as_ref().map(|ended| ended.why.clone());
+        arm.collapsed = ended.is_some_and(|ended| ended.collapsed) || arm.has_collapsed();
+        Ok(arm)
+    }
+
+    fn setting(&self, set: &Set, device: &str) -> Vec<String> {
+        let o = &self.options;
+        let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+        let data = set.data.as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        let mut lines = vec![
+            format!(
+                "{} thousand images a run of '{data}', measured every {}; {device}, {} threads; rootgan {}; {}.",
+                number(o.kimg),
+                number(o.tick_kimg),
+                tch::get_num_threads(),
+                crate::cli::VERSION,
+                time::OffsetDateTime::now_utc().date()
+            ),
+            format!("Options of all runs: `{}`.", shown(o)),
+        ];
+        let own = self.arms.iter().map(|arm| format!("{}: `{}`", arm.name, shown(&arm.options)));
+        lines.push(format!("Options of each arm: {}.", own.collect::<Vec<_>>().join("; ")));
+        lines
+    }
+}
+
+/// Returns the arms that the command line names, each once.
+pub(super) fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) -> Result<Vec<Recipe>> {
+    let default = if arms.is_empty() { Some(LOSSES) } else { None };
+    let losses = losses.or(default).into_iter().flat_map(|list| list.split(','));
+    let mut recipes = losses.map(Recipe::from_loss).collect::<Result<Vec<_>>>()?;
+    recipes.extend(arms.iter().map(|text| Recipe::from_flags(text)).collect::<Result<Vec<_>>>()?);
+    for text in vary {
+        recipes = recipes.iter().map(|arm| arm.varied(text)).collect::<Result<Vec<_>>>()?.concat();
+    }
+    for (index, arm) in recipes.iter().enumerate() {
+        let same = |other: &Recipe| other.name == arm.name || other.slug == arm.slug;
+        ensure!(!recipes[..index].iter().any(same), "the arm '{}' is there twice; name each once", arm.name);
+    }
+    Ok(recipes)
+}
+
+/// One run of a comparison.
+pub(super) struct ArmRun {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// The options of its beginning, without its length.
+    pub options: Options,
+}
+
+impl ArmRun {
+    /// Trains to so many thousand images, from where it is; returns why it went no further, where it did not.
+    fn train_to(&self, kimg: f64) -> Result<Option<Ended>> {
+        let context = || format!("the run '{}'", self.folder.display());
+        let newest = Checkpoints::in_run(&self.folder, 1).list()?.pop().map(|checkpoint| checkpoint.seen_images);
+        if newest.is_none() && self.folder.exists() {
+            // Interrupted before its first checkpoint: nothing in it is worth keeping.
+            fs::remove_dir_all(&self.folder).with_context(context)?;
+        }
+        let length = Options { kimg: Some(kimg), ..Options::default() };
+        let outcome = match newest {
+            Some(_) if self.is_complete(kimg)? => {
+                say("it is complete");
+                return Ok(None);
+            }
+            Some(_) => train(length, Place::Resume { folder: self.folder.clone(), allow_changes: true }, false),
+            None => train(length.over(self.options.clone()), Place::Folder(self.folder.clone()), false),
+        };
+        match outcome {
+            Ok(_) => Ok(None),
+            Err(error) if error.is::<Diverged>() => {
+                self.end(Ended { collapsed: true, why: format!("{error:#}") }).map(Some)
+            }
+            // A signal ends the comparison, not just this run.
             Err(error) => match error.downcast_ref::<Stopped>() {
                 Some(Stopped { signal, .. }) => {
-                    let message = format!("stopped by {signal} in '{}'; to go on: the same command", folder.display());
+                    let message =
+                        format!("stopped by {signal} in '{}'; to go on: the same command", self.folder.display());
                     Err(Stopped { signal: *signal, message }.into())
                 }
                 None => Err(error).with_context(context),
             },
-            Ok(_) => Ok(()),
-        };
-        let resume = || Place::Resume { folder: folder.clone(), allow_changes: false };
-        match newest {
-            Some(_) if self.is_complete(&folder)? => say("it is complete"),
-            Some(_) => outcome(train(Options::default(), resume(), false))?,
-            None => outcome(train(arm, Place::Folder(folder.clone()), false))?,
         }
-        Arm::read(&loss.to_string(), seed, &folder, &self.metric)
     }
 
-    /// Whether a run has come to its end, metrics included.
-    fn is_complete(&self, folder: &Path) -> Result<bool> {
-        Ok(Resumed::open(folder)?.0.record.is_complete(self.images as u64))
+    /// Whether it has come so far, metrics included.
+    fn is_complete(&self, kimg: f64) -> Result<bool> {
+        Ok(Resumed::open(&self.folder)?.0.record.is_complete((kimg * 1000.0).round() as u64))
     }
 
-    fn setting(&self, device: &str) -> Vec<String> {
-        let o = &self.options;
-        let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
-        vec![
-            format!(
-                "{} thousand images a run, measured every {}; {device}, {} threads; rootgan {}; {}.",
-                number(o.kimg),
-                number(o.tick_kimg),
-                tch::get_num_threads(),
-                env!("CARGO_PKG_VERSION"),
-                time::OffsetDateTime::now_utc().date()
-            ),
-            format!("Options of all runs: `{}`.", shown(o)),
-        ]
+    fn ended(&self) -> Result<Option<Ended>> {
+        let path = self.folder.join(ENDED);
+        if !path.exists() {
+            return Ok(None);
+        }
+        serde_json::from_str(&read_text(&path)?).with_context(|| format!("'{}' is damaged", path.display())).map(Some)
+    }
+
+    fn end(&self, ended: Ended) -> Result<Ended> {
+        write_json(&self.folder.join(ENDED), &ended)?;
+        Ok(ended)
     }
 }
 
@@ -298,15 +397,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn losses_are_read_and_named() {
-        let names =
-            |text: &str| text.split(',').map(|loss| loss.parse::<Loss>().unwrap().to_string()).collect::<Vec<_>>();
-        assert_eq!(
-            names("logistic,rooted:2,rooted:5:10"),
-            ["logistic", "rooted, k = 2", "rooted, k = 5, slope up to 10"]
-        );
-        for text in ["", "rooted", "rooted:0", "rooted:x", "hinge", "rooted:2:0", "logistic:2"] {
-            assert!(text.parse::<Loss>().is_err(), "{text}");
-        }
+    fn arms_are_losses_named_arms_and_all_their_variations() {
+        let names = |losses: Option<&str>, arms: &[&str], vary: &[&str]| -> Result<Vec<String>> {
+            let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+            Ok(arms_of(losses, &owned(arms), &owned(vary))?.into_iter().map(|arm| arm.name).collect())
+        };
+        assert_eq!(names(None, &[], &[]).unwrap().len(), 4);
+        assert_eq!(names(None, &["a: --root-k 3"], &[]).unwrap(), ["a"]);
+        assert_eq!(names(Some("logistic"), &["a: --root-k 3"], &[]).unwrap(), ["logistic", "a"]);
+        let all = names(Some("logistic,rooted:2"), &[], &["r1_gamma=1,2", "g-lr=0.001,0.002"]).unwrap();
+        assert_eq!((all.len(), all[7].as_str()), (8, "rooted, k = 2, r1_gamma = 2, g_lr = 0.002"));
+        assert!(names(Some("logistic,logistic"), &[], &[]).unwrap_err().to_string().contains("is there twice"));
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::comparison::{Arm, Comparison, Point};
-use super::figures::{Spread, Verdict, number};
+use super::figures::{Paired, Spread, Verdict, number};
 use crate::draw::plot::{Line, Plot};
 use crate::files::atomic::{write_atomically, write_json};
 
@@ -38,19 +38,19 @@ fn write_text(path: &Path, text: &str) -> Result<()> {
 }
 
 fn csv(comparison: &Comparison) -> String {
-    let mut text = format!("loss,seed,kimg,seconds,{}\n", comparison.metric);
+    let mut text = format!("arm,seed,kimg,seconds,{}\n", comparison.metric);
     for arm in &comparison.arms {
         for point in &arm.points {
-            let loss = arm.loss.replace('"', "\"\"");
-            let _ = writeln!(text, "\"{loss}\",{},{},{},{}", arm.seed, point.kimg, point.seconds, point.value);
+            let name = arm.name.replace('"', "\"\"");
+            let _ = writeln!(text, "\"{name}\",{},{},{},{}", arm.seed, point.kimg, point.seconds, point.value);
         }
     }
     text
 }
 
-/// Plots mean and standard deviation over seeds, one line a loss.
+/// Plots mean and standard deviation over seeds, one line an arm.
 fn plot(comparison: &Comparison, x_label: &str, x: impl Fn(&Point) -> f64) -> Plot {
-    let line = |(loss, arms): (&str, Vec<&Arm>)| {
+    let line = |(name, arms): (&str, Vec<&Arm>)| {
         let evaluations = arms.iter().map(|arm| arm.points.len()).min().unwrap_or(0);
         let at = |index: usize| {
             let xs: Vec<f64> = arms.iter().map(|arm| x(&arm.points[index])).collect();
@@ -60,25 +60,25 @@ fn plot(comparison: &Comparison, x_label: &str, x: impl Fn(&Point) -> f64) -> Pl
         let spreads: Vec<(f64, Spread)> = (0..evaluations).map(at).collect();
         let band = |&(x, s): &(f64, Spread)| (x, s.mean - s.deviation, s.mean + s.deviation);
         Line {
-            label: loss.to_owned(),
+            label: name.to_owned(),
             points: spreads.iter().map(|&(x, spread)| (x, spread.mean)).collect(),
             band: if arms.len() > 1 { spreads.iter().map(band).collect() } else { Vec::new() },
         }
     };
-    let seeds = comparison.by_loss().first().map_or(0, |(_, arms)| arms.len());
+    let seeds = comparison.by_arm().first().map_or(0, |(_, arms)| arms.len());
     Plot {
         title: format!("{}: mean and standard deviation over {seeds} seeds", comparison.metric),
         x_label: x_label.to_owned(),
         y_label: comparison.measure.clone(),
-        lines: comparison.by_loss().into_iter().map(line).collect(),
+        lines: comparison.by_arm().into_iter().map(line).collect(),
         level: None,
     }
 }
 
 fn markdown(comparison: &Comparison, setting: &Setting) -> String {
-    let losses = comparison.by_loss();
-    let seeds = losses.first().map_or(0, |(_, arms)| arms.len());
-    let mut text = format!("# Losses compared by {}\n\n", comparison.metric);
+    let groups = comparison.by_arm();
+    let seeds = groups.first().map_or(0, |(_, arms)| arms.len());
+    let mut text = format!("# Arms compared by {}\n\n", comparison.metric);
     let _ = writeln!(
         text,
         "{}, less is better; detector {}. Every run starts from the same weights; runs of one seed see the same pictures \
@@ -89,28 +89,33 @@ fn markdown(comparison: &Comparison, setting: &Setting) -> String {
         if seeds == 1 { "" } else { "s" }
     );
     setting.lines.iter().for_each(|line| text.push_str(&format!("{line}\n\n")));
-    text.push_str(&final_table(&losses));
-    text.push_str(&levels_table(comparison, &losses));
+    text.push_str(&final_table(&groups));
+    text.push_str(&levels_table(comparison, &groups));
     text.push_str("## What the seeds allow to say\n\n");
-    conclusions(&losses).iter().for_each(|line| text.push_str(&format!("- {line}\n")));
+    conclusions(&groups).iter().for_each(|line| text.push_str(&format!("- {line}\n")));
     text.push_str("\n![metric against images](metric-vs-kimg.png)\n\n![metric against time](metric-vs-time.png)\n");
     text
 }
 
-fn final_table(losses: &[(&str, Vec<&Arm>)]) -> String {
+fn final_table(groups: &[(&str, Vec<&Arm>)]) -> String {
     let mut text = String::from(
-        "| loss | at the end | best | largest abs(dL/dlogit) | steps skipped | training, s |\n|---|---|---|---|---|---|\n",
+        "| arm | at the end | best | mean over the run | kimg to the baseline's end | fell apart | largest abs(dL/dlogit) | steps skipped | training, s |\n|---|---|---|---|---|---|---|---|---|\n",
     );
-    for (loss, arms) in losses {
+    let base = groups.get(baseline(groups)).map_or(&[][..], |(_, arms)| arms);
+    for (name, arms) in groups {
         let spread =
             |of: fn(&Arm) -> f64| Spread::from_values(&arms.iter().map(|arm| of(arm)).collect::<Vec<_>>()).text();
         let slope = arms.iter().map(|arm| arm.largest_slope).fold(0.0, f64::max);
         let skipped: u64 = arms.iter().map(|arm| arm.skipped_steps).sum();
+        let collapsed = arms.iter().filter(|arm| arm.collapsed).count();
         let _ = writeln!(
             text,
-            "| {loss} | {} | {} | {} | {skipped} | {} |",
+            "| {name} | {} | {} | {} | {} | {collapsed} of {} | {} | {skipped} | {} |",
             spread(Arm::last),
             spread(Arm::best),
+            spread(Arm::mean_over_run),
+            kimg_to_the_end_of(base, arms),
+            arms.len(),
             number(slope),
             spread(|arm| arm.seconds)
         );
@@ -118,28 +123,37 @@ fn final_table(losses: &[(&str, Vec<&Arm>)]) -> String {
     text + "\n"
 }
 
+/// Thousands of images until a run is where the baseline's with the same seed ends.
+fn kimg_to_the_end_of(base: &[&Arm], arms: &[&Arm]) -> String {
+    let end_of = |seed: u64| base.iter().find(|arm| arm.seed == seed).map(|arm| arm.last());
+    let reached: Vec<f64> = arms.iter().filter_map(|arm| arm.kimg_to_reach(end_of(arm.seed)?)).collect();
+    let share =
+        if reached.len() < arms.len() { format!(" ({} of {})", reached.len(), arms.len()) } else { String::new() };
+    format!("{}{share}", Spread::from_values(&reached).text())
+}
+
 /// Levels that a reader can compare speeds at: the lowest that every seed of the baseline came to, and a quarter, half and
 /// three quarters of the way to it from the start.
-fn levels(comparison: &Comparison, losses: &[(&str, Vec<&Arm>)]) -> Vec<f64> {
-    let baseline = losses.get(baseline(losses)).map_or(&[][..], |(_, arms)| arms);
+fn levels(comparison: &Comparison, groups: &[(&str, Vec<&Arm>)]) -> Vec<f64> {
+    let baseline = groups.get(baseline(groups)).map_or(&[][..], |(_, arms)| arms);
     let reached = baseline.iter().map(|arm| arm.best()).fold(f64::NEG_INFINITY, f64::max);
     let start = comparison.arms.iter().find_map(|arm| arm.points.first()).map_or(f64::NAN, |point| point.value);
     let all = [0.25, 0.5, 0.75, 1.0].map(|share| start + (reached - start) * share);
     all.into_iter().filter(|level| level.is_finite() && start > *level).collect()
 }
 
-fn levels_table(comparison: &Comparison, losses: &[(&str, Vec<&Arm>)]) -> String {
-    let levels = levels(comparison, losses);
+fn levels_table(comparison: &Comparison, groups: &[(&str, Vec<&Arm>)]) -> String {
+    let levels = levels(comparison, groups);
     if levels.is_empty() {
         return format!("The baseline never came below the {} of the start.\n\n", comparison.metric);
     }
-    let mut text = format!("Thousands of images until {} is reached:\n\n| loss |", comparison.metric);
+    let mut text = format!("Thousands of images until {} is reached:\n\n| arm |", comparison.metric);
     levels.iter().for_each(|level| text.push_str(&format!(" {} |", number(*level))));
     text.push_str("\n|---|");
     levels.iter().for_each(|_| text.push_str("---|"));
     text.push('\n');
-    for (loss, arms) in losses {
-        let _ = write!(text, "| {loss} |");
+    for (name, arms) in groups {
+        let _ = write!(text, "| {name} |");
         for &level in &levels {
             let reached: Vec<f64> = arms.iter().filter_map(|arm| arm.kimg_to_reach(level)).collect();
             let share = if reached.len() < arms.len() {
@@ -154,25 +168,54 @@ fn levels_table(comparison: &Comparison, losses: &[(&str, Vec<&Arm>)]) -> String
     text + "\n"
 }
 
-/// Which loss the others are compared with: the logistic one, else the first.
-fn baseline(losses: &[(&str, Vec<&Arm>)]) -> usize {
-    losses.iter().position(|(loss, _)| *loss == "logistic").unwrap_or(0)
+/// Which arm the others are compared with: the one called logistic, else the first.
+fn baseline(groups: &[(&str, Vec<&Arm>)]) -> usize {
+    groups.iter().position(|(name, _)| *name == "logistic").unwrap_or(0)
 }
 
-/// Says of every loss how it compares with the baseline.
-fn conclusions(losses: &[(&str, Vec<&Arm>)]) -> Vec<String> {
-    let Some((baseline, base_arms)) = losses.get(baseline(losses)) else {
+/// Says of every arm how it compares with the baseline.
+fn conclusions(groups: &[(&str, Vec<&Arm>)]) -> Vec<String> {
+    let Some((baseline, base_arms)) = groups.get(baseline(groups)) else {
         return Vec::new();
     };
     let ends = |arms: &[&Arm]| arms.iter().map(|arm| arm.last()).collect::<Vec<f64>>();
     let base = Spread::from_values(&ends(base_arms));
     let mut lines = vec![format!("Baseline: {baseline}, {} at the end.", base.text())];
-    for (loss, arms) in losses.iter().filter(|(loss, _)| loss != baseline) {
+    for (name, arms) in groups.iter().filter(|(name, _)| name != baseline) {
         let (end, verdict) = (Spread::from_values(&ends(arms)), Verdict::between(&ends(arms), &ends(base_arms)));
         let change = (end.mean / base.mean - 1.0) * 100.0;
-        lines.push(format!("{loss}: {} at the end ({change:+.1} %): {}.", end.text(), verdict.words()));
+        let of_seed = |seed: u64| base_arms.iter().find(|arm| arm.seed == seed).map(|arm| arm.last());
+        let pairs: Vec<(f64, f64)> = arms.iter().filter_map(|arm| Some((arm.last(), of_seed(arm.seed)?))).collect();
+        let by_seed = if pairs.len() > 1 {
+            format!(" Seed by seed: {}.", Paired::from_pairs(&pairs).words())
+        } else {
+            String::new()
+        };
+        lines.push(format!("{name}: {} at the end ({change:+.1} %): {}.{by_seed}", end.text(), verdict.words()));
+    }
+    for arm in groups.iter().flat_map(|(_, arms)| arms) {
+        if let Some(why) = &arm.ended {
+            lines.push(format!("{}, seed {}, was not trained to its end: {why}.", arm.name, arm.seed));
+        }
     }
     lines
+}
+
+/// Writes the page that leads to the comparisons of several data sets.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn save_index(comparisons: &[(String, Comparison)], folder: &Path) -> Result<()> {
+    let mut text = String::from("# Arms compared on several data sets\n");
+    for (set, comparison) in comparisons {
+        let _ = write!(
+            text,
+            "\n## [{set}]({set}/report.md)\n\n{}, less is better.\n\n{}",
+            comparison.measure,
+            final_table(&comparison.by_arm())
+        );
+    }
+    write_text(&folder.join("report.md"), &text)
 }
 
 #[cfg(test)]
@@ -206,7 +249,7 @@ mod tests {
             assert!(text.contains(part), "'{part}' is not in:\n{text}");
         }
         // Levels: on the way from 10 to what both seeds of the baseline reached.
-        assert!(text.contains("| loss | 8.55 | 7.10 | 5.65 | 4.20 |"), "{text}");
+        assert!(text.contains("| arm | 8.55 | 7.10 | 5.65 | 4.20 |"), "{text}");
         assert!(text.contains("| rooted, k = 20 | ") && text.contains(" (1 of 2) |"), "{text}");
     }
 

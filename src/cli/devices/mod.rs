@@ -2,10 +2,9 @@
 
 mod agreement;
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 
+use crate::cli::args::PairArgs;
 use crate::tensor::device;
 
 /// Say which devices are usable, and why one is not.
@@ -13,14 +12,11 @@ use crate::tensor::device;
 pub struct DevicesArgs {
     /// Compare the numbers of a training step of this pair on --device with those of the CPU: images, logits, gradients of
     /// every phase, augmented images, the optimiser's step and the average
-    #[arg(long, requires = "generator", requires = "discriminator")]
+    #[arg(long)]
     check: bool,
-    /// Generator (TorchScript)
-    #[arg(long, value_name = "G.pt", requires = "check")]
-    generator: Option<PathBuf>,
-    /// Discriminator (TorchScript)
-    #[arg(long, value_name = "D.pt", requires = "check")]
-    discriminator: Option<PathBuf>,
+    /// The pair.
+    #[command(flatten)]
+    pair: PairArgs,
     /// auto (CUDA if usable), cpu, cuda or cuda:N
     #[arg(long, default_value = "auto", requires = "check")]
     device: String,
@@ -38,7 +34,9 @@ pub struct DevicesArgs {
 /// With `--check`: networks that cannot be loaded, or numbers that differ by more than rounding explains. Without: none, as a
 /// device that is not usable is an answer.
 pub fn run(args: DevicesArgs) -> Result<()> {
-    if let (Some(generator), Some(discriminator)) = (args.generator, args.discriminator) {
+    ensure!(args.check || !args.pair.is_given(), "a pair is for --check; pass both, or neither");
+    if args.check {
+        let (generator, discriminator) = args.pair.find_pair()?;
         ensure!(args.images > 0, "cannot compare 0 images; pass --images 1 or more");
         let device = device::parse(&args.device)?;
         return agreement::check(&generator, &discriminator, device, args.images as i64, args.json);

@@ -4,12 +4,14 @@
 //! A new one is a file in this folder that implements [`Objective`], and a name for it in `src/config/options.rs`.
 
 mod margin;
+mod paired;
 
 use std::fmt;
 
 use tch::Tensor;
 
 pub use margin::{AdversarialLoss, Rooted};
+pub use paired::Paired;
 
 /// The logits of one step, each [N] and on the device. Objectives that compare real and generated images get both, all
 /// others one at a time.
@@ -72,6 +74,12 @@ pub trait Objective: fmt::Debug + Send + Sync {
 
     /// Returns how strongly the discriminator's step pushes each logit, |dL/dlogit|.
     fn discriminator_slope(&self, logits: &Logits) -> Tensor;
+
+    /// Returns for every real image whether the discriminator takes it for real, 1 or -1, which the augmentation goes by;
+    /// None where there are none.
+    fn signs_of_reals(&self, logits: &Logits) -> Option<Tensor> {
+        logits.reals.as_ref().map(Tensor::sign)
+    }
 }
 
 /// Lists the graphs of a discriminator's step, which are built one after the other.

@@ -1,0 +1,74 @@
+//! `rootgan cache`: what is kept so that it need not be made again, and how to be rid of it.
+
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+
+use crate::files::cache::{Cache, Kind};
+use crate::system::ui::{duration_text, harmless};
+
+/// Show or empty the cache.
+#[derive(Debug, clap::Subcommand)]
+pub enum CacheCommand {
+    /// List what is kept, what it takes, and when it was used last
+    List,
+    /// Remove everything, or the kinds that are named
+    Clear {
+        /// The kinds [default: all]
+        kinds: Vec<CacheKind>,
+    },
+}
+
+/// A kind, as the user types it.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum CacheKind {
+    /// Checkpoints of other programs as networks
+    Imports,
+    /// Files of http(s) addresses
+    Downloads,
+    /// Features of real pictures
+    Features,
+    /// Packages with the parts of test pictures and detectors
+    Wheels,
+}
+
+impl From<CacheKind> for Kind {
+    fn from(kind: CacheKind) -> Self {
+        match kind {
+            CacheKind::Imports => Kind::Imports,
+            CacheKind::Downloads => Kind::Downloads,
+            CacheKind::Features => Kind::Features,
+            CacheKind::Wheels => Kind::Wheels,
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// There is no place for a cache, or something in it cannot be removed.
+pub fn run(command: CacheCommand) -> Result<()> {
+    let cache =
+        Cache::of_user().context("there is no cache: HOME is not set; set XDG_CACHE_HOME to a folder for one")?;
+    match command {
+        CacheCommand::List => list(&cache),
+        CacheCommand::Clear { kinds } => {
+            let kinds: Vec<Kind> = kinds.into_iter().map(Kind::from).collect();
+            let freed = cache.clear(if kinds.is_empty() { &Kind::ALL } else { &kinds })?;
+            println!("freed {:.1} MB in '{}'", freed as f64 / 1e6, harmless(&cache.root().display().to_string()));
+        }
+    }
+    Ok(())
+}
+
+fn list(cache: &Cache) {
+    let entries = cache.entries();
+    for entry in &entries {
+        let age = SystemTime::now().duration_since(entry.used).unwrap_or_default();
+        let megabytes = entry.bytes as f64 / 1e6;
+        let path = harmless(&entry.path.display().to_string());
+        println!("{:<9} {megabytes:>9.1} MB  used {:>11} ago  {path}", entry.kind.name(), duration_text(age));
+    }
+    let total: u64 = entries.iter().map(|entry| entry.bytes).sum();
+    println!("{:.1} MB in '{}'", total as f64 / 1e6, harmless(&cache.root().display().to_string()));
+}

@@ -1,0 +1,186 @@
+//! What the arms of a comparison differ in: a name, and the options that are an arm's own.
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+use crate::config::{LossKind, Options};
+
+/// One arm: what its runs are called, and the options in which they differ from those of the other arms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// The name in reports, as in `rooted, k = 2`.
+    pub name: String,
+    /// The name in paths, as in `rooted2`.
+    pub slug: String,
+    /// The options that it sets.
+    pub options: Options,
+}
+
+/// Options of finetune as a command line of their own.
+#[derive(Parser)]
+#[command(no_binary_name = true, args_override_self = true, disable_help_flag = true)]
+struct Line {
+    #[command(flatten)]
+    options: Options,
+}
+
+fn options_of(words: &[String]) -> Result<Options> {
+    let parsed = Line::try_parse_from(words).map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        anyhow::anyhow!("{first}")
+    });
+    Ok(parsed?.options)
+}
+
+impl Recipe {
+    /// Reads `NAME: FLAGS`, as in `k20: --loss rooted --root-k 20 --r1-gamma 2`.
+    ///
+    /// # Errors
+    /// There is no name, or the flags are none of `finetune`.
+    pub fn from_flags(text: &str) -> Result<Self> {
+        let cannot =
+            || format!("cannot read --arm '{text}'; write a name and flags of finetune, as in 'k20: --root-k 20'");
+        let (name, flags) = text.split_once(':').with_context(cannot)?;
+        let name = name.trim();
+        ensure!(!name.is_empty(), cannot());
+        let words = shlex::split(flags).with_context(cannot)?;
+        let options = options_of(&words).with_context(cannot)?;
+        for (flag, is_given) in [
+            ("--data", options.data.is_some()),
+            ("--outdir", options.outdir.is_some()),
+            ("--kimg", options.kimg.is_some()),
+            ("--seed", options.seed.is_some()),
+            ("--metrics", options.metrics.is_some()),
+            ("--cfg", options.cfg.is_some()),
+        ] {
+            ensure!(!is_given, "--arm '{name}' cannot have {flag}: it is the same for all arms");
+        }
+        Ok(Self { name: name.to_owned(), slug: slug_of(name), options })
+    }
+
+    /// Reads `logistic`, `rooted:K` or `rooted:K:SLOPE`.
+    ///
+    /// # Errors
+    /// It is none of these.
+    pub fn from_loss(text: &str) -> Result<Self> {
+        let parts: Vec<&str> = text.trim().split(':').collect();
+        let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+        let (kind, k, cap) = match parts.as_slice() {
+            ["logistic"] => (LossKind::Logistic, None, None),
+            ["rooted", k] if number(k).is_some() => (LossKind::Rooted, number(k), None),
+            ["rooted", k, cap] if number(k).is_some() && number(cap).is_some() => {
+                (LossKind::Rooted, number(k), number(cap))
+            }
+            _ => bail!(
+                "'{text}' is no loss to compare; write logistic, rooted:K or rooted:K:SLOPE, as in {}",
+                super::LOSSES
+            ),
+        };
+        let name = match kind {
+            LossKind::Logistic => "logistic",
+            LossKind::Rooted => "rooted",
+        };
+        let words =
+            |before: &str, value: Option<f64>| value.map_or_else(String::new, |value| format!("{before}{value}"));
+        Ok(Self {
+            name: format!("{name}{}{}", words(", k = ", k), words(", slope up to ", cap)),
+            slug: format!("{name}{}{}", words("", k), words("-cap", cap)),
+            options: Options { loss: Some(kind), root_k: k, root_slope_cap: cap, ..Options::default() },
+        })
+    }
+
+    /// Makes one arm of this for each value of `OPTION=V1,V2,...`, as in `r1_gamma=0.5,1,2`.
+    ///
+    /// # Errors
+    /// There is no such option, or no such value of it.
+    pub fn varied(&self, text: &str) -> Result<Vec<Self>> {
+        let cannot = || {
+            format!("cannot read --vary '{text}'; write an option of finetune and its values, as in r1_gamma=0.5,1,2")
+        };
+        let (option, values) = text.split_once('=').with_context(cannot)?;
+        let option = option.trim().trim_start_matches("--").replace('-', "_");
+        ensure!(!option.is_empty() && !values.trim().is_empty(), cannot());
+        let arm = |value: &str| -> Result<Self> {
+            let value = value.trim();
+            let flag = format!("--{}={value}", option.replace('_', "-"));
+            let given = options_of(&[flag]).with_context(cannot)?;
+            Ok(Self {
+                name: format!("{}, {option} = {value}", self.name),
+                slug: format!("{}-{}", self.slug, slug_of(&format!("{option}{value}"))),
+                options: given.over(self.options.clone()),
+            })
+        };
+        values.split(',').map(arm).collect()
+    }
+}
+
+/// Makes a part of a path of a name: letters, digits, points and dashes.
+fn slug_of(name: &str) -> String {
+    let plain: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' }).collect();
+    let parts: Vec<&str> = plain.split('-').filter(|part| !part.is_empty()).collect();
+    parts.join("-").trim_start_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_read_and_named() {
+        let names = |text: &str| {
+            text.split(',')
+                .map(|loss| Recipe::from_loss(loss).unwrap())
+                .map(|arm| (arm.name, arm.slug))
+                .collect::<Vec<_>>()
+        };
+        let expected = [
+            ("logistic", "logistic"),
+            ("rooted, k = 2", "rooted2"),
+            ("rooted, k = 5, slope up to 10", "rooted5-cap10"),
+        ];
+        assert_eq!(
+            names("logistic,rooted:2,rooted:5:10"),
+            expected.map(|(name, slug)| (name.to_owned(), slug.to_owned()))
+        );
+        for text in ["", "rooted", "rooted:0", "rooted:x", "hinge", "rooted:2:0", "logistic:2"] {
+            assert!(Recipe::from_loss(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_arm_is_a_name_and_flags() {
+        let arm =
+            Recipe::from_flags("k 20 / paired: --loss rooted --root-k 20 --r1-gamma 2 --pairing relativistic").unwrap();
+        assert_eq!((arm.name.as_str(), arm.slug.as_str()), ("k 20 / paired", "k-20-paired"));
+        assert_eq!((arm.options.root_k, arm.options.r1_gamma), (Some(20.0), Some(2.0)));
+        for (text, expected) in [
+            ("--root-k 20", "write a name and flags"),
+            (": --root-k 20", "write a name and flags"),
+            ("a: --rootk 20", "unexpected argument '--rootk'"),
+            ("a: --root-k x", "invalid value 'x'"),
+            ("a: --kimg 3", "is the same for all arms"),
+        ] {
+            let message = format!("{:#}", Recipe::from_flags(text).unwrap_err());
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn values_make_arms_of_an_arm() {
+        let arms = Recipe::from_loss("rooted:2").unwrap().varied("r1-gamma=0.5, 8").unwrap();
+        let names: Vec<_> =
+            arms.iter().map(|arm| (arm.name.as_str(), arm.slug.as_str(), arm.options.r1_gamma)).collect();
+        assert_eq!(
+            names,
+            [
+                ("rooted, k = 2, r1_gamma = 0.5", "rooted2-r1_gamma0.5", Some(0.5)),
+                ("rooted, k = 2, r1_gamma = 8", "rooted2-r1_gamma8", Some(8.0)),
+            ]
+        );
+        for text in ["r1_gamma", "r1_gamma=", "nothing=1", "r1_gamma=x"] {
+            assert!(arms[0].varied(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `rootgan demo`: pictures of cats, a short finetuning of the default pair on them, and its weights exported.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+use crate::cli::{Cli, Command, dump, export, finetune, python};
+use crate::system::installation::Installation;
+use crate::system::ui::duration_text;
+
+/// Finetune the default pair on pictures of cats, to see that everything works.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Folder for the pictures
+    #[arg(long, value_name = "DIR", default_value = "rootgan-demo/cats64")]
+    pub pictures: PathBuf,
+    /// Options of finetune, which win over those of the demo, as in --kimg 4 --loss logistic
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FINETUNE OPTION")]
+    pub options: Vec<OsString>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Any of its steps fails.
+pub fn run(args: DemoArgs) -> Result<()> {
+    let installation = Installation::find();
+    let (generator, discriminator) =
+        (installation.asset("weights/generator.pt")?, installation.asset("weights/discriminator.pt")?);
+    let config = installation.asset("configs/demo.json")?;
+    let line = Line::of("finetune --outdir rootgan-demo/runs").with("--generator", &generator);
+    let line = line.with("--discriminator", &discriminator).with("--config", &config).with("--data", &args.pictures);
+    // A typing error is told before anything is made.
+    let Command::Finetune(finetuning) = line.and(args.options).parsed()? else { bail!("no finetuning") };
+
+    step("pictures", || {
+        match Line::of("pictures cats --count 2000 --size 64").with("--out", &args.pictures).parsed()? {
+            Command::Pictures(pictures) => python::pictures(pictures),
+            _ => bail!("no pictures"),
+        }
+    })?;
+    let mut made = None;
+    step("finetune", || {
+        made = finetune::run(*finetuning)?;
+        Ok(())
+    })?;
+    let Some(run) = made else {
+        println!("no run was made, so there is nothing to dump or export");
+        return Ok(());
+    };
+    step("dump", || {
+        match Line::of("dump --count 500").with("--from", &run).with("--out", &run.join("dump")).parsed()? {
+            Command::Dump(dumping) => dump::run(dumping),
+            _ => bail!("no dump"),
+        }
+    })?;
+    step("export", || match Line::of("export").with("--from", &run).with("--out", &run.join("export")).parsed()? {
+        Command::Export(exporting) => export::run(exporting),
+        _ => bail!("no export"),
+    })?;
+    let grid = newest_grid(&run)?;
+    println!();
+    println!("open:     {}", grid.display());
+    println!(
+        "          (samples after finetuning; before: {0}/fakes_init.png, the data: {0}/reals.png)",
+        run.display()
+    );
+    println!("dump:     {}/dump (500 pictures for FID tools)", run.display());
+    println!("weights:  {}/export", run.display());
+    Ok(())
+}
+
+/// A command line of this program.
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn of(words: &str) -> Self {
+        Self(std::iter::once("rootgan").chain(words.split(' ')).map(OsString::from).collect())
+    }
+
+    fn with(self, flag: &str, path: &Path) -> Self {
+        self.and(vec![flag.into(), path.into()])
+    }
+
+    fn and(mut self, more: Vec<OsString>) -> Self {
+        self.0.extend(more);
+        self
+    }
+
+    fn parsed(self) -> Result<Command> {
+        Ok(Cli::try_parse_from(self.0)?.command)
+    }
+}
+
+/// Runs one step under a title, and tells how long it took.
+fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("== {name}");
+    let begun = Instant::now();
+    work()?;
+    println!("   {name}: {}", duration_text(begun.elapsed()));
+    Ok(())
+}
+
+/// The grid of the last tick: names sort in the order of ticks.
+fn newest_grid(run: &Path) -> Result<PathBuf> {
+    let names = std::fs::read_dir(run)?.flatten().map(|entry| entry.path());
+    let is_grid = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_prefix("fakes")
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.ends_with(".png"))
+    };
+    names.filter(is_grid).max().with_context(|| format!("'{}' has no grid of samples", run.display()))
+}

@@ -1,0 +1,243 @@
+//! Commands whose work the Python package does, because it needs Python's torch: what is typed here is checked here, and
+//! handed over.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::source::{self, Lines};
+use crate::system::installation::Installation;
+use crate::system::signals::Interrupted;
+use crate::system::ui::{say, shell_command};
+
+/// A command line for Python.
+pub struct HandOver {
+    command: &'static str,
+    arguments: Vec<OsString>,
+}
+
+impl HandOver {
+    /// Begins one for a command of the package.
+    pub fn to(command: &'static str) -> Self {
+        Self { command, arguments: Vec::new() }
+    }
+
+    /// Adds an argument without a flag.
+    pub fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds `--flag value`.
+    pub fn option(self, flag: &str, value: impl AsRef<OsStr>) -> Self {
+        // One word, so that a value that begins with a dash is none of Python's flags.
+        let mut word = OsString::from(format!("--{flag}="));
+        word.push(value);
+        self.argument(word)
+    }
+
+    /// Adds `--flag value` where there is a value.
+    pub fn optional(self, flag: &str, value: Option<impl AsRef<OsStr>>) -> Self {
+        match value {
+            Some(value) => self.option(flag, value),
+            None => self,
+        }
+    }
+
+    /// Adds `--flag` where it holds.
+    pub fn switch(self, flag: &str, holds: bool) -> Self {
+        match holds {
+            true => self.argument(format!("--{flag}")),
+            false => self,
+        }
+    }
+
+    /// Runs it; what it prints is printed.
+    ///
+    /// # Errors
+    /// What Python says is wrong, or there is no Python.
+    pub fn run(self) -> Result<()> {
+        let mut python = Installation::find().python(self.command)?;
+        source::run_python(python.args(self.arguments), Lines::Printed)
+            .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))
+    }
+}
+
+/// Make TorchScript networks of a checkpoint of another program.
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// NVIDIA's .pkl, rosinality's .pt, safetensors, a state dict, or the http(s) address of one. Nothing in it is executed
+    pub file: PathBuf,
+    /// Folder for generator.pt, discriminator.pt, import.json, and generator_raw.pt where the generator in training differs
+    #[arg(long, value_name = "DIR", alias = "outdir")]
+    pub out: PathBuf,
+    /// SHA-256 that the file has to have
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<String>,
+    /// Drop or add blocks until the pair makes RxR images
+    #[arg(long, value_name = "R")]
+    pub resolution: Option<u32>,
+    /// Images that the discriminator compares with one another (minibatch standard deviation), or all [default: as the file
+    /// says, else 4]
+    #[arg(long, value_name = "N")]
+    pub mbstd_group: Option<String>,
+    /// Replace an earlier import in DIR
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Runs `rootgan import`.
+///
+/// # Errors
+/// What cannot be imported, and why.
+pub fn import(args: ImportArgs) -> Result<()> {
+    let file = source::local_file(&args.file, args.sha256.as_deref())?;
+    HandOver::to("import")
+        .option("out", &args.out)
+        .optional("resolution", args.resolution.map(|side| side.to_string()))
+        .optional("mbstd-group", args.mbstd_group)
+        .switch("force", args.force)
+        .argument("--")
+        .argument(file)
+        .run()?;
+    say(format!("next: {}", next_command(&args.out)));
+    Ok(())
+}
+
+/// The command line that goes on with an import.
+fn next_command(folder: &Path) -> String {
+    let words: &[&str] = match folder.join("discriminator.pt").is_file() {
+        true => &["--data", "PICTURES", "--outdir", "runs"],
+        false => &["--seeds", "0-15", "--grid", "grid.png"],
+    };
+    let command = if words[0] == "--data" { "finetune" } else { "generate" };
+    let start = ["rootgan", command, "--from"].map(OsStr::new);
+    shell_command(start.into_iter().chain([folder.as_os_str()]).chain(words.iter().map(|word| OsStr::new(*word))))
+}
+
+/// Make a pair with random weights.
+#[derive(Debug, clap::Args)]
+pub struct NewArgs {
+    /// Folder for generator.pt and discriminator.pt
+    #[arg(long, value_name = "DIR", alias = "outdir")]
+    pub out: PathBuf,
+    /// Take sizes and weights from this file; the options below are then not used
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub from_safetensors: Option<PathBuf>,
+    /// Height and width of the images, 16 to 1024, a power of two
+    #[arg(long, value_name = "R", default_value_t = 64)]
+    pub resolution: u32,
+    /// 3 (colour) or 1 (grey)
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub img_channels: u32,
+    /// Width of z
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub z_dim: u32,
+    /// Classes, 0 without labels
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub c_dim: u32,
+    /// Width of w
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub w_dim: u32,
+    /// Layers of the mapping network
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub mapping_layers: u32,
+    /// Channels at resolution r: this divided by r, at most --channel-max
+    #[arg(long, value_name = "N", default_value_t = 32_768)]
+    pub channel_base: u32,
+    /// Most channels of a layer
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub channel_max: u32,
+    /// Clamp the outputs of convolutions (256 for half precision) [default: not]
+    #[arg(long, value_name = "VALUE")]
+    pub conv_clamp: Option<f64>,
+    /// Images that the discriminator compares with one another
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub mbstd_group_size: u32,
+    /// Seed of the weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// Runs `rootgan new`.
+///
+/// # Errors
+/// Sizes that make no network, or a folder that cannot be written.
+pub fn new(args: NewArgs) -> Result<()> {
+    let numbers = [
+        ("resolution", u64::from(args.resolution)),
+        ("img-channels", args.img_channels.into()),
+        ("z-dim", args.z_dim.into()),
+        ("c-dim", args.c_dim.into()),
+        ("w-dim", args.w_dim.into()),
+        ("mapping-layers", args.mapping_layers.into()),
+        ("channel-base", args.channel_base.into()),
+        ("channel-max", args.channel_max.into()),
+        ("mbstd-group-size", args.mbstd_group_size.into()),
+        ("seed", args.seed),
+    ];
+    let start = HandOver::to("new").option("out", args.out).optional("from-safetensors", args.from_safetensors);
+    let sized = numbers.iter().fold(start, |line, (flag, number)| line.option(flag, number.to_string()));
+    sized.optional("conv-clamp", args.conv_clamp.map(|value| value.to_string())).run()
+}
+
+/// A network of features.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum DetectorKind {
+    /// 1,152 features, for Frechet and kernel distances
+    Alexnet,
+    /// 1,472 features for precision, recall, density and coverage, and a perceptual distance for the path length
+    Vgg16,
+}
+
+/// Make a network of features for `metrics`, from one PyPI wheel (64 MB).
+#[derive(Debug, clap::Args)]
+pub struct DetectorArgs {
+    /// Which network. What it measures compares only with itself, and is never called FID
+    pub network: DetectorKind,
+    /// The TorchScript file to write
+    #[arg(long, value_name = "FILE.pt")]
+    pub out: PathBuf,
+}
+
+/// Runs `rootgan detector`.
+///
+/// # Errors
+/// The wheel cannot be downloaded, or the file not be written.
+pub fn detector(args: DetectorArgs) -> Result<()> {
+    let name = match args.network {
+        DetectorKind::Alexnet => "alexnet",
+        DetectorKind::Vgg16 => "vgg16",
+    };
+    HandOver::to("detector").argument(name).option("out", args.out).run()
+}
+
+/// Make pictures to try a training out with: avatars or emoji, from one PyPI wheel (44 or 66 MB).
+#[derive(Debug, clap::Args)]
+pub struct PicturesArgs {
+    /// robots, monsters, heads, cats or people (aligned avatars); twemoji or noto (emoji, harder to learn)
+    pub set: String,
+    /// Folder for 000000.png, ... and pictures.json, which holds the credit that goes with them
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Pictures to make
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub count: u32,
+    /// Height and width
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub size: u32,
+    /// Another seed makes other pictures
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// Runs `rootgan pictures`.
+///
+/// # Errors
+/// The wheel cannot be downloaded, or the folder not be written.
+pub fn pictures(args: PicturesArgs) -> Result<()> {
+    let numbers = [("count", u64::from(args.count)), ("size", args.size.into()), ("seed", args.seed)];
+    let start = HandOver::to("pictures").argument(args.set).option("out", args.out);
+    numbers.iter().fold(start, |line, (flag, number)| line.option(flag, number.to_string())).run()
+}

@@ -1,0 +1,302 @@
+//! Downloads a file by http or https into the cache, once per address. An interrupted download goes on where it was.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::files::atomic::{fill_folder_atomically, remove_if_there, write_json};
+use crate::files::bounded::read_text;
+use crate::files::cache::{Cache, Kind};
+use crate::files::checksum::sha256;
+use crate::files::lock::Lock;
+use crate::files::opening::to_change_or_make;
+use crate::system::signals::StopRequest;
+use crate::system::ui::{Bar, say};
+
+/// How long a server may take to answer, and may then be silent.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The bytes that are read at once.
+const CHUNK: usize = 1 << 18;
+/// The record beside a downloaded file.
+const RECORD: &str = "download.json";
+
+/// What is known of a downloaded file, or of one that is being downloaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    url: String,
+    file: String,
+    bytes: Option<u64>,
+    sha256: Option<String>,
+    /// What the server calls this version of the file; only the same version is gone on with.
+    version: Option<String>,
+}
+
+/// Whether a source is an address and no path.
+pub fn is_address(source: &Path) -> bool {
+    source.to_str().is_some_and(|text| text.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)))
+}
+
+fn is_scheme(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// Returns the path of the file at `url`, which is downloaded where the cache has none.
+///
+/// # Errors
+/// No http or https, no network, an answer other than the file, a page of text instead of it, or no place for it.
+pub fn download(url: &str) -> Result<PathBuf> {
+    ensure!(
+        ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)),
+        "cannot download '{url}': only http and https addresses can be fetched; download it by other means and pass the file"
+    );
+    let cache = Cache::of_user().with_context(|| {
+        format!("cannot download '{url}': there is no folder for it (HOME is not set); set XDG_CACHE_HOME to one")
+    })?;
+    let downloads = cache.folder(Kind::Downloads);
+    let entry = downloads.join(&format!("{:x}", Sha256::digest(url))[..16]);
+    if let Some(path) = there(&entry) {
+        return Ok(path);
+    }
+    let no_place = || {
+        format!(
+            "cannot download '{url}' into '{}'; XDG_CACHE_HOME chooses another place, or download it by other means and pass \
+             the file",
+            downloads.display()
+        )
+    };
+    fs::create_dir_all(&downloads).with_context(no_place)?;
+    let stop = StopRequest::listen()?;
+    let waiting = || say("waiting for another process that downloads the same file");
+    let _lock = Lock::when_free(&entry, &stop, waiting).with_context(no_place)?;
+    if let Some(path) = there(&entry) {
+        return Ok(path);
+    }
+    let partial = Partial::beside(&entry, url);
+    let record = partial.fetch(&cache, &stop)?;
+    fill_folder_atomically(&entry, |folder| {
+        fs::rename(&partial.file, folder.join(&record.file))?;
+        write_json(&folder.join(RECORD), &record)
+    })
+    .with_context(no_place)?;
+    partial.remove()?;
+    let path = entry.join(&record.file);
+    let (bytes, sha256) = (record.bytes.unwrap_or(0), record.sha256.unwrap_or_default());
+    say(format!("downloaded '{}': {:.1} MB, sha256 {sha256}", record.file, bytes as f64 / 1e6));
+    Ok(path)
+}
+
+/// Returns the downloaded file of an entry, if it is whole, and notes its use.
+fn there(entry: &Path) -> Option<PathBuf> {
+    let record: Record = serde_json::from_str(&read_text(&entry.join(RECORD)).ok()?).ok()?;
+    let path = entry.join(&record.file);
+    let is_whole = fs::metadata(&path).is_ok_and(|about| Some(about.len()) == record.bytes);
+    is_whole.then(|| {
+        Cache::touch(entry);
+        path
+    })
+}
+
+/// A download that is not at its end: the bytes that came, and the version of the file that they are of.
+struct Partial {
+    file: PathBuf,
+    about: PathBuf,
+    url: String,
+}
+
+impl Partial {
+    fn beside(entry: &Path, url: &str) -> Self {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy();
+        let at = |ending: &str| entry.with_file_name(format!(".{name}.{ending}"));
+        Self { file: at("part"), about: at("part.json"), url: url.to_owned() }
+    }
+
+    fn remove(&self) -> Result<()> {
+        remove_if_there(&self.file)?;
+        remove_if_there(&self.about)
+    }
+
+    /// Fetches what is missing; returns the record of the whole file.
+    fn fetch(&self, cache: &Cache, stop: &StopRequest) -> Result<Record> {
+        let url = &self.url;
+        let before = read_text(&self.about).ok().and_then(|text| serde_json::from_str::<Record>(&text).ok());
+        let version = before.and_then(|record| record.version);
+        let have = version.as_ref().and_then(|_| fs::metadata(&self.file).ok()).map_or(0, |about| about.len());
+        let mut answer = self.ask(have, version.as_deref()).map_err(|error| {
+            anyhow!("cannot download '{url}': {}; check the address and the network", words_of(&error))
+        })?;
+        if answer.status() == 416 {
+            // It is shorter than what is there: begin again.
+            self.remove()?;
+            answer = self.ask(0, None).map_err(|error| anyhow!("cannot download '{url}': {}", words_of(&error)))?;
+        }
+        let status = answer.status();
+        let goes_on = status == 206;
+        ensure!(
+            status.is_success(),
+            "cannot download '{url}': the server answers {status}; check the address, or download the file with a browser and \
+             pass it"
+        );
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let record = Record {
+            url: url.clone(),
+            file: name_in(url),
+            bytes: answer.body().content_length().map(|rest| rest + if goes_on { have } else { 0 }),
+            sha256: None,
+            // A weak tag does not say that the bytes are the same.
+            version: header("etag").filter(|tag| !tag.starts_with("W/")).or_else(|| header("last-modified")),
+        };
+        if let Some(bytes) = record.bytes {
+            cache.make_room(bytes);
+        }
+        let context = || format!("cannot write '{}'; XDG_CACHE_HOME chooses another place", self.file.display());
+        let mut file = to_change_or_make(&self.file).with_context(context)?;
+        match goes_on {
+            true => std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).with_context(context)?,
+            false => file.set_len(0).map(|()| 0).with_context(context)?,
+        };
+        write_json(&self.about, &record)?;
+        let done = if goes_on { have } else { 0 };
+        if goes_on {
+            say(format!("going on at {:.1} MB", done as f64 / 1e6));
+        }
+        self.receive(answer.into_body().into_reader(), &mut file, (done, record.bytes), stop)?;
+        file.sync_all().with_context(context)?;
+        let length = file.metadata().with_context(context)?.len();
+        ensure!(
+            record.bytes.is_none_or(|bytes| bytes == length),
+            "the download of '{url}' was cut off at {length} of {} bytes; call this again to go on",
+            record.bytes.unwrap_or(0)
+        );
+        if is_page(&self.file)? {
+            self.remove()?;
+            bail!(
+                "'{url}' is a page of text and no checkpoint; copy the address of the file itself, or download it with a browser \
+                 and pass the file"
+            );
+        }
+        Ok(Record { bytes: Some(length), sha256: Some(sha256(&self.file)?), ..record })
+    }
+
+    fn ask(&self, have: u64, version: Option<&str>) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(PATIENCE))
+            .timeout_recv_response(Some(PATIENCE))
+            .user_agent(concat!("rootgan/", env!("CARGO_PKG_VERSION")));
+        let mut request = ureq::Agent::new_with_config(config.build()).get(&self.url);
+        if let Some(version) = version.filter(|_| have > 0) {
+            request = request.header("Range", format!("bytes={have}-")).header("If-Range", version);
+        }
+        request.call()
+    }
+
+    /// Writes what comes, until nothing more does. A thread reads, so that a silent server and a signal are noticed.
+    fn receive(
+        &self,
+        mut body: impl Read + Send + 'static,
+        file: &mut File,
+        (done, total): (u64, Option<u64>),
+        stop: &StopRequest,
+    ) -> Result<()> {
+        let (sender, receiver) = sync_channel::<std::io::Result<Vec<u8>>>(4);
+        std::thread::spawn(move || {
+            loop {
+                let mut chunk = vec![0; CHUNK];
+                let read = body.read(&mut chunk);
+                let is_last = !matches!(read, Ok(1..));
+                let sent = sender.send(read.map(|count| {
+                    chunk.truncate(count);
+                    chunk
+                }));
+                if is_last || sent.is_err() {
+                    return;
+                }
+            }
+        });
+        let bar = Bar::of_bytes(total.unwrap_or(0), "downloading");
+        bar.inc(done);
+        let again = "call this again to go on";
+        loop {
+            stop.check()?;
+            match receiver.recv_timeout(PATIENCE) {
+                Ok(Ok(chunk)) if chunk.is_empty() => break,
+                Ok(Ok(chunk)) => {
+                    file.write_all(&chunk)
+                        .with_context(|| format!("cannot write '{}'; make room, then {again}", self.file.display()))?;
+                    bar.inc(chunk.len() as u64);
+                }
+                Ok(Err(error)) => bail!("the download of '{}' was cut off: {error}; {again}", self.url),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("the server of '{}' sent nothing for {} s; {again}", self.url, PATIENCE.as_secs())
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        bar.finish();
+        Ok(())
+    }
+}
+
+/// What an error of the network means, without the library's own terms.
+fn words_of(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::HostNotFound => "there is no such host, or no network".to_owned(),
+        ureq::Error::ConnectionFailed => "the server cannot be reached".to_owned(),
+        ureq::Error::Timeout(_) => format!("the server did not answer within {} s", PATIENCE.as_secs()),
+        ureq::Error::TooManyRedirects => "the server sends from one address to the next".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// The name of the file in an address, as far as it can be one.
+fn name_in(url: &str) -> String {
+    let path = url.split_once("://").map_or(url, |(_, rest)| rest).split(['?', '#']).next().unwrap_or_default();
+    let name = path.split('/').skip(1).last().unwrap_or_default();
+    let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(100).collect();
+    let plain = plain.trim_start_matches('.');
+    if plain.is_empty() || plain == RECORD { "download".to_owned() } else { plain.to_owned() }
+}
+
+/// Whether a file begins as web pages do.
+fn is_page(path: &Path) -> Result<bool> {
+    let mut head = Vec::new();
+    File::open(path).and_then(|file| file.take(1024).read_to_end(&mut head))?;
+    let text = String::from_utf8_lossy(&head).trim_start_matches(['\u{feff}', ' ', '\n', '\r', '\t']).to_lowercase();
+    Ok(["<!doctype", "<html", "<head", "<?xml"].iter().any(|tag| text.starts_with(tag)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_from_paths() {
+        for address in ["http://a/b", "https://a", "ftp://a/b", "s3://bucket/key", "x+y://a"] {
+            assert!(is_address(Path::new(address)), "{address}");
+        }
+        for path in ["runs/00000", "a:b", "C:/x", "://a", "./http:/a", "a b://c"] {
+            assert!(!is_address(Path::new(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_named_as_in_its_address() {
+        for (url, name) in [
+            ("https://a/b/ffhq.pkl", "ffhq.pkl"),
+            ("https://a/b/ffhq.pkl?download=1#x", "ffhq.pkl"),
+            ("https://a/", "download"),
+            ("https://a", "download"),
+            ("https://a/..", "download"),
+            ("https://a/x%2F..%2Fy", "x2F..2Fy"),
+            ("https://a/download.json", "download"),
+        ] {
+            assert_eq!(name_in(url), name, "{url}");
+        }
+    }
+}
