@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-# Not resolved: where an environment consists of links, torch is beside this name, not beside the file itself.
+# Not resolved: where an environment consists of links, torch is beside the link.
 PACKAGE = Path(os.path.abspath(__file__)).parent
 TORCH = "2.11.0"  # as in python/pyproject.toml
 
@@ -16,8 +16,9 @@ def main() -> None:
         sys.exit(f"error: cannot start rootgan: '{program}' is missing, as in a clone; build it there with 'cargo build "
                  "--release' and run target/release/rootgan, or install a wheel (docs/install.md)")
     libraries = torch_libraries()
-    if libraries != PACKAGE.parent / "torch" / "lib":
-        # The program looks for torch beside its package; this one is in another folder of packages.
+    # The program looks for torch beside the package that its own file is in. Torch may be in another folder of packages, and an
+    # environment may consist of links.
+    if not (program.resolve().parents[2] / "torch/lib/libtorch.so").is_file():
         before = os.environ.get("LD_LIBRARY_PATH")
         os.environ["LD_LIBRARY_PATH"] = f"{libraries}:{before}" if before else str(libraries)
     os.environ["ROOTGAN_PYTHON"] = sys.executable

@@ -92,6 +92,15 @@ def test_torch_in_another_folder_of_packages_is_named_to_the_loader(tmp_path, mo
     assert len(called) == 1 and os.environ["LD_LIBRARY_PATH"] == f"{tmp_path / 'system/torch/lib'}:/opt/lib"
 
 
+def test_torch_is_named_where_the_program_is_a_link_into_a_cache(tmp_path, monkeypatch, called):
+    package(tmp_path / "environment", monkeypatch)
+    (tmp_path / "cache/rootgan/bin").mkdir(parents=True)
+    (tmp_path / "environment/rootgan/bin/rootgan").rename(tmp_path / "cache/rootgan/bin/rootgan")
+    (tmp_path / "environment/rootgan/bin/rootgan").symlink_to(tmp_path / "cache/rootgan/bin/rootgan")
+    launch.main()
+    assert len(called) == 1 and os.environ["LD_LIBRARY_PATH"] == str(tmp_path / "environment/torch/lib")
+
+
 def test_a_clone_without_the_program_is_told_how_to_build_it(tmp_path, monkeypatch, called):
     package(tmp_path, monkeypatch, with_program=False)
     message = refusal()
