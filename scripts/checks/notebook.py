@@ -53,7 +53,7 @@ def main() -> int:
     for name, chosen in (("default pair", {}), ("pickle", {"CHECKPOINT": "start.pkl"})):
         # Both times the notebook has to install the package itself.
         subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "rootgan"], check=True,
-                       env=fresh_environment.clean())
+                       env=fresh_environment.clean(), stderr=subprocess.DEVNULL)
         with tempfile.TemporaryDirectory() as scratch:
             begun = time.monotonic()
             wrong = execute(python, Path(scratch), parameters | chosen)

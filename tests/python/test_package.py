@@ -1,5 +1,6 @@
 """Tests the parts of packaging that need no program: platform tags (scripts/platform_tag.py) and the launcher of a wheel."""
 
+import json
 import os
 import re
 import subprocess
@@ -133,3 +134,13 @@ def test_launcher_package_and_setup_name_one_torch():
               "python/rootgan/launch.py": r'^TORCH = "([\d.]+)"', "scripts/setup": r"^LIBTORCH_VERSION=([\d.]+)"}
     found = {place: re.search(pattern, (ROOT / place).read_text(), re.MULTILINE)[1] for place, pattern in places.items()}
     assert set(found.values()) == {launch.TORCH}, found
+
+
+def test_the_notebook_is_kept_without_outputs_and_names_this_version():
+    notebook = json.loads((ROOT / "notebooks/rootgan.ipynb").read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    # scripts/checks/notebook.py puts its own after this one.
+    parameters = next("".join(cell["source"]) for cell in code if cell["metadata"].get("tags") == ["parameters"])
+    version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    assert f'"rootgan-{version}-py3-none-manylinux_' in parameters
