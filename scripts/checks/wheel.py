@@ -84,7 +84,7 @@ def check(wheel: Path, scratch: Path) -> int:
     steps: list[tuple[str, Callable[[], str]]] = [
         ("pip install", lambda: install(installed, wheel)),
         ("libraries", lambda: libraries(installed)),
-        ("version", lambda: installed.run("--version").strip()),
+        ("version", lambda: version(installed, wheel)),
         ("default pair", lambda: default_pair(installed)),
         ("foreign libtorch", lambda: foreign_libtorch(installed, scratch)),
         ("torch elsewhere", lambda: torch_elsewhere(installed, wheel, scratch)),
@@ -124,6 +124,14 @@ def libraries(installed: Installed) -> str:
     if missing or not torch or not all("rootgan/bin/../../torch/lib/" in line for line in torch):
         raise Failure("; ".join(missing or map(str.strip, torch)) or "the program does not load libtorch")
     return f"{len(lines)} found, {len(torch)} of them torch's"
+
+
+def version(installed: Installed, wheel: Path) -> str:
+    """The program is of the version that the wheel says."""
+    found, named = installed.run("--version").strip(), wheel.name.split("-")[1]
+    if not found.startswith(f"rootgan {named} "):
+        raise Failure(f"the program says '{found}', but the wheel's name says {named}")
+    return found
 
 
 def default_pair(installed: Installed, grid: str = "default.png", **variables: str) -> str:
