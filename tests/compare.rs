@@ -143,3 +143,39 @@ fn what_cannot_be_compared_is_refused() {
         command.assert().code(1).stderr(contains(words));
     }
 }
+
+/// Named arms, values of an option, a second data set, and a run that falls apart beside one that does not.
+#[test]
+fn arms_of_any_options_are_compared_on_several_data_sets() {
+    let stage = Stage::new();
+    common::picture_folder(&stage.out("more"), 8, 16);
+    let (generator, discriminator) = common::pair16();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rootgan"));
+    command
+        .args(["compare", "--device", "cpu", "--batch", "8", "--kimg", "0.032", "--eval-kimg", "0.016", "--seeds", "1"])
+        .args(["--metrics", "fid20_full", "--grid", "2x2", "--stop-hopeless", "1.03", "--checkpoint-minutes", "0"])
+        .args(["--arm", "calm: --loss logistic", "--arm", "wild: --loss logistic --g-lr 100 --d-lr 100"])
+        .args(["--vary", "r1_gamma=1,2", "--generator"])
+        .arg(generator)
+        .arg("--discriminator")
+        .arg(discriminator)
+        .args(["--data", "discs", "--more-data", "more", "--detector", "detector.pt", "--out", "out"])
+        .current_dir(stage.place.path())
+        .env("OMP_NUM_THREADS", "1")
+        .env("XDG_CACHE_HOME", stage.out("cache"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let index = fs::read_to_string(stage.out("out/report.md")).unwrap();
+    assert!(index.contains("## [discs](discs/report.md)") && index.contains("## [more](more/report.md)"), "{index}");
+    for set in ["discs", "more"] {
+        let names: Vec<String> = curves(&stage.out(&format!("out/{set}"))).into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(names, ["calm, r1_gamma = 1", "calm, r1_gamma = 2", "wild, r1_gamma = 1", "wild, r1_gamma = 2"]);
+        let report = fs::read_to_string(stage.out(&format!("out/{set}/report.md"))).unwrap();
+        assert!(report.contains("Baseline: calm, r1_gamma = 1"), "{report}");
+        assert!(report.contains("wild, r1_gamma = 1, seed 0, was not trained to its end"), "{report}");
+    }
+    // The same call goes on where it was: everything is complete, and what was ended stays so.
+    let again = command.output().unwrap();
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_eq!(fs::read_to_string(stage.out("out/report.md")).unwrap(), index);
+}

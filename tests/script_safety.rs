@@ -48,7 +48,9 @@ fn networks_and_detectors_of_many_kinds_are_loaded() {
         let input = match &*stem(&path) {
             "mapping" | "mapping_traced" => Tensor::randn([2, 16], (Kind::Float, Device::Cpu)),
             "sequential" => Tensor::randn([2, 4], (Kind::Float, Device::Cpu)),
-            "plain" | "plain_deepest" | "zipped_again" => Tensor::randn([2, 2], (Kind::Float, Device::Cpu)),
+            "plain" | "plain_deepest" | "plain_places" | "zipped_again" => {
+                Tensor::randn([2, 2], (Kind::Float, Device::Cpu))
+            }
             _ => Tensor::rand([2, 3, 32, 32], (Kind::Float, Device::Cpu)),
         };
         let made = script.tensor_method("forward", &[IValue::Tensor(input)]).unwrap();

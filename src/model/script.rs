@@ -239,8 +239,9 @@ pub fn read_contents(path: &Path) -> Result<(Vec<u8>, Contents)> {
     Ok((bytes, contents))
 }
 
-/// libtorch gets the very bytes that were looked at, whatever happens to the file meanwhile.
-fn load_bytes(bytes: Vec<u8>, device: Device) -> Result<Module, tch::TchError> {
+/// libtorch gets the very bytes that were looked at, but for the places of its source, whatever happens to the file meanwhile.
+fn load_bytes(mut bytes: Vec<u8>, device: Device) -> Result<Module, tch::TchError> {
+    safety::hide_source_places(&mut bytes);
     let in_memory = || -> Result<MemoryFile> {
         let mut memory = MemoryFile::new(bytes.len() as u64)?;
         memory.from_start()?.write_all(&bytes)?;

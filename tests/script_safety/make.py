@@ -370,7 +370,7 @@ for name, lines in {
     "cast_of_expression__unchecked_cast": "b = unchecked_cast(__torch__.Many, [{held}][0])",
     "builtin_getattr__may be anything": 'len = getattr\n{space}b = len({held}, "save")',
     "builtin_cast__may be anything": "len = unchecked_cast\n{space}b = len(__torch__.Many, {held})",
-    "builtin_loop__may be anything": "for len in [x.data]:\n{space}  b = len(x)",
+    "builtin_loop__may be anything": "for len in [x]:\n{space}  b = len(x)",
     "launder__unchecked_cast": "a : Any = [{held}]\n{space}b = unchecked_cast(List[Tensor], a)",
     "nested__inside another": "def go(p: Optional[__torch__.Many]) -> int:\n{space}  return 1",
     "batch_norm__native_batch_norm": "b = torch.native_batch_norm(x, None, None, x, x, True, 0.1, 0.001)",
@@ -408,6 +408,107 @@ SWAPPED = EITHER["data.pkl"]
 assert SWAPPED.count(FEW) == SWAPPED.count(TURNS) == 1
 write("object_arguments__missing, or not of its type",
       zipped([(key, value.replace(FEW, TURNS) if key == "data.pkl" else value) for key, value in EITHER.items()]))
+
+class Listed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.held = Few()
+        self.other = Many()
+        self.first = [1, 2]
+        self.second = 7
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.held(x) + self.other(x) + len(self.first) + self.second
+
+
+LISTED = entries_of(Listed())
+LISTED_CODE, LISTED_DATA = LISTED[MAIN].decode(), LISTED["data.pkl"]
+FIRST = re.search(rb"X\x05\x00\x00\x00firstq(.)(ctorch\.jit\._pickle\nbuild_intlist\nq.\(\]\(K\x01K\x02etR)", LISTED_DATA, re.DOTALL)
+SECOND = re.search(rb"X\x06\x00\x00\x00secondq.(K\x07)", LISTED_DATA, re.DOTALL)
+BODY = LISTED_CODE.index("    x: Tensor) -> Tensor:\n") + len("    x: Tensor) -> Tensor:\n")
+KEPT = FIRST[2][FIRST[2].index(b"q"):][:2]  # where the memo keeps what is put there
+
+
+def text_of(name: str) -> bytes:
+    return b"X" + struct.pack("<I", len(name)) + name.encode()
+
+
+def tagged(value: bytes, kind: str) -> bytes:
+    return b"ctorch.jit._pickle\nrestore_type_tag\n(" + value + text_of(kind) + b"tR"
+
+
+def listed(name: str, first: str, second: str, values: tuple[bytes, bytes]) -> None:
+    """Two attributes of other types and values than the module's."""
+    code = LISTED_CODE.replace("first : List[int]", f"first : {first}").replace("second : int", f"second : {second}")
+    data = LISTED_DATA.replace(FIRST[2], values[0]).replace(SECOND[0], SECOND[0][:-2] + values[1])
+    write(f"object_{name}", zipped([(key, code.encode() if key == MAIN else data if key == "data.pkl" else value)
+                                    for key, value in LISTED.items()]))
+
+
+# One list or dictionary under two types: code puts an object in by the one, and reads it by the other.
+FEW_TYPE, MANY_TYPE = "__torch__.Few", "__torch__.Many"
+MISSING, AGAIN = "missing, or not of its type", b"h" + KEPT[1:]
+for name, first, second, value in (
+    ("lists", f"List[{FEW_TYPE}]", f"List[{MANY_TYPE}]", b"]"), ("any", "List[Any]", f"List[{MANY_TYPE}]", b"]"),
+    ("tuples", "List[Tuple[int]]", "List[Tuple[int, int]]", b"]"), ("dicts", f"Dict[str, {FEW_TYPE}]", f"Dict[str, {MANY_TYPE}]", b"}"),
+    ("of_any", "Any", f"List[{MANY_TYPE}]", b"]"), ("optional", f"Optional[List[{FEW_TYPE}]]", f"List[{MANY_TYPE}]", b"]"),
+    ("nested", f"List[List[{FEW_TYPE}]]", f"List[{MANY_TYPE}]", b"](]" + KEPT + b"e"),
+):
+    kept = value if name == "nested" else value + KEPT
+    listed(f"one_of_two_{name}__{MISSING}", first, second, (kept, AGAIN))
+listed("one_of_two_tags__wrong type", f"List[{FEW_TYPE}]", f"List[{MANY_TYPE}]",
+       (tagged(b"]" + KEPT, f"List[{FEW_TYPE}]"), tagged(AGAIN, f"List[{MANY_TYPE}]")))
+listed("tag_of_a_tuple__wrong type", "Any", "int", (tagged(b")", "Tuple[()]"), b"K\x07"))
+
+# Classes that libtorch reads as other ones.
+ODD = "class Z:\n  Interface : int\n" + "".join(f"  s{i} : Tensor\n" for i in range(9))
+held("base__unusual way", TEXT.replace("class Few(Module):", "class Few(Module, Interface):", 1))
+held("base_named__unusual way", TEXT.replace("class Few(Module):", "class Few(Interface.Module):", 1))
+held("interface_of_nothing__unusual way", "class Z(Interface):\n  a : int\n" + TEXT)
+held("interface_empty__unusual way", TEXT.replace("held : __torch__.Few", "held : __torch__.Z", 1)
+     + "\nclass Z(Interface):\n  __parameters__ = []\n")
+held("interface_by_attribute__missing, or not of its type", ODD + TEXT.replace("held : __torch__.Few", "held : __torch__.Z", 1))
+held("escaped__unusual name", TEXT.replace("  held : __torch__.Few", '  __annotations__["\\142ig"] = __torch__.Many\n  held : __torch__.Few', 1))
+
+# What libtorch computes while it loads.
+SPIN = "def spin() -> int:\n  n = 0\n  for _0 in range(9223372036854775807):\n    n = torch.add(n, 1)\n  return n\n"
+held("default__computed while loading", SPIN + TEXT.replace("    x: Tensor) ->", "    x: Tensor,\n    n: int=__torch__.spin()) ->", 1))
+held("default_large__computed while loading", TEXT.replace("    x: Tensor) ->", "    x: Tensor,\n    n: Tensor=torch.ones([9])) ->", 1))
+held("constant__computed while loading", SPIN + TEXT.replace("  held : __torch__.Few", "  c : Final[int] = __torch__.spin()\n  held : __torch__.Few", 1))
+
+# A tensor's data has its numbers without autograd's counter of changes.
+held("data_attribute__torch.data", TEXT[:CALL.start() + 1] + CALL[1] + "b = x.data" + TEXT[CALL.start():])
+held("data_operator__ops.prim.data", TEXT[:CALL.start() + 1] + CALL[1] + "b = ops.prim.data(x)" + TEXT[CALL.start():])
+
+# Much that the check itself has to do.
+held("casts__", TEXT[:CALL.start() + 1] + "".join(f"{CALL[1]}q = unchecked_cast(List[int], q)\n" for _ in range(20_000))
+     + TEXT[CALL.start() + 1:])
+
+# Wrong places of the source: they are not given to libtorch, so that the network is as good as without them.
+def source_places(start: int, end: int, text: int) -> bytes:
+    number = lambda value: b"\x8a\x08" + struct.pack("<q", value)  # noqa: E731
+    numbers = b"ctorch.jit._pickle\nbuild_intlist\n(](" + number(text) + b"etR"
+    places = b"".join(b"(" + number(at) + b"((" + numbers + number(1) + number(0) + b"t" + number(start) + number(end) + b"t"
+                      + number(at) + b"t" for at in (0, 50, 400, 900))
+    return b"\x80\x02(" + text_of("FORMAT_WITH_STRING_TABLE") + b"(" + text_of("abc") + text_of("f.py") + b"t(" + places + b"tt."
+
+
+(GOOD / "plain_places.pt").write_bytes(zipped([(key, source_places(0, 3, -1_000_000) if key.endswith(".debug_pkl") else value)
+                                               for key, value in ENTRIES.items()]))
+
+
+class Recurs(nn.Module):
+    """Returns tuples, whose types stand behind the parameters."""
+
+    def shape(self, x: Tensor) -> Tuple[int, int, int]:
+        return int(x.shape[0]), int(x.shape[1]), int(x.shape[2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        sizes = {str(n): float(n) for n in self.shape(x)}
+        return x * len(sizes)
+
+
+(GOOD / "returns_tuple.pt").write_bytes(zipped(list(entries_of(Recurs()).items())))
 
 # Pickles. The plain one names its tensors' storages 0, 1, 2: floats.
 

@@ -158,6 +158,27 @@ impl<'a> Archive<'a> {
     }
 }
 
+/// Gives the records of source places (`*.debug_pkl`) another name in the bytes of an archive that was read, so that libtorch
+/// does not find them: it believes the places in them, and reads memory outside of the text where they are wrong.
+pub fn hide_source_places(bytes: &mut [u8]) {
+    const NAME: &[u8] = b".debug_pkl";
+    const OTHER: &[u8] = b".debug_off";
+    let Ok((count, start, _)) = list_of(bytes) else { return };
+    let mut at = start;
+    for _ in 0..count {
+        let Some(record) = slice(bytes, at, CENTRAL_BYTES) else { return };
+        let [name, extra, comment] = [28, 30, 32].map(|offset| number(record, offset, 2) as usize);
+        let header = number(record, 42, 4) as usize;
+        for end in [at + CENTRAL_BYTES + name, header + LOCAL_BYTES + name] {
+            let place = end.saturating_sub(NAME.len())..end;
+            if bytes.get(place.clone()) == Some(NAME) {
+                bytes[place].copy_from_slice(OTHER);
+            }
+        }
+        at += CENTRAL_BYTES + name + extra + comment;
+    }
+}
+
 /// Finds the list of entries: (number, start, end). Readers look for it in different ways; where the archive ends with
 /// its end record, and that of zip64 says the same, all of them find the same one.
 fn list_of(bytes: &[u8]) -> Result<(usize, usize, usize), Refusal> {

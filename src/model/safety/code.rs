@@ -4,6 +4,7 @@
 //! text: `torch` and `ops` without a name behind them, calls of what another call returned, calls of variables that
 //! ever held something else than a function of the file, and methods whose name is an operator's.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Refusal;
@@ -16,6 +17,8 @@ use super::types::{Base, Class, Returned, Type, chain};
 const MOST_DEPTH: usize = 200;
 /// Functions of the language whose result is of the type that they are given.
 const TYPED: [&str; 3] = ["annotate", "unchecked_cast", "uninitialized"];
+/// How many tokens may be looked at again to know what names mean; networks need some ten times their own number.
+const MOST_STEPS: usize = 100_000_000;
 /// Letters of a declaration that are kept.
 const MOST_DECLARATION: usize = 2000;
 /// Spaces before the members of a class, as torch.jit.save writes them.
@@ -94,9 +97,11 @@ impl Code {
             code.define(&module_of(name)?, &tokens)?;
             read.push((name, tokens));
         }
+        code.check_interfaces()?;
         let mut findings = Vec::new();
         for (name, tokens) in &read {
-            let mut judge = Judge { code: &code, file: name, tokens, findings: &mut findings };
+            let mut judge =
+                Judge { code: &code, file: name, tokens, findings: &mut findings, outer: None, steps: Cell::new(0) };
             // `names` walks along chains and blocks, so it only judges code that `depths` has found to be of bounded
             // depth.
             if judge.depths() {
@@ -116,15 +121,13 @@ impl Code {
             match (indent, rest[0].text) {
                 (0, "class") => {
                     let full = format!("{module}.{}", name());
-                    let base = match rest.get(3).map(|base| base.text) {
-                        Some("NamedTuple") => Base::NamedTuple,
-                        Some("Enum") => Base::Enum,
-                        Some("Interface" | "ModuleInterface") => Base::Interface,
-                        _ => Base::Object,
-                    };
+                    let unusual =
+                        || Refusal::unusual(format!("its code declares the class '{full}' in an unusual way"));
+                    let base = base_of(rest).ok_or_else(unusual)?;
                     let empty = Class {
                         base,
                         attributes: Vec::new(),
+                        places: HashMap::new(),
                         methods: Vec::new(),
                         returned: HashMap::new(),
                         parameters: HashSet::new(),
@@ -146,7 +149,7 @@ impl Code {
                         return Err(Refusal::unusual("its code is indented as torch.jit.save does not".into()));
                     }
                     if let Some(full) = &class {
-                        self.define_member(full, indent, rest);
+                        self.define_member(full, indent, rest)?;
                     }
                 }
             }
@@ -154,8 +157,8 @@ impl Code {
         Ok(())
     }
 
-    fn define_member(&mut self, class: &str, indent: usize, rest: &[Token]) {
-        let Some(found) = self.classes.get_mut(class) else { return };
+    fn define_member(&mut self, class: &str, indent: usize, rest: &[Token]) -> Result<(), Refusal> {
+        let Some(found) = self.classes.get_mut(class) else { return Ok(()) };
         if rest[0].is("def") && rest.len() > 1 {
             let name = rest[1].text.to_owned();
             let (declaration, body) = declaration(&rest[1..]);
@@ -164,16 +167,16 @@ impl Code {
             }
             self.callable.insert(name.clone());
             found.methods.push((name, declaration));
-            return;
+            return Ok(());
         }
         if indent != MEMBER_INDENT || rest.len() < 3 {
-            return;
+            return Ok(());
         }
         if rest[0].is("__parameters__") {
             let line = rest[0].line;
             let texts = rest.iter().take_while(|token| token.line == line).filter(|token| token.kind == Kind::Text);
             found.parameters = texts.filter_map(|token| unquoted(token.text)).collect();
-            return;
+            return Ok(());
         }
         let (name, type_at) = match rest {
             [name, colon, ..] if name.kind == Kind::Name && colon.is(":") => (name.text.to_owned(), 2),
@@ -181,9 +184,12 @@ impl Code {
             [first, open, name, close, equals, ..]
                 if first.is("__annotations__") && open.is("[") && close.is("]") && equals.is("=") =>
             {
-                (unquoted(name.text).unwrap_or_default(), 5)
+                let named = unquoted(name.text).ok_or_else(|| {
+                    Refusal::unusual(format!("its code has an attribute of an unusual name, {}", name.text))
+                })?;
+                (named, 5)
             }
-            _ => return,
+            _ => return Ok(()),
         };
         let line = rest[0].line;
         let length = rest.iter().take_while(|token| token.line == line).count();
@@ -195,9 +201,25 @@ impl Code {
         };
         self.attributes.insert(name.clone());
         // Said twice, neither is believed.
-        match found.attributes.iter_mut().find(|(own, _)| *own == name) {
-            Some((_, own)) => *own = Type::Other(name),
-            None => found.attributes.push((name, kind)),
+        match found.places.get(&name) {
+            Some(&place) => found.attributes[place].1 = Type::Other(name),
+            None => {
+                found.places.insert(name.clone(), found.attributes.len());
+                found.attributes.push((name, kind));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses interfaces that are none to libtorch, or that anything would fit.
+    fn check_interfaces(&self) -> Result<(), Refusal> {
+        let is_odd =
+            |class: &Class| class.base == Base::Interface && (class.methods.is_empty() || !class.attributes.is_empty());
+        match self.classes.iter().find(|(_, class)| is_odd(class)) {
+            Some((name, _)) => {
+                Err(Refusal::unusual(format!("its code declares the interface '{name}' in an unusual way")))
+            }
+            None => Ok(()),
         }
     }
 
@@ -223,6 +245,46 @@ impl Code {
         let owner = name.rsplit_once('.').map_or("", |(owner, _)| owner);
         self.classes.contains_key(name) || self.functions.contains(name) || self.classes.contains_key(owner)
     }
+}
+
+/// Returns what a class is declared as: `class NAME(BASE):` or `class NAME:`, and nothing else.
+fn base_of(tokens: &[Token]) -> Option<Base> {
+    if tokens.get(1).is_none_or(|name| name.kind != Kind::Name) {
+        return None;
+    }
+    if tokens.get(2).is_some_and(|colon| colon.is(":")) {
+        return Some(Base::Object);
+    }
+    let ends = |at: usize, sign: &str| tokens.get(at).is_some_and(|token| token.is(sign));
+    if !(ends(2, "(") && ends(4, ")") && ends(5, ":")) {
+        return None;
+    }
+    match tokens[3].text {
+        "NamedTuple" => Some(Base::NamedTuple),
+        "Enum" => Some(Base::Enum),
+        "Interface" | "ModuleInterface" => Some(Base::Interface),
+        "Module" => Some(Base::Object),
+        _ => None,
+    }
+}
+
+/// Whether an expression is written out: numbers, texts, and lists, tuples and dictionaries of such.
+fn is_literal(tokens: &[Token]) -> bool {
+    const WORDS: [&str; 17] = [
+        "True", "False", "None", "inf", "nan", "annotate", "List", "Dict", "Tuple", "Optional", "int", "float", "bool",
+        "str", "Tensor", "NoneType", "complex",
+    ];
+    let is_device = |at: usize| {
+        let here =
+            |offset: usize, text: &str| tokens.get((at + offset).wrapping_sub(2)).is_some_and(|token| token.is(text));
+        // torch.device("cpu"): the word itself, or either part of it.
+        here(2, "torch") && here(3, ".") && here(4, "device") || here(0, "torch") && here(1, ".") && here(2, "device")
+    };
+    tokens.iter().enumerate().all(|(at, token)| match token.kind {
+        Kind::Number | Kind::Text => true,
+        Kind::Sign => ["(", ")", "[", "]", "{", "}", ",", ":", "-", "+", "."].contains(&token.text),
+        Kind::Name => WORDS.contains(&token.text) || is_device(at),
+    })
 }
 
 /// The module of a file `code/__torch__/networks/layers.py`: libtorch looks for `__torch__.networks.layers` there alone.
@@ -300,6 +362,10 @@ struct Judge<'a> {
     file: &'a str,
     tokens: &'a [Token<'a>],
     findings: &'a mut Vec<Finding>,
+    /// The place of the last word without indentation.
+    outer: Option<usize>,
+    /// The tokens that were looked at again, to know what a name means.
+    steps: Cell<usize>,
 }
 
 impl<'a> Judge<'a> {
@@ -357,9 +423,21 @@ impl<'a> Judge<'a> {
         let mut scope = self.scope(0);
         let mut assigned = HashSet::new();
         for at in 0..self.tokens.len() {
+            if self.steps.get() > MOST_STEPS {
+                self.odd(at, "more code than can be judged");
+                return;
+            }
             let token = self.tokens[at];
+            match token.indent {
+                Some(0) => self.outer = Some(at),
+                Some(MEMBER_INDENT) if !token.is("def") && self.outer.is_some_and(|outer| self.is(outer, "class")) => {
+                    self.constant(at);
+                }
+                _ => {}
+            }
             let before = at.checked_sub(1).and_then(|before| self.tokens.get(before));
             if token.is("def") {
+                self.defaults(at);
                 scope = self.scope(at + 1);
                 let tokens: &'a [Token<'a>] = self.tokens;
                 assigned = self.assigned(at).into_iter().map(|place| tokens[place].text).collect();
@@ -393,7 +471,7 @@ impl<'a> Judge<'a> {
         }
         let is_placed = match self.tokens[at - 1].indent {
             Some(0) => true,
-            Some(MEMBER_INDENT) => self.class_around(at - 1).is_some(),
+            Some(MEMBER_INDENT) => self.outer.is_some_and(|outer| self.is(outer, "class")),
             _ => false,
         };
         if !is_placed {
@@ -401,9 +479,53 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Notes that so many tokens are looked at again.
+    fn spend(&self, count: usize) {
+        self.steps.set(self.steps.get().saturating_add(count));
+    }
+
+    /// Judges the values of arguments that are left out: libtorch computes them while it loads the file.
+    fn defaults(&mut self, def: usize) {
+        let header = self.header(def);
+        let flat = self.at_depth(header.clone(), 1);
+        let equals: Vec<usize> = flat.iter().copied().filter(|&at| self.is(at, "=")).collect();
+        for equals in equals {
+            let end = flat.iter().copied().find(|&at| at > equals && self.is(at, ",")).unwrap_or(header.end - 1);
+            if !is_literal(&self.tokens[equals + 1..end.max(equals + 1)]) {
+                self.odd(equals, "an argument whose value is computed while loading");
+            }
+        }
+    }
+
+    /// Judges the value of a constant of a class, which libtorch computes while it loads the file.
+    fn constant(&mut self, first: usize) {
+        let length = self.tokens[first + 1..].iter().take_while(|token| token.indent.is_none()).count();
+        let line = first..first + 1 + length;
+        // What follows is a type.
+        if self.is(first, "__annotations__") {
+            return;
+        }
+        let equals = self.at_depth(line.clone(), 0).into_iter().find(|&at| self.is(at, "="));
+        if equals.is_some_and(|equals| !is_literal(&self.tokens[equals + 1..line.end])) {
+            self.odd(first, "a constant whose value is computed while loading");
+        }
+    }
+
+    /// Returns the place of the parameters of a `def`, with their brackets.
+    fn header(&self, def: usize) -> std::ops::Range<usize> {
+        let mut depth = 0_i32;
+        let closes = |&at: &usize| {
+            depth += i32::from(self.is(at, "(")) - i32::from(self.is(at, ")"));
+            depth == 0 && self.is(at, ")")
+        };
+        let end = (def..self.tokens.len()).find(closes).map_or(self.tokens.len(), |end| end + 1);
+        def..end
+    }
+
     /// Returns the full name of the class whose member is at `at`.
     fn class_around(&self, at: usize) -> Option<String> {
         let outer = (0..at).rev().find(|&before| self.tokens[before].indent == Some(0))?;
+        self.spend(at - outer);
         let name = self.tokens.get(outer + 1).filter(|_| self.is(outer, "class"))?;
         Some(format!("{}.{}", module_of(self.file).ok()?, name.text))
     }
@@ -412,6 +534,7 @@ impl<'a> Judge<'a> {
     fn assigned(&self, start: usize) -> Vec<usize> {
         let ends = |at: &usize| *at > start && (self.is(*at, "def") || self.is(*at, "class"));
         let end = (start..self.tokens.len()).find(ends).unwrap_or(self.tokens.len());
+        self.spend(4 * (end - start));
         let is_name = |at: &usize| self.tokens[*at].kind == Kind::Name && !self.is(at.wrapping_sub(1), ".");
         let mut places = Vec::new();
         let begins: Vec<usize> = (start..end).filter(|&at| at == start || self.tokens[at].indent.is_some()).collect();
@@ -419,7 +542,7 @@ impl<'a> Judge<'a> {
             let line = first..begins.get(number + 1).copied().unwrap_or(end);
             if first == start {
                 let is_parameter = |at: &usize| ["(", ",", "*"].iter().any(|sign| self.is(at - 1, sign));
-                places.extend(self.at_depth(line, 1).into_iter().filter(is_name).filter(is_parameter));
+                places.extend(self.at_depth(self.header(start), 1).into_iter().filter(is_name).filter(is_parameter));
                 continue;
             }
             let flat = self.at_depth(line.clone(), 0);
@@ -469,6 +592,7 @@ impl<'a> Judge<'a> {
             if at > start && (token.is("def") || token.is("class")) {
                 break;
             }
+            self.spend(1);
             if token.kind != Kind::Name || at > 0 && self.is(at - 1, ".") {
                 continue;
             }
@@ -501,7 +625,10 @@ impl<'a> Judge<'a> {
         }
         let name = self.tokens[at].text;
         let is_called = self.is(at + 1, "(");
+        // A tensor's own `data` has the numbers without the counter by which autograd knows that they were changed.
+        let is_of_self = head.is("self") && start + 2 == at;
         let is_allowed = match is_called {
+            false if name == "data" => is_of_self && self.code.attributes.contains(name),
             true => ALLOWED.contains(name) || self.code.callable.contains(name) && !OTHERS.contains(name),
             false => !OTHERS.contains(name) || self.code.attributes.contains(name),
         };
@@ -548,6 +675,7 @@ impl<'a> Judge<'a> {
     fn is_assigned(&self, at: usize) -> bool {
         let name = self.tokens[at].text;
         let start = (0..at).rev().find(|&before| self.is(before, "def")).unwrap_or(0);
+        self.spend(2 * (at - start));
         (start..at).any(|before| self.is(before, name) && self.is(before + 1, "=") && self.is(before + 2, "__torch__"))
     }
 
@@ -566,6 +694,7 @@ impl<'a> Judge<'a> {
     fn is_declared(&self, at: usize, kind: &Type) -> bool {
         let ends = self.is(at + 1, ")") || self.is(at + 1, ",") && self.is(at + 2, ")");
         let Some(start) = (0..at).rev().find(|&before| self.is(before, "def")).filter(|_| ends) else { return false };
+        self.spend(at - start);
         let (tokens, assigned): (&'a [Token<'a>], _) = (self.tokens, self.assigned(start));
         tokens[at].kind == Kind::Name && self.holds_only(tokens[at].text, kind, start, &assigned)
     }
@@ -579,7 +708,10 @@ impl<'a> Judge<'a> {
             found => found == kind,
         };
         let body = (start + 1..self.tokens.len()).find(|&at| self.tokens[at].indent.is_some());
-        let places = |name: &str| assigned.iter().copied().filter(|&at| self.is(at, name)).collect::<Vec<_>>();
+        let places = |name: &str| {
+            self.spend(assigned.len());
+            assigned.iter().copied().filter(|&at| self.is(at, name)).collect::<Vec<_>>()
+        };
         // Variables that are assigned to each other hold what they get from elsewhere.
         let (mut seen, mut waiting) = (HashSet::from([name]), vec![name]);
         while let Some(name) = waiting.pop() {
@@ -636,6 +768,7 @@ impl<'a> Judge<'a> {
         let first = (0..=place).rev().find(|&at| tokens[at].indent.is_some())?;
         let length = tokens[first + 1..].iter().take_while(|token| token.indent.is_none()).count();
         let line = first..first + 1 + length;
+        self.spend(2 * length);
         if place == first && self.is(place + 1, ":") {
             let (found, used) = Type::parse(&tokens[place + 2..line.end]);
             return (self.is(place + 2 + used, "=") && fits(&found)).then_some(&[]);

@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use archive::Archive;
+pub use archive::hide_source_places;
 use code::Code;
 pub use code::Finding;
 pub use limits::{bounded, told_when_long};

@@ -3,6 +3,7 @@
 //! say. libtorch compares none of this, and would read or write memory that is not the tensor's.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::Refusal;
@@ -362,7 +363,7 @@ impl Machine<'_> {
                     _ => return Err(unknown()),
                 };
                 let nothing = Code::default();
-                match list.is_of(&Type::List(Box::new(kind)), &nothing) {
+                match list.can_be_tagged(&Type::List(Box::new(kind)), &nothing) {
                     true => list.clone(),
                     false => return Err(unknown()),
                 }
@@ -383,7 +384,8 @@ impl Machine<'_> {
         let Some(code) = self.code else { return Ok(()) };
         let tokens = tokens(kind)?;
         let (found, used) = Type::parse(&tokens);
-        match used == tokens.len() && value.is_of(&found, code) {
+        // torch.jit.save says the types of lists and dictionaries alone.
+        match used == tokens.len() && value.can_be_tagged(&found, code) {
             true => Ok(()),
             false => Err(wrong()),
         }
@@ -407,19 +409,22 @@ impl Machine<'_> {
         if object.content.attributes.borrow().is_some() {
             return Err(unknown());
         }
-        let mut attributes = Vec::new();
+        let mut attributes = HashMap::new();
         for (key, value) in dict.content.borrow().iter() {
             let Value::Text(name) = key else { return Err(unknown()) };
-            if attributes.iter().any(|(own, _): &(Rc<str>, Value)| own == name) {
+            // Bytes that are no text were replaced, and libtorch would read them as they are.
+            if name.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(odd("its pickle has an attribute whose name is no text"));
+            }
+            if attributes.insert(name.clone(), value.clone()).is_some() {
                 return Err(odd(&format!("its pickle says '{name}' of one object twice")));
             }
-            attributes.push((name.clone(), value.clone()));
         }
         object.hold(&Value::Dict(dict))?;
         if let Some(code) = self.code {
             let class = code.classes.get(&*object.content.class).ok_or_else(unknown)?;
             for (name, kind) in class.attributes.iter().filter(|(_, kind)| *kind != Type::Final) {
-                let value = attributes.iter().find(|(own, _)| **own == **name).map(|(_, value)| value);
+                let value = attributes.get(&**name);
                 if !value.is_some_and(|value| value.is_of(kind, code)) {
                     let class = object.content.class.rsplit('.').next().unwrap_or_default();
                     return Err(odd(&format!("'{name}' of its {class} is missing, or not of its type")));

@@ -64,6 +64,8 @@ pub struct Class {
     pub base: Base,
     /// The names and types of what its objects hold, in order.
     pub attributes: Vec<(String, Type)>,
+    /// The place of each name in that list.
+    pub places: HashMap<String, usize>,
     /// Its methods: name, and what stands between `def` and the colon, as in `forward(self, x: Tensor) -> Tensor`.
     pub methods: Vec<(String, String)>,
     /// The methods that do nothing but return an attribute or a text, and what they return.

@@ -1,6 +1,7 @@
 //! The values in a pickle of a TorchScript file, and whether they are of the types that the code names.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::Refusal;
@@ -14,7 +15,7 @@ const MOST_VALUES: u64 = 4_000_000;
 
 type Items = RefCell<Vec<Value>>;
 type Entries = RefCell<Vec<(Value, Value)>>;
-type Attributes = Vec<(Rc<str>, Value)>;
+type Attributes = HashMap<Rc<str>, Value>;
 
 /// A value of a pickle.
 #[derive(Clone, Debug)]
@@ -67,11 +68,48 @@ pub struct Node<T> {
     values: Cell<u64>,
     /// Whether another value holds it. It does not change any more then, so that nothing can hold itself.
     placed: Cell<bool>,
+    /// The type that a list or dictionary was taken for.
+    taken: RefCell<Option<Taken>>,
+}
+
+/// The one type that a list or dictionary is taken for. Code that has it under two types could put in an item of the one and
+/// read it as the other.
+#[derive(Clone, Debug)]
+struct Taken {
+    kind: Type,
+    /// Whether the pickle says the type, so that libtorch knows it, whatever else holds the value.
+    is_tagged: bool,
 }
 
 impl<T> Node<T> {
     pub(super) fn new(content: T) -> Rc<Self> {
-        Rc::new(Self { content, depth: Cell::new(1), values: Cell::new(1), placed: Cell::new(false) })
+        Rc::new(Self {
+            content,
+            depth: Cell::new(1),
+            values: Cell::new(1),
+            placed: Cell::new(false),
+            taken: RefCell::default(),
+        })
+    }
+
+    /// Whether it can be taken for `kind`: it was before, or `fits` finds its items of that type now. They do not change any
+    /// more.
+    fn take_for(&self, kind: &Type, is_tagged: bool, fits: impl FnOnce() -> bool) -> bool {
+        if let Some(taken) = &mut *self.taken.borrow_mut() {
+            let is_same = taken.kind == *kind;
+            taken.is_tagged |= is_same && is_tagged;
+            return is_same;
+        }
+        let fits = fits();
+        if fits {
+            *self.taken.borrow_mut() = Some(Taken { kind: kind.clone(), is_tagged });
+        }
+        fits
+    }
+
+    /// Whether libtorch knows its type without being told by what holds it.
+    fn is_tagged(&self) -> bool {
+        self.taken.borrow().as_ref().is_some_and(|taken| taken.is_tagged)
     }
 
     /// Counts `item` as held by this value; refused are circles, too many values, and values too deep.
@@ -132,12 +170,25 @@ impl Value {
     pub fn attribute(&self, name: &str) -> Option<Value> {
         let Value::Object(object) = self else { return None };
         let attributes = object.content.attributes.borrow();
-        attributes.as_ref()?.iter().find(|(own, _)| &**own == name).map(|(_, value)| value.clone())
+        attributes.as_ref()?.get(name).cloned()
     }
 
-    /// Whether the value is of a type. Code is compiled for the types that classes name, and libtorch does not compare.
+    /// Whether the value is of a type. Code is compiled for the types that classes name, and libtorch does not compare. A
+    /// list or dictionary is of one type for ever after.
     pub(super) fn is_of(&self, kind: &Type, code: &Code) -> bool {
         match (kind, self) {
+            (Type::Any, Value::List(list)) => {
+                let all = || list.content.borrow().iter().all(|item| item.is_of(&Type::Any, code));
+                list.is_tagged() || list.take_for(kind, false, all)
+            }
+            (Type::Any, Value::Dict(dict)) => {
+                let all = || {
+                    let entries = dict.content.borrow();
+                    entries.iter().all(|(key, item)| key.is_of(&Type::Any, code) && item.is_of(&Type::Any, code))
+                };
+                dict.is_tagged() || dict.take_for(kind, false, all)
+            }
+            (Type::Any, Value::Tuple(items)) => items.content.iter().all(|item| item.is_of(&Type::Any, code)),
             (Type::Any, _) => true,
             (Type::Optional(_) | Type::None, Value::None) => true,
             (Type::Optional(inner), value) => value.is_of(inner, code),
@@ -147,9 +198,8 @@ impl Value {
             | (Type::Bool, Value::Bool(_))
             | (Type::Text, Value::Text(_))
             | (Type::Device, Value::Device) => true,
-            (Type::List(inner), Value::List(list)) => list.content.borrow().iter().all(|item| item.is_of(inner, code)),
-            (Type::Dict(key, value), Value::Dict(dict)) => {
-                dict.content.borrow().iter().all(|(own, item)| own.is_of(key, code) && item.is_of(value, code))
+            (Type::List(_), Value::List(_)) | (Type::Dict(..), Value::Dict(_)) => {
+                self.is_container_of(kind, false, code)
             }
             (Type::Tuple(kinds), Value::Tuple(items)) => {
                 let items = &items.content;
@@ -167,6 +217,23 @@ impl Value {
                 }
                 _ => false,
             },
+            _ => false,
+        }
+    }
+
+    /// Whether the pickle may say that this is a list or dictionary of a type; libtorch then takes it for that.
+    pub(super) fn can_be_tagged(&self, kind: &Type, code: &Code) -> bool {
+        self.is_container_of(kind, true, code)
+    }
+
+    fn is_container_of(&self, kind: &Type, is_tagged: bool, code: &Code) -> bool {
+        match (kind, self) {
+            (Type::List(inner), Value::List(list)) => {
+                list.take_for(kind, is_tagged, || list.content.borrow().iter().all(|item| item.is_of(inner, code)))
+            }
+            (Type::Dict(key, value), Value::Dict(dict)) => dict.take_for(kind, is_tagged, || {
+                dict.content.borrow().iter().all(|(own, item)| own.is_of(key, code) && item.is_of(value, code))
+            }),
             _ => false,
         }
     }

@@ -1,0 +1,179 @@
+//! Losses of pairs, and R2, through scripted networks: gradients against a computation that shares no code with `train`, and
+//! runs from end to end.
+// Helpers of tests are tests: clippy's exception covers only the functions marked so.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::command::Finetune;
+use rootgan::augment::{Augment, Derivatives, Draws, Transforms};
+use rootgan::model::{Discriminator, FlatParameters, Generator, NoiseMode, Truncation};
+use rootgan::tensor::seed::{Stream, host_rng};
+use rootgan::train::Reals;
+use rootgan::train::draw::Draw;
+use rootgan::train::objective::{AdversarialLoss, Objective, Paired, Rooted, Seen};
+use rootgan::train::phases::{self, mean};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
+const N: i64 = 4;
+
+struct Case {
+    g: Generator,
+    d: Discriminator,
+    g_flat: FlatParameters,
+    d_flat: FlatParameters,
+    z: Tensor,
+    x: Tensor,
+}
+
+impl Case {
+    fn load() -> Self {
+        common::configure_torch();
+        let (generator, discriminator) = common::pair16();
+        let mut g = Generator::load(&generator, Device::Cpu, None).unwrap();
+        let mut d = Discriminator::load(&discriminator, Device::Cpu).unwrap();
+        let (g_flat, d_flat) = (FlatParameters::adopt(&mut g.script), FlatParameters::adopt(&mut d.script));
+        tch::manual_seed(1);
+        let (z, x) = (Tensor::randn([N, g.z_dim()], FLOAT), Tensor::rand([N, 3, 16, 16], FLOAT) * 2.0 - 1.0);
+        Self { g, d, g_flat, d_flat, z, x }
+    }
+
+    fn draw(&self) -> Draw {
+        Draw { z: self.z.shallow_clone(), c: None, mixing: None, noise: NoiseMode::Const }
+    }
+
+    fn reals(&self) -> Reals {
+        Reals::unlabelled(self.x.shallow_clone())
+    }
+
+    /// G(z) by the script's own forward.
+    fn images(&self) -> Tensor {
+        self.g.images(&self.z, None, Truncation::OFF, NoiseMode::Const, None).unwrap()
+    }
+
+    fn logits(&self, images: &Tensor) -> Tensor {
+        self.d.logits(images, None).unwrap().view([-1])
+    }
+}
+
+/// `k (1 + exp(-m))^(1/k)` literally; without k the logistic loss.
+fn literal(k: Option<f64>, m: &Tensor) -> Tensor {
+    let sum = (-m).exp() + 1.0;
+    k.map_or_else(|| sum.log(), |k| sum.pow_tensor_scalar(1.0 / k) * k)
+}
+
+fn losses() -> [(Option<f64>, Paired); 3] {
+    let rooted = |k| (Some(k), Paired(AdversarialLoss::Rooted(Rooted::new(k, None).unwrap())));
+    [(None, Paired(AdversarialLoss::Logistic)), rooted(2.0), rooted(20.0)]
+}
+
+fn assert_same(found: &Tensor, expected: &Tensor, what: &str) {
+    let relative = (found - expected).norm().double_value(&[]) / expected.norm().double_value(&[]);
+    assert!(relative < 1e-4, "{what} is off by {relative}");
+}
+
+#[test]
+fn gradients_of_both_networks_are_those_of_the_difference_of_logits() {
+    let case = Case::load();
+    for (k, paired) in losses() {
+        let judged =
+            phases::generator_main(&case.g, &case.d, &paired, &case.draw(), &case.reals(), &mut Augment::off())
+                .unwrap();
+        let found = case.g_flat.gradient(&mean(&judged.losses)).unwrap();
+        let margins = case.logits(&case.images()) - case.logits(&case.x).detach();
+        let expected = case.g_flat.gradient(&literal(k, &margins).mean(Kind::Float)).unwrap();
+        assert_same(&found, &expected, "G's gradient");
+
+        let seen = Seen::Both;
+        let judged = phases::discriminator_main(
+            &case.g,
+            &case.d,
+            &paired,
+            seen,
+            &case.draw(),
+            &case.reals(),
+            &mut Augment::off(),
+        )
+        .unwrap();
+        let found = case.d_flat.gradient(&mean(&judged.losses)).unwrap();
+        let margins = case.logits(&case.x) - case.logits(&case.images().detach());
+        let expected = case.d_flat.gradient(&literal(k, &margins).mean(Kind::Float)).unwrap();
+        assert_same(&found, &expected, "D's gradient");
+        let signs = paired.signs_of_reals(&judged.logits.detach()).unwrap();
+        let mean_fake = case.logits(&case.images()).mean(Kind::Float);
+        assert_eq!(signs, (case.logits(&case.x) - mean_fake).sign().detach());
+    }
+}
+
+#[test]
+fn r2_is_the_squared_gradient_at_generated_images() {
+    let case = Case::load();
+    let fakes = phases::generated(&case.g, case.draw()).unwrap();
+    let penalty = mean(&phases::discriminator_reg(&case.d, &fakes, &mut Augment::off()).unwrap());
+    let images = case.images().detach().set_requires_grad(true);
+    let inner = Tensor::run_backward(&[case.logits(&images).sum(Kind::Float)], &[&images], true, true).remove(0);
+    let expected = inner.square().sum(Kind::Float) / N as f64;
+    assert_same(&penalty, &expected, "R2");
+    let (found, expected) = (case.d_flat.gradient(&penalty).unwrap(), case.d_flat.gradient(&expected).unwrap());
+    assert_same(&found, &expected, "R2's gradient");
+}
+
+#[test]
+fn both_images_of_a_pair_go_through_the_same_transforms() {
+    let case = Case::load();
+    let transforms = Transforms { xflip: true, rotate90: true, ..Transforms::default() };
+    let augment =
+        || Augment::new(transforms, 0.5, Draws::Random(Box::new(host_rng(0, 0, Stream::AugmentDiscriminatorMain, 0))));
+    let both = phases::discriminator_main(
+        &case.g,
+        &case.d,
+        &losses()[0].1,
+        Seen::Both,
+        &case.draw(),
+        &case.reals(),
+        &mut augment(),
+    )
+    .unwrap();
+    let (x, fakes) =
+        (augment().apply(&case.x, Derivatives::First), augment().apply(&case.images(), Derivatives::First));
+    let largest = |a: Option<Tensor>, b: Tensor| (a.unwrap() - b).abs().max().double_value(&[]);
+    assert!(
+        largest(both.logits.reals, case.logits(&x)) < 1e-5 && largest(both.logits.fakes, case.logits(&fakes)) < 1e-5
+    );
+    assert!((x - &case.x).abs().max().double_value(&[]) > 0.1, "something was transformed");
+}
+
+#[test]
+fn a_run_of_pairs_is_the_same_however_it_is_interrupted() {
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("discs");
+    common::picture_folder(&data, 12, 16);
+    let run = |outdir: &str, kimg: &str| {
+        let options =
+            ["--pairing", "relativistic", "--loss", "rooted", "--r1-gamma", "1", "--r1-interval", "2", "--kimg", kimg];
+        let micro = ["--micro-batch", "4", "--checkpoint-minutes", "0", "--tick-kimg", "0.016"];
+        Finetune::new(&common::pair16(), &data, &place.path().join(outdir)).with(options).with(micro).run()
+    };
+    let (whole, half) = (run("whole", "0.064"), run("half", "0.032"));
+    assert!(whole.to_string_lossy().contains("rooted2-paired-batch8"), "{}", whole.display());
+    Finetune::resume(&half).with(["--override", "--kimg", "0.064"]).command().assert().success();
+    let snapshot = |run| std::fs::read(rootgan::run::snapshot::find(run).unwrap().g).unwrap();
+    let weights = |run: &std::path::Path| {
+        let path = rootgan::run::snapshot::find(run).unwrap().d;
+        let script = rootgan::model::ScriptModule::load(&path, Device::Cpu).unwrap();
+        script.parameters.iter().map(|p| p.tensor.detach().copy()).collect::<Vec<_>>()
+    };
+    assert_eq!(weights(&whole), weights(&half));
+    assert!(!snapshot(&whole).is_empty());
+
+    let stats = std::fs::read_to_string(whole.join("stats.jsonl")).unwrap();
+    let lines: Vec<Value> = stats.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let total = |name: &str| lines.iter().filter_map(|line| line[name]["num"].as_f64()).sum::<f64>();
+    // 8 iterations of 8 images, every second with both penalties; G's step judges reals too.
+    assert_eq!((total("Loss/r1_penalty"), total("Loss/r2_penalty"), total("Loss/D/reg")), (32.0, 32.0, 32.0));
+    assert_eq!((total("Loss/G/loss"), total("Loss/scores/real")), (64.0, 128.0));
+    let options: Value = serde_json::from_slice(&std::fs::read(whole.join("training_options.json")).unwrap()).unwrap();
+    assert_eq!((options["pairing"].as_str(), options["r2_gamma"].as_f64()), (Some("relativistic"), Some(1.0)));
+}
