@@ -171,7 +171,6 @@ def taken_by_import(source: Source, network: str) -> Tensors:
 def replace_numbers(source: Source, new: Mapping[str, Tensors], first: str) -> list[str]:
     """Replaces numbers in `source.data`, then reads the result as a file; returns remarks."""
     old = {network: collect(module) for network, module in modules_of(source.tree, source.networks).items()}
-    expected = {(network, name): value.clone() for network, tensors in old.items() for name, value in tensors.items()}
     rounded: dict[torch.dtype, int] = {}
     changed: dict[tuple[str, str], Tensor] = {}
     for network, tensors in new.items():
@@ -183,10 +182,13 @@ def replace_numbers(source: Source, new: Mapping[str, Tensors], first: str) -> l
                 raise refused(source.path, f"'{shown(name)}' of its {network} is {list(view.shape)}, that of '{first}' "
                               f"{list(value.shape)}; {WAY_OUT}")
             elif not same_bits(view.to(torch.float32), value):
-                changed[network, name] = expected[network, name] = fitting(value, view.dtype, name, source)
+                changed[network, name] = fitting(value, view.dtype, name, source)
                 if view.dtype in (torch.float16, torch.bfloat16):
                     rounded[view.dtype] = rounded.get(view.dtype, 0) + 1
     tails = {id_of(view): tail_of(view, source) for view in (old[key[0]][key[1]] for key in changed)}
+    # What shares a storage with new numbers has to keep its own, so they are remembered.
+    kept = {(network, name): value.clone() if id_of(value) in tails else value
+            for network, tensors in old.items() for name, value in tensors.items() if (network, name) not in changed}
     for (network, name), value in changed.items():
         old[network][name].copy_(value)
     for network, name in changed:
@@ -194,7 +196,7 @@ def replace_numbers(source: Source, new: Mapping[str, Tensors], first: str) -> l
         tail = tails.pop(id_of(view), None)
         if tail is not None:
             tail[:] = bytes_of(whole_storage(view))
-    refuse_what_differs(source, expected, old)
+    refuse_what_differs(source, {**kept, **changed}, old)
     said = [f"{count} tensors are {str(dtype).removeprefix('torch.')} in '{source.path}': their numbers are rounded to it"
             for dtype, count in rounded.items()]
     return [f"{len(changed)} of {sum(map(len, new.values()))} tensors differ from those in '{source.path}'", *said]
