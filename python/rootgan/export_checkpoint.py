@@ -1,22 +1,23 @@
 """Exports networks of the TorchScript contract to what other programs read (weights/README.md): a rosinality
-checkpoint, a state dict or safetensors under NVIDIA's names, or ONNX. What a format cannot hold is refused. Nothing in
-the files is executed.
+checkpoint, a state dict or safetensors under NVIDIA's names, NVIDIA's own pickle, or ONNX. What a format cannot hold is
+refused. Nothing in the files is executed.
 
     rootgan export --from runs/00000-pictures --format rosinality --out finetuned.pt
+    rootgan export --from runs/00000-pictures --format nvidia --source ffhq.pkl --out finetuned.pkl
     rootgan export --generator generator.pt --format onnx --out folder
 """
 
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from rootgan.checkpoints import onnx_export, rosinality, torchscript
+from rootgan.checkpoints import dropped_clamp, nvidia_export, onnx_export, rosinality, torchscript
 from rootgan.checkpoints.checkpoint import Checkpoint, CheckpointError, of_system
 from rootgan.checkpoints.records import as_json, writable
 from rootgan.checkpoints.torchscript import Network
@@ -28,22 +29,43 @@ from rootgan.whole_files import replace_atomically, sha256_of
 Networks = dict[str, Network]
 
 
-def to_rosinality(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
+@dataclass
+class Wanted:
+    """Where an export goes, and what single formats are asked for."""
+
+    out: Path
+    source: Optional[Path] = None  # nvidia: the pickle whose numbers are replaced
+    any_source: bool = False  # nvidia: even if the weights do not come from it
+    drop_clamp: bool = False  # rosinality: write networks without their clamp
+    images: int = dropped_clamp.IMAGES  # rosinality: on how many pictures the clamp is measured
+
+
+def to_rosinality(checkpoint: Checkpoint, networks: Networks, wanted: Wanted) -> list[str]:
     """Writes a checkpoint in rosinality's layout; returns what a user has to know of it, as the others here do."""
-    return rosinality.write(checkpoint, out, str(networks["G_ema"].path))
+    source, remarks = str(networks["G_ema"].path), []
+    if wanted.drop_clamp:
+        unclamped = dropped_clamp.without(checkpoint)
+        rosinality.refuse(unclamped, source)  # before the pictures are made
+        remarks, checkpoint = dropped_clamp.measured(checkpoint, wanted.images, source), unclamped
+    return remarks + rosinality.write(checkpoint, wanted.out, source)
 
 
-def to_state_dict(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
+def to_nvidia(checkpoint: Checkpoint, networks: Networks, wanted: Wanted) -> list[str]:
+    """Writes an NVIDIA pickle: the one that the weights come from, with other numbers."""
+    return nvidia_export.write(checkpoint, networks, wanted.source, wanted.any_source, wanted.out)
+
+
+def to_state_dict(checkpoint: Checkpoint, networks: Networks, wanted: Wanted) -> list[str]:
     """Writes {"G_ema", "G", "D"} with the tensors of each, and under "architecture" what shapes do not show."""
     tensors = {"G_ema": checkpoint.g_ema, "G": checkpoint.g, "D": checkpoint.d}
     present = {name: value for name, value in tensors.items() if value is not None}
-    save_torch({**present, "architecture": asdict(checkpoint.architecture)}, out)
+    save_torch({**present, "architecture": asdict(checkpoint.architecture)}, wanted.out)
     return [f"it holds {', '.join(present)}, and 'architecture' with what the shapes do not show"]
 
 
-def to_safetensors(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
+def to_safetensors(checkpoint: Checkpoint, networks: Networks, wanted: Wanted) -> list[str]:
     """Writes `G.*` and `D.*` with sizes and provenance in the metadata, as `rootgan export` does, and a JSON file."""
-    tensors, metadata = {}, {"format": "rootgan"}
+    out, tensors, metadata = wanted.out, {}, {"format": "rootgan"}
     for prefix, name, values in (("G", "G_ema", checkpoint.g_ema), ("D", "D", checkpoint.d)):
         if values is not None:
             said = networks[name].said
@@ -60,7 +82,7 @@ def to_safetensors(checkpoint: Checkpoint, networks: Networks, out: Path) -> lis
     return remarks + (["G is not in it: 'G.*' are those of the averaged generator"] if checkpoint.g is not None else [])
 
 
-def to_onnx(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
+def to_onnx(checkpoint: Checkpoint, networks: Networks, wanted: Wanted) -> list[str]:
     """Writes a folder with g_mapping.onnx and g_synthesis.onnx."""
     source, pair = str(networks["G_ema"].path), checkpoint.architecture
     if pair.c_dim > 0:
@@ -68,15 +90,19 @@ def to_onnx(checkpoint: Checkpoint, networks: Networks, out: Path) -> list[str]:
                               "only z and psi; use another format")
     generator = pair.generator()
     fill(generator, checkpoint.g_ema or {}, source)
-    out.mkdir(parents=True, exist_ok=True)
-    remarks = onnx_export.write(generator, out, source)
+    wanted.out.mkdir(parents=True, exist_ok=True)
+    remarks = onnx_export.write(generator, wanted.out, source)
     return [*remarks, "only the averaged generator is in it: ONNX files are for making pictures"]
 
 
 RECORD_KEYS = {"file", "sha256", "bytes", "metadata"}  # the keys of the JSON file beside safetensors
 NEEDED = {"onnx": ("G_ema",)}  # the networks of a snapshot that a format takes; the other formats take all
-FORMATS: dict[str, Callable[[Checkpoint, Networks, Path], list[str]]] = {
-    "rosinality": to_rosinality, "state-dict": to_state_dict, "safetensors": to_safetensors, "onnx": to_onnx}
+FORMATS: dict[str, Callable[[Checkpoint, Networks, Wanted], list[str]]] = {
+    "nvidia": to_nvidia, "rosinality": to_rosinality, "state-dict": to_state_dict, "safetensors": to_safetensors,
+    "onnx": to_onnx}
+# The options that single formats take, each with what it is where it is not given.
+OPTIONS: dict[str, tuple[str, Any]] = {"source": ("nvidia", None), "any_source": ("nvidia", False),
+                                       "drop_clamp": ("rosinality", False)}
 
 
 def outputs(kind: str, out: Path) -> list[Path]:
@@ -115,17 +141,30 @@ def sources(args: argparse.Namespace) -> dict[str, Path]:
     """The network files that the arguments mean."""
     given: dict[str, Optional[Path]] = {"G_ema": args.generator, "G": args.generator_raw, "D": args.discriminator}
     present = {name: path for name, path in given.items() if path is not None}
-    if args.source is not None:
+    if args.run is not None:
         if present:
             raise CheckpointError("cannot export: --from brings its own networks; pass it without --generator, "
                                   "--generator-raw and --discriminator")
-        return torchscript.of_snapshot(args.source, NEEDED.get(args.format, tuple(torchscript.KINDS)))
+        return torchscript.of_snapshot(args.run, NEEDED.get(args.format, tuple(torchscript.KINDS)))
     if "G_ema" not in present:
         raise CheckpointError("cannot export: no generator is given; pass --from RUN_OR_SNAPSHOT or --generator FILE")
     return present
 
 
+def wanted_of(args: argparse.Namespace) -> Wanted:
+    """What the arguments ask of the format; refuses an option that the format does not take."""
+    for name, (kind, absent) in OPTIONS.items():
+        if args.format != kind and getattr(args, name) != absent:
+            raise CheckpointError(f"cannot export with --{name.replace('_', '-')} as {args.format}: the option belongs to "
+                                  f"--format {kind}; leave it out")
+    if args.any_source and args.source is None:
+        raise CheckpointError("cannot export with --any-source: no --source is given; pass the NVIDIA .pkl whose numbers "
+                              "are to be replaced")
+    return Wanted(args.out, args.source, args.any_source, args.drop_clamp, args.images)
+
+
 def export(args: argparse.Namespace) -> None:
+    wanted = wanted_of(args)
     files = outputs(args.format, args.out)
     if args.format == "safetensors" and args.out.suffix == ".json":
         raise CheckpointError(f"cannot export to '{args.out}': a JSON file of that name goes beside the weights; pass "
@@ -133,11 +172,11 @@ def export(args: argparse.Namespace) -> None:
     if args.format != "onnx" and args.out.is_dir():
         raise CheckpointError(f"cannot export to '{args.out}': it is a folder; pass the name of a file")
     given = sources(args)
-    check_outputs(files, [*given.values(), *([] if args.source is None else [torchscript.find_manifest(args.source)])],
-                  args.force)
+    others = [torchscript.find_manifest(args.run)] if args.run is not None else []
+    check_outputs(files, [*given.values(), *others, *([] if args.source is None else [args.source])], args.force)
     checkpoint, networks = torchscript.read(given)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    remarks = FORMATS[args.format](checkpoint, networks, args.out)
+    remarks = FORMATS[args.format](checkpoint, networks, wanted)
     for path in files:
         print(f"wrote '{path}': {path.stat().st_size / 1e6:.1f} MB")
     for remark in remarks:
@@ -146,7 +185,7 @@ def export(args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--from", dest="source", type=Path, metavar="RUN_OR_SNAPSHOT",
+    parser.add_argument("--from", dest="run", type=Path, metavar="RUN_OR_SNAPSHOT",
                         help="run directory (its newest snapshot), or any file of a snapshot")
     parser.add_argument("--generator", type=Path, metavar="FILE", help="TorchScript generator, in place of --from")
     parser.add_argument("--generator-raw", type=Path, metavar="FILE", help="generator as trained, beside its average")
@@ -154,6 +193,13 @@ def main() -> None:
     parser.add_argument("--format", required=True, choices=list(FORMATS))
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="file to write; for onnx a folder")
     parser.add_argument("--force", action="store_true", help="replace what is there")
+    parser.add_argument("--source", type=Path, metavar="PKL", help="nvidia: the pickle that the weights were imported "
+                        "from, of which the new file is a copy with other numbers")
+    parser.add_argument("--any-source", action="store_true", help="nvidia: take --source although the weights do not come "
+                        "from it; it has to have the same architecture, and the code in the new file is the one in it")
+    parser.add_argument("--drop-clamp", action="store_true", help="rosinality: leave out a clamp, which that layout cannot "
+                        f"hold, and say on how many of {dropped_clamp.IMAGES:,} pictures it acts")
+    parser.add_argument("--images", type=int, default=dropped_clamp.IMAGES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     try:
         export(args)

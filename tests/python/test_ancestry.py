@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from rootgan.checkpoints.ancestry import MOST_BYTES, flattened, flattened_text
+from rootgan.checkpoints.ancestry import MOST_BYTES, flattened, flattened_text, records
 from rootgan.networks.pair import Architecture, random_pair, save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +33,13 @@ def test_nested_records_of_earlier_versions_are_there_once_each():
     assert len(flat["ancestors"]) == 12 and len(json.dumps(flat)) < 5000 < 100_000 < len(json.dumps(nested))
     assert flattened(flat) == flat
     assert json.loads(flattened_text(json.dumps(nested))) == flat
+
+
+def test_a_record_is_listed_with_all_its_ancestors_the_nearest_first():
+    record = {"source": "run", "parents": {"G": {"source": "import", "parents": {"G": {"source": "older"}}}, "D": "by hand"}}
+    assert [found["source"] for found in records(json.dumps(record))] == ["run", "import", "older"]
+    assert [found["source"] for found in records(flattened_text(json.dumps(record)))] == ["run", "import", "older"]
+    assert records("no JSON") == records("[1]") == records("[" * 100_000) == []
 
 
 def test_what_is_no_record_stays_while_it_is_short():

@@ -101,7 +101,8 @@ def test_a_run_goes_to_rosinality_and_back(monkeypatch, tmp_path, capsys):
     assert found.notes == [] and found.format == "rosinality"
     printed = capsys.readouterr().out
     assert "size 16, style_dim 8, n_mlp 2" in printed and "'g' is the averaged" not in printed
-    assert set(torch.load(tmp_path / "new" / "out.pt", weights_only=True)) == {"g_ema", "g", "d", "latent_avg"}
+    assert set(torch.load(tmp_path / "new" / "out.pt", weights_only=True)) == {"g_ema", "g", "d", "latent_avg", "g_optim",
+                                                                                 "d_optim"}
 
 
 @pytest.mark.parametrize("sizes", [{}, {"c_dim": 3, "conv_clamp": 256.0, "img_channels": 1, "mbstd_group_size": 2},

@@ -60,7 +60,8 @@ def test_writing_gives_the_same_tensors_under_the_same_names(tmp_path):
     before, after = tree(), safe_pickle.load_torch(tmp_path / "again.pt")
     for name in ("g_ema", "g", "d"):
         assert_same(after[name], before[name])
-    assert torch.equal(after["latent_avg"], before["latent_avg"]) and set(after) == {"g_ema", "g", "d", "latent_avg"}
+    assert torch.equal(after["latent_avg"], before["latent_avg"])
+    assert set(after) == {"g_ema", "g", "d", "latent_avg", "g_optim", "d_optim"}
     assert "no setting for these channels" in remarks[0] and "size 32, style_dim 24, n_mlp 3" in remarks[0]
 
 
@@ -77,6 +78,39 @@ def test_a_random_pair_comes_back_bit_for_bit(resolution, tmp_path):
     for name in ("g_ema", "g", "d"):
         assert_same(getattr(found, name), getattr(made, name))
     assert found.notes == []
+
+
+@pytest.mark.parametrize("resolution", [16, 64])
+def test_its_optimizers_are_those_of_a_training_that_begins(resolution, tmp_path):
+    architecture = Architecture(resolution, z_dim=6, w_dim=6, mapping_layers=3, channel_base=256, channel_max=5)
+    G, D = random_pair(architecture, 0)
+    remarks = rosinality.write(rosinality.Checkpoint("random", architecture, G.state_dict(), None, D.state_dict()),
+                               tmp_path / "file.pt")
+    content = torch.load(tmp_path / "file.pt", weights_only=True)  # as torch loads it unless it is told otherwise
+    for name, ours, interval in (("g", G, 4), ("d", D, 16)):
+        # Its trained parameters, which are as many as ours: noises, filters and the mean of w are buffers there.
+        parameters = [torch.nn.Parameter(value.clone()) for key, value in content[name].items()
+                      if not key.startswith("noises.") and not key.endswith(".kernel")]
+        assert len(parameters) == sum(parameter.requires_grad for parameter in ours.parameters())
+        optimizer = torch.optim.Adam(parameters, lr=1.0)
+        optimizer.load_state_dict(content[f"{name}_optim"])
+        (group,) = optimizer.param_groups
+        share = interval / (interval + 1)
+        assert group["lr"] == pytest.approx(0.002 * share) and group["betas"] == pytest.approx((0, 0.99**share))
+        before = [parameter.detach().clone() for parameter in parameters]
+        sum(parameter.sum() for parameter in parameters).backward()
+        optimizer.step()
+        assert all(torch.allclose(old - new, torch.full_like(new, group["lr"]), rtol=1e-2, atol=1e-6)
+                   for old, new in zip(before, parameters)), "Adam's first step is the rate"
+        with pytest.raises(ValueError, match="doesn't match the size"):
+            torch.optim.Adam(parameters[1:]).load_state_dict(content[f"{name}_optim"])
+    assert any("its optimizers have not stepped yet" in remark for remark in remarks)
+
+
+def test_without_a_discriminator_there_is_no_optimizer_of_it():
+    checkpoint = rosinality.read(tree(), FILE)
+    checkpoint.d = None
+    assert set(rosinality.content(checkpoint, "x")) == {"g_ema", "g", "latent_avg", "g_optim"}
 
 
 def test_both_tables_are_one_to_one():
@@ -193,6 +227,8 @@ def test_what_does_not_fit_is_named(change, message, tmp_path):
     ({"mbstd_group_size": 8}, "mbstd_group_size is 8, that layout has only 4"),
     ({"z_dim": 5}, "z_dim, which is w_dim there, is 5"),
     ({"d_channel_max": 3}, "d_channel_max is 3, that layout has only those of the generator"),
+    ({"d_conv_clamp": 8.0}, "conv_clamp of D is 8.0, that layout has only None; pass --drop-clamp to measure what it does and"),
+    ({"conv_clamp": 256.0, "d_architecture": "orig"}, "d_architecture is orig"),
 ])
 def test_what_the_layout_cannot_hold_is_refused_by_name(sizes, message, tmp_path):
     architecture = Architecture(16, **{"z_dim": 6, "w_dim": 6, "channel_base": 64, "channel_max": 4, **sizes})

@@ -29,6 +29,17 @@ def flattened_text(text: str) -> str:
         return text
 
 
+def records(text: str) -> list[Record]:
+    """Returns a record given as JSON and the records of its ancestors, the nearest first; none where it is no record."""
+    try:
+        found = flattened(json.loads(text))
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(found, dict):
+        return []
+    return [found, *(ancestor for ancestor in found.get(ANCESTORS, {}).values() if isinstance(ancestor, dict))]
+
+
 def taken(record: Record, pool: dict[str, Record], depth: int) -> Record:
     """Copies a record: its ancestors go into the pool instead, and each parent is replaced by its name."""
     ancestors = record.get(ANCESTORS)

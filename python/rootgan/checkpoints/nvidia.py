@@ -22,7 +22,11 @@ SHARED_SETTINGS = ("class_name", "resolution", "use_labels", "xflip", "max_size"
 
 def read(path: Path) -> Checkpoint:
     """Reads the checkpoint in `path`; leaves its discriminator out where only that cannot be imported, and says why."""
-    tree = safe_pickle.load_pickle(path)
+    return read_tree(safe_pickle.load_pickle(path), path)
+
+
+def read_tree(tree: Any, path: Path) -> Checkpoint:
+    """As `read`, of what the safe reader has made of the file."""
     notes: list[str] = []
     networks = find_networks(tree, path, notes)
     architecture.refuse_stylegan3(collect(networks["G_ema"]), str(path))

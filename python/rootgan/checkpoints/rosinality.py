@@ -18,6 +18,8 @@ from .wording import some_of
 from .writing import save_torch
 
 FORMAT = "rosinality"
+# What training there takes by default: Adam's rate and betas, and after how many steps each network is regularised.
+RATE, BETAS, G_INTERVAL, D_INTERVAL = 0.002, (0.0, 0.99), 4, 16
 MAPPINGS = 10_000  # how many mappings an absent mean of w is estimated from
 SEED = 0
 # rosinality's channels at these resolutions, to be multiplied by channel_multiplier; below 64 there are always 512.
@@ -193,8 +195,7 @@ def obstacle(checkpoint: Checkpoint) -> Optional[str]:
     if checkpoint.g_ema is None:
         return "there is no averaged generator"
     for found, wanted, what in ((pair.c_dim, 0, "c_dim (labels)"), (pair.img_channels, 3, "img_channels"),
-                                (pair.g_architecture, "skip", "g_architecture"), (pair.conv_clamp, None, "conv_clamp"),
-                                (pair.clamp_of_d, None, "conv_clamp of D"),
+                                (pair.g_architecture, "skip", "g_architecture"),
                                 (pair.z_dim, pair.w_dim, "z_dim, which is w_dim there,")):
         if found != wanted:
             return f"{what} is {found}, that layout has only {wanted}"
@@ -211,7 +212,19 @@ def obstacle(checkpoint: Checkpoint) -> Optional[str]:
                 return f"'{name}' of {kind} is not the [1, 3, 3, 1] filter, which that layout takes for granted"
     if checkpoint.g is not None and not torch.equal(checkpoint.g["mapping.w_avg"], checkpoint.g_ema["mapping.w_avg"]):
         return "G and G_ema have different w_avg, that layout has one latent_avg; leave the raw generator out"
+    for found, what in ((pair.conv_clamp, "conv_clamp"), (pair.clamp_of_d, "conv_clamp of D")):
+        if found is not None:  # the last obstacle, because there is a way around it
+            return (f"{what} is {found}, that layout has only None; pass --drop-clamp to measure what it does and leave it "
+                    "out")
     return None
+
+
+def refuse(checkpoint: Checkpoint, source: str) -> None:
+    """Refuses a checkpoint that does not fit into the layout."""
+    reason = obstacle(checkpoint)
+    if reason is not None:
+        raise CheckpointError(f"cannot export '{source}' to rosinality's layout: {reason}"
+                              f"{', or' if '--drop-clamp' in reason else ';'} use another format")
 
 
 def written(tensors: Tensors, table: Mapping[str, Entry]) -> dict[str, Tensor]:
@@ -225,25 +238,37 @@ def written(tensors: Tensors, table: Mapping[str, Entry]) -> dict[str, Tensor]:
 
 
 def content(checkpoint: Checkpoint, source: str) -> dict[str, Any]:
-    """Returns what a rosinality file of this checkpoint holds: g_ema, g, latent_avg and, where there is one, d."""
-    reason = obstacle(checkpoint)
-    if reason is not None:
-        raise CheckpointError(f"cannot export '{source}' to rosinality's layout: {reason}; use another format")
+    """Returns what a rosinality file of this checkpoint holds: g_ema, g, latent_avg, and where there is one d; and
+    beside g and d the optimizers with which the training there begins."""
+    refuse(checkpoint, source)
     assert checkpoint.g_ema is not None  # `obstacle` has checked that
     pair = checkpoint.architecture
     table = generator_table(pair.img_resolution, pair.mapping_layers)
     result: dict[str, Any] = {"g_ema": written(checkpoint.g_ema, table)}
-    result["g"] = written(checkpoint.g or checkpoint.g_ema, table)
+    result["g"], result["g_optim"] = written(checkpoint.g or checkpoint.g_ema, table), new_optimizer(table, G_INTERVAL)
     if checkpoint.d is not None:
-        result["d"] = written(checkpoint.d, discriminator_table(pair.img_resolution))
+        table = discriminator_table(pair.img_resolution)
+        result["d"], result["d_optim"] = written(checkpoint.d, table), new_optimizer(table, D_INTERVAL)
     result["latent_avg"] = checkpoint.g_ema["mapping.w_avg"].detach().cpu().clone()
     return result
+
+
+def new_optimizer(table: Mapping[str, Entry], interval: int) -> dict[str, Any]:
+    """Returns the state of an Adam that has not stepped yet, over as many parameters as rosinality's network of these
+    names has: its noises and filters are buffers. A network that is regularised every `interval` steps takes k =
+    interval / (interval + 1) of the rate and betas to the power of k, so that both kinds of steps together are those of
+    one ordinary step (StyleGAN2, appendix B)."""
+    count, share = sum(not may_lack(name, entry) for name, entry in table.items()), interval / (interval + 1)
+    betas = tuple(beta**share for beta in BETAS)
+    return torch.optim.Adam([torch.zeros(1, requires_grad=True) for _ in range(count)], RATE * share, betas).state_dict()
 
 
 def write(checkpoint: Checkpoint, path: Path, source: str = "the checkpoint") -> list[str]:
     """Writes the file at `path`; returns what a user of it has to know, one sentence each."""
     save_torch(content(checkpoint, source), path)
-    remarks = [constructor(checkpoint.architecture)]
+    remarks = [constructor(checkpoint.architecture),
+               f"its optimizers have not stepped yet: Adam, lr {RATE}, for a regularisation every {G_INTERVAL} (G) and "
+               f"{D_INTERVAL} (D) steps"]
     if checkpoint.g is None:
         remarks.append("'g' is the averaged generator too: there is no other generator in the source")
     if checkpoint.d is None:
