@@ -18,7 +18,7 @@ const MOST_DEPTH: usize = 200;
 /// Functions of the language whose result is of the type that they are given.
 const TYPED: [&str; 3] = ["annotate", "unchecked_cast", "uninitialized"];
 /// How many tokens may be looked at again to know what names mean; networks need some ten times their own number.
-const MOST_STEPS: usize = 100_000_000;
+const MOST_STEPS: usize = 30_000_000;
 /// Letters of a declaration that are kept.
 const MOST_DECLARATION: usize = 2000;
 /// Spaces before the members of a class, as torch.jit.save writes them.
@@ -101,7 +101,7 @@ impl Code {
         let mut findings = Vec::new();
         for (name, tokens) in &read {
             let mut judge =
-                Judge { code: &code, file: name, tokens, findings: &mut findings, outer: None, steps: Cell::new(0) };
+                Judge { code: &code, file: name, tokens, findings: &mut findings, outer: None, given: HashSet::new(), steps: Cell::new(0) };
             // `names` walks along chains and blocks, so it only judges code that `depths` has found to be of bounded
             // depth.
             if judge.depths() {
@@ -364,6 +364,8 @@ struct Judge<'a> {
     findings: &'a mut Vec<Finding>,
     /// The place of the last word without indentation.
     outer: Option<usize>,
+    /// The variables that were assigned a function of the file so far in the present function.
+    given: HashSet<&'a str>,
     /// The tokens that were looked at again, to know what a name means.
     steps: Cell<usize>,
 }
@@ -436,7 +438,12 @@ impl<'a> Judge<'a> {
                 _ => {}
             }
             let before = at.checked_sub(1).and_then(|before| self.tokens.get(before));
+            if self.is(at + 1, "=") && self.is(at + 2, "__torch__") {
+                let tokens: &'a [Token<'a>] = self.tokens;
+                self.given.insert(tokens[at].text);
+            }
             if token.is("def") {
+                self.given.clear();
                 self.defaults(at);
                 scope = self.scope(at + 1);
                 let tokens: &'a [Token<'a>] = self.tokens;
@@ -657,7 +664,7 @@ impl<'a> Judge<'a> {
             [called] if self.is(at + used, "(") => {
                 let is_known = BUILTINS.contains(called) && !assigned.contains(called)
                     || KEYWORDS.contains(called)
-                    || functions.contains(called) && self.is_assigned(at);
+                    || functions.contains(called) && self.given.contains(called);
                 if !is_known {
                     self.odd(at, format!("a call of '{called}', which may be anything"));
                 }
@@ -669,14 +676,6 @@ impl<'a> Judge<'a> {
             }
             _ => {}
         }
-    }
-
-    /// Whether the variable at `at` is assigned a function of the file somewhere before in its function.
-    fn is_assigned(&self, at: usize) -> bool {
-        let name = self.tokens[at].text;
-        let start = (0..at).rev().find(|&before| self.is(before, "def")).unwrap_or(0);
-        self.spend(2 * (at - start));
-        (start..at).any(|before| self.is(before, name) && self.is(before + 1, "=") && self.is(before + 2, "__torch__"))
     }
 
     /// `unchecked_cast(T, x)` says that x is a T, and libtorch believes it. Numbers, texts and tensors know what they are;
