@@ -13,7 +13,7 @@ pub(in crate::run) struct Keeper {
     pub last: Instant,
     /// Images that the newest has seen.
     pub saved_images: u64,
-    /// The best snapshot that it names.
+    /// The best snapshot that the newest checkpoint names.
     pub saved_best: Option<Best>,
     /// How often the run has gone back.
     pub rollbacks: u64,
