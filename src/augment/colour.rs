@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads `of` from the matrices of one transform where it happened; asserts that this has probability 0.3.
+    /// Reads `of` from the matrices of one transform where it happened; asserts that it happens with probability 0.3.
     fn drawn(transforms: Transforms, of: impl Fn(&Matrix) -> f64) -> Vec<f64> {
         let (n, p) = (20_000, 0.3);
         let mut draws = Draws::Random(Box::new(ChaCha8Rng::seed_from_u64(3)));

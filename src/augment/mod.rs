@@ -54,7 +54,8 @@ pub enum Derivatives {
 }
 
 impl Derivatives {
-    /// The order that the sampler is chosen by: the fast one adds up its derivative in no fixed order on a GPU.
+    /// Returns the order that chooses the sampler: always the second where deterministic, since the fast sampler adds
+    /// up its derivative in no fixed order on a GPU.
     fn chosen(self) -> Self {
         if is_deterministic() { Self::Second } else { self }
     }

@@ -27,7 +27,7 @@ use value::Value;
 
 /// The most bytes of code that are read; no network has more.
 const MOST_CODE_BYTES: usize = 32 << 20;
-/// How deep objects may be inside one another for their tensors to be listed.
+/// Deepest nesting of objects whose tensors are listed.
 const MOST_DEPTH: usize = 60;
 
 unsafe extern "C" {
@@ -36,7 +36,7 @@ unsafe extern "C" {
 
 static TRUSTED: AtomicBool = AtomicBool::new(false);
 
-/// Lets files run whatever they want from now on, as `--trust` asks for. Their pickles are still held to their memory.
+/// Lets files run whatever they want from now on, as `--trust` asks for. Pickles must still stay within their memory.
 pub fn trust_files() {
     TRUSTED.store(true, Ordering::Relaxed);
     // SAFETY: the function takes nothing and throws nothing.

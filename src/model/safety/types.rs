@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::lexer::{Kind, Token};
 
-/// How deep types may be inside one another.
+/// Deepest nesting of types.
 const MOST_DEPTH: usize = 50;
 
 /// The type of what an attribute holds.
@@ -72,7 +72,7 @@ pub struct Class {
     pub parameters: HashSet<String>,
 }
 
-/// What a method returns that does nothing but return it.
+/// The result of a method that does nothing but return it.
 #[derive(Debug, PartialEq)]
 pub enum Returned {
     /// The attribute of this name.
@@ -82,7 +82,7 @@ pub enum Returned {
 }
 
 impl Type {
-    /// Whether its values carry what they are, so that taking one for another is an error and no damage.
+    /// Whether values carry their own type, so that taking one for another is an error and not damage to memory.
     pub fn knows_itself(&self) -> bool {
         match self {
             Type::Tensor
@@ -100,7 +100,7 @@ impl Type {
         }
     }
 
-    /// The type that `tokens` begin with, and how many tokens it has.
+    /// Returns the type that `tokens` begin with, and how many tokens it has.
     pub fn parse(tokens: &[Token]) -> (Self, usize) {
         parse(tokens, 0).unwrap_or_else(|| {
             let text: String = tokens.iter().take(20).map(|token| token.text).collect();

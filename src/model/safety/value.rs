@@ -7,7 +7,7 @@ use super::Refusal;
 use super::code::Code;
 use super::types::{Base, Type};
 
-/// How deep values may be inside one another.
+/// Deepest nesting of values.
 pub const MOST_DEPTH: u32 = 200;
 /// The most values in a pickle, where one that is used twice counts twice: libtorch visits it as often.
 const MOST_VALUES: u64 = 4_000_000;
@@ -74,7 +74,7 @@ impl<T> Node<T> {
         Rc::new(Self { content, depth: Cell::new(1), values: Cell::new(1), placed: Cell::new(false) })
     }
 
-    /// Counts `item` as held by this value; refused are circles, too many values, and values too deep.
+    /// Counts `item` as held by this value; refuses circles, too many values, and values too deep.
     pub(super) fn hold(&self, item: &Value) -> Result<(), Refusal> {
         let (depth, values) = item.extent();
         item.place();
