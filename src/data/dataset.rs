@@ -31,7 +31,7 @@ pub struct Subset {
     pub seed: u64,
 }
 
-/// How pictures are read.
+/// The options of reading pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatasetOptions {
     /// Width and height of every picture, in pixels.

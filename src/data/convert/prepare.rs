@@ -33,7 +33,7 @@ pub enum Filter {
     Box,
 }
 
-/// What is asked of every picture.
+/// The rules for every picture.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rules {
     pub crop: Crop,
@@ -48,7 +48,7 @@ pub(super) struct Rules {
     pub encode: bool,
 }
 
-/// What is known of a good picture, and its new file.
+/// The facts about a good picture, and its new file.
 pub(super) struct Prepared {
     pub size: (u32, u32),
     pub notes: PictureNotes,
