@@ -1,4 +1,4 @@
-//! Makes pictures of a generator as bytes, batch by batch: the same in every command that makes or measures them.
+//! Makes pictures of a generator as bytes, batch by batch, in the same way for every command.
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -37,7 +37,7 @@ pub struct PictureBatch {
     pub pixels: Vec<u8>,
 }
 
-/// A generator with the way in which it is called; what it cannot follow is an error when pictures are made.
+/// A generator with the way in which it is called; an option that it cannot follow is an error when pictures are made.
 pub struct PictureSource<'g> {
     /// Generator that makes the pictures.
     pub generator: &'g Generator,
@@ -144,7 +144,7 @@ impl PictureSource<'_> {
     }
 }
 
-/// What the pictures of a dump are drawn from: picture i depends on the seed and i alone.
+/// The draws of a dump: picture i depends on the seed and i alone.
 #[derive(Clone, Debug)]
 pub struct DumpDraws {
     /// Seed of the whole dump.

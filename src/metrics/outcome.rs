@@ -1,4 +1,4 @@
-//! The result of a metric, with everything that it must not be read without, and as a line of `metric-<name>.jsonl`.
+//! The result of a metric, with everything that is needed to read it, and its line in `metric-<name>.jsonl`.
 
 use std::io::Write;
 use std::path::Path;
