@@ -47,7 +47,7 @@ pub mod run;
 pub mod tensor;
 pub mod train;
 
-// What the program and its tests need of the rest; not meant for others.
+// Modules for the program and its tests, not for others.
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]

@@ -63,7 +63,7 @@ impl Lock {
         }
     }
 
-    /// None while another process has it.
+    /// Takes the right to write `path`; None while another process has it.
     fn if_free(path: &Path) -> Result<Option<Self>> {
         let place = hidden_beside(path, "lock")?;
         let cannot = || format!("cannot write '{}'; is its folder writable?", place.display());
