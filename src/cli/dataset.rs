@@ -1,4 +1,4 @@
-//! `rootgan dataset`: what is wrong with a folder or zip of pictures, and a clean one made of the good ones.
+//! `rootgan dataset`: reports what is wrong with a folder or zip of pictures, and makes a clean one of the good ones.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::data::labels::LabelChoice;
 use crate::system::signals::Interrupted;
 use crate::system::ui::harmless;
 
-/// What `--help` says below the options.
+/// The text below the options in `--help`.
 const EXPLANATION: &str = "\
 Reports every file that cannot be used and every picture that shows the same as an earlier one. With DST, writes the others
 as square PNG files of one size, in the layout that StyleGAN2-ADA and StyleGAN3 read too: 00000/img00000000.png, ... and

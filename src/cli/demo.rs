@@ -104,7 +104,7 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// The grid of the last tick: names sort in the order of ticks.
+/// Returns the grid of the last tick: names sort in the order of ticks.
 fn newest_grid(run: &Path) -> Result<PathBuf> {
     let names = std::fs::read_dir(run)?.flatten().map(|entry| entry.path());
     let is_grid = |path: &PathBuf| {

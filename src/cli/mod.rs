@@ -31,7 +31,7 @@ const VERSION: &str =
 #[derive(Debug, Parser)]
 #[command(version, long_version = VERSION, propagate_version = true, arg_required_else_help = true, args_override_self = true)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
     /// Load TorchScript files whatever their code does: it can do whatever you can; only for files whose maker you trust
@@ -46,7 +46,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// How much is told.
+    /// Returns how much is told.
     pub fn verbosity(&self) -> Verbosity {
         match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,

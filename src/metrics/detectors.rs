@@ -33,7 +33,7 @@ impl Detectors {
     /// Returns the detector, or the error that says how to get one.
     pub(super) fn need(&self, slot: Slot) -> Result<&Detector> {
         self.get(slot).context(
-            "there is no detector to make features with; pass --detector FILE: rootgan detector makes one, the \
+            "there is no detector to make features with; pass --detector FILE: rootgan detector makes one, \
              docs/metrics.md says where the one of published FIDs comes from",
         )
     }

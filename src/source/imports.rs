@@ -39,8 +39,8 @@ pub struct Import {
 
 /// Imports a file, or finds its import in the cache.
 ///
+/// # Errors
 /// The file cannot be imported; a fault of the cache is only a warning.
-/// The file cannot be imported; what is wrong with the cache is a warning.
 pub fn import(file: &Path) -> Result<Import> {
     let installation = Installation::find();
     // The key needs the Python package: nothing can be imported without it, and another version would import
