@@ -117,7 +117,7 @@ mod tests {
         let mut draws = Draws::Random(Box::new(ChaCha8Rng::seed_from_u64(3)));
         let matrices: Vec<Matrix> = (0..n).map(|_| draw_matrix(&transforms, p, &mut draws)).collect();
         let values: Vec<f64> = matrices.iter().filter(|matrix| **matrix != identity()).map(of).collect();
-        // A flip of the luma is none in half of the cases.
+        // A flip of the luma changes nothing in half of the cases.
         let expected = if transforms.lumaflip { p / 2.0 } else { p } * f64::from(n);
         assert!((values.len() as f64 - expected).abs() < 5.0 * expected.sqrt(), "{} of {expected}", values.len());
         values

@@ -44,7 +44,7 @@ pub struct Transforms {
     pub cutout: bool,
 }
 
-/// How often the augmented images have to be differentiated; each image depends on the same draws either way.
+/// The number of times that augmented images are differentiated; each image depends on the same draws either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Derivatives {
     /// The images are differentiated at most once, which is the fast way.

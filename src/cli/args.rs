@@ -24,7 +24,7 @@ pub fn count_text(count: usize) -> String {
 
 /// Names that file managers put into any folder; hidden files are passed over everywhere.
 const OF_FILE_MANAGERS: [&str; 3] = ["Thumbs.db", "desktop.ini", "@eaDir"];
-/// How many files an error names.
+/// Most files that an error names.
 const NAMED_FILES: usize = 3;
 
 /// Makes sure that a folder, which may not be there yet, holds only what `is_ours` knows by its name.
@@ -91,7 +91,7 @@ impl PairArgs {
     /// Finds the networks; a discriminator need not be among them.
     ///
     /// # Errors
-    /// No networks are given or two sources, or they cannot be found.
+    /// No networks or two sources are given, or the networks cannot be found.
     pub fn find(&self) -> Result<Source> {
         match (&self.origin.from, &self.generator) {
             (Some(_), Some(_)) => {
@@ -157,7 +157,7 @@ impl GeneratorArgs {
     /// the program loses that right.
     ///
     /// # Errors
-    /// No generator is given or two, or it cannot be found.
+    /// No generator or two are given, or it cannot be found.
     pub fn find(&self) -> Result<Source> {
         match (&self.generator, &self.origin.from) {
             (Some(generator), None) => Ok(Source::of_files(generator, None)),
@@ -259,7 +259,7 @@ impl PictureArgs {
     }
 }
 
-/// Where the per-pixel noise comes from, as the user types it.
+/// The source of the per-pixel noise, as the user types it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum NoiseArg {
     /// The noise stored in the generator

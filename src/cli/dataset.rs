@@ -30,10 +30,10 @@ pub struct DatasetArgs {
     /// Width and height of the new pictures [default: their own, if all are equal]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SIDE)))]
     pub resolution: Option<u32>,
-    /// How pictures become square
+    /// Way in which pictures become square
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub crop: Crop,
-    /// How pictures change their size
+    /// Filter for changing the size of pictures
     #[arg(long, value_enum, value_name = "FILTER", default_value_t)]
     pub resize: Filter,
     /// Write grey pictures
@@ -42,7 +42,7 @@ pub struct DatasetArgs {
     /// Leave out pictures with a shorter side instead of enlarging them
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub min_size: u32,
-    /// Which labels to keep
+    /// Labels to keep
     #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
     pub labels: LabelChoice,
     /// Keep pictures that show the same as an earlier one

@@ -1,4 +1,5 @@
-//! `rootgan demo`: pictures of cats, a short finetuning of the default pair on them, and its weights exported.
+//! `rootgan demo`: makes pictures of cats, finetunes the default pair on them for a short time, and exports the
+//! weights.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

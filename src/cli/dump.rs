@@ -1,5 +1,5 @@
-//! `rootgan dump`: many pictures for tools that compute FID. Picture i depends on the seed and i
-//! alone, so an interrupted dump goes on where it stopped.
+//! `rootgan dump`: makes many pictures for tools that compute FID. Picture i depends on the seed and i alone, so an
+//! interrupted dump goes on where it stopped.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -35,7 +35,7 @@ pub struct DumpArgs {
     /// Folder for 000000.png, 000001.png, ..., or one file NAME.npz (arr_0, N x H x W x 3)
     #[arg(long, value_name = "DIR_OR_FILE.npz")]
     pub out: PathBuf,
-    /// How many pictures
+    /// Number of pictures
     #[arg(long, value_name = "N", default_value_t = 50_000)]
     pub count: u32,
     /// Seed of the whole dump

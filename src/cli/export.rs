@@ -1,5 +1,5 @@
-//! `rootgan export`: networks in the formats that other programs read. TorchScript with safetensors under NVIDIA's names is
-//! written here, the others by the Python package.
+//! `rootgan export`: writes networks in formats that other programs read. TorchScript with safetensors under NVIDIA's
+//! names is written here, the others by the Python package.
 
 use crate::cli::args::PairArgs;
 use crate::cli::confine::write_only_to;
@@ -20,10 +20,10 @@ pub struct ExportArgs {
     /// The networks.
     #[command(flatten)]
     pub pair: PairArgs,
-    /// What to write
+    /// Format to write
     #[arg(long, value_enum, default_value_t = Format::Torchscript)]
     pub format: Format,
-    /// Where to write it: the name of the file, or of the folder for torchscript and onnx. In a folder that is there, a file
+    /// Place to write to: the name of the file, or of the folder for torchscript and onnx. In a folder that is there, a file
     /// gets its usual name
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
@@ -36,7 +36,7 @@ pub struct ExportArgs {
     /// For nvidia: write into this --source although the weights do not say that they come from it
     #[arg(long, requires = "source")]
     pub any_source: bool,
-    /// For rosinality: leave the clamp of convolutions out, which its code has not, and say whether that changes pictures
+    /// For rosinality: leave the clamp of convolutions out, which its code lacks, and say whether that changes pictures
     #[arg(long)]
     pub drop_clamp: bool,
     /// Width of z, for a generator that does not describe itself

@@ -1,5 +1,4 @@
-//! `rootgan generate`: pictures or a grid from seeds. A seed is the same picture as in other
-//! StyleGAN tools.
+//! `rootgan generate`: makes pictures or a grid from seeds. A seed means the same latent as in other StyleGAN tools.
 
 use std::path::{Path, PathBuf};
 

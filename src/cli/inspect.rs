@@ -42,10 +42,10 @@ struct Inspection {
     /// All methods of a TorchScript file with their arguments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     declarations: Vec<String>,
-    /// What its code does beyond the operators of `src/model/safety/operators.txt`, with places.
+    /// Calls of its code beyond the operators of `src/model/safety/operators.txt`, with places.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_allowed: Vec<String>,
-    /// What cannot be done with it, and why.
+    /// The uses that are switched off, and why.
     switched_off: Vec<String>,
     provenance: Value,
 }

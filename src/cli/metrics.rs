@@ -24,7 +24,7 @@ use crate::tensor::labels::ClassDistribution;
 /// Measure pictures or a generator against real pictures.
 #[derive(Debug, clap::Args)]
 pub struct MetricsArgs {
-    /// What to measure, separated by commas: fid50k_full, kid50k, pr50k3, dc50k5, is50k, ppl2_wend, with any number in
+    /// Metrics, separated by commas: fid50k_full, kid50k, pr50k3, dc50k5, is50k, ppl2_wend, with any number in
     /// place of 50k; _full compares with all real pictures, otherwise with as many as there are fakes
     /// [default: fid50k_full]
     #[arg(long, value_name = "NAMES")]

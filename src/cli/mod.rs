@@ -109,7 +109,7 @@ pub fn print_completions(shell: clap_complete::Shell) {
 /// Shows help and version where they were asked for; turns anything else that clap says into one line.
 ///
 /// # Errors
-/// What is wrong with the command line, in clap's words.
+/// The command line is wrong; the message has clap's words.
 pub fn usage_error(error: &clap::Error) -> Result<()> {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return match error.print() {

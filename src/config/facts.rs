@@ -1,4 +1,4 @@
-//! What defaults and checks need to know of the networks.
+//! The properties of the networks that defaults and checks need.
 
 use super::MemoryFacts;
 use crate::model::provenance::RANDOM_SOURCE;

@@ -213,7 +213,7 @@ options! {
     /// Continue the rooted loss linearly beyond this slope |dL/dlogit| [default: none]
     #[arg(long, value_name = "SLOPE", help_heading = "Objective", allow_negative_numbers = true)]
     root_slope_cap: f64 = Spec::optional().only_with("--loss rooted", is_rooted),
-    /// What the loss judges: every image by itself, or pairs of a real and a generated one [default: none]
+    /// Let the loss judge every image by itself, or pairs of a real and a generated one [default: none]
     #[arg(long, help_heading = "Objective")]
     pairing: Pairing = Spec::default(Pairing::None),
     /// Weight of R1, 0 for none [default: 0.0002 resolution^2 / batch]
@@ -275,7 +275,7 @@ options! {
         .range(at_least_one)
         .follows(&["batch"])
         .fits(problem_of_micro_batch),
-    /// What the networks compute in; parameters stay float32 [default: fp32, on CUDA fp16 where the networks can]
+    /// Type that the networks compute in; parameters stay float32 [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long, help_heading = "Training")]
     precision: PrecisionKind = Spec::default_from(|_, facts| {
             let is_fast = facts.on_cuda && facts.has_precision;

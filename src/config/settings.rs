@@ -39,7 +39,7 @@ pub struct RunSettings {
     pub outdir: PathBuf,
     /// Words for the run's folder.
     pub desc: String,
-    /// What happens when training diverges.
+    /// The reaction to divergence.
     pub on_divergence: OnDivergence,
     /// Most rollbacks in the run.
     pub max_rollbacks: u64,

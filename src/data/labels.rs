@@ -166,7 +166,7 @@ impl Labels {
     }
 }
 
-/// What a label file says, if there is one.
+/// The content of a label file, if there is one.
 enum InFile {
     /// There is no label file.
     Missing,

@@ -43,7 +43,7 @@ pub struct PictureSource<'g> {
     pub generator: &'g Generator,
     /// The truncation of w.
     pub truncation: Truncation,
-    /// Where noise comes from; without effect on a generator that only takes z.
+    /// The source of noise; without effect on a generator that only takes z.
     pub noise_mode: NoiseMode,
     /// Class of all pictures; None where each has its own, or there are no classes.
     pub class: Option<i64>,
@@ -92,7 +92,7 @@ impl PictureSource<'_> {
     ) -> Result<()> {
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(AHEAD);
-            // Upon an error of `write` the receiver is dropped, which ends the making too.
+            // An error of `write` drops the receiver, which ends the making too.
             let writer = scope.spawn(move || receiver.into_iter().try_for_each(write));
             // Sending fails where the writer has ended; the writer then says why.
             let send = |first, pixels: &Tensor| Ok(sender.send(PictureBatch { first, pixels: bytes(pixels) }).is_ok());

@@ -149,7 +149,7 @@ impl Sides<'_> {
 
 /// The result of a formula.
 pub struct Measured {
-    /// What was measured, in words.
+    /// The measure in words.
     pub measure: String,
     /// Values, each with the ending that its name has behind the metric's.
     pub values: Vec<(&'static str, f64)>,

@@ -17,7 +17,7 @@ use crate::system::ui::duration_text;
 pub struct Outcome {
     /// The name that was asked for, such as `fid50k_full`.
     pub metric: String,
-    /// What the numbers measure: `FID`, or `Frechet distance, AlexNet features`.
+    /// The measure: `FID`, or `Frechet distance, AlexNet features`.
     pub measure: String,
     /// The values by name.
     pub values: Vec<(String, f64)>,

@@ -42,9 +42,9 @@ pub struct ScriptModule {
     pub device: Device,
     /// All parameters in the module's own order.
     pub parameters: Vec<Parameter>,
-    /// What `describe` returns, where that is plain without running it.
+    /// The result of `describe`, where it is plain without running it.
     description: Option<String>,
-    /// What `get_provenance` returns, where that is plain without running it or was set since.
+    /// The result of `get_provenance`, where it is plain without running it or was set since.
     provenance: RefCell<Option<String>>,
 }
 

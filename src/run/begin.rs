@@ -1,4 +1,4 @@
-//! How a run begins: from nothing in a new folder, or from a checkpoint.
+//! Begins a run: from nothing in a new folder, or from a checkpoint.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

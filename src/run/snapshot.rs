@@ -37,7 +37,7 @@ impl Network {
     }
 }
 
-/// Where the files of one snapshot lie: `network-snapshot-000020.G_ema.pt` and so on, or `network-snapshot-000020_512.G_ema.pt`
+/// The paths of one snapshot: `network-snapshot-000020.G_ema.pt` and so on, or `network-snapshot-000020_512.G_ema.pt`
 /// for a later one of the same thousand images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotFiles {
@@ -140,7 +140,7 @@ impl SnapshotManifest {
     /// Returns the path of one network, after comparing the file with its checksum.
     ///
     /// # Errors
-    /// As [`SnapshotManifest::path_of`], or a file that is missing or has changed since it was written.
+    /// The errors of [`SnapshotManifest::path_of`], or a file that is missing or has changed since it was written.
     pub fn checked(&self, path: &Path, network: Network) -> Result<PathBuf> {
         let file = self.path_of(path, network)?;
         let expected = self.record(path, network)?;

@@ -7,7 +7,7 @@ use crate::config::RunSettings;
 use crate::data::Dataset;
 use crate::train::Networks;
 
-/// What a run starts from: settings, networks, pictures and, where it goes on, a checkpoint.
+/// The parts that a run starts from: settings, networks, pictures and, where it goes on, a checkpoint.
 pub struct Start {
     /// The resolved options.
     pub settings: RunSettings,

@@ -49,7 +49,8 @@ fn is_scheme(text: &str) -> bool {
 /// Returns the path of the file at `url`, which is downloaded where the cache has none.
 ///
 /// # Errors
-/// No http or https, no network, an answer other than the file, a page of text instead of it, or no place for it.
+/// The address is not http or https, there is no network, the answer is no file or a web page, or there is no place for
+/// the file.
 pub fn download(url: &str) -> Result<PathBuf> {
     ensure!(
         ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)),

@@ -27,9 +27,9 @@ const DISCRIMINATOR: &str = "discriminator.pt";
 #[derive(Clone, Debug)]
 pub struct Source {
     networks: Networks,
-    /// What they are, for the terminal: `the snapshot at 20 kimg`.
+    /// Description for the terminal: `the snapshot at 20 kimg`.
     pub title: String,
-    /// Where they come from, for records that travel with the weights: names and numbers, no paths.
+    /// Origin for records that travel with the weights: names and numbers, no paths.
     pub record: Value,
 }
 
@@ -187,7 +187,7 @@ impl Source {
 /// this SHA-256 (in hexadecimal).
 ///
 /// # Errors
-/// It cannot be downloaded, or is another file than was expected.
+/// The file cannot be downloaded, or is another one than was expected.
 pub fn local_file(from: &Path, expected: Option<&str>) -> Result<PathBuf> {
     let path = match from.to_str().filter(|_| is_address(from)) {
         Some(url) => download::download(url)?,

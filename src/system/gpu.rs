@@ -4,7 +4,7 @@
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enums::device::UsedGpuMemory;
 
-/// One GPU as the driver knows it. Every method returns None where the driver gives no answer.
+/// A GPU as the driver knows it. Every method returns None where the driver gives no answer.
 pub struct Gpu {
     nvml: Nvml,
     place: DriverName,

@@ -12,7 +12,7 @@ const INTERPRETER: &str = "ROOTGAN_PYTHON";
 /// The clone that the program was built in.
 const CLONE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Where the program's own files are.
+/// The places of the program's own files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
     /// The folder of the Python package.
@@ -56,7 +56,7 @@ impl Installation {
     /// Returns the path of a configuration or network that comes with the program, as in `weights/generator.pt`.
     ///
     /// # Errors
-    /// It is not there: the clone was moved or deleted after the program was built.
+    /// The file is not there: the clone was moved or deleted after the program was built.
     pub fn asset(&self, name: &str) -> Result<PathBuf> {
         let path = self.assets.join(name);
         ensure!(path.is_file(), "cannot find '{}'; {}", path.display(), self.remedy());

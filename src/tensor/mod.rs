@@ -67,7 +67,7 @@ pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 #[derive(Debug)]
 pub struct Panicked {
     line: String,
-    /// Where the panic happened, for the log, if the place was kept.
+    /// The place of the panic, for the log, if it was kept.
     pub place: Option<PanicPlace>,
 }
 

@@ -47,7 +47,7 @@ pub struct Draw {
     pub c: Option<Tensor>,
     /// Style mixing, where it happens.
     pub mixing: Option<Mixing>,
-    /// Where the per-pixel noise comes from.
+    /// The source of the per-pixel noise.
     pub noise: NoiseMode,
 }
 

@@ -70,7 +70,7 @@ impl Adam {
     /// Copies `state` over its own.
     ///
     /// # Errors
-    /// `state` is of other parameters.
+    /// The state belongs to other parameters.
     pub fn restore(&mut self, state: &AdamState) -> Result<()> {
         let fits = state.square.size() == self.square.size() && state.mean.is_some() == self.mean.is_some();
         ensure!(fits, "the optimiser's state is of {} values, not {}", state.square.numel(), self.square.numel());

@@ -53,7 +53,7 @@ impl Phase {
     }
 }
 
-/// The verdict on images: losses, and the logits that they came from.
+/// The judgement on images: losses, and the logits that they came from.
 pub struct Judged {
     /// Per image, [N].
     pub losses: Tensor,

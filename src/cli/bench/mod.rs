@@ -66,7 +66,7 @@ pub struct BenchArgs {
     /// Record one iteration, operator by operator and on a GPU kernel by kernel, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE.json")]
     pub trace: Option<PathBuf>,
-    /// What the networks compute in [default: fp32, on CUDA fp16 where the networks can]
+    /// Type that the networks compute in [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long)]
     pub precision: Option<PrecisionKind>,
     /// Let a GPU round the factors of float32 products to 10 bits, as for finetune
@@ -285,7 +285,7 @@ struct BenchReport {
     side: i64,
     medians: Vec<Medians>,
     free: Option<parts::FreeTraining>,
-    /// What the process held on a GPU after training, where that is known.
+    /// Bytes that the process held on a GPU after training, where that is known.
     gpu_bytes: Option<u64>,
     /// The most of those bytes that tensors took at one time.
     tensor_bytes: Option<u64>,

@@ -133,7 +133,7 @@ impl Arm {
 pub struct Comparison {
     /// The metric, such as `fid2k_full`.
     pub metric: String,
-    /// What the metric measures: `FID`, or `Frechet distance, AlexNet features`.
+    /// The measure: `FID`, or `Frechet distance, AlexNet features`.
     pub measure: String,
     /// The detector in short.
     pub detector: String,

@@ -33,7 +33,7 @@ impl Spread {
     }
 }
 
-/// How the runs of an arm differ from those of the baseline with the same seeds; less is better.
+/// The differences of an arm's runs from those of the baseline with the same seeds; less is better.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Paired {
     /// The difference at the end, seed by seed.

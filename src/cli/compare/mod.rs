@@ -1,5 +1,5 @@
-//! `rootgan compare`: does a loss, or any other option, help on these pictures? One run for every arm and seed from the same
-//! weights, measured alike, and a report.
+//! `rootgan compare`: says whether a loss, or any other option, helps on these pictures. It trains one run for every
+//! arm and seed from the same weights, measures all alike, and writes a report.
 
 mod comparison;
 mod figures;

@@ -11,7 +11,7 @@ use super::figures::{Paired, Spread, Verdict, number};
 use crate::draw::plot::{Line, Plot};
 use crate::files::atomic::{write_atomically, write_json};
 
-/// How a comparison was made, for its report.
+/// The circumstances of a comparison, for its report.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// Paragraphs for the report: command, machine, date.

@@ -77,7 +77,7 @@ pub fn convert(source: &Path, destination: Option<&Path>, options: &ConvertOptio
         ..Findings::default()
     };
     let mut pass = Pass::new(pictures, labels, rules, findings);
-    // Where no size was found no picture is usable, and there is only a report to make.
+    // If no size was found, no picture is usable, and there is only a report to make.
     if let (Some(target), Some(path), Some(resolution)) = (target, destination, pass.rules.resolution) {
         pass.rules.encode = true;
         // From here on a signal would leave half a set: it ends the pass instead, so that the half is removed.

@@ -13,7 +13,7 @@ use crate::data::decode::{
 };
 use crate::draw::pixels::png_bytes;
 
-/// How a picture becomes square.
+/// The way in which a picture becomes square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Crop {
     /// The largest centred square is taken
@@ -23,7 +23,7 @@ pub enum Crop {
     None,
 }
 
-/// How a picture changes its size.
+/// The filter that changes the size of a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Filter {
     /// Lanczos, radius 3, antialiased

@@ -1,9 +1,9 @@
 //! Decides whether a TorchScript file may be loaded. Such a file is a program, so its bytes are judged before libtorch
 //! sees them.
 //!
-//! `archive` reads the zip, `lexer` and `code` read the functions, `types` what classes hold, `pickle` and `value` the
-//! values; `operators.txt` lists what a file may call. Nothing of the file is run. What no reading of a text can know,
-//! such as loops without end, is bounded where the file is run (`limits`).
+//! `archive` reads the zip, `lexer` and `code` the functions, `types` the declarations of classes, `pickle` and `value`
+//! the values; `operators.txt` lists what a file may call. Nothing of the file is run. What no reading of a text can
+//! know, such as loops without end, is bounded where the file is run (`limits`).
 
 mod archive;
 mod code;
@@ -88,10 +88,10 @@ pub struct StoredTensor {
     pub trainable: bool,
 }
 
-/// What a TorchScript file holds, known without running any of it.
+/// The contents of a TorchScript file, known without running any of it.
 #[derive(Debug)]
 pub struct Contents {
-    /// What its code does beyond the allowed operators.
+    /// The parts of its code that go beyond the allowed operators.
     pub findings: Vec<Finding>,
     /// The methods of the network: name, and declaration as in `forward(self, z: Tensor) -> Tensor`.
     pub methods: Vec<(String, String)>,

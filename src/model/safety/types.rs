@@ -44,7 +44,7 @@ pub enum Type {
     Other(String),
 }
 
-/// What a class was declared as.
+/// The kind of class that was declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base {
     /// A module, or a class of the script.
@@ -60,7 +60,7 @@ pub enum Base {
 /// A class of the file, as its code declares it.
 #[derive(Debug)]
 pub struct Class {
-    /// What it was declared as.
+    /// The kind of class.
     pub base: Base,
     /// The names and types of what its objects hold, in order.
     pub attributes: Vec<(String, Type)>,
@@ -94,7 +94,7 @@ impl Type {
             | Type::Device
             | Type::None => true,
             Type::Optional(inner) => inner.knows_itself(),
-            // What is put into a list or dictionary is not compared with its type.
+            // Items of a list or dictionary are not compared with its type.
             Type::List(_) | Type::Dict(..) => false,
             Type::Any | Type::Tuple(_) | Type::Final | Type::Class(_) | Type::Other(_) => false,
         }

@@ -1,4 +1,4 @@
-//! `checkpoint.json`: what a checkpoint is, with a checksum of its own.
+//! `checkpoint.json`, the manifest of a checkpoint, with a checksum of its own.
 
 use std::path::Path;
 
