@@ -23,8 +23,8 @@ pub struct ExportArgs {
     /// Format to write
     #[arg(long, value_enum, default_value_t = Format::Torchscript)]
     pub format: Format,
-    /// Place to write to: the name of the file, or of the folder for torchscript and onnx. In a folder that is there, a file
-    /// gets its usual name
+    /// Place to write to: the name of the file, or of the folder for torchscript and onnx. In a folder that is there, a
+    /// file gets its usual name
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
     /// Take the generator as trained instead of its moving average

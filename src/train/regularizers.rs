@@ -49,8 +49,8 @@ pub fn squared_gradient_norms(logits: &Tensor, images: &Tensor) -> Result<Tensor
     Ok(gradient.square().sum_dim_intlist([1i64, 2, 3].as_slice(), false, Kind::Float))
 }
 
-/// Returns `|J^T y|` of every image, J the Jacobian of the image by ws and y a normal draw: `sqrt(mean over rows of ws
-/// of sum over w of g^2)`, `g = d sum(images * y / sqrt(H W)) / d ws`.
+/// Returns `|J^T y|` of every image, J the Jacobian of the image by ws and y a normal draw:
+/// `sqrt(mean over rows of ws of sum over w of g^2)`, `g = d sum(images * y / sqrt(H W)) / d ws`.
 ///
 /// # Shapes
 /// images and unit_noise [N, C, H, W], ws [N, num_ws, w_dim] with a gradient -> [N].

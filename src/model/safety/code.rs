@@ -631,8 +631,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns what an assignment gives to the name at `place`: the tokens of a value, or none of them where the name
-    /// is annotated with a type that fits, which the compiler compares. None for lines other than `a = x` and `a, b =
-    /// x, y`.
+    /// is annotated with a type that fits, which the compiler compares. None for lines other than `a = x` and
+    /// `a, b = x, y`.
     fn given(&self, place: usize, fits: &dyn Fn(&Type) -> bool) -> Option<&'a [Token<'a>]> {
         let tokens: &'a [Token<'a>] = self.tokens;
         let first = (0..=place).rev().find(|&at| tokens[at].indent.is_some())?;

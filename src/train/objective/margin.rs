@@ -79,8 +79,8 @@ impl AdversarialLoss {
         }
     }
 
-    /// Returns the loss less its infimum, so that losses of different k can be compared: `k (exp(softplus(-z) / k) -
-    /// 1)`, which tends to the logistic loss as k grows.
+    /// Returns the loss less its infimum, so that losses of different k can be compared:
+    /// `k (exp(softplus(-z) / k) - 1)`, which tends to the logistic loss as k grows.
     pub fn excess(&self, margins: &Tensor) -> Tensor {
         match self {
             Self::Logistic => softplus_of_negative(margins),
