@@ -47,7 +47,7 @@ pub mod run;
 pub mod tensor;
 pub mod train;
 
-// What the program and its tests need of the rest; not meant for others.
+// Modules for the program and its tests, not for others.
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
@@ -68,7 +68,7 @@ use cli::{Cli, Command};
 /// Runs what the command line asks for.
 ///
 /// # Errors
-/// Whatever went wrong, to be shown on one line.
+/// The command fails; the error is to be shown on one line.
 pub fn run(cli: Cli) -> Result<()> {
     system::ui::set_verbosity(cli.verbosity());
     tensor::device::fix_cublas_workspace();

@@ -58,7 +58,7 @@ impl Affine {
     }
 }
 
-/// What a map does to the axes, with the (slope, offset) of its x and its y.
+/// The effect of a map on the axes, with the (slope, offset) of its x and its y.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Axes {
     /// The new x depends on x alone, and y on y.

@@ -111,13 +111,13 @@ mod tests {
 
     use super::*;
 
-    /// Reads `of` from the matrices of one transform where it happened; asserts that this has probability 0.3.
+    /// Reads `of` from the matrices of one transform where it happened; asserts that it happens with probability 0.3.
     fn drawn(transforms: Transforms, of: impl Fn(&Matrix) -> f64) -> Vec<f64> {
         let (n, p) = (20_000, 0.3);
         let mut draws = Draws::Random(Box::new(ChaCha8Rng::seed_from_u64(3)));
         let matrices: Vec<Matrix> = (0..n).map(|_| draw_matrix(&transforms, p, &mut draws)).collect();
         let values: Vec<f64> = matrices.iter().filter(|matrix| **matrix != identity()).map(of).collect();
-        // A flip of the luma is none in half of the cases.
+        // A flip of the luma changes nothing in half of the cases.
         let expected = if transforms.lumaflip { p / 2.0 } else { p } * f64::from(n);
         assert!((values.len() as f64 - expected).abs() < 5.0 * expected.sqrt(), "{} of {expected}", values.len());
         values

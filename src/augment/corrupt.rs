@@ -130,8 +130,8 @@ mod tests {
         let touched = areas.gt(0.0).sum(Kind::Double).double_value(&[]) / n as f64;
         assert!((touched - p).abs() < 0.04, "{touched} of the images");
         assert_eq!(areas.max().double_value(&[]), 64.0);
-        // The centre is uniform: the pixel in the middle is within a quarter of the side of it along both axes in 1 of
-        // 4 cases, the one in a corner, half a pixel from the edges, in (4.5 / 16)^2 of them.
+        // The centre is uniform: it is within a quarter of the side of the middle pixel along both axes in 1 of 4
+        // cases, and of a corner pixel, half a pixel from the edges, in (4.5 / 16)^2 of them.
         let often = |y: i64, x: i64| blank.select(1, y).select(1, x).mean(Kind::Double).double_value(&[]) / p;
         assert!((often(8, 8) - 0.25).abs() < 0.05, "{}", often(8, 8));
         assert!((often(0, 0) - (4.5_f64 / 16.0).powi(2)).abs() < 0.03, "{}", often(0, 0));

@@ -165,8 +165,8 @@ impl Filters {
         self.down_y.matmul(&sampled.matmul(&self.down_x.transpose(0, 1)))
     }
 
-    /// Applies maps that keep or swap the axes: filter, sampling and filter are one matrix per axis and image. `lines`
-    /// are those of x and y in the source; `swapped` says that x follows the output's y, and y its x.
+    /// Applies maps that keep or swap the axes: filter, sampling and filter are one matrix per axis and image. `[x, y]`
+    /// are the lines of x and y in the source; `swapped` says that x follows the output's y, and y its x.
     fn kept(&self, images: &Tensor, [x, y]: &[SampledLines; 2], swapped: bool) -> Tensor {
         let (down_of_x, down_of_y) = if swapped { (&self.down_y, &self.down_x) } else { (&self.down_x, &self.down_y) };
         let axis = |lines: &SampledLines, up: &Tensor, down: &Tensor| {

@@ -44,7 +44,7 @@ pub struct Transforms {
     pub cutout: bool,
 }
 
-/// How often the augmented images have to be differentiated; each image depends on the same draws either way.
+/// The number of times that augmented images are differentiated; each image depends on the same draws either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Derivatives {
     /// The images are differentiated at most once, which is the fast way.
@@ -54,7 +54,8 @@ pub enum Derivatives {
 }
 
 impl Derivatives {
-    /// The order that the sampler is chosen by: the fast one adds up its derivative in no fixed order on a GPU.
+    /// Returns the order that chooses the sampler: always the second where deterministic, since the fast sampler adds
+    /// up its derivative in no fixed order on a GPU.
     fn chosen(self) -> Self {
         if is_deterministic() { Self::Second } else { self }
     }

@@ -1,4 +1,4 @@
-//! What `generate` and `dump` share: which generator, how it is called, and pictures on their way to the disk.
+//! Options that several subcommands share: the networks, how they are called, and pictures on their way to the disk.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -22,15 +22,15 @@ pub fn count_text(count: usize) -> String {
     format!("{count} picture{}", if count == 1 { "" } else { "s" })
 }
 
-/// What file managers put into any folder; hidden files are passed over everywhere.
+/// Names that file managers put into any folder; hidden files are passed over everywhere.
 const OF_FILE_MANAGERS: [&str; 3] = ["Thumbs.db", "desktop.ini", "@eaDir"];
-/// How many files an error names.
+/// Most files that an error names.
 const NAMED_FILES: usize = 3;
 
-/// Makes sure that nothing is in a folder, which may not be there yet, but what `is_ours` knows by its name.
+/// Makes sure that a folder, which may not be there yet, holds only what `is_ours` knows by its name.
 ///
 /// # Errors
-/// Something else is in it, or it cannot be listed.
+/// The folder holds something else, or cannot be listed.
 pub fn refuse_foreign(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<()> {
     if !folder.is_dir() {
         return Ok(());
@@ -56,7 +56,7 @@ pub fn refuse_foreign(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(
     Ok(())
 }
 
-/// Where networks are from, whatever the format.
+/// The source of networks in any format.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct OriginArgs {
     /// Networks: a run, a snapshot, a folder or file of TorchScript, NVIDIA's .pkl, rosinality's .pt, safetensors or a state
@@ -68,10 +68,10 @@ pub struct OriginArgs {
     pub sha256: Option<String>,
 }
 
-/// A pair of networks, whatever the format.
+/// A pair of networks in any format.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PairArgs {
-    /// Where they are from.
+    /// The source of the networks.
     #[command(flatten)]
     pub origin: OriginArgs,
     /// Generator (TorchScript), with --discriminator in place of --from
@@ -91,7 +91,7 @@ impl PairArgs {
     /// Finds the networks; a discriminator need not be among them.
     ///
     /// # Errors
-    /// None are given or two, or they cannot be found.
+    /// No networks or two sources are given, or the networks cannot be found.
     pub fn find(&self) -> Result<Source> {
         match (&self.origin.from, &self.generator) {
             (Some(_), Some(_)) => {
@@ -114,7 +114,7 @@ impl PairArgs {
     /// Finds a pair: the averaged generator and the discriminator.
     ///
     /// # Errors
-    /// As of [`PairArgs::find`], or there is no discriminator.
+    /// The errors of [`PairArgs::find`], or there is no discriminator.
     pub fn find_pair(&self) -> Result<(PathBuf, PathBuf)> {
         let source = self.find()?;
         let discriminator = source.discriminator()?.context(
@@ -124,10 +124,10 @@ impl PairArgs {
     }
 }
 
-/// Which generator, for which class, and where.
+/// The generator, the class of its pictures, and the device.
 #[derive(Debug, clap::Args)]
 pub struct GeneratorArgs {
-    /// Where the generator is from.
+    /// The source of the generator.
     #[command(flatten)]
     pub origin: OriginArgs,
     /// Generator alone (TorchScript), instead of --from
@@ -148,16 +148,16 @@ pub struct GeneratorArgs {
 }
 
 impl GeneratorArgs {
-    /// Whether one is given.
+    /// Whether a generator is given.
     pub fn is_given(&self) -> bool {
         self.generator.is_some() || self.origin.from.is_some()
     }
 
-    /// Finds the generator. An address is downloaded and a checkpoint imported, for which the cache is written: call it
-    /// before the program loses that right.
+    /// Finds the generator. An address is downloaded and a checkpoint imported, which writes the cache: call it before
+    /// the program loses that right.
     ///
     /// # Errors
-    /// None or two are given, or it cannot be found.
+    /// No generator or two are given, or it cannot be found.
     pub fn find(&self) -> Result<Source> {
         match (&self.generator, &self.origin.from) {
             (Some(generator), None) => Ok(Source::of_files(generator, None)),
@@ -171,10 +171,10 @@ impl GeneratorArgs {
         }
     }
 
-    /// The device that is named, once the other options are checked that need no generator.
+    /// Returns the device that is named, after checking the other options that need no generator.
     ///
     /// # Errors
-    /// There is no such device, or no pictures are to be made at a time.
+    /// There is no such device, or the number of pictures at a time is 0.
     pub fn device(&self) -> Result<Device> {
         ensure!(self.batch != Some(0), "cannot make pictures 0 at a time; pass --batch 1 or more");
         device::parse(&self.device)
@@ -183,7 +183,7 @@ impl GeneratorArgs {
     /// Loads the generator that was found.
     ///
     /// # Errors
-    /// It cannot be used.
+    /// The generator cannot be used.
     pub fn load(&self, source: &Source, device: Device) -> Result<Generator> {
         let (begun, path) = (Instant::now(), source.generator()?);
         let generator = Generator::load(&path, device, self.z_dim)?;
@@ -197,10 +197,10 @@ impl GeneratorArgs {
     }
 }
 
-/// Which generator, and how it is called.
+/// The generator, and how it is called.
 #[derive(Debug, clap::Args)]
 pub struct PictureArgs {
-    /// Which one.
+    /// The generator.
     #[command(flatten)]
     pub generator: GeneratorArgs,
     /// Truncation: 1 is none, 0 the average picture; between them less variety, fewer failures
@@ -215,8 +215,8 @@ pub struct PictureArgs {
 }
 
 impl PictureArgs {
-    /// Loads the generator, once everything is checked that can be known before. From then on the program may only write to
-    /// `places`.
+    /// Loads the generator, after checking everything that can be known before. From then on the program may only write
+    /// to `places`.
     ///
     /// # Errors
     /// No such generator or device, or an option out of range.
@@ -259,7 +259,7 @@ impl PictureArgs {
     }
 }
 
-/// Where the per-pixel noise comes from, as the user types it.
+/// The source of the per-pixel noise, as the user types it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum NoiseArg {
     /// The noise stored in the generator
@@ -289,7 +289,8 @@ pub enum ClassRule {
     Drawn,
 }
 
-/// How many pictures each class has in the data that classes are drawn like; None where they are not drawn.
+/// Returns the number of pictures of each class in the data whose classes are imitated; None where classes are not
+/// drawn.
 ///
 /// # Errors
 /// Pictures without labels, a generator that was trained without, or neither pictures nor a record.
@@ -308,7 +309,7 @@ pub fn class_counts(source: &PictureSource<'_>, labels_of: Option<&Path>) -> Res
     class_counts_of(source.generator).map(Some)
 }
 
-/// [`encode_png`](crate::draw::pixels::encode_png) or its fellow that writes in place: file, interleaved
+/// An encoder, [`encode_png`](crate::draw::pixels::encode_png) or its variant that writes in place: file, interleaved
 /// pixels, width, height, channels.
 pub type Encode = fn(&Path, &[u8], usize, usize, usize) -> Result<()>;
 
@@ -321,7 +322,7 @@ pub struct PngWriter {
 }
 
 impl PngWriter {
-    /// For the pictures of `source`, which `encode` writes one by one.
+    /// Makes a writer for the pictures of `source`, which `encode` writes one by one.
     ///
     /// # Errors
     /// The system refuses threads.

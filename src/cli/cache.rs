@@ -1,4 +1,4 @@
-//! `rootgan cache`: what is kept so that it need not be made again, and how to be rid of it.
+//! `rootgan cache`: lists and removes what is kept so that it need not be made again.
 
 use std::time::SystemTime;
 

@@ -11,8 +11,8 @@ use crate::source::scratch_folders;
 use crate::system::confine::confine_writes;
 use crate::tensor::device::synchronize;
 
-/// Bounds writing to `places` for the rest of the program, unless `--trust` was given. A kernel that cannot is no error:
-/// the check of every file before it is loaded does not depend on it.
+/// Bounds writing to `places` for the rest of the program, unless `--trust` was given. A kernel without Landlock is no
+/// error: the check of every file before it is loaded does not depend on it.
 pub fn write_only_to(places: &[&Path], device: Device) {
     if are_files_trusted() {
         return;
@@ -24,10 +24,11 @@ pub fn write_only_to(places: &[&Path], device: Device) {
     confine_writes(&places, device.is_cuda());
 }
 
-/// The same for commands that also keep features of pictures in `cache`, or at the usual place.
+/// Bounds writing to `places` and to the folder of features, which is `cache` or the usual place.
 pub fn write_only_to_and_cache(places: &[&Path], cache: Option<&Path>, device: Device) {
     let cache = cache.map(Path::to_owned).or_else(FeatureCache::default_folder);
-    // Made beforehand, or the folder above it would have to be opened. The cache itself tells what is wrong with it.
+    // The cache folder is made first; otherwise its parent would have to be writable. The cache itself reports what is
+    // wrong with it.
     let cache = cache.filter(|folder| std::fs::create_dir_all(folder).is_ok());
     let places: Vec<&Path> = places.iter().copied().chain(cache.as_deref()).collect();
     write_only_to(&places, device);

@@ -1,4 +1,4 @@
-//! `rootgan dataset`: what is wrong with a folder or zip of pictures, and a clean one made of the good ones.
+//! `rootgan dataset`: reports what is wrong with a folder or zip of pictures, and makes a clean one of the good ones.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::data::labels::LabelChoice;
 use crate::system::signals::Interrupted;
 use crate::system::ui::harmless;
 
-/// What `--help` says below the options.
+/// The text below the options in `--help`.
 const EXPLANATION: &str = "\
 Reports every file that cannot be used and every picture that shows the same as an earlier one. With DST, writes the others
 as square PNG files of one size, in the layout that StyleGAN2-ADA and StyleGAN3 read too: 00000/img00000000.png, ... and
@@ -30,10 +30,10 @@ pub struct DatasetArgs {
     /// Width and height of the new pictures [default: their own, if all are equal]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SIDE)))]
     pub resolution: Option<u32>,
-    /// How pictures become square
+    /// Way in which pictures become square
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub crop: Crop,
-    /// How pictures change their size
+    /// Filter for changing the size of pictures
     #[arg(long, value_enum, value_name = "FILTER", default_value_t)]
     pub resize: Filter,
     /// Write grey pictures
@@ -42,7 +42,7 @@ pub struct DatasetArgs {
     /// Leave out pictures with a shorter side instead of enlarging them
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub min_size: u32,
-    /// Which labels to keep
+    /// Labels to keep
     #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
     pub labels: LabelChoice,
     /// Keep pictures that show the same as an earlier one

@@ -1,4 +1,5 @@
-//! `rootgan demo`: pictures of cats, a short finetuning of the default pair on them, and its weights exported.
+//! `rootgan demo`: makes pictures of cats, finetunes the default pair on them for a short time, and exports the
+//! weights.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -104,7 +105,7 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// The grid of the last tick: names sort in the order of ticks.
+/// Returns the grid of the last tick: names sort in the order of ticks.
 fn newest_grid(run: &Path) -> Result<PathBuf> {
     let names = std::fs::read_dir(run)?.flatten().map(|entry| entry.path());
     let is_grid = |path: &PathBuf| {

@@ -1,5 +1,5 @@
-//! `rootgan dump`: many pictures for tools that compute FID. Picture i depends on the seed and i
-//! alone, so an interrupted dump goes on where it stopped.
+//! `rootgan dump`: makes many pictures for tools that compute FID. Picture i depends on the seed and i alone, so an
+//! interrupted dump goes on where it stopped.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -35,7 +35,7 @@ pub struct DumpArgs {
     /// Folder for 000000.png, 000001.png, ..., or one file NAME.npz (arr_0, N x H x W x 3)
     #[arg(long, value_name = "DIR_OR_FILE.npz")]
     pub out: PathBuf,
-    /// How many pictures
+    /// Number of pictures
     #[arg(long, value_name = "N", default_value_t = 50_000)]
     pub count: u32,
     /// Seed of the whole dump
@@ -119,7 +119,7 @@ impl Dump<'_> {
         make_folder(&self.out)?;
         let record = self.out.join(RECORD);
         let _lock = match Lock::on(&record) {
-            // A finished one is only read, which can be done in folders that cannot be written.
+            // A finished dump is only read, which can be done in folders that cannot be written.
             Err(_) if self.is_finished(&record) => None,
             lock => Some(lock.with_context(|| format!("cannot dump to '{}'", self.out.display()))?),
         };
@@ -163,7 +163,7 @@ impl Dump<'_> {
     fn to_npz(&self) -> Result<()> {
         let (record, partial) = (beside(&self.out, ".json"), beside(&self.out, ".partial"));
         make_folder(self.out.parent().unwrap_or(Path::new("")))?;
-        // A finished one is only read.
+        // A finished dump is only read.
         let lock = if self.out.exists() { None } else { Some(Lock::on(&self.out)?) };
         if self.out.exists() {
             record::claim(&record, &self.request, true)?;
@@ -225,7 +225,7 @@ impl Dump<'_> {
         self.source.make(batches, ToBytes::Metric, |range| self.draws.latents(&self.source, range), write)
     }
 
-    /// Says how much is there already; whether something is left to do.
+    /// Says how much is there already; returns whether something is left to do.
     fn begin(&self, held: usize) -> bool {
         match held {
             0 => {}
@@ -251,7 +251,7 @@ impl Dump<'_> {
     }
 }
 
-/// One picture as a row of the archive: H x W x 3, grey repeated.
+/// Makes a row of the archive from one picture: H x W x 3, grey repeated.
 fn rgb_row(planar: &[u8], channels: usize) -> Vec<u8> {
     if channels == 1 { to_interleaved(&grey_to_rgb(planar), 3) } else { to_interleaved(planar, channels) }
 }
@@ -290,7 +290,7 @@ fn pictures_in(folder: &Path) -> Result<BTreeSet<usize>> {
     Ok(names_in(folder)?.iter().filter_map(|name| index_of(name)).collect())
 }
 
-/// Those that are complete: a kill or a power cut may have left the beginning of one.
+/// Returns the complete files among those named: a kill or a power cut may have left the beginning of one.
 fn whole_among(folder: &Path, named: &BTreeSet<usize>) -> BTreeSet<usize> {
     named.par_iter().copied().filter(|&index| png_is_whole(&folder.join(png_name(index)))).collect()
 }

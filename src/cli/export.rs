@@ -1,5 +1,5 @@
-//! `rootgan export`: networks in the formats that other programs read. TorchScript with safetensors under NVIDIA's names is
-//! written here, the others by the Python package.
+//! `rootgan export`: writes networks in formats that other programs read. TorchScript with safetensors under NVIDIA's
+//! names is written here, the others by the Python package.
 
 use crate::cli::args::PairArgs;
 use crate::cli::confine::write_only_to;
@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// What `rootgan export` takes.
+/// The options of `rootgan export`.
 #[derive(Debug, clap::Args)]
 pub struct ExportArgs {
     /// The networks.
     #[command(flatten)]
     pub pair: PairArgs,
-    /// What to write
+    /// Format to write
     #[arg(long, value_enum, default_value_t = Format::Torchscript)]
     pub format: Format,
-    /// Where to write it: the name of the file, or of the folder for torchscript and onnx. In a folder that is there, a file
-    /// gets its usual name
+    /// Place to write to: the name of the file, or of the folder for torchscript and onnx. In a folder that is there, a
+    /// file gets its usual name
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
     /// Take the generator as trained instead of its moving average
@@ -36,7 +36,7 @@ pub struct ExportArgs {
     /// For nvidia: write into this --source although the weights do not say that they come from it
     #[arg(long, requires = "source")]
     pub any_source: bool,
-    /// For rosinality: leave the clamp of convolutions out, which its code has not, and say whether that changes pictures
+    /// For rosinality: leave the clamp of convolutions out, which its code lacks, and say whether that changes pictures
     #[arg(long)]
     pub drop_clamp: bool,
     /// Width of z, for a generator that does not describe itself
@@ -65,7 +65,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// The name in Python, and of the file in a folder that is given as `--out`; None where a folder is written.
+    /// Returns the format's name in Python, and the name of its file in a folder that is given as `--out`; None where a
+    /// folder is written.
     fn names(self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::Torchscript => ("torchscript", None),
@@ -109,7 +110,7 @@ pub fn run(args: ExportArgs) -> Result<()> {
 /// The paths of the networks to export.
 struct Found {
     generator: PathBuf,
-    /// The other generator, where it is to be written too.
+    /// The other generator, where both are written.
     generator_raw: Option<PathBuf>,
     discriminator: Option<PathBuf>,
 }
@@ -154,8 +155,8 @@ fn by_python(args: &ExportArgs) -> Result<()> {
         .run()
 }
 
-/// The file that these weights were once imported from, if it is still where it was: the provenance has its checksum, the
-/// cache of imports its place.
+/// Returns the file that these weights were once imported from, if it is still where it was: the provenance has its
+/// checksum, the cache of imports its place.
 fn origin_of(generator: &Path) -> Result<Option<PathBuf>> {
     let (_, contents) = read_contents(generator)?;
     let record = contents.text("get_provenance").and_then(|text| serde_json::from_str::<Value>(text).ok());
@@ -166,7 +167,7 @@ fn origin_of(generator: &Path) -> Result<Option<PathBuf>> {
     Ok(origin)
 }
 
-/// Every `source_sha256` in a record and its ancestors.
+/// Lists every `source_sha256` in a record and its ancestors.
 fn checksums_in(record: &Value) -> Vec<String> {
     match record {
         Value::Object(fields) => {

@@ -35,7 +35,7 @@ pub struct FinetuneArgs {
     /// Check everything, print the options in effect, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// What the run is told.
+    /// The options of the run.
     #[command(flatten)]
     pub options: Options,
 }
@@ -55,7 +55,7 @@ pub fn run(args: FinetuneArgs) -> Result<Option<PathBuf>> {
     let written = run.or_else(|| given.outdir.clone());
     let written: Vec<&Path> = written.as_deref().into_iter().collect();
     match args.dry_run {
-        // A place for a trial of the output is all it needs.
+        // A dry run only tries whether the output can be written.
         true => write_only_to(&written, device_of(&given)?),
         false => write_only_to_and_cache(&written, None, device_of(&given)?),
     }
@@ -147,7 +147,7 @@ struct Sources {
 
 impl Sources {
     fn find(given: Options, place: Place) -> Result<Self> {
-        // A run is resumed from wherever the user is then.
+        // A run may be resumed from another working directory, so paths are made absolute.
         let options = given.with_absolute_paths()?;
         let new = |options: Options, folder| -> Result<Self> {
             let files = files_of(&options)?;
@@ -173,11 +173,11 @@ pub fn device_of(options: &Options) -> Result<Device> {
     device::parse(options.device.as_deref().unwrap_or("auto"))
 }
 
-/// Puts the networks that `--from` means in its place. An address is downloaded and a checkpoint imported, for which the cache
-/// is written: call it before the program loses that right.
+/// Replaces `--from` by the networks that it means. An address is downloaded and a checkpoint imported, which writes
+/// the cache: call it before the program loses that right.
 ///
 /// # Errors
-/// They cannot be found, or others are given as well.
+/// The networks cannot be found, or others are given as well.
 pub fn with_networks(mut options: Options) -> Result<Options> {
     let Some(from) = options.from.take() else {
         ensure!(options.sha256.is_none(), "--sha256 belongs to --from");

@@ -1,5 +1,4 @@
-//! `rootgan generate`: pictures or a grid from seeds. A seed is the same picture as in other
-//! StyleGAN tools.
+//! `rootgan generate`: makes pictures or a grid from seeds. A seed means the same latent as in other StyleGAN tools.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +15,7 @@ use crate::system::signals::{Interrupted, StopRequest};
 use crate::system::ui::Bar;
 use crate::tensor::images::ToBytes;
 
-/// More pictures than anyone looks at one by one.
+/// Most seeds of one call: more pictures than anyone looks at one by one.
 const MOST_SEEDS: usize = 1_000_000;
 
 /// Make pictures or a grid from seeds.
@@ -103,7 +102,7 @@ fn make(source: &PictureSource<'_>, seeds: &[u32], outdir: Option<&Path>, keep: 
     let (picture_bytes, mut kept) = (source.picture_bytes(), Vec::new());
     let stop = StopRequest::listen()?;
     let write = |batch: PictureBatch| {
-        // Between two files, so that no half of one is left.
+        // The check stands between two writes, so that no half of a file is left.
         stop.check()?;
         let pictures = batch.pixels.chunks_exact(picture_bytes);
         let count = pictures.len();
@@ -138,7 +137,7 @@ fn square_columns(n: usize) -> usize {
     (1..=n).find(|columns| columns * columns >= n).unwrap_or(1)
 }
 
-/// `1,5,9-12` as 1, 5, 9, 10, 11, 12, in the order given.
+/// Reads seeds: `1,5,9-12` gives 1, 5, 9, 10, 11, 12, in the order given.
 #[doc(hidden)]
 pub fn parse_seeds(text: &str) -> Result<Vec<u32>> {
     let number = |digits: &str| digits.trim().parse::<u32>().ok();

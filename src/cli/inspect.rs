@@ -1,4 +1,4 @@
-//! `rootgan inspect`: what a file is, its sizes, and what cannot be done with it.
+//! `rootgan inspect`: says what a file is, its sizes, and what cannot be done with it.
 
 use crate::cli::confine::write_only_to;
 use crate::model::provenance::{self, flattened};
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// What `rootgan inspect` takes.
+/// The options of `rootgan inspect`.
 #[derive(Debug, clap::Args)]
 pub struct InspectArgs {
     /// TorchScript file, safetensors file, run directory, any file of a snapshot, or whatever else --from takes
@@ -33,7 +33,7 @@ struct Inspection {
     file: String,
     /// One of generator, discriminator, detector, z-only generator, other TorchScript, safetensors.
     kind: &'static str,
-    /// Where in a run it belongs, for a run directory or snapshot.
+    /// Its place in a run, for a run directory or snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<Value>,
     sizes: Value,
@@ -42,10 +42,10 @@ struct Inspection {
     /// All methods of a TorchScript file with their arguments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     declarations: Vec<String>,
-    /// What its code does beyond the operators of `src/model/safety/operators.txt`, with places.
+    /// Calls of its code beyond the operators of `src/model/safety/operators.txt`, with places.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_allowed: Vec<String>,
-    /// What cannot be done with it, and why.
+    /// The uses that are switched off, and why.
     switched_off: Vec<String>,
     provenance: Value,
 }
@@ -65,7 +65,7 @@ struct Method {
     present: bool,
 }
 
-/// Methods of the contract, and what stands or falls with each.
+/// Methods of the contract, and what is off without each.
 const GENERATOR_METHODS: [(&str, &str); 7] = [
     ("forward", "everything: a generator is called through it"),
     ("run_mapping", "path length, style mixing, truncation, w_avg and labels"),
@@ -88,7 +88,7 @@ const DETECTOR_METHODS: [(&str, &str); 2] = [
     ("describe", "the name of its features, and the check of pictures' sizes"),
 ];
 
-/// The most places that are listed of what a file must not do.
+/// Most places that are listed of what a file must not do.
 const MOST_FINDINGS: usize = 100;
 
 /// Runs the subcommand.
@@ -119,7 +119,7 @@ fn report_on(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
     }
 }
 
-/// Reports on the generator that `generate --from` would use; of a snapshot all checksums are checked before.
+/// Reports on the generator that `generate --from` would use; the checksums of a snapshot are checked first.
 fn report_on_source(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
     let source = Source::find(path, None)?;
     let generator = report_on_script(&source.generator()?, z_dim)?;
@@ -134,7 +134,7 @@ fn report_on_source(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
     Ok(Inspection { file: path.display().to_string(), snapshot: Some(record), ..generator })
 }
 
-/// From the file's bytes: nothing of it is run, unless a width of z asks for a trial.
+/// Reports on a TorchScript file from its bytes: nothing of it is run, unless a width of z asks for a trial.
 fn report_on_script(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
     let (_, contents) = read_contents(path)?;
     let described = contents.text("describe");
@@ -210,7 +210,7 @@ fn sizes_of_z_only(generator: &Generator) -> Value {
     })
 }
 
-/// Which methods there are, and what is off without those that are not.
+/// Lists which methods there are, and what is off without those that are missing.
 fn methods_of(contents: &Contents, names: &[(&'static str, &str)]) -> (Vec<Method>, Vec<String>) {
     let mut methods = Vec::with_capacity(names.len());
     let mut switched_off = Vec::new();
@@ -295,7 +295,7 @@ fn print(report: &Inspection) {
         false => report.switched_off.iter().for_each(|what| line("switched off", what)),
     }
     match (report.kind, &report.provenance) {
-        // One record of each network.
+        // A safetensors file has a record for each network.
         ("safetensors", Value::Object(records)) => {
             records.iter().for_each(|(name, record)| print_provenance(name, record, line));
         }
@@ -303,7 +303,7 @@ fn print(report: &Inspection) {
     }
 }
 
-/// The record, then its ancestors in a line each, the nearest first.
+/// Prints the record, then its ancestors in a line each, the nearest first.
 fn print_provenance(name: &str, record: &Value, line: impl Fn(&str, &str)) {
     let mut own = record.clone();
     let mut take = |key: &str| own.as_object_mut().and_then(|own| own.shift_remove(key));

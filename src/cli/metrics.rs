@@ -1,4 +1,4 @@
-//! `rootgan metrics`: FID and its relatives, of a generator, of folders, or of saved features.
+//! `rootgan metrics`: measures FID and its relatives, of a generator, of folders, or of saved features.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -24,7 +24,7 @@ use crate::tensor::labels::ClassDistribution;
 /// Measure pictures or a generator against real pictures.
 #[derive(Debug, clap::Args)]
 pub struct MetricsArgs {
-    /// What to measure, separated by commas: fid50k_full, kid50k, pr50k3, dc50k5, is50k, ppl2_wend, with any number in
+    /// Metrics, separated by commas: fid50k_full, kid50k, pr50k3, dc50k5, is50k, ppl2_wend, with any number in
     /// place of 50k; _full compares with all real pictures, otherwise with as many as there are fakes
     /// [default: fid50k_full]
     #[arg(long, value_name = "NAMES")]
@@ -47,13 +47,13 @@ pub struct MetricsArgs {
     /// Network of features (TorchScript): the Inception file, or one of rootgan detector
     #[arg(long, value_name = "FILE.pt")]
     pub detector: Option<PathBuf>,
-    /// Another one for precision, recall, density, coverage and path length [default: that of --detector]
+    /// Second detector, for precision, recall, density, coverage and path length [default: that of --detector]
     #[arg(long, value_name = "FILE.pt")]
     pub vgg_detector: Option<PathBuf>,
     /// Take detectors, cache and metrics from a JSON file whose keys are these flags; flags given here win
     #[arg(long, value_name = "FILE.json")]
     pub config: Option<PathBuf>,
-    /// Crop and resize pictures to it, where no generator says their size [default: their own]
+    /// Side to crop and resize pictures to, where no generator says their size [default: their own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub resolution: Option<u32>,
     /// Seed of the fakes, as for dump, and of the subsets of KID
@@ -74,10 +74,10 @@ pub struct MetricsArgs {
     /// Print the lines of metric-NAME.jsonl
     #[arg(long)]
     pub json: bool,
-    /// Where features of real pictures are kept between calls, by their content [default: ~/.cache/rootgan/features]
+    /// Folder that keeps features of real pictures between calls, by their content [default: ~/.cache/rootgan/features]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// Keep none
+    /// Keep no features of real pictures between calls
     #[arg(long, conflicts_with = "cache")]
     pub no_cache: bool,
 }
@@ -151,13 +151,13 @@ fn over_config(mut args: MetricsArgs, path: &Path) -> Result<MetricsArgs> {
     Ok(args)
 }
 
-/// What is measured, as the options name it.
+/// Lists what is measured, as the options name it.
 fn given(args: &MetricsArgs) -> Vec<&PathBuf> {
     let options = [&args.generator.generator, &args.generator.origin.from, &args.fakes, &args.fakes_features];
     options.into_iter().flatten().collect()
 }
 
-/// Makes sure that one thing is measured.
+/// Makes sure that exactly one thing is measured.
 fn check_judged(args: &MetricsArgs) -> Result<()> {
     match given(args).as_slice() {
         [_] => Ok(()),

@@ -31,7 +31,7 @@ const VERSION: &str =
 #[derive(Debug, Parser)]
 #[command(version, long_version = VERSION, propagate_version = true, arg_required_else_help = true, args_override_self = true)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
     /// Load TorchScript files whatever their code does: it can do whatever you can; only for files whose maker you trust
@@ -46,7 +46,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// How much is told.
+    /// Returns how much is told.
     pub fn verbosity(&self) -> Verbosity {
         match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,
@@ -109,7 +109,7 @@ pub fn print_completions(shell: clap_complete::Shell) {
 /// Shows help and version where they were asked for; turns anything else that clap says into one line.
 ///
 /// # Errors
-/// What is wrong with the command line, in clap's words.
+/// The command line is wrong; the message has clap's words.
 pub fn usage_error(error: &clap::Error) -> Result<()> {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return match error.print() {

@@ -1,4 +1,4 @@
-//! `rootgan plot`: a statistic of one or more runs against the images seen, as PNG and SVG.
+//! `rootgan plot`: draws a statistic of one or more runs against the images seen, as PNG and SVG.
 
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,7 @@ pub fn run(args: PlotArgs) -> Result<()> {
     Ok(())
 }
 
-/// `label=folder`, or a folder that is its own label. A folder whose name has an equals sign is taken as it is.
+/// Splits `label=folder`; a folder alone is its own label. A folder whose name has an equals sign is taken as it is.
 fn named(run: &str) -> (String, PathBuf) {
     match run.split_once('=') {
         Some((label, folder)) if !Path::new(run).exists() => (label.to_owned(), folder.into()),

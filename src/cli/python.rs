@@ -1,5 +1,5 @@
-//! Commands whose work the Python package does, because it needs Python's torch: what is typed here is checked here, and
-//! handed over.
+//! Commands whose work the Python package does, because it needs Python's torch: arguments are checked here, and handed
+//! over.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub struct HandOver {
 }
 
 impl HandOver {
-    /// Begins one for a command of the package.
+    /// Begins a command line for a command of the package.
     pub fn to(command: &'static str) -> Self {
         Self { command, arguments: Vec::new() }
     }
@@ -31,7 +31,7 @@ impl HandOver {
 
     /// Adds `--flag value`.
     pub fn option(self, flag: &str, value: impl AsRef<OsStr>) -> Self {
-        // One word, so that a value that begins with a dash is none of Python's flags.
+        // Flag and value are one word, so that a value that begins with a dash is none of Python's flags.
         let mut word = OsString::from(format!("--{flag}="));
         word.push(value);
         self.argument(word)
@@ -45,7 +45,7 @@ impl HandOver {
         }
     }
 
-    /// Adds `--flag` where it holds.
+    /// Adds `--flag` where `holds`.
     pub fn switch(self, flag: &str, holds: bool) -> Self {
         match holds {
             true => self.argument(format!("--{flag}")),
@@ -53,10 +53,10 @@ impl HandOver {
         }
     }
 
-    /// Runs it; what it prints is printed.
+    /// Runs the command, whose output is this program's.
     ///
     /// # Errors
-    /// What Python says is wrong, or there is no Python.
+    /// The command fails, with its own words, or there is no Python.
     pub fn run(self) -> Result<()> {
         let mut python = Installation::find().python(self.command)?;
         source::run_python(python.args(self.arguments), Lines::Printed)
@@ -90,7 +90,7 @@ pub struct ImportArgs {
 /// Runs `rootgan import`.
 ///
 /// # Errors
-/// What cannot be imported, and why.
+/// The file cannot be imported; the message says why.
 pub fn import(args: ImportArgs) -> Result<()> {
     let file = source::local_file(&args.file, args.sha256.as_deref())?;
     HandOver::to("import")
@@ -194,7 +194,7 @@ pub enum DetectorKind {
 /// Make a network of features for `metrics`, from one PyPI wheel (64 MB).
 #[derive(Debug, clap::Args)]
 pub struct DetectorArgs {
-    /// Which network. What it measures compares only with itself, and is never called FID
+    /// Network to make; its numbers compare only with each other, and are never called FID
     pub network: DetectorKind,
     /// The TorchScript file to write
     #[arg(long, value_name = "FILE.pt")]
@@ -227,7 +227,7 @@ pub struct PicturesArgs {
     /// Height and width
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub size: u32,
-    /// Another seed makes other pictures
+    /// Seed of the pictures
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 }

@@ -1,4 +1,4 @@
-//! What defaults and checks need to know of the networks.
+//! The properties of the networks that defaults and checks need.
 
 use super::MemoryFacts;
 use crate::model::provenance::RANDOM_SOURCE;
@@ -10,23 +10,24 @@ use crate::tensor::device;
 pub struct NetworkFacts {
     /// Height and width of the images.
     pub resolution: u64,
-    /// What the discriminator's minibatch standard deviation wants to divide a batch by.
+    /// Group size of the discriminator's minibatch standard deviation: a batch is a multiple of it, or at most as
+    /// large.
     pub mbstd_group_size: u64,
     /// Whether the generator has the mapping and synthesis of the contract; without them path length
     /// and style mixing are off.
     pub has_ws: bool,
-    /// Whether the pair is as `make_pair.py` drew it: training from scratch, not a transfer.
+    /// Whether the pair has the random weights of `rootgan new`: training from scratch, not a transfer.
     pub is_random: bool,
     /// Whether both networks can compute in 16 bits.
     pub has_precision: bool,
-    /// Whether they are on a GPU.
+    /// Whether both networks are on a GPU.
     pub on_cuda: bool,
-    /// What decides how much memory they take.
+    /// The sizes that decide how much memory training takes.
     pub memory: MemoryFacts,
 }
 
 impl NetworkFacts {
-    /// Reads them from a loaded pair.
+    /// Reads the properties of a loaded pair.
     pub fn from_pair(g: &Generator, d: &Discriminator) -> Self {
         Self {
             resolution: g.img_resolution() as u64,

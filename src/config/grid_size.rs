@@ -17,8 +17,8 @@ pub struct GridSize {
 }
 
 impl GridSize {
-    /// What fits an 8K screen (7680 x 4320) at `side` pixels a picture (at least 1), as the StyleGAN tools draw it: 7x4 at
-    /// 1024, 15x8 at 512, 30x16 at 256, 32x32 at 128 and below.
+    /// Returns the grid that fits an 8K screen (7680 x 4320) at `side` pixels a picture (at least 1), as in the
+    /// StyleGAN tools: 7x4 at 1024, 15x8 at 512, 30x16 at 256, 32x32 at 128 and below.
     pub fn for_resolution(side: u64) -> Self {
         let fitting = |length: u64, fewest: u64| (length / side).clamp(fewest, 32) as usize;
         Self { columns: fitting(7680, 7), rows: fitting(4320, 4) }

@@ -1,20 +1,20 @@
-//! How much memory of a GPU training takes, as an estimate, and which micro-batch fits into it.
+//! Estimates how much memory of a GPU training takes, and which micro-batch fits into it.
 //!
 //! Measured on an H100 (benches/NOTES.md): at 64x64, 256x256 and 1024x1024, in fp16, with path length, R1 and augmentation, a
 //! training's tensors took 28, 29 and 34 bytes for each activation of one image, beside the parameters.
 
 use crate::model::{Discriminator, Generator, PrecisionKind};
 
-/// Bytes for each activation of an image in 16 bits. Twice as many in float32.
+/// Bytes for each activation of an image in 16 bits; float32 takes twice as many.
 const BYTES_PER_ACTIVATION: u64 = 34;
 /// Bytes for each parameter of both networks: values, gradients, the optimisers' means and the averaged generator.
 const BYTES_PER_PARAMETER: u64 = 12;
-/// What CUDA, cuDNN and cuBLAS take for themselves.
+/// Bytes that CUDA, cuDNN and cuBLAS take for themselves.
 const BYTES_OF_LIBRARIES: u64 = 1 << 30;
-/// How much of a GPU is planned with: some is lost between tensors.
+/// Share of a GPU's memory that is planned with, since some is lost between tensors.
 const PLANNED: f64 = 0.85;
 
-/// What the estimate is made of.
+/// The numbers that the estimate is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryFacts {
     /// Values that one layer of each resolution holds for one image, over all resolutions.
@@ -26,7 +26,7 @@ pub struct MemoryFacts {
 }
 
 impl MemoryFacts {
-    /// Reads them from a loaded pair.
+    /// Reads the numbers of a loaded pair.
     pub fn from_pair(g: &Generator, d: &Discriminator, device_bytes: Option<u64>) -> Self {
         let parameters = g.script.parameter_counts().1 + d.script.parameter_counts().1;
         let activations = d.spec().map_or(0, |spec| {
@@ -57,8 +57,8 @@ fn activations(resolution: u64, base: u64, max: u64) -> u64 {
 }
 
 impl MemoryFacts {
-    /// Returns the largest micro-batch that a batch divides into, of whole groups of the discriminator, and that fits the GPU;
-    /// the batch itself where nothing is known, the smallest possible where none fits.
+    /// Returns the largest micro-batch that divides the batch, consists of whole groups of the discriminator, and fits
+    /// the GPU; the batch itself where nothing is known, the smallest possible one where none fits.
     pub(super) fn micro_batch(&self, batch: u64, kind: PrecisionKind, mbstd_group_size: u64) -> u64 {
         let Some(planned) = self.planned().filter(|_| self.activations > 0) else { return batch };
         let is_possible =
@@ -84,7 +84,7 @@ mod tests {
         MemoryFacts { activations: activations(resolution, base, 512), parameters, device_bytes: None }
     }
 
-    /// Tensors alone, without what the libraries take.
+    /// The measured numbers count tensors alone, without what the libraries take.
     #[test]
     fn estimates_are_near_what_was_measured() {
         for (resolution, base, parameters, batch, measured_mib) in
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(of(80, PrecisionKind::Fp16), 16);
         assert_eq!(of(24, PrecisionKind::Fp16), 8);
         assert_eq!(of(24, PrecisionKind::Fp32), 4);
-        // Fewer than a group are a group of their own.
+        // A batch smaller than a group is a group of its own.
         assert_eq!(of(12, PrecisionKind::Fp32), 1);
         assert_eq!(facts(None).micro_batch(32, PrecisionKind::Fp16, 4), 32);
     }

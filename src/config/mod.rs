@@ -1,4 +1,4 @@
-//! What a run is told: options as typed or read from a file, and the settings that they mean.
+//! The options of a run, as typed or read from a file, and the settings that they become.
 //!
 //! An option is declared in `options.rs`, with its help, default, range and mode side by side; `settings.rs` turns options
 //! into settings, in which everything has a value.

@@ -17,9 +17,9 @@ use crate::model::PrecisionKind;
 use crate::train::objective::Rooted;
 use crate::train::regularizers::{PL_INTERVAL, R1_INTERVAL};
 
-/// More images in one iteration are a typing error.
+/// Most images of one iteration; more are a typing error.
 const MAX_BATCH: u64 = 1 << 16;
-/// More pixels in a preview grid are one too, and would not fit a PNG viewer.
+/// Most pixels of a preview grid; more would not fit a PNG viewer.
 const MAX_GRID_PIXELS: u64 = 1 << 30;
 
 /// The adversarial loss by name.
@@ -51,28 +51,28 @@ pub enum AugmentMode {
     /// p follows how far the discriminator overfits
     #[default]
     Ada,
-    /// p is that of --p
+    /// p is the value of --p
     Fixed,
-    /// Not at all
+    /// Images are not augmented
     Noaug,
 }
 
-/// What a run does that has diverged.
+/// What a run does when training has diverged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDivergence {
-    /// It ends, naming the last good checkpoint
+    /// The run ends and names the last good checkpoint
     #[default]
     Stop,
-    /// It goes back to that checkpoint with half the learning rates
+    /// The run goes back to the last good checkpoint with half the learning rates
     Rollback,
 }
 
-/// Declares [`Options`]: each option with its help, its flag, its type and its rules ([`Spec`]) in one place. What follows
-/// from them is generated, so that no option can be forgotten.
+/// Declares [`Options`]: each option with its help, its flag, its type and its rules ([`Spec`]) in one place. The
+/// functions that visit every option are generated, so that none can be forgotten.
 macro_rules! options {
     ($($(#[$attribute:meta])* $name:ident: $kind:ty = $spec:expr,)*) => {
-        /// Everything that can be said about a run; what is left out takes its default.
+        /// All options of a run; one that is left out takes its default.
         #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct Options {
@@ -80,13 +80,13 @@ macro_rules! options {
         }
 
         impl Options {
-            /// These options, and `fallback`'s where these say nothing.
+            /// Returns these options, filled up from `fallback`.
             fn or(self, fallback: Self) -> Self {
                 Self { $($name: self.$name.or(fallback.$name),)* }
             }
 
-            /// These options over those of a file or preset. What was derived there from an option that is given anew
-            /// (a name, a micro-batch, the other loss's parameters) does not outlive it.
+            /// Returns these options over those of a file or preset. A value below that was derived from an option
+            /// given anew (a name, a micro-batch, the other loss's parameters) is forgotten.
             pub fn over(self, mut below: Self) -> Self {
                 let merged = self.clone().or(below.clone());
                 let is_new = |option: &str| match option {
@@ -98,7 +98,7 @@ macro_rules! options {
                 self.or(below)
             }
 
-            /// These options with defaults for networks as told by `facts`.
+            /// Returns these options with the defaults for the networks that `facts` describes.
             pub(super) fn filled(mut self, facts: &NetworkFacts) -> Self {
                 // A default may depend on that of another option, in two steps at most (batch, micro-batch).
                 for _ in 0..3 {
@@ -107,7 +107,7 @@ macro_rules! options {
                 self
             }
 
-            /// The options that a run cannot do without and that nobody gave.
+            /// Lists the required options that nobody gave.
             pub(super) fn missing(&self) -> Vec<String> {
                 let mut missing = Vec::new();
                 $(
@@ -119,7 +119,7 @@ macro_rules! options {
                 missing
             }
 
-            /// Everything that is wrong, so that the user hears of it at once.
+            /// Lists everything that is wrong, so that the user hears of all of it at once.
             pub(super) fn problems(&self, facts: &NetworkFacts) -> Vec<String> {
                 let mut problems = Vec::new();
                 $({
@@ -129,12 +129,13 @@ macro_rules! options {
                 problems
             }
 
-            /// The keys that a file may have.
+            /// Lists the keys that a file may have.
             fn keys() -> Vec<&'static str> {
                 vec![$(stringify!($name),)*]
             }
 
-            /// The keys whose values are paths: where somebody keeps files, which is nobody's business.
+            /// Lists the keys whose values are paths; records leave them out, because where somebody keeps files is
+            /// private.
             pub fn path_keys() -> Vec<&'static str> {
                 let paths = [$((stringify!($name), TypeId::of::<$kind>() == TypeId::of::<PathBuf>()),)*];
                 paths.into_iter().filter(|(_, is_path)| *is_path).map(|(name, _)| name).collect()
@@ -149,11 +150,11 @@ macro_rules! options {
 }
 
 options! {
-    /// What a configuration file is for, in words; for people only.
+    /// The purpose of a configuration file; not read by the program.
     #[arg(skip)]
     #[serde(skip_serializing)]
     about: String = Spec::optional(),
-    /// What it led to when it was measured, and where; for people only.
+    /// The result that this configuration gave, and on which machine; not read by the program.
     #[arg(skip)]
     #[serde(skip_serializing)]
     expected: String = Spec::optional(),
@@ -184,7 +185,7 @@ options! {
     /// Train on N of the pictures, drawn at random [default: all]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     subset: u64 = Spec::optional(),
-    /// Which N: the same seed draws the same pictures [default: 0]
+    /// Seed that chooses the --subset pictures [default: 0]
     #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
     subset_seed: u64 = Spec::default(0).only_with("--subset", |o| o.subset.is_some()),
     /// Folder in which the run's own folder is made
@@ -212,7 +213,7 @@ options! {
     /// Continue the rooted loss linearly beyond this slope |dL/dlogit| [default: none]
     #[arg(long, value_name = "SLOPE", help_heading = "Objective", allow_negative_numbers = true)]
     root_slope_cap: f64 = Spec::optional().only_with("--loss rooted", is_rooted),
-    /// What the loss judges: every image by itself, or pairs of a real and a generated one [default: none]
+    /// Let the loss judge every image by itself, or pairs of a real and a generated one [default: none]
     #[arg(long, help_heading = "Objective")]
     pairing: Pairing = Spec::default(Pairing::None),
     /// Weight of R1, 0 for none [default: 0.0002 resolution^2 / batch]
@@ -274,14 +275,14 @@ options! {
         .range(at_least_one)
         .follows(&["batch"])
         .fits(problem_of_micro_batch),
-    /// What the networks compute in; parameters stay float32 [default: fp32, on CUDA fp16 where the networks can]
+    /// Type that the networks compute in; parameters stay float32 [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long, help_heading = "Training")]
     precision: PrecisionKind = Spec::default_from(|_, facts| {
             let is_fast = facts.on_cuda && facts.has_precision;
             Some(if is_fast { PrecisionKind::Fp16 } else { PrecisionKind::Fp32 })
         })
         .fits(problem_of_precision),
-    /// Resolutions that compute in it, from the highest down [default: 4]
+    /// Number of resolutions, highest first, that compute in --precision [default: 4]
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
     precision_resolutions: u64 = Spec::default_from(|o, _| Some(if o.precision? == PrecisionKind::Fp32 { 0 } else { 4 }))
         .follows(&["precision"])
@@ -319,13 +320,13 @@ options! {
     /// Leave the generator's mapping network as it is [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Transfer")]
     freeze_mapping: bool = Spec::default(false),
-    /// Diverged means this many iterations in a row without a finite gradient [default: 20]
+    /// Training counts as diverged after this many skipped steps of one phase in a row [default: 20]
     #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true)]
     max_bad_steps: u64 = Spec::default(20).range(at_least_one),
-    /// What to do then [default: stop]
+    /// What to do when training has diverged [default: stop]
     #[arg(long, value_name = "WHAT", help_heading = "Faults")]
     on_divergence: OnDivergence = Spec::default(OnDivergence::Stop),
-    /// How often a run may go back [default: 3]
+    /// Most rollbacks in one run, with --on-divergence rollback [default: 3]
     #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true)]
     max_rollbacks: u64 = Spec::default(3),
     /// Halve the micro-batch when memory runs out, instead of stopping [default: false]
@@ -359,7 +360,7 @@ options! {
     /// Network of features for --metrics (TorchScript), see `rootgan metrics --help`
     #[arg(long, value_name = "FILE.pt", help_heading = "Output")]
     detector: PathBuf = Spec::optional(),
-    /// Another one for precision, recall, density, coverage and path length [default: that of --detector]
+    /// Second detector, for precision, recall, density, coverage and path length [default: that of --detector]
     #[arg(long, value_name = "FILE.pt", help_heading = "Output")]
     vgg_detector: PathBuf = Spec::optional(),
     /// Pictures in a grid, as COLUMNSxROWS [default: what fits 7680x4320, at most 32x32]
@@ -367,7 +368,7 @@ options! {
     grid: GridSize = Spec::default_from(|_, facts| Some(GridSize::for_resolution(facts.resolution.max(1)))).fits(problem_of_grid),
 }
 
-/// `r1-gamma` of `r1_gamma`.
+/// Returns the flag of a key: `r1-gamma` for `r1_gamma`.
 fn flag_of(key: &str) -> String {
     key.replace('_', "-")
 }
@@ -392,7 +393,7 @@ fn is_adaptive(o: &Options) -> bool {
     o.aug.unwrap_or_default() == AugmentMode::Ada
 }
 
-/// `paper256-rooted2-batch64`.
+/// Returns the words for a run's folder, as in `rooted2-batch64`.
 fn words_for_folder(o: &Options) -> Option<String> {
     let loss = match o.loss? {
         LossKind::Rooted => format!("rooted{}", o.root_k?),
@@ -446,14 +447,14 @@ fn problem_of_grid(grid: &GridSize, _: &Options, facts: &NetworkFacts) -> Option
 }
 
 impl Options {
-    /// These flags over the options of a file, if there is one.
+    /// Returns these flags over the options of the file at `path`, if one is given.
     ///
     /// # Errors
-    /// As of [`from_file`](Self::from_file), or file and flags name different presets.
+    /// The errors of [`from_file`](Self::from_file), or file and flags name different presets.
     pub fn with_file(self, path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(self) };
         let file = Self::from_file(path)?;
-        // Its values would win over those of the preset, and the run have a name that says otherwise.
+        // The file's values would win over the preset's, and the run's name would be wrong.
         ensure!(
             file.cfg.is_none() || self.cfg.is_none() || file.cfg == self.cfg,
             "'{}' has the options of a run with another --cfg; leave --cfg away, or pass a --config without one",
@@ -462,10 +463,10 @@ impl Options {
         Ok(self.over(file))
     }
 
-    /// The same files, wherever the working directory will be.
+    /// Makes every path absolute, so that the working directory may change.
     ///
     /// # Errors
-    /// There is no working directory any more.
+    /// The working directory does not exist any more.
     pub fn with_absolute_paths(mut self) -> Result<Self> {
         for path in self.paths_mut() {
             *path = std::path::absolute(&path).with_context(|| format!("cannot find '{}'", path.display()))?;
@@ -473,7 +474,7 @@ impl Options {
         Ok(self)
     }
 
-    /// What these options would change in `recorded`: key, recorded value and value now.
+    /// Lists what these options would change in `recorded`: key, recorded value and value now.
     pub fn changes(&self, recorded: &Self) -> Vec<(String, serde_json::Value, serde_json::Value)> {
         let object = |options: &Self| match serde_json::to_value(options) {
             Ok(serde_json::Value::Object(object)) => object,
@@ -517,14 +518,14 @@ impl Options {
         for (key, alone) in one_by_one {
             serde_json::from_value::<Self>(alone).with_context(|| format!("`{key}`")).with_context(refused)?;
         }
-        // Of the text: there a key that comes twice is seen.
+        // The options are read from the text, where a key that comes twice is an error.
         let options = serde_json::from_str(&text).with_context(refused)?;
         let preset = presets::name_of(&text).map(str::to_owned);
         Ok(if preset.is_some() { Self { cfg: preset, ..Self::default() } } else { options })
     }
 }
 
-/// As much of a name as a message has room for.
+/// Cuts a name to what a message has room for.
 fn shortened(name: &str) -> String {
     name.chars().take(40).collect()
 }

@@ -17,10 +17,10 @@ const PRESETS: [(&str, &str); 8] = [
     ("demo", include_str!("../../configs/demo.json")),
 ];
 
-/// The options of a preset.
+/// Returns the options of a preset.
 ///
 /// # Errors
-/// An unknown name; lists those that there are.
+/// The name is unknown; the message lists the presets.
 pub fn preset(name: &str) -> Result<Options> {
     let Some((_, text)) = PRESETS.iter().find(|(known, _)| *known == name) else {
         let names: Vec<_> = PRESETS.iter().map(|(known, _)| *known).collect();
@@ -29,8 +29,8 @@ pub fn preset(name: &str) -> Result<Options> {
     serde_json::from_str(text).with_context(|| format!("the preset '{name}' is broken; please report it"))
 }
 
-/// These options over those of their preset. A transfer begins with an average that is worth keeping, so a preset's ramp-up
-/// of the average is for random pairs only.
+/// Returns these options over those of their preset. A preset's ramp-up of the average is for random pairs only, since
+/// a transfer begins with an average that is worth keeping.
 ///
 /// # Errors
 /// An unknown preset.
@@ -39,12 +39,12 @@ pub(super) fn under(options: &Options, facts: &NetworkFacts) -> Result<Options> 
     if !facts.is_random {
         preset.ema_rampup = None;
     }
-    // Said about the preset, not about this run.
+    // Both texts are about the preset, not about this run.
     (preset.about, preset.expected) = (None, None);
     Ok(options.clone().over(preset))
 }
 
-/// The preset that this text of a file is, whatever its layout.
+/// Returns the name of the preset whose content this text of a file has, whatever its layout.
 pub(super) fn name_of(text: &str) -> Option<&'static str> {
     let value = |text: &str| serde_json::from_str::<Value>(text).ok();
     let given = value(text)?;

@@ -1,4 +1,4 @@
-//! The settings of a run, decided and checked: what [`Options`] mean for a given pair.
+//! The settings of a run, resolved and checked: what [`Options`] mean for a given pair.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::train::{AdaSettings, AdamSettings, AugmentSettings, EmaSettings, Trai
 /// Iterations between two adjustments of p.
 const ADA_INTERVAL: u64 = 4;
 
-/// The decided settings of a run: every one has a value.
+/// The resolved settings of a run: every one has a value.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
-    /// What an iteration needs.
+    /// The settings of an iteration.
     pub train: TrainSettings,
     /// Folder or zip of pictures.
     pub data: PathBuf,
@@ -29,9 +29,9 @@ pub struct RunSettings {
     pub subset: Option<Subset>,
     /// Whether mirror images are drawn too.
     pub xflip: bool,
-    /// What the networks compute in.
+    /// The types that the networks compute in.
     pub precision: Precision,
-    /// How a GPU computes.
+    /// The arithmetic of a GPU.
     pub arithmetic: Arithmetic,
     /// Length of the run in images.
     pub total_images: u64,
@@ -39,9 +39,9 @@ pub struct RunSettings {
     pub outdir: PathBuf,
     /// Words for the run's folder.
     pub desc: String,
-    /// What happens when training diverges.
+    /// The reaction to divergence.
     pub on_divergence: OnDivergence,
-    /// How often a run may go back.
+    /// Most rollbacks in the run.
     pub max_rollbacks: u64,
     /// Time between two checkpoints.
     pub checkpoint_interval: Duration,
@@ -90,7 +90,7 @@ impl RunSettings {
             desc: value(&o.desc),
             on_divergence: value(&o.on_divergence),
             max_rollbacks: value(&o.max_rollbacks),
-            // Longer than a duration can be is never.
+            // A time that no duration can hold means never.
             checkpoint_interval: Duration::try_from_secs_f64(value(&o.checkpoint_minutes) * 60.0)
                 .unwrap_or(Duration::MAX),
             keep_checkpoints: value(&o.keep_checkpoints) as usize,
@@ -104,8 +104,8 @@ impl RunSettings {
     }
 }
 
-/// What an iteration is told, and what its networks compute in, where there is no run: benchmarks and tests need neither
-/// files nor a folder.
+/// Resolves the settings of an iteration, and the types that its networks compute in, where there is no run: benchmarks
+/// and tests need neither files nor a folder.
 ///
 /// # Errors
 /// One message with everything that is out of range.
@@ -177,7 +177,7 @@ fn augment_settings(o: &Options) -> AugmentSettings {
     }
 }
 
-/// What options say is not trained; needed before the networks are loaded.
+/// Returns what the options freeze; needed before the networks are loaded.
 pub fn freeze_settings(o: &Options) -> FreezeSettings {
     FreezeSettings {
         d_layers: o.freeze_d.unwrap_or_default(),
@@ -190,7 +190,7 @@ fn value<T: Clone>(option: &Option<T>) -> T {
     option.clone().expect("an option that has a default in this mode is filled in")
 }
 
-/// Thousands of images to images, at least 1.
+/// Converts thousands of images to images, at least 1.
 fn images(kimg: f64) -> u64 {
     ((kimg * 1000.0).round() as u64).max(1)
 }

@@ -1,9 +1,9 @@
-//! What an option is besides its name, type and help: its default, its range, and the options that it belongs to. The
-//! declarations are in `options.rs`, one option in one place.
+//! The rules of an option: its default, its range, and the mode that it belongs to. The declarations are in
+//! `options.rs`, one option in one place.
 
 use super::{NetworkFacts, Options};
 
-/// A word on what an option belongs to, `--aug ada`, and whether that is so.
+/// The mode that an option needs, such as `--aug ada`: its name for messages, and a test for it.
 type Mode = (&'static str, fn(&Options) -> bool);
 
 /// The rules of one option of type `T`.
@@ -24,11 +24,11 @@ enum Default<T> {
     From(fn(&Options, &NetworkFacts) -> Option<T>),
 }
 
-/// What is wrong with a value beside those of the other options and the networks, in a sentence.
+/// Says in a sentence why a value does not fit the other options or the networks; None where it fits.
 type Fits<T> = fn(&T, &Options, &NetworkFacts) -> Option<String>;
 
 impl<T> Spec<T> {
-    /// Of an option that may be left out, and takes any value.
+    /// Makes the rules of an option that may be left out and takes any value.
     pub fn optional() -> Self {
         Self {
             default: None,
@@ -42,52 +42,53 @@ impl<T> Spec<T> {
         }
     }
 
-    /// Of one that must be given.
+    /// Makes the rules of an option that must be given.
     pub fn required() -> Self {
         Self { is_required: true, ..Self::optional() }
     }
 
-    /// Of one that is `value` where nobody says it.
+    /// Makes the rules of an option that is `value` where it is not given.
     pub fn default(value: T) -> Self {
         Self { default: Some(Default::Value(value)), ..Self::optional() }
     }
 
-    /// Of one whose default depends on the networks or on other options.
+    /// Makes the rules of an option whose default depends on the networks or on other options.
     pub fn default_from(value: fn(&Options, &NetworkFacts) -> Option<T>) -> Self {
         Self { default: Some(Default::From(value)), ..Self::optional() }
     }
 
-    /// The values it takes; `range` says what is wrong with another one, as in "must be above 0, not -1".
+    /// Bounds the values; `range` says what is wrong with one, as in "must be above 0, not -1".
     pub fn range(self, range: fn(&T) -> Option<String>) -> Self {
         Self { range: Some(range), ..self }
     }
 
-    /// Which values fit the other options and the networks.
+    /// Checks the value against the other options and the networks.
     pub fn fits(self, fits: Fits<T>) -> Self {
         Self { fits: Some(fits), ..self }
     }
 
-    /// It only makes sense where `holds`; `mode` names that, as in "--aug ada". Elsewhere it has no value.
+    /// Binds the option to a mode, where `holds` is true and which `mode` names, as in "--aug ada". Elsewhere it has no
+    /// default, and a given value is an error.
     pub fn only_with(self, mode: &'static str, holds: fn(&Options) -> bool) -> Self {
         Self { mode: Some((mode, holds)), ..self }
     }
 
-    /// Its mode cannot do without it; `example` says what to pass.
+    /// Makes the option required in its mode; `example` says what to pass.
     pub fn needed(self, example: &'static str) -> Self {
         Self { needed_by_mode: Some(example), ..self }
     }
 
-    /// Networks that leave no choice.
+    /// Sets a value that the networks force, whatever the user gave.
     pub fn forced(self, forced: fn(&NetworkFacts) -> Option<T>) -> Self {
         Self { forced: Some(forced), ..self }
     }
 
-    /// A value from a file or preset is forgotten where one of these options is given anew.
+    /// Forgets a value of a file or preset where one of these options is given anew.
     pub fn follows(self, options: &'static [&'static str]) -> Self {
         Self { follows: options, ..self }
     }
 
-    /// Fills in the value, where it can be known.
+    /// Fills in the value, where it is known.
     pub fn fill(self, value: &Option<T>, options: &Options, facts: &NetworkFacts) -> Option<T>
     where
         T: Clone,
@@ -104,7 +105,7 @@ impl<T> Spec<T> {
         }
     }
 
-    /// Whether it must be given.
+    /// Whether the option must be given.
     pub fn is_required(&self) -> bool {
         self.is_required
     }
@@ -134,7 +135,7 @@ impl<T> Spec<T> {
         problems.extend(range.or_else(|| self.fits.and_then(|fits| fits(value, options, facts))));
     }
 
-    /// Whether a value from below outlives the options above it; `is_new` tells which of those are given anew.
+    /// Whether a value of a file or preset outlives the options given over it; `is_new` tells which are given anew.
     pub fn survives(&self, merged: &Options, is_new: impl Fn(&str) -> bool) -> bool {
         self.belongs(merged) && !self.follows.iter().any(|option| is_new(option))
     }
@@ -144,7 +145,7 @@ impl<T> Spec<T> {
     }
 }
 
-/// Above 0; more than 1e9 is a typing error.
+/// Says what is wrong with a value that is not above 0, or above 1e9, which is a typing error.
 pub(super) fn above_zero(value: &f64) -> Option<String> {
     const MOST: f64 = 1e9;
     match value {

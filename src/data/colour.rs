@@ -18,7 +18,7 @@ const MOST_BYTES: usize = 16 << 20;
 /// Difference that rounding may make where a profile is sRGB.
 const SRGB_TOLERANCE: u8 = 1;
 
-/// What to do with the values of a picture.
+/// The conversion of a picture's values.
 #[derive(Clone)]
 enum Conversion {
     /// The values are sRGB already.
@@ -31,7 +31,7 @@ enum Conversion {
     Unusable,
 }
 
-/// What became of a picture's profile.
+/// The outcome for a picture's colour profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Profile {
     /// The picture had no profile, or it is sRGB.

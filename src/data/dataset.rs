@@ -31,7 +31,7 @@ pub struct Subset {
     pub seed: u64,
 }
 
-/// How pictures are read.
+/// The options of reading pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatasetOptions {
     /// Width and height of every picture, in pixels.
@@ -47,7 +47,7 @@ pub struct DatasetOptions {
     pub class_count: u32,
 }
 
-/// What the first pass over the pictures found.
+/// The report on the first pass over the pictures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScanReport {
     /// Number of files named like pictures, in the subset if there is one.
@@ -187,7 +187,7 @@ impl Dataset {
     /// Opens a data set as [`Dataset::open`] does, and gives up upon a signal.
     ///
     /// # Errors
-    /// Those of `open`; [`Interrupted`](crate::system::signals::Interrupted).
+    /// The errors of `open`; [`Interrupted`](crate::system::signals::Interrupted).
     pub fn open_until(root: &Path, options: &DatasetOptions, stop: &StopRequest) -> Result<(Self, ScanReport)> {
         let &DatasetOptions { resolution, channels, .. } = options;
         ensure!(
@@ -369,7 +369,7 @@ fn zeroed(length: usize) -> Result<Vec<u8>> {
     Ok(vec![0; length])
 }
 
-/// What the first pass keeps of one picture.
+/// The part of one picture that the first pass keeps.
 struct Scanned {
     notes: PictureNotes,
     /// Checksum of the file and not of its pixels: decoders may differ from one version or processor to the next.

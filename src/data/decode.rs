@@ -26,10 +26,10 @@ use crate::system::panics::panic_text;
 pub const MAX_SIDE: u32 = 20_000;
 /// Largest memory, in bytes, that a picture may take while it is decoded; its file may not be larger either.
 pub(super) const MAX_BYTES: u64 = 512 << 20;
-/// A larger colour profile is no photograph's.
+/// Most bytes of a colour profile; a larger one is no photograph's.
 const MOST_PROFILE_BYTES: u64 = 16 << 20;
 
-/// What had to be done to a picture besides cropping it and making it smaller.
+/// The changes to a picture besides cropping it and making it smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PictureNotes {
     /// The picture had one channel of brightness.
@@ -116,7 +116,7 @@ pub(super) fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
     image::guess_format(bytes).ok().context("its content is not png, jpeg, webp, bmp, tiff or gif")
 }
 
-/// The formats of phones and browsers that are not read, by their first bytes, and what converts them.
+/// Names a format of phones or browsers that is not read, by its first bytes, and what converts it.
 fn unread_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     const HEIF: &str = "heif-convert, package libheif-examples";
     match (bytes.get(4..8), bytes.get(8..12)) {
@@ -131,7 +131,7 @@ fn unread_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Width and height as stored, from the header alone.
+/// Reads width and height as stored, from the header alone.
 pub(super) fn stored_size(bytes: &[u8]) -> Result<(u32, u32)> {
     guarded(|| Ok(decoder_of(bytes)?.dimensions()))
 }
@@ -178,7 +178,7 @@ fn decoder_of(bytes: &[u8]) -> Result<impl ImageDecoder + '_> {
     Ok(decoder)
 }
 
-/// An error of the decoder's, with the limit where one was exceeded.
+/// Words an error of the decoder, with the limit where one was exceeded.
 fn plain(error: ImageError) -> anyhow::Error {
     use image::error::LimitErrorKind;
     match &error {
@@ -191,7 +191,7 @@ fn plain(error: ImageError) -> anyhow::Error {
     }
 }
 
-/// What a PNG says of its colours besides the values, by the chunks before its first data.
+/// The colour information of a PNG besides its values, from the chunks before its first data.
 #[derive(Default)]
 struct PngColour {
     has_profile: bool,
@@ -203,6 +203,8 @@ struct PngColour {
 }
 
 impl PngColour {
+    /// Reads the chunks before the first data of a PNG.
+    ///
     /// # Errors
     /// A profile of more bytes than any photograph's: they would all be in memory at once, beyond the room for pictures.
     fn of(bytes: &[u8]) -> Result<Self> {
@@ -233,8 +235,8 @@ impl PngColour {
         Ok(found)
     }
 
-    /// Whether values are said to be other than sRGB in a way that is not converted. Said twice, the first of coding, profile,
-    /// sRGB and gamma counts, as the standard has it.
+    /// Whether values are declared as other than sRGB in a way that is not converted. Of several declarations the first
+    /// of coding, profile, sRGB and gamma counts, as the standard has it.
     fn is_other(&self) -> bool {
         const OF_SRGB: (u8, u8) = (1, 13);
         const GAMMA_OF_SRGB: u32 = 45_455;
@@ -246,12 +248,12 @@ impl PngColour {
     }
 }
 
-/// The whole picture as it is meant to be seen.
+/// Decodes the whole picture as it is meant to be seen.
 pub(super) fn upright_image(bytes: &[u8]) -> Result<(DynamicImage, PictureNotes)> {
     let mut decoder = decoder_of(bytes)?;
     // A broken tag is no reason to lose the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    // Nor is a broken profile a reason.
+    // A broken profile is no reason to lose the picture, either.
     let icc = match format_of(bytes)? {
         // The crate image finds no profile in the TIFFs of most programs, which write the tag as bytes without a type.
         ImageFormat::Tiff => tiff_profile(bytes),
@@ -276,7 +278,7 @@ pub(super) fn upright_image(bytes: &[u8]) -> Result<(DynamicImage, PictureNotes)
     Ok((image, notes))
 }
 
-/// How many bytes a zlib stream unpacks to, up to its first fault; it stops soon after `most`.
+/// Counts the bytes that a zlib stream unpacks to, up to its first fault; it stops soon after `most`.
 fn unpacked_bytes(stream: &[u8], most: u64) -> u64 {
     let (mut decoder, mut buffer, mut total) = (flate2::read::ZlibDecoder::new(stream), [0; 1 << 14], 0);
     while let Some(read) = decoder.read(&mut buffer).ok().filter(|&read| read > 0 && total <= most) {
@@ -285,7 +287,7 @@ fn unpacked_bytes(stream: &[u8], most: u64) -> u64 {
     total
 }
 
-/// The name of a TIFF's kind, for the kinds that are not read; the decoder's own words are numbers.
+/// Names the kind of a TIFF that is not read, since the decoder's own words are numbers.
 fn unread_tiff(bytes: &[u8]) -> Option<anyhow::Error> {
     let mut decoder = tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?;
     let mut value = |tag| decoder.find_tag(tag).ok().flatten()?.into_u32_vec().ok()?.first().copied();

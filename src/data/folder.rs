@@ -43,7 +43,7 @@ pub fn list_images(root: &Path) -> Result<(Vec<PathBuf>, PassedOver)> {
                 continue;
             }
             Err(error) => match dangling_link(&error) {
-                // Such as the locks of Emacs, `.#name`.
+                // The locks of Emacs, `.#name`, are such links.
                 Some(path) if path.file_name().is_some_and(is_passed_over) => {
                     passed_over.add_hidden_file();
                     continue;

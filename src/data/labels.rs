@@ -16,15 +16,15 @@ const NAMED: usize = 10;
 /// Number of classes up to which [`Labels::chosen`] believes a file: each takes a counter.
 const MOST_CLASSES: u32 = 1 << 20;
 
-/// Which labels to read where no networks say whether there are any.
+/// The labels to read where no networks say whether there are any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LabelChoice {
-    /// Those of dataset.json, if every picture has one there
+    /// Labels of dataset.json, if every picture has one there
     #[default]
     Auto,
-    /// Those of dataset.json, which has to name every picture
+    /// Labels of dataset.json, which has to name every picture
     Json,
-    /// The sub-folders, in one of which every picture has to be
+    /// Sub-folders as classes; every picture has to be in one
     Folders,
     /// No labels
     None,
@@ -166,7 +166,7 @@ impl Labels {
     }
 }
 
-/// What a label file says, if there is one.
+/// The content of a label file, if there is one.
 enum InFile {
     /// There is no label file.
     Missing,

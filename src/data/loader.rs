@@ -89,7 +89,7 @@ impl Drop for Loader {
     }
 }
 
-/// What the loading thread owns.
+/// The fields that the loading thread owns.
 struct Work {
     dataset: Arc<Dataset>,
     sampler: Sampler,

@@ -41,7 +41,7 @@ const CONVERTIBLE: [(&[&str], &str); 2] = [
     (&["jxl"], r#"find . -type f -iname '*.jxl' -exec sh -c 'djxl "$1" "${1%.*}.png"' _ {} \; (package libjxl-tools)"#),
 ];
 
-/// Files and folders that were passed over.
+/// The files and folders that were passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PassedOver {
     /// Number of files by extension in lower case; empty for files without one.
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(lines[1], "'DATASET.JSON' is not read as labels: name it dataset.json");
     }
 
-    /// The command of the remedy, run by a shell on names of all kinds, with a converter that only copies.
+    /// A shell runs the command of the remedy on names of all kinds, with a converter that only copies.
     #[test]
     fn the_command_that_converts_finds_capitals_and_folders() {
         let place = tempfile::tempdir().unwrap();

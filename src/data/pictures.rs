@@ -79,7 +79,7 @@ impl Pictures {
         &self.escaping
     }
 
-    /// Returns what lies there too and is not read.
+    /// Returns what was passed over beside the pictures.
     pub fn passed_over(&self) -> &PassedOver {
         &self.passed_over
     }

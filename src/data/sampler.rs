@@ -1,6 +1,6 @@
 //! The order of the training pictures: an endless stream of shuffled epochs.
 //!
-//! What comes at a position depends on nothing but the position, so resuming needs no state.
+//! The picture at a position depends on nothing but the position, so resuming needs no state.
 
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;

@@ -84,7 +84,7 @@ pub fn encode_png(path: &Path, interleaved: &[u8], width: usize, height: usize, 
 /// goes on with such files must ask [`png_is_whole`].
 ///
 /// # Errors
-/// As [`encode_png`].
+/// The errors of [`encode_png`].
 pub fn encode_png_in_place(
     path: &Path,
     interleaved: &[u8],

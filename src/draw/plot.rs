@@ -41,9 +41,9 @@ pub struct Line {
 pub struct Plot {
     /// Title above the plot.
     pub title: String,
-    /// What x is, with its unit.
+    /// Quantity on the x axis, with its unit.
     pub x_label: String,
-    /// What y is, with its unit.
+    /// Quantity on the y axis, with its unit.
     pub y_label: String,
     /// Lines, each in a colour of its own.
     pub lines: Vec<Line>,
@@ -131,7 +131,7 @@ impl Plot {
             (SeriesLabelPosition::UpperLeft, places().filter(|at| at.0 < 0.3 && at.1 > 0.6).count()),
             (SeriesLabelPosition::LowerLeft, places().filter(|at| at.0 < 0.3 && at.1 < 0.4).count()),
         ];
-        // Of equal corners min_by_key takes the first.
+        // min_by_key takes the first of equal corners.
         corners.into_iter().min_by_key(|corner| corner.1).map_or(SeriesLabelPosition::UpperRight, |corner| corner.0)
     }
 

@@ -100,7 +100,7 @@ pub fn fill_folder_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// What to do so that a write succeeds that failed with this error, before "and ...".
+/// Returns the remedy for a write that failed with this error, which goes before "and ..." in a message.
 pub fn remedy_for_write(error: &anyhow::Error) -> &'static str {
     let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
     match kind {
@@ -123,8 +123,8 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes the partial files of `path` that killed processes left. Only who knows that no other process is writing
-/// `path` may call it.
+/// Removes the partial files of `path` that killed processes left. Call it only where no other process can be writing
+/// `path`.
 ///
 /// # Errors
 /// A partial file cannot be removed, or the folder cannot be read.

@@ -1,5 +1,5 @@
-//! Keeps what can be made again, each thing under a key, below `~/.cache/rootgan`: one folder a kind. Imports and
-//! downloads are bounded: the ones that were not used for longest go first.
+//! Keeps what can be made again, each entry under a key, below `~/.cache/rootgan`: one folder for each kind. Imports
+//! and downloads are bounded: those not used for longest are removed first.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use walkdir::WalkDir;
 
-/// What imports and downloads may take together.
+/// Most bytes of imports and downloads together.
 const MOST_BYTES: u64 = 20_000_000_000;
-/// Sets another bound, in GB.
+/// Environment variable that sets another bound, in GB.
 const BOUND: &str = "ROOTGAN_CACHE_GB";
-/// What was used so recently may be in use, and stays.
+/// Time in which a used entry may still be in use, and stays.
 const IN_USE: Duration = Duration::from_secs(3600);
 
-/// What is kept.
+/// A kind of entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Checkpoints of other programs as networks.
@@ -53,16 +53,16 @@ pub struct Cache {
     root: PathBuf,
 }
 
-/// One thing that is kept.
+/// An entry of the cache.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// What it is.
+    /// The kind of the entry.
     pub kind: Kind,
     /// The file or folder.
     pub path: PathBuf,
-    /// What it takes on disk.
+    /// Bytes that the entry takes on disk.
     pub bytes: u64,
-    /// When it was used last.
+    /// When the entry was used last.
     pub used: SystemTime,
 }
 
@@ -74,12 +74,12 @@ impl Cache {
         Some(Self::at(&root.join("rootgan")))
     }
 
-    /// Takes this folder, which need not be there.
+    /// Makes a cache at this folder, which need not be there.
     pub fn at(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
 
-    /// Returns the folder of everything.
+    /// Returns the folder of the whole cache.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -89,7 +89,7 @@ impl Cache {
         self.root.join(kind.name())
     }
 
-    /// Lists everything, kind by kind, what was used last first.
+    /// Lists the entries, kind by kind, the last used first.
     pub fn entries(&self) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Kind::ALL.into_iter().flat_map(|kind| self.entries_of(kind)).collect();
         entries.sort_by_key(|entry| (entry.kind as usize, std::cmp::Reverse(entry.used)));
@@ -102,17 +102,17 @@ impl Cache {
             Some(Entry { kind, bytes: bytes_of(&path), path, used })
         };
         let found = fs::read_dir(self.folder(kind)).into_iter().flatten().flatten();
-        // Locks, and what is being made or was interrupted.
+        // Hidden names are locks, or work that goes on or was interrupted.
         found.map(|found| found.path()).filter(|path| !is_hidden(path)).filter_map(entry).collect()
     }
 
-    /// Notes that an entry is used now. Where that cannot be noted it only goes earlier.
+    /// Notes that an entry is used now. Where that fails, the entry is only removed earlier.
     pub fn touch(path: &Path) {
         let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
     }
 
     /// Removes the imports and downloads that were not used for longest until `more` bytes have room within the bound.
-    /// What cannot be removed stays: the bound is a courtesy.
+    /// An entry that cannot be removed stays: the bound is a courtesy.
     pub fn make_room(&self, more: u64) {
         let gigabytes = std::env::var(BOUND).ok().and_then(|text| text.parse::<f64>().ok());
         self.make_room_within(gigabytes.map_or(MOST_BYTES, |gigabytes| (gigabytes * 1e9) as u64), more);
@@ -131,7 +131,7 @@ impl Cache {
         }
     }
 
-    /// Removes everything of these kinds, also what interrupted work left; returns the bytes that were freed.
+    /// Removes all entries of these kinds, and what interrupted work left; returns the bytes that were freed.
     ///
     /// # Errors
     /// Something cannot be removed.

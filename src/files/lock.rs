@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use crate::files::atomic::{hidden_beside, remove_leftovers};
 use crate::system::signals::StopRequest;
 
-/// How often a lock is looked for again after its file was taken away.
+/// Most attempts to take a lock whose file is taken away meanwhile.
 const MOST_ATTEMPTS: usize = 100;
 
 /// The time between two looks at a lock that another process has.
@@ -63,7 +63,7 @@ impl Lock {
         }
     }
 
-    /// None while another process has it.
+    /// Takes the right to write `path`; None while another process has it.
     fn if_free(path: &Path) -> Result<Option<Self>> {
         let place = hidden_beside(path, "lock")?;
         let cannot = || format!("cannot write '{}'; is its folder writable?", place.display());

@@ -50,7 +50,7 @@ fn without_links(options: &mut OpenOptions, path: &Path) -> Result<File> {
     options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path).map_err(|error| {
         match error.raw_os_error() {
             Some(libc::ELOOP) => Error::other("it is a link, which could lead anywhere; put the file itself there"),
-            // It is a pipe that nobody reads.
+            // The path is a pipe that nobody reads.
             Some(libc::ENXIO) => no_file(),
             _ => error,
         }

@@ -1,4 +1,4 @@
-//! Keeps a small JSON file that says what a long job was asked for, so that only the same request continues it.
+//! Keeps a small JSON file with the request of a long job, so that only the same request continues it.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Makes pictures of a generator as bytes, batch by batch: the same in every command that makes or measures them.
+//! Makes pictures of a generator as bytes, batch by batch, in the same way for every command.
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -37,13 +37,13 @@ pub struct PictureBatch {
     pub pixels: Vec<u8>,
 }
 
-/// A generator with the way in which it is called; what it cannot follow is an error when pictures are made.
+/// A generator with the way in which it is called; an option that it cannot follow is an error when pictures are made.
 pub struct PictureSource<'g> {
     /// Generator that makes the pictures.
     pub generator: &'g Generator,
     /// The truncation of w.
     pub truncation: Truncation,
-    /// Where noise comes from; without effect on a generator that only takes z.
+    /// The source of noise; without effect on a generator that only takes z.
     pub noise_mode: NoiseMode,
     /// Class of all pictures; None where each has its own, or there are no classes.
     pub class: Option<i64>,
@@ -92,7 +92,7 @@ impl PictureSource<'_> {
     ) -> Result<()> {
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(AHEAD);
-            // Upon an error of `write` the receiver is dropped, which ends the making too.
+            // An error of `write` drops the receiver, which ends the making too.
             let writer = scope.spawn(move || receiver.into_iter().try_for_each(write));
             // Sending fails where the writer has ended; the writer then says why.
             let send = |first, pixels: &Tensor| Ok(sender.send(PictureBatch { first, pixels: bytes(pixels) }).is_ok());
@@ -144,7 +144,7 @@ impl PictureSource<'_> {
     }
 }
 
-/// What the pictures of a dump are drawn from: picture i depends on the seed and i alone.
+/// The draws of a dump: picture i depends on the seed and i alone.
 #[derive(Clone, Debug)]
 pub struct DumpDraws {
     /// Seed of the whole dump.

@@ -51,7 +51,7 @@ pub fn of_dataset(
 /// Makes features of the first pictures of a dump, one set per detector.
 ///
 /// # Errors
-/// Whatever the generator or the detector raises; a signal.
+/// The generator or the detector fails; a signal.
 pub fn of_generator(
     needs: &[(&Detector, &Needs)],
     source: &PictureSource<'_>,
@@ -107,7 +107,7 @@ pub fn to_rgb(images: &Tensor) -> Tensor {
     if images.size()[1] == 1 { images.repeat([1, 3, 1, 1]) } else { images.shallow_clone() }
 }
 
-/// One detector, and what was made with it so far.
+/// One detector, and the features that it has made so far.
 struct Collector<'a> {
     detector: &'a Detector,
     needs: &'a Needs,

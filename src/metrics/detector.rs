@@ -22,9 +22,9 @@ pub struct DetectorId {
     pub name: String,
     /// SHA-256 of the file.
     pub sha256: String,
-    /// What the features are called in the name of a measure.
+    /// Name of the features in the name of a measure.
     pub features: String,
-    /// How the detector brings pictures to its own size.
+    /// The way in which the detector brings pictures to its own size.
     pub resize: String,
 }
 
@@ -96,7 +96,7 @@ impl Detector {
     /// u8 [N, 3, H, W] on the detector's device -> float32 [N, F].
     ///
     /// # Errors
-    /// Whatever the detector raises, or features that are no finite rows.
+    /// The detector fails, or gives features that are no finite rows.
     pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
         self.rows("return_features", &[], pixels)
     }

@@ -30,10 +30,10 @@ impl Detectors {
         if formula.is_of_vgg() && self.vgg.is_some() { Slot::Vgg } else { Slot::Main }
     }
 
-    /// Returns the detector, without which pictures cannot become features.
+    /// Returns the detector, or the error that says how to get one.
     pub(super) fn need(&self, slot: Slot) -> Result<&Detector> {
         self.get(slot).context(
-            "there is no detector to make features with; pass --detector FILE: rootgan detector makes one, the \
+            "there is no detector to make features with; pass --detector FILE: rootgan detector makes one, \
              docs/metrics.md says where the one of published FIDs comes from",
         )
     }

@@ -45,15 +45,15 @@ pub enum Fakes<'a> {
     Features(FeatureSet),
 }
 
-/// Metrics of one detector, and what they need of the fakes.
+/// The metrics of one detector, and what they need of the fakes.
 struct Job {
     slot: Slot,
     metrics: Vec<Metric>,
     needs: Needs,
 }
 
-/// What is to be measured and against what. It may be run again and again on other fakes; the features of the real
-/// pictures are made once.
+/// An evaluation: the metrics, and the pictures that they compare with. It may be run again and again on other fakes;
+/// the features of the real pictures are made once.
 pub struct Evaluation {
     metrics: Vec<Metric>,
     detectors: Detectors,
@@ -73,7 +73,7 @@ pub struct EvaluateSettings {
     pub batch: usize,
     /// Seed of the subsets of the kernel distance.
     pub seed: u32,
-    /// A folder in which features of real pictures are kept; None: they are not.
+    /// A folder in which features of real pictures are kept; None keeps none.
     pub cache: Option<PathBuf>,
     /// Folder to which the features of both sides are written.
     pub save_features: Option<PathBuf>,

@@ -12,7 +12,7 @@ use super::moments::Moments;
 
 /// A kind of metric: its names, what it needs, and how it is computed.
 pub trait Formula: fmt::Debug + Sync {
-    /// Returns what names of this kind begin with, before the number of pictures: `fid` for `fid50k_full`.
+    /// Returns the beginning of names of this kind, before the number of pictures: `fid` for `fid50k_full`.
     fn prefix(&self) -> &'static str;
 
     /// Reads the rest of a name behind the prefix; None where the name is not of this kind.
@@ -52,7 +52,7 @@ pub trait Formula: fmt::Debug + Sync {
     fn compute(&self, sides: &Sides<'_>) -> Result<Measured>;
 }
 
-/// What the name of a metric says behind its prefix.
+/// The part of a metric's name behind its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount {
     /// Number of fakes, or of pairs of them.
@@ -149,11 +149,11 @@ impl Sides<'_> {
 
 /// The result of a formula.
 pub struct Measured {
-    /// What was measured, in words.
+    /// The measure in words.
     pub measure: String,
     /// Values, each with the ending that its name has behind the metric's.
     pub values: Vec<(&'static str, f64)>,
-    /// What to know when reading the values; each text goes behind the metric's name.
+    /// Texts to know when reading the values; each goes behind the metric's name.
     pub warnings: Vec<String>,
 }
 

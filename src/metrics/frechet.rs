@@ -151,7 +151,7 @@ mod tests {
         let x = Tensor::randn([10, 40], (Kind::Double, Device::Cpu)) + 3.0;
         let moments = Moments::from_features(&x);
         assert!(frechet_distance(&moments, &moments).unwrap().abs() < 1e-9);
-        // A set without any variance: Tr(S_a) and the means are left.
+        // Without any variance in one set, Tr(S_a) and the means are left.
         let point = Moments::from_features(&Tensor::zeros([5, 40], (Kind::Double, Device::Cpu)));
         let expected = (moments.covariance().trace() + moments.mean().square().sum(Kind::Double)).double_value(&[]);
         assert!((frechet_distance(&moments, &point).unwrap() / expected - 1.0).abs() < 1e-12);

@@ -185,7 +185,7 @@ mod tests {
     fn points_on_a_line_are_counted_by_hand() {
         // The reals' radii to their nearest neighbours are 1, 1, 2.
         let reals = line(&[0.0, 1.0, 3.0]);
-        // 0.5 is in the balls of 0 and 1; 2 in those of 1 (on its edge) and 3; 9 in none. The fakes' radii are 1.5,
+        // 0.5 is in the balls of 0 and 1, 2 in those of 1 (on its edge) and 3, 9 in none. The fakes' radii are 1.5,
         // 1.5, 7.
         let fakes = line(&[0.5, 2.0, 9.0]);
         let found = precision_recall(&reals, &fakes, 1).unwrap();

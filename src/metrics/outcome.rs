@@ -1,4 +1,4 @@
-//! The result of a metric, with everything that it must not be read without, and as a line of `metric-<name>.jsonl`.
+//! The result of a metric, with everything that is needed to read it, and its line in `metric-<name>.jsonl`.
 
 use std::io::Write;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::system::ui::duration_text;
 pub struct Outcome {
     /// The name that was asked for, such as `fid50k_full`.
     pub metric: String,
-    /// What the numbers measure: `FID`, or `Frechet distance, AlexNet features`.
+    /// The measure: `FID`, or `Frechet distance, AlexNet features`.
     pub measure: String,
     /// The values by name.
     pub values: Vec<(String, f64)>,

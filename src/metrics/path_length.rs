@@ -88,7 +88,7 @@ fn path_lengths(
     Ok((squares / (EPSILON * EPSILON)).to_device(Device::Cpu))
 }
 
-/// Returns the mean of path lengths, those outside of the 1st to 99th percentile left out.
+/// Returns the mean of path lengths, leaving out those outside of the 1st to 99th percentile.
 ///
 /// # Shapes
 /// `lengths`: one number per pair of pictures, already divided.

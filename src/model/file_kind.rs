@@ -17,12 +17,12 @@ pub enum FileKind {
     Safetensors,
     /// A checkpoint of another program, which can be imported.
     Checkpoint {
-        /// What goes after "it is" in a message, as in `an NVIDIA StyleGAN pickle`.
+        /// Words after "it is" in a message, as in `an NVIDIA StyleGAN pickle`.
         what: &'static str,
     },
     /// A file that rootgan cannot use.
     Foreign {
-        /// What goes after "it is" in a message, as in `a picture`.
+        /// Words after "it is" in a message, as in `a picture`.
         what: &'static str,
         /// The remedy.
         remedy: &'static str,

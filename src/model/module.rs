@@ -1,7 +1,7 @@
 //! A loaded TorchScript module through libtorch's C interface.
 //!
-//! Like `tch::CModule`, except that the arguments of a call that fails are given up: tch keeps them for ever, and with images
-//! everything that they were computed from. After a lack of memory there would be none for another try.
+//! A call that fails frees its arguments here. `tch::CModule` keeps them for ever, and with images everything that they
+//! were computed from, so that after a lack of memory there would be none for another try.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
@@ -152,15 +152,15 @@ impl Value {
     }
 }
 
-/// A pointer that libtorch returned, or the error that it left instead.
+/// Returns the pointer that libtorch made, or the error that it left instead.
 fn checked<T>(pointer: *mut T) -> Result<*mut T, TchError> {
     last_error()?;
     if pointer.is_null() { Err(TchError::Torch("libtorch returned nothing".into())) } else { Ok(pointer) }
 }
 
-/// The error that the last call left, if any.
+/// Returns the error that the last call left, if any.
 fn last_error() -> Result<(), TchError> {
-    // SAFETY: libtorch gives the text away.
+    // SAFETY: libtorch hands the text over to the caller.
     let text = unsafe { torch_sys::get_and_reset_last_err() };
     if text.is_null() {
         return Ok(());
@@ -180,7 +180,7 @@ unsafe fn taken_string(text: *mut c_char) -> String {
     }
 }
 
-/// A device as libtorch's C interface numbers it.
+/// Returns the number of a device in libtorch's C interface.
 fn device_number(device: Device) -> c_int {
     match device {
         Device::Cuda(index) => index as c_int,

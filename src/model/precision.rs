@@ -31,6 +31,6 @@ impl PrecisionKind {
 pub struct Precision {
     /// The type of the highest resolutions.
     pub kind: PrecisionKind,
-    /// How many resolutions use the type, from the highest down; 4x4 never does.
+    /// Number of resolutions that use the type, from the highest down; 4x4 never does.
     pub resolutions: u64,
 }

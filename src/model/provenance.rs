@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-/// The source that `make_pair.py` records of a pair with random weights (`python/rootgan/networks/pair.py`).
+/// The source that `rootgan new` records for a pair with random weights (`python/rootgan/networks/pair.py`).
 pub const RANDOM_SOURCE: &str = "random initialisation";
 /// The key of the records of ancestors, which are listed by their ids.
 pub const ANCESTORS: &str = "ancestors";

@@ -42,9 +42,9 @@ pub struct ScriptModule {
     pub device: Device,
     /// All parameters in the module's own order.
     pub parameters: Vec<Parameter>,
-    /// What `describe` returns, where that is plain without running it.
+    /// The result of `describe`, where it is plain without running it.
     description: Option<String>,
-    /// What `get_provenance` returns, where that is plain without running it or was set since.
+    /// The result of `get_provenance`, where it is plain without running it or was set since.
     provenance: RefCell<Option<String>>,
 }
 
@@ -135,7 +135,7 @@ impl ScriptModule {
         })
     }
 
-    /// The provenance record stored in the module, see [`provenance`]; `{}` where there is none.
+    /// Returns the provenance record stored in the module, see [`provenance`]; `{}` where there is none.
     pub fn provenance(&self) -> serde_json::Value {
         let known = self.provenance.borrow().clone();
         let text = known.or_else(|| self.string_method("get_provenance")).unwrap_or_default();
@@ -148,7 +148,7 @@ impl ScriptModule {
     /// Replaces the provenance record.
     ///
     /// # Errors
-    /// The module has no place for a record, as modules made elsewhere.
+    /// The module has no place for a record, as those made elsewhere.
     pub fn set_provenance(&self, record: &serde_json::Value) -> Result<()> {
         let text = record.to_string();
         self.module
@@ -157,7 +157,7 @@ impl ScriptModule {
             .map_err(|error| anyhow!("'{}': set_provenance failed: {}", self.path.display(), one_line(&error)))
     }
 
-    /// Leaves the parameters untrained whose names `chosen` accepts. Files that are saved do not know of it.
+    /// Leaves the parameters whose names `chosen` accepts untrained. Saved files do not know of it.
     pub fn freeze(&mut self, chosen: impl Fn(&str) -> bool) {
         for parameter in self.parameters.iter_mut().filter(|p| p.trainable && chosen(&p.name)) {
             (parameter.trainable, parameter.frozen) = (false, true);

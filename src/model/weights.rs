@@ -54,10 +54,10 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: HashMa
     replace_atomically(path, |scratch| serialize(named, Some(metadata), scratch))
 }
 
-/// Writes tensors of float32 or float64 as they are to a new file, for whoever sees to it that it appears whole.
+/// Writes tensors of float32 or float64 as they are to a new file, for a caller that makes it appear whole.
 ///
 /// # Errors
-/// As of [`write_tensors`].
+/// The errors of [`write_tensors`].
 pub fn write_new<'a>(path: &Path, tensors: impl Iterator<Item = (&'a String, &'a Tensor)>) -> Result<()> {
     serialize(exact(path, tensors)?, None, path)
 }
@@ -70,7 +70,7 @@ fn exact<'a>(path: &Path, tensors: impl Iterator<Item = (&'a String, &'a Tensor)
     tensors.map(exact).collect()
 }
 
-/// Writes a file; what the system says when it cannot stays an error of its own, in its words.
+/// Writes a file; an error of the system keeps its own words.
 fn serialize(named: Vec<(String, Values)>, metadata: Option<HashMap<String, String>>, path: &Path) -> Result<()> {
     safetensors::serialize_to_file(named, metadata, path).map_err(|error| match error {
         SafeTensorError::IoError(error) => error.into(),

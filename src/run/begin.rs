@@ -1,4 +1,4 @@
-//! How a run begins: from nothing in a new folder, or from a checkpoint.
+//! Begins a run: from nothing in a new folder, or from a checkpoint.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl Run {
         let parts = Parts { settings, networks, dataset, folder, lock, journal, preview, parents, schedule, stop };
         let mut run = Self::assemble(parts)?;
         run.outputs.pending = vec![Output::FirstGrid, Output::FirstMetrics];
-        // From now on nothing is lost, however long these take.
+        // Once the checkpoint is there nothing is lost, however long these take.
         run.save_checkpoint()?;
         run.make_outputs(None)?;
         run.save_checkpoint()?;
@@ -95,7 +95,7 @@ impl Run {
         if goes_back {
             run.forget_outputs()?;
         }
-        // Only now: options that do not fit must not become the run's.
+        // The options are written only now, so that options that do not fit never become the run's.
         write_json(&run.folder.join("training_options.json"), run.settings.effective())?;
         run.journal.say(None, &format!("resumed at {} in '{}'", run.kimg_text(), run.folder.display()))?;
         if run.outputs.are_pending() {
@@ -135,7 +135,7 @@ impl Run {
 fn list_bad_pictures(folder: &Path, bad_pictures: &[String], journal: &mut Journal) -> Result<()> {
     let path = folder.join("bad_pictures.txt");
     if bad_pictures.is_empty() {
-        // That of an earlier attempt, before they were repaired.
+        // The list may be left from an earlier attempt, before the pictures were repaired.
         let _ = std::fs::remove_file(path);
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Metrics during a run: every snapshot is measured, and the best one is remembered.
+//! Measures every snapshot during a run, and remembers the best one.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::model::{Generator, NoiseMode, Truncation};
 use crate::system::signals::StopRequest;
 use crate::tensor::labels::ClassDistribution;
 
-/// The fakes are those of `rootgan metrics` and `rootgan dump` without --seed.
+/// Seed of the fakes, the default of `rootgan metrics` and `rootgan dump`.
 const FAKES_SEED: u32 = 0;
 
 /// The best snapshot so far, by the first metric.
@@ -57,7 +57,7 @@ impl Evaluator {
     /// Prepares the metrics that the settings name; None where they name none.
     ///
     /// # Errors
-    /// An unknown metric, or a detector that is missing or is none.
+    /// An unknown metric, or a detector that is missing or a file of another kind.
     pub fn new(
         settings: &RunSettings,
         dataset: &Dataset,
@@ -83,7 +83,8 @@ impl Evaluator {
         Ok(Some(Self { evaluation, classes, lower_is_better }))
     }
 
-    /// All metrics of the averaged generator as it is; each is added to `metric-<name>.jsonl` in the run's folder.
+    /// Computes all metrics of the averaged generator as it is, and adds each to `metric-<name>.jsonl` in the run's
+    /// folder.
     ///
     /// # Errors
     /// Too few pictures, a detector that fails, a full disk.
@@ -135,7 +136,7 @@ fn better(lower_is_better: bool, best: Option<Best>, outcomes: &[Outcome], snaps
     if replaces { Some(new()) } else { best }
 }
 
-/// Writes `best.json`, which names the best snapshot; where there is none, there is no such file.
+/// Writes `best.json`, which names the best snapshot; removes it where there is none.
 ///
 /// # Errors
 /// A file that cannot be written or removed.
@@ -147,7 +148,7 @@ pub fn save_best(folder: &Path, best: Option<&Best>) -> Result<()> {
     }
 }
 
-/// Takes back the lines of metrics of `first_images` and more, as when a run goes back to that place.
+/// Removes the lines of metrics of `first_images` and more, as when a run goes back to that place.
 ///
 /// # Errors
 /// A file that cannot be read or written.
@@ -161,9 +162,9 @@ pub fn forget_from(folder: &Path, first_images: u64) -> Result<()> {
         }
         let text = read_long_text(&path).with_context(context)?;
         let stays = |line: &&str| {
-            // Half a line is what a killed process left.
+            // A killed process may have left half a line, which goes.
             let Ok(line) = serde_json::from_str::<Value>(line) else { return false };
-            // Lines that somebody else added, as by `rootgan metrics`, have no such number.
+            // Lines that others added, such as `rootgan metrics`, have no such number and stay.
             line["kimg"].as_f64().is_none_or(|kimg| ((kimg * 1000.0).round() as u64) < first_images)
         };
         let kept: String = text.lines().filter(stays).map(|line| format!("{line}\n")).collect();

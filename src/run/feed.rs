@@ -1,4 +1,4 @@
-//! The pictures of a run on their way to training.
+//! Loads the pictures of a run for training.
 
 use std::sync::Arc;
 

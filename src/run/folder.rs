@@ -32,7 +32,7 @@ pub fn create(outdir: &Path, dataset: &str, what: &str) -> Result<PathBuf> {
 /// Makes this folder, which must not be there yet.
 ///
 /// # Errors
-/// It is there, or cannot be made.
+/// The folder exists, or cannot be made.
 pub fn create_at(folder: &Path) -> Result<PathBuf> {
     let refused = || format!("cannot make the run folder '{}'", folder.display());
     if let Some(parent) = folder.parent() {
@@ -42,11 +42,11 @@ pub fn create_at(folder: &Path) -> Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
-/// Whether runs can be made in `outdir`, without making it.
+/// Checks that runs can be made in `outdir`, without making any.
 ///
 /// # Errors
-/// It lies in the picture folder, where the next run would train on this one's grids; or neither it nor the nearest
-/// folder around it can be written.
+/// The folder lies in the picture folder, where the next run would train on this one's grids; or neither it nor the
+/// nearest folder above it can be written.
 pub fn check(outdir: &Path, data: &Path) -> Result<()> {
     let absolute = std::path::absolute(outdir)?;
     let existing = absolute.ancestors().find(|folder| folder.exists()).unwrap_or(&absolute);
@@ -71,7 +71,7 @@ pub struct FolderLock(#[allow(dead_code)] File);
 /// Locks a run's folder against other processes.
 ///
 /// # Errors
-/// Another process has it, or the folder cannot be written.
+/// Another process has locked the folder, or it cannot be written.
 pub fn lock(folder: &Path) -> Result<FolderLock> {
     let path = folder.join(".lock");
     let file = to_change_or_make(&path).with_context(|| format!("cannot write '{}'", path.display()))?;
@@ -84,7 +84,7 @@ pub fn lock(folder: &Path) -> Result<FolderLock> {
 /// Removes the halves of files that a killed process was writing, `.fakes000012.png.a1b2c3` and the like.
 ///
 /// # Errors
-/// One cannot be removed.
+/// A file cannot be removed.
 pub fn remove_leftovers(folder: &Path) -> Result<()> {
     let context = || format!("cannot clean up in '{}'", folder.display());
     for entry in fs::read_dir(folder).with_context(context)? {

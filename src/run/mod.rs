@@ -1,4 +1,4 @@
-//! A finetune run with its folder: the loop around [`Trainer::iterate`], and what it leaves behind: log, statistics, grids,
+//! A finetune run with its folder: the loop around [`Trainer::iterate`], and its outputs: log, statistics, grids,
 //! snapshots, metrics, checkpoints.
 
 mod begin;
@@ -42,9 +42,9 @@ use crate::train::{Reals, Statistics, Trainer};
 
 pub use self::start::Start;
 
-/// Where no terminal is, the time between two lines of progress.
+/// The time between two lines of progress, where there is no terminal.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
-/// Above it, transforms leak into the generator's pictures.
+/// The p above which transforms leak into the generator's pictures.
 const HIGH_P: f64 = 0.85;
 
 /// Trains to the end; returns the run's folder.
@@ -58,7 +58,7 @@ pub fn finetune(start: Start) -> Result<PathBuf> {
         Some(_) => Run::resume(start, stop)?,
         None => Run::begin(start, stop)?,
     };
-    // It is shown by the caller; whoever reads the log later wants it too.
+    // The caller shows the error; the log keeps it for whoever reads it later.
     match catch_unwind(AssertUnwindSafe(|| run.train())) {
         Ok(outcome) => {
             if let Err(error) = &outcome {
@@ -180,7 +180,7 @@ impl Run {
     }
 
     fn checkpoint_is_due(&self) -> bool {
-        // Also for a best snapshot whose own checkpoint was left out.
+        // A best snapshot is a reason too, where its own checkpoint was left out.
         let best = self.outputs.best.as_ref().is_some_and(|best| best.seen_images() > self.keeper.saved_images);
         best || self.keeper.last.elapsed() >= self.settings.checkpoint_interval
     }

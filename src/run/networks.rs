@@ -1,4 +1,4 @@
-//! The files of a pair: read when a run begins, written for it to be resumed with and as snapshots.
+//! The files of a pair: read when a run begins, and written as snapshots and for resuming.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::train::Networks;
 /// The files that a run starts from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkFiles {
-    /// The averaged generator, and the trained one too where there is no other.
+    /// The averaged generator, which is trained too where `generator_raw` is None.
     pub generator: PathBuf,
     /// The generator as it was in training.
     pub generator_raw: Option<PathBuf>,
@@ -27,7 +27,7 @@ impl NetworkFiles {
     /// Loads the networks and checks that they belong together.
     ///
     /// # Errors
-    /// A file that cannot be loaded, or as of [`Networks::from_pair`].
+    /// A file that cannot be loaded, or the errors of [`Networks::from_pair`].
     pub fn load(&self, freeze: FreezeSettings, device: Device) -> Result<Networks> {
         let g_ema = Generator::load(&self.generator, device, self.z_dim)?;
         let d = Discriminator::load(&self.discriminator, device)?;
@@ -54,7 +54,7 @@ pub fn save_networks(networks: &mut Networks, files: &SnapshotFiles, provenance:
     networks.in_float32(|n| {
         let scripts = [(&mut n.g_ema.script, &files.g_ema), (&mut n.g.script, &files.g), (&mut n.d.script, &files.d)];
         for (script, path) in scripts {
-            // Modules made elsewhere have no place for a record; the manifest has it all the same.
+            // Modules made elsewhere have no place for a record; the manifest always has it.
             if script.has_method("get_provenance") {
                 script.set_provenance(provenance)?;
             }

@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Number {
     kimg: u64,
-    /// The images beyond, where an earlier output has the number without.
+    /// The images beyond the thousand, where an earlier output has the number of the thousand alone.
     beyond: Option<u64>,
 }
 
 impl Number {
-    /// The fewest images that an output of this number has seen.
+    /// Returns the fewest images that an output of this number has seen.
     pub fn least_images(self) -> u64 {
         self.kimg.saturating_mul(1000).saturating_add(self.beyond.unwrap_or(0))
     }
@@ -48,23 +48,24 @@ impl FromStr for Number {
         let (kimg, beyond) = text.split_once('_').map_or((text, None), |(kimg, beyond)| (kimg, Some(beyond)));
         let parse = |digits: &str| digits.parse::<u64>().map_err(|_| NoNumber);
         let number = Self { kimg: parse(kimg)?, beyond: beyond.map(parse).transpose()? };
-        // Only as it is written here: signs, missing zeros and more than three digits are another file's name.
+        // Only the form that is written here counts: signs, missing zeros and more than three digits are another
+        // file's.
         let is_ours = number.to_string() == text && number.beyond.is_none_or(|beyond| beyond < 1000);
         is_ours.then_some(number).ok_or(NoNumber)
     }
 }
 
-/// An output that has its number.
+/// An output with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbered {
-    /// Images seen then.
+    /// Images seen when the output was made.
     pub seen_images: u64,
     /// Whether an earlier output has the number of the thousand alone.
     is_later: bool,
 }
 
 impl Numbered {
-    /// An output of a run whose newest one of the same kind is `last`: that one again where it has seen as many images.
+    /// Numbers the next output after `last`, the newest of its kind; at the same images it is `last` again.
     pub fn after(last: Option<Self>, seen_images: u64) -> Self {
         match last {
             Some(last) if last.seen_images == seen_images => last,
@@ -73,12 +74,12 @@ impl Numbered {
         }
     }
 
-    /// One that is there under this number.
+    /// Describes an output found under this number.
     pub fn found(number: Number, seen_images: u64) -> Self {
         Self { seen_images, is_later: number.beyond.is_some() }
     }
 
-    /// Its number.
+    /// Returns the number.
     pub fn number(self) -> Number {
         Number { kimg: self.seen_images / 1000, beyond: self.is_later.then_some(self.seen_images % 1000) }
     }

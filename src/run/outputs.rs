@@ -1,4 +1,4 @@
-//! What a run owes to its folder, and which grids and snapshots there are; they are made in `production.rs`.
+//! The outputs that a run owes to its folder, and the newest of them; `production.rs` makes them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,13 +14,13 @@ use super::provenance::ParentFiles;
 pub enum Output {
     /// The preview grid of the networks that the run starts from.
     FirstGrid,
-    /// The metrics of those networks, which are no snapshot and so never the best one.
+    /// The metrics of the networks that the run starts from, which are no snapshot and so never the best one.
     FirstMetrics,
     /// A preview grid.
     Grid,
     /// A snapshot of the three networks.
     Snapshot,
-    /// The metrics of that snapshot, which may be the best so far.
+    /// The metrics of the newest snapshot, which may be the best so far.
     Metrics,
 }
 

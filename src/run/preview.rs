@@ -28,7 +28,7 @@ pub struct Preview {
 }
 
 impl Preview {
-    /// Draws the latents; they depend on the run's seed and the grid's size only. The rows' classes are those that have
+    /// Draws the latents; they depend on the run's seed and the grid's size only. Rows get the classes that have
     /// pictures: again from the first where there are fewer than rows, evenly chosen where there are more.
     pub fn new(size: GridSize, g: &Generator, classes: Option<&ClassDistribution>, run_seed: u64, batch: u64) -> Self {
         seed_torch(run_seed, 0, Stream::Grid, 0);
@@ -95,7 +95,7 @@ impl Preview {
             .iter()
             .map(|class| shuffled.iter().copied().filter(|&index| labels.classes[index] == *class))
             .collect();
-        // Rows of one class go on where the one before stopped.
+        // A row goes on where the last row of its class stopped.
         let mut shown = Vec::new();
         for row in 0..self.classes.len() {
             let first = self.classes.iter().position(|class| *class == self.classes[row]).unwrap_or(row);

@@ -1,4 +1,4 @@
-//! Making what a run owes to its folder: grids, snapshots, their metrics.
+//! Makes the outputs that a run owes to its folder: grids, snapshots and their metrics.
 
 use std::time::Instant;
 
@@ -18,8 +18,8 @@ use crate::system::ui::{Bar, detail};
 use crate::tensor::caught;
 
 impl Run {
-    /// Makes what is pending. Upon a signal the rest stays so, for the next checkpoint to hold: it is made when the run
-    /// goes on.
+    /// Makes the pending outputs. Upon a signal the rest stays pending: the next checkpoint lists it, and the resumed
+    /// run makes it.
     pub(super) fn make_outputs(&mut self, bar: Option<&Bar>) -> Result<()> {
         while let Some(&output) = self.outputs.pending.first() {
             let begun = Instant::now();
@@ -64,7 +64,8 @@ impl Run {
     fn save_snapshot(&mut self) -> Result<()> {
         let (seen_images, snapshot) = (self.trainer.seen_images, self.snapshot());
         let files = SnapshotFiles::at(&self.folder, snapshot.number());
-        // A resumed run makes one again that is there already: without its manifest a half-replaced one does not count.
+        // A resumed run may make a snapshot again that is there already: without a manifest a half-replaced one does
+        // not count.
         remove_if_there(&files.manifest)?;
         let mut provenance = self.outputs.provenance.clone();
         provenance["seen_images"] = json!(seen_images);
@@ -87,7 +88,7 @@ impl Run {
         save_best(&self.folder, self.outputs.best.as_ref())
     }
 
-    /// All metrics of the averaged generator; none where there are none. A run does not end because one cannot be computed.
+    /// Computes all metrics of the averaged generator, if there are any. A metric that fails does not end the run.
     fn evaluate(&mut self, bar: Option<&Bar>, name: &str) -> Result<Vec<Outcome>> {
         let kimg = self.trainer.seen_images as f64 / 1000.0;
         let Some(evaluator) = &mut self.outputs.evaluator else {
@@ -121,7 +122,8 @@ impl Run {
             return Ok(());
         }
         let all = snapshot::all(&self.folder)?;
-        // Also the one before, until a checkpoint names the new one: the run may go back to where that was none.
+        // The previous best stays too until a checkpoint names the new one, since the run may go back to that
+        // checkpoint.
         let best = [&self.outputs.best, &self.keeper.saved_best];
         let spared: Vec<_> = best.into_iter().flatten().map(|best| self.folder.join(&best.snapshot)).collect();
         let surplus = all.len().saturating_sub(keep);

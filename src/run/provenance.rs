@@ -1,4 +1,4 @@
-//! Where the weights of a run come from.
+//! The provenance of a run's weights.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! When a run does what: ticks, what is due at their end, and the line and statistics of each.
+//! The schedule of a run: its ticks, the outputs due at their end, and the line and statistics of each.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::system::ui::duration_text;
 use crate::train::Statistics;
 use crate::train::stats::Summary;
 
-/// Time that goes on in another process.
+/// A clock that goes on in the process that resumes the run.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     begun: Instant,
@@ -34,7 +34,7 @@ impl Clock {
 /// The stretch between two lines of statistics.
 struct Tick {
     number: u64,
-    /// Images seen when it began.
+    /// Images seen when the tick began.
     seen_images: u64,
     clock: Clock,
     /// The time that the grids and snapshots before it took.
@@ -108,14 +108,14 @@ impl Schedule {
         self.tick = Tick::resumed(tick);
     }
 
-    /// Tick 0 ends right after the first iteration, to show soon that all is well.
+    /// Whether the tick is over. Tick 0 ends right after the first iteration, to show soon that all is well.
     pub fn tick_is_over(&self, seen_images: u64, tick_images: u64) -> bool {
         self.tick.number == 0 || seen_images >= self.tick.seen_images + tick_images
     }
 
     /// Lists the outputs that are due at the end of this tick.
     pub fn outputs_of_tick(&self, settings: &RunSettings, done: bool) -> Vec<Output> {
-        // Tick 0 is no occasion: what there is to see is in the grids before training.
+        // Tick 0 is no occasion for outputs, since the grids before training show the same.
         let number = self.tick.number;
         let is_occasion = |interval: u64| interval > 0 && number > 0 && number.is_multiple_of(interval);
         let mut due = Vec::new();
@@ -176,8 +176,8 @@ pub(super) struct TickReport {
     pub augment_p: f64,
     pub lr_scale: f64,
     pub device: Device,
-    /// Bytes that this process holds on a GPU, where that is known. libtorch seldom gives back what it once had, so it is
-    /// nearly the peak.
+    /// Bytes that this process holds on a GPU, where that is known: nearly the peak, as libtorch seldom gives memory
+    /// back.
     pub gpu_bytes: Option<u64>,
 }
 

@@ -37,7 +37,7 @@ impl Network {
     }
 }
 
-/// Where the files of one snapshot lie: `network-snapshot-000020.G_ema.pt` and so on, or `network-snapshot-000020_512.G_ema.pt`
+/// The paths of one snapshot: `network-snapshot-000020.G_ema.pt` and so on, or `network-snapshot-000020_512.G_ema.pt`
 /// for a later one of the same thousand images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotFiles {
@@ -70,7 +70,7 @@ impl SnapshotFiles {
         }
     }
 
-    /// Removes it, the manifest first, so that one that is half removed is none.
+    /// Removes the snapshot, its manifest first, so that a half removed one does not count.
     ///
     /// # Errors
     /// A file cannot be removed.
@@ -82,8 +82,7 @@ impl SnapshotFiles {
         Ok(())
     }
 
-    /// Completes the snapshot: call it after the three networks are saved. `extra` is whatever else
-    /// belongs to it.
+    /// Completes the snapshot: call it after the three networks are saved. `extra` is stored in the manifest.
     ///
     /// # Errors
     /// A network that is not there, or a folder that cannot be written.
@@ -97,7 +96,7 @@ impl SnapshotFiles {
     }
 }
 
-/// What `network-snapshot-NNNNNN.json` says. Keys that are not known here are left to newer versions.
+/// The content of `network-snapshot-NNNNNN.json`. Unknown keys are ignored, because newer versions may add some.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotManifest {
     /// Images seen in training, in thousands.
@@ -123,7 +122,7 @@ impl SnapshotManifest {
         })
     }
 
-    /// The path of one network of the manifest that lies at `path`.
+    /// Returns the path of one network of the manifest that lies at `path`.
     ///
     /// # Errors
     /// A network that the manifest does not list, or a name that leads out of its folder.
@@ -138,10 +137,10 @@ impl SnapshotManifest {
         Ok(path.with_file_name(name))
     }
 
-    /// The path of one network, after comparing the file with its checksum.
+    /// Returns the path of one network, after comparing the file with its checksum.
     ///
     /// # Errors
-    /// As [`SnapshotManifest::path_of`], or a file that is missing or has changed since it was written.
+    /// The errors of [`SnapshotManifest::path_of`], or a file that is missing or has changed since it was written.
     pub fn checked(&self, path: &Path, network: Network) -> Result<PathBuf> {
         let file = self.path_of(path, network)?;
         let expected = self.record(path, network)?;
@@ -177,8 +176,8 @@ impl SnapshotManifest {
     }
 }
 
-/// The snapshot that `path` means: the newest of a run directory, or the one that a manifest or any
-/// other file of a snapshot belongs to.
+/// Finds the snapshot that `path` means: the newest of a run directory, or the one that a manifest or any other file of
+/// a snapshot belongs to.
 ///
 /// # Errors
 /// No such path, a folder without complete snapshots, or a file of another name.
@@ -210,12 +209,12 @@ pub fn find(path: &Path) -> Result<SnapshotFiles> {
     Ok(files)
 }
 
-/// The complete snapshot with the highest number in a folder.
+/// Returns the complete snapshot with the highest number in a folder.
 fn newest(folder: &Path) -> Result<Option<SnapshotFiles>> {
     Ok(all(folder)?.pop())
 }
 
-/// All complete snapshots in a folder, by their numbers.
+/// Lists all complete snapshots in a folder, by their numbers.
 ///
 /// # Errors
 /// A folder that cannot be listed.
@@ -230,7 +229,7 @@ pub fn all(folder: &Path) -> Result<Vec<SnapshotFiles>> {
     Ok(numbers.into_iter().map(|number| SnapshotFiles::at(folder, number)).collect())
 }
 
-/// The number in `network-snapshot-NNNNNN.anything`.
+/// Reads the number in `network-snapshot-NNNNNN.anything`.
 fn number_of(name: &str) -> Option<Number> {
     name.strip_prefix(STEM)?.split_once('.')?.0.parse().ok()
 }

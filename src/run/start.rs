@@ -1,4 +1,4 @@
-//! What a run starts from.
+//! The beginning of a run, new or resumed.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::config::RunSettings;
 use crate::data::Dataset;
 use crate::train::Networks;
 
-/// What a run starts from: settings, networks, pictures and, where it goes on, a checkpoint.
+/// The parts that a run starts from: settings, networks, pictures and, where it goes on, a checkpoint.
 pub struct Start {
     /// The resolved options.
     pub settings: RunSettings,
@@ -19,8 +19,8 @@ pub struct Start {
     pub remarks: Vec<String>,
     /// Every picture that was left out, for a list in the folder.
     pub bad_pictures: Vec<String>,
-    /// The folder of a run that begins, where it is not to be a new one in `--outdir`.
+    /// The folder of a new run; None makes the next one in `--outdir`.
     pub folder: Option<PathBuf>,
-    /// The run that goes on, if none begins.
+    /// The run that goes on; None where a new one begins.
     pub resume: Option<Resumed>,
 }

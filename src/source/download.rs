@@ -19,21 +19,21 @@ use crate::files::opening::to_change_or_make;
 use crate::system::signals::StopRequest;
 use crate::system::ui::{Bar, say};
 
-/// How long a server may take to answer, and may then be silent.
+/// Longest time that a server may take to answer, and later be silent.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The bytes that are read at once.
 const CHUNK: usize = 1 << 18;
 /// The record beside a downloaded file.
 const RECORD: &str = "download.json";
 
-/// What is known of a downloaded file, or of one that is being downloaded.
+/// The record of a downloaded file, or of one that is being downloaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     url: String,
     file: String,
     bytes: Option<u64>,
     sha256: Option<String>,
-    /// What the server calls this version of the file; only the same version is gone on with.
+    /// The server's name for this version of the file; a download goes on only with the same version.
     version: Option<String>,
 }
 
@@ -49,7 +49,8 @@ fn is_scheme(text: &str) -> bool {
 /// Returns the path of the file at `url`, which is downloaded where the cache has none.
 ///
 /// # Errors
-/// No http or https, no network, an answer other than the file, a page of text instead of it, or no place for it.
+/// The address is not http or https, there is no network, the answer is no file or a web page, or there is no place for
+/// the file.
 pub fn download(url: &str) -> Result<PathBuf> {
     ensure!(
         ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)),
@@ -102,7 +103,7 @@ fn there(entry: &Path) -> Option<PathBuf> {
     })
 }
 
-/// A download that is not at its end: the bytes that came, and the version of the file that they are of.
+/// An unfinished download: the bytes that came, and the version of the file that they belong to.
 struct Partial {
     file: PathBuf,
     about: PathBuf,
@@ -131,7 +132,7 @@ impl Partial {
             anyhow!("cannot download '{url}': {}; check the address and the network", words_of(&error))
         })?;
         if answer.status() == 416 {
-            // It is shorter than what is there: begin again.
+            // The server's file is shorter than what is there, so the download begins again.
             self.remove()?;
             answer = self.ask(0, None).map_err(|error| anyhow!("cannot download '{url}': {}", words_of(&error)))?;
         }
@@ -196,7 +197,8 @@ impl Partial {
         request.call()
     }
 
-    /// Writes what comes, until nothing more does. A thread reads, so that a silent server and a signal are noticed.
+    /// Writes what comes, until nothing more does. A thread of its own reads, so that a silent server and a signal are
+    /// noticed.
     fn receive(
         &self,
         mut body: impl Read + Send + 'static,
@@ -243,7 +245,7 @@ impl Partial {
     }
 }
 
-/// What an error of the network means, without the library's own terms.
+/// Says what an error of the network means, without the library's own terms.
 fn words_of(error: &ureq::Error) -> String {
     match error {
         ureq::Error::HostNotFound => "there is no such host, or no network".to_owned(),
@@ -254,7 +256,7 @@ fn words_of(error: &ureq::Error) -> String {
     }
 }
 
-/// The name of the file in an address, as far as it can be one.
+/// Returns the name of the file in an address, without characters that are not safe in a name.
 fn name_in(url: &str) -> String {
     let path = url.split_once("://").map_or(url, |(_, rest)| rest).split(['?', '#']).next().unwrap_or_default();
     let name = path.split('/').skip(1).last().unwrap_or_default();

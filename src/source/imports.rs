@@ -20,9 +20,9 @@ use crate::system::installation::Installation;
 use crate::system::signals::StopRequest;
 use crate::system::ui::say;
 
-/// What an import consists of; the record is written last.
+/// The record of an import, which is written last.
 const RECORD: &str = "import.json";
-/// Where the imported file was, beside the import.
+/// The note of where the imported file was, beside the import.
 const ORIGIN: &str = "source.json";
 
 /// Folders of imports that could not be kept: they live as long as the program.
@@ -40,10 +40,11 @@ pub struct Import {
 /// Imports a file, or finds its import in the cache.
 ///
 /// # Errors
-/// The file cannot be imported; what is wrong with the cache is a warning.
+/// The file cannot be imported; a fault of the cache is only a warning.
 pub fn import(file: &Path) -> Result<Import> {
     let installation = Installation::find();
-    // Without Python nothing can be imported, and a cached import may be that of an earlier version.
+    // The key needs the Python package: nothing can be imported without it, and another version would import
+    // differently.
     let recipe = recipe(&installation)?;
     let source = FileRecord::from_file(file)?;
     let key = format!("{}-{recipe}", source.sha256);
@@ -65,7 +66,7 @@ pub fn import(file: &Path) -> Result<Import> {
         }
         lock => lock?,
     };
-    // The process that was waited for has made it.
+    // The process that held the lock may have made it.
     if let Some(import) = there(&entry) {
         return Ok(import);
     }

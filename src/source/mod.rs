@@ -27,15 +27,15 @@ const DISCRIMINATOR: &str = "discriminator.pt";
 #[derive(Clone, Debug)]
 pub struct Source {
     networks: Networks,
-    /// What they are, for the terminal: `the snapshot at 20 kimg`.
+    /// Description for the terminal: `the snapshot at 20 kimg`.
     pub title: String,
-    /// Where they come from, for records that travel with the weights: names and numbers, no paths.
+    /// Origin for records that travel with the weights: names and numbers, no paths.
     pub record: Value,
 }
 
 #[derive(Clone, Debug)]
 enum Networks {
-    /// Their checksums are in the manifest at this path.
+    /// The files of a snapshot, in the manifest at this path, which has their checksums.
     Snapshot(PathBuf, Box<SnapshotManifest>),
     Files {
         generator: PathBuf,
@@ -68,7 +68,7 @@ impl Source {
         }
     }
 
-    /// The networks of these files.
+    /// Makes a source of these files.
     pub fn of_files(generator: &Path, discriminator: Option<&Path>) -> Self {
         let record = json!({ "generator": name_of(generator), "discriminator": discriminator.map(name_of) });
         let networks = Networks::Files {
@@ -111,7 +111,7 @@ impl Source {
         })
     }
 
-    /// A generator alone; but `generator.pt` brings what lies beside it, as its folder would.
+    /// Makes a source of a generator alone; the name `generator.pt` brings what lies beside it, as its folder would.
     fn of_script(path: &Path) -> Self {
         match path.parent().filter(|_| path.file_name().is_some_and(|name| name == GENERATOR)) {
             Some(folder) => Self::of_pair(folder),
@@ -132,8 +132,8 @@ impl Source {
         })
     }
 
-    /// The path of the generator that pictures are made with: the moving average where there is one. A snapshot's file is
-    /// compared with its checksum, so call it before loading.
+    /// Returns the path of the generator that makes pictures: the moving average where there is one. A snapshot's file
+    /// is compared with its checksum, so call it before loading.
     ///
     /// # Errors
     /// A file that is missing or has changed since it was written.
@@ -144,10 +144,10 @@ impl Source {
         }
     }
 
-    /// The path of the generator as trained, where it is another one.
+    /// Returns the path of the generator as trained, where it is another file.
     ///
     /// # Errors
-    /// As of [`Source::generator`].
+    /// The errors of [`Source::generator`].
     pub fn generator_raw(&self) -> Result<Option<PathBuf>> {
         match &self.networks {
             Networks::Snapshot(manifest, listed) => listed.checked(manifest, Network::G).map(Some),
@@ -155,10 +155,10 @@ impl Source {
         }
     }
 
-    /// The path of the discriminator, where there is one.
+    /// Returns the path of the discriminator, where there is one.
     ///
     /// # Errors
-    /// As of [`Source::generator`].
+    /// The errors of [`Source::generator`].
     pub fn discriminator(&self) -> Result<Option<PathBuf>> {
         match &self.networks {
             Networks::Snapshot(manifest, listed) => listed.checked(manifest, Network::D).map(Some),
@@ -166,7 +166,7 @@ impl Source {
         }
     }
 
-    /// The folder of the run that they belong to, if they do.
+    /// Returns the folder of the run that the networks belong to, if they do.
     pub fn run(&self) -> Option<&Path> {
         match &self.networks {
             Networks::Snapshot(manifest, _) => manifest.parent(),
@@ -174,7 +174,7 @@ impl Source {
         }
     }
 
-    /// The manifest and path of every network, for a snapshot.
+    /// Returns the manifest of a snapshot, and its path; None for other sources.
     pub fn snapshot(&self) -> Option<(&Path, &SnapshotManifest)> {
         match &self.networks {
             Networks::Snapshot(manifest, listed) => Some((manifest, listed)),
@@ -187,7 +187,7 @@ impl Source {
 /// this SHA-256 (in hexadecimal).
 ///
 /// # Errors
-/// It cannot be downloaded, or is another file than was expected.
+/// The file cannot be downloaded, or is another one than was expected.
 pub fn local_file(from: &Path, expected: Option<&str>) -> Result<PathBuf> {
     let path = match from.to_str().filter(|_| is_address(from)) {
         Some(url) => download::download(url)?,
@@ -226,7 +226,7 @@ fn check_sha256(path: &Path, expected: &str) -> Result<()> {
     Ok(())
 }
 
-/// The last part of a path: records travel with the weights, and where somebody keeps files is nobody's business.
+/// Returns the last part of a path: records travel with the weights, and where somebody keeps files is private.
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

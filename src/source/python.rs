@@ -1,4 +1,5 @@
-//! Runs a command of the Python package as a part of this program: it ends with it, and its errors are this program's.
+//! Runs a command of the Python package as a part of this program: it ends with this program, and its errors are this
+//! program's.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -9,19 +10,19 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::system::signals::{Interrupted, StopRequest};
 use crate::system::ui::{complain, say};
 
-/// What is done with the lines that the command prints.
+/// The use of the lines that the command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lines {
-    /// They are this program's output.
+    /// The lines are this program's output.
     Printed,
-    /// Its notes are remarks of this program, the rest is left out.
+    /// Notes among the lines are remarks of this program; the rest is left out.
     Notes,
 }
 
 /// Runs a command of the package to its end.
 ///
 /// # Errors
-/// What the command says is wrong, or it was killed.
+/// The command fails, with its own words, or it was killed.
 pub fn run(command: &mut Command, lines: Lines) -> Result<()> {
     let stop = StopRequest::listen()?;
     command.stdin(Stdio::null()).stderr(Stdio::piped());
@@ -55,10 +56,10 @@ pub fn run(command: &mut Command, lines: Lines) -> Result<()> {
     }
     let status = child.wait().context("cannot wait for Python")?;
     if let Some(thread) = notes {
-        // What it says is remarks only.
+        // A panic of the thread loses remarks only.
         let _ = thread.join();
     }
-    // Ctrl-C in a terminal reaches both.
+    // Ctrl-C in a terminal reaches this program and Python.
     if stop.received().is_some() {
         return Err(Interrupted.into());
     }

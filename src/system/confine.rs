@@ -11,7 +11,7 @@ use landlock::{
 
 /// The folder of devices and shared memory, where drivers and libtorch write whatever a program does.
 const OF_LIBRARIES: &str = "/dev";
-/// ... and kernels compiled for a GPU, below the user's home.
+/// Caches of kernels that CUDA and libtorch compile, below the user's home.
 const OF_LIBRARIES_AT_HOME: [&str; 2] = [".nv", ".cache/torch"];
 
 /// Lets this thread, and every thread that it starts later, change files only below `places`, or below the nearest

@@ -4,13 +4,13 @@
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enums::device::UsedGpuMemory;
 
-/// One GPU as the driver knows it. Every method returns None where the driver gives no answer.
+/// A GPU as the driver knows it. Every method returns None where the driver gives no answer.
 pub struct Gpu {
     nvml: Nvml,
     place: DriverName,
 }
 
-/// How the driver names a GPU.
+/// The name of a GPU for the driver.
 #[derive(Debug, PartialEq, Eq)]
 enum DriverName {
     /// Its number in the order of the slots.
@@ -41,14 +41,14 @@ impl Gpu {
         self.device()?.name().ok()
     }
 
-    /// `NVIDIA H100 80GB HBM3 (compute capability 9.0)`.
+    /// Describes the GPU, as in `NVIDIA H100 80GB HBM3 (compute capability 9.0)`.
     pub fn description(&self) -> Option<String> {
         let device = self.device()?;
         let capability = device.cuda_compute_capability().ok()?;
         Some(format!("{} (compute capability {}.{})", device.name().ok()?, capability.major, capability.minor))
     }
 
-    /// The memory that it has.
+    /// Returns the size of its memory.
     pub fn bytes(&self) -> Option<u64> {
         Some(self.device()?.memory_info().ok()?.total)
     }

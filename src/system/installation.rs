@@ -12,7 +12,7 @@ const INTERPRETER: &str = "ROOTGAN_PYTHON";
 /// The clone that the program was built in.
 const CLONE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Where the program's own files are.
+/// The places of the program's own files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
     /// The folder of the Python package.
@@ -25,7 +25,7 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Finds it from the place of the running program.
+    /// Finds the installation from the place of the running program.
     pub fn find() -> Self {
         let program = std::env::current_exe().and_then(std::fs::canonicalize).unwrap_or_default();
         let named = std::env::var_os(INTERPRETER).map(PathBuf::from);
@@ -33,9 +33,9 @@ impl Installation {
     }
 
     fn of_program(program: &Path, named: Option<PathBuf>) -> Self {
-        // rootgan/bin/rootgan in the package `rootgan`.
+        // An installed program is `rootgan/bin/rootgan` in the package `rootgan`.
         if let Some(package) = program.ancestors().nth(2).filter(|folder| folder.join("__main__.py").is_file()) {
-            // ENVIRONMENT/lib/python3.N/site-packages/rootgan
+            // The package lies in ENVIRONMENT/lib/python3.N/site-packages.
             let around = package.ancestors().nth(4).map(|environment| environment.join("bin/python3"));
             return Self {
                 package: package.to_owned(),
@@ -56,7 +56,7 @@ impl Installation {
     /// Returns the path of a configuration or network that comes with the program, as in `weights/generator.pt`.
     ///
     /// # Errors
-    /// It is not there: the clone was moved or deleted after the program was built.
+    /// The file is not there: the clone was moved or deleted after the program was built.
     pub fn asset(&self, name: &str) -> Result<PathBuf> {
         let path = self.assets.join(name);
         ensure!(path.is_file(), "cannot find '{}'; {}", path.display(), self.remedy());
@@ -84,7 +84,8 @@ impl Installation {
             anyhow!("{}: no Python is there to run it; {remedy}, or name one that has torch in {INTERPRETER}", cannot())
         })?;
         let mut python = Command::new(interpreter);
-        // Another project's settings and packages would reach into this one. Sets are written in the order of hashes.
+        // Other settings and packages must not reach into this Python. A fixed hash seed makes it write sets in the
+        // same order.
         python
             .env_remove("PYTHONPATH")
             .env_remove("PYTHONHOME")

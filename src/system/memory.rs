@@ -28,10 +28,10 @@ pub fn lacks_memory(text: &str) -> bool {
         "out of memory",
         "can't allocate memory",
         "not enough memory",
-        // What C++ says, and oneDNN.
+        // Words of C++ and of oneDNN.
         "std::bad_alloc",
         "could not create a primitive",
-        // cuBLAS and cuDNN, and cuDNN where no algorithm finds the working memory that it wants.
+        // Words of cuBLAS and cuDNN; cuDNN finds no engine where none has the working memory that it wants.
         "ALLOC_FAILED",
         "OUT_OF_MEMORY",
         "unable to find an engine",

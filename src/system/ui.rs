@@ -103,7 +103,7 @@ impl Bar {
     }
 }
 
-/// How much is told beside results and errors.
+/// How much is told besides results and errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verbosity {
     /// Warnings alone are told.
@@ -191,13 +191,13 @@ pub fn shell_command<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> String {
         if word.chars().any(|character| character.is_control() || is_invisible(character)) {
             return escaped_for_bash(&word);
         }
-        // Refused are zero bytes alone, which no path has.
+        // Only zero bytes are refused, which no path has.
         shlex::try_quote(&word).map(|quoted| quoted.into_owned()).unwrap_or(word)
     });
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// `$'a\nb'`: a word with characters that a terminal would act on, as bash, zsh and ksh read it.
+/// Quotes a word with characters that a terminal would act on, as `$'a\nb'`, which bash, zsh and ksh read.
 fn escaped_for_bash(word: &str) -> String {
     let mut text = String::from("$'");
     for character in word.chars() {
@@ -215,7 +215,7 @@ fn escaped_for_bash(word: &str) -> String {
     text + "'"
 }
 
-/// Text without the middle of what nobody would read: a file can have values of megabytes.
+/// Cuts the middle out of a long text that nobody would read: a file can have values of megabytes.
 pub fn shortened(text: &str) -> String {
     const MOST: usize = 2000;
     const END: usize = 500;
@@ -252,7 +252,7 @@ struct Lines {
     unit: Unit,
 }
 
-/// What a bar counts.
+/// The unit that a bar counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Items,
@@ -329,7 +329,7 @@ fn style(template: &str) -> ProgressStyle {
 mod tests {
     use super::*;
 
-    /// What bash makes of the command is the words again, and nothing in it acts on a terminal.
+    /// Bash reads the command as the same words, and nothing in it acts on a terminal.
     #[test]
     fn a_command_can_be_pasted_whatever_is_in_its_words() {
         for word in

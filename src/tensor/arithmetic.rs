@@ -1,4 +1,4 @@
-//! How libtorch computes on GPUs: with which float32 arithmetic, by which algorithms, and whether the same bits come out
+//! Chooses how libtorch computes on GPUs: the float32 arithmetic, the algorithms, and whether the same bits come out
 //! every time. None of it matters on the CPU, where numbers are the same from run to run anyway.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ unsafe extern "C" {
     fn rootgan_use_deterministic_algorithms(wanted: bool) -> bool;
 }
 
-/// What a GPU's arithmetic is like.
+/// The arithmetic of a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arithmetic {
     /// Whether factors of float32 products are rounded to 10 bits (TF32), which NVIDIA's matrix units are fast in.
@@ -23,7 +23,7 @@ pub struct Arithmetic {
 }
 
 impl Arithmetic {
-    /// Chooses for the whole process. Call it while no tensors are computed.
+    /// Applies the choice to the whole process. Call it while no tensors are computed.
     pub fn apply(self) {
         DETERMINISTIC.store(self.deterministic, Ordering::Relaxed);
         // SAFETY: the functions take no pointers and throw nothing; they set switches of libtorch's.

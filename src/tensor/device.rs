@@ -88,15 +88,15 @@ unsafe extern "C" {
     fn rootgan_peak_gpu_bytes(index: i32) -> i64;
 }
 
-/// The most memory that tensors took at one time on a CUDA device; None on the CPU, or where libtorch does not say. The
-/// driver counts more: what libtorch keeps for later, its libraries' working memory, and CUDA itself.
+/// Returns the most memory that tensors took at one time on a CUDA device; None on the CPU, or where libtorch does not
+/// say. The driver counts more: what libtorch keeps for later, its libraries' working memory, and CUDA itself.
 pub fn peak_tensor_bytes(device: Device) -> Option<u64> {
     let Device::Cuda(index) = device else { return None };
     // SAFETY: the function takes a number and throws nothing.
     u64::try_from(unsafe { rootgan_peak_gpu_bytes(index as i32) }).ok()
 }
 
-/// `cpu` or `cuda:N`, as `parse` takes it.
+/// Returns the name of a device as `parse` takes it: `cpu` or `cuda:N`.
 pub fn name(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("cuda:{index}"),

@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-/// Returns the largest absolute value, a scalar on the device of `values`: NaN where one is NaN, infinite where one is.
-/// It takes one pass and no temporary tensor.
+/// Returns the largest absolute value, a scalar on the device of `values`: NaN if any value is NaN, infinite if any is
+/// infinite. It takes one pass and no temporary tensor.
 ///
 /// # Panics
 /// Panics if there are no values.

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::device::upload;
 
-/// How an image in [-1, 1] becomes bytes.
+/// The way in which an image in [-1, 1] becomes bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToBytes {
     /// rint((x + 1) * 127.5): what preview grids and single pictures use.

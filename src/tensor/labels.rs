@@ -18,7 +18,7 @@ pub fn one_hot(classes: &[u32], c_dim: i64, device: Device) -> Tensor {
     upload(&Tensor::from_slice(&rows).view([classes.len() as i64, c_dim]), device)
 }
 
-/// How often each class occurs among the pictures of a data set.
+/// The frequency of each class among the pictures of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassDistribution {
     /// For each class, the number of its pictures and those of the classes before it.

@@ -1,6 +1,5 @@
-//! What every layer above needs to know about tensors: devices, seeds, images and labels as tensors, values that are
-//! not finite, the run-time settings of libtorch, and its errors and panics as one line of text. Nothing here knows a
-//! network.
+//! Tensors as every layer above needs them: devices, seeds, images and labels as tensors, values that are not finite,
+//! the run-time settings of libtorch, and its errors and panics as one line of text. Nothing here knows a network.
 
 pub mod arithmetic;
 pub mod derivatives;
@@ -31,7 +30,7 @@ pub fn one_line(error: &TchError) -> String {
     without_advice(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What a script raised: its error ends with that, after a listing. One of CUDA's has several lines.
+/// Returns what a script raised, which ends its error after a listing. An error of CUDA has several lines.
 fn raised(text: &str) -> &str {
     let starts_of_lines = text.lines().map(|line| line.as_ptr() as usize - text.as_ptr() as usize);
     let mut exceptions =
@@ -40,7 +39,7 @@ fn raised(text: &str) -> &str {
     exceptions.next_back().unwrap_or_else(last_line)
 }
 
-/// An error of CUDA's without what libtorch adds for those who write kernels.
+/// Cuts from an error of CUDA what libtorch adds for those who write kernels.
 fn without_advice(text: &str) -> &str {
     const ADVICE: [&str; 3] = ["Search for `", "CUDA kernel errors might be", "Compile with `TORCH_USE_CUDA_DSA`"];
     let end = ADVICE.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
@@ -58,7 +57,7 @@ pub fn no_grad<T>(work: impl FnOnce() -> T) -> T {
 /// above all.
 ///
 /// # Errors
-/// Those of `work`, or what the panic said.
+/// The errors of `work`, or the message of its panic.
 pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(Panicked { line: panic_line(&*panic), place: take_place() }.into()))
@@ -68,7 +67,7 @@ pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 #[derive(Debug)]
 pub struct Panicked {
     line: String,
-    /// Where the panic happened, for the log, if the place was kept.
+    /// The place of the panic, for the log, if it was kept.
     pub place: Option<PanicPlace>,
 }
 

@@ -1,4 +1,4 @@
-//! What libtorch does, operator by operator and kernel by kernel, as a trace for a viewer.
+//! Records what libtorch does, operator by operator and kernel by kernel, as a trace for a viewer.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -15,7 +15,7 @@ unsafe extern "C" {
 /// <https://ui.perfetto.dev> show. Recording takes some microseconds an operator.
 ///
 /// # Errors
-/// Those of `work`; libtorch cannot record, or not write the file.
+/// The errors of `work`; libtorch cannot record, or cannot write the file.
 pub fn traced<T>(path: &Path, device: Device, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let name = CString::new(path.as_os_str().as_encoded_bytes()).context("the trace's path has a zero byte in it")?;
     // SAFETY: the functions throw nothing; the name lives on.

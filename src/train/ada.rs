@@ -2,12 +2,12 @@
 
 use tch::{Kind, Tensor};
 
-/// The rule by which p is adapted.
+/// The rule by which p moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdaSettings {
     /// The mean sign of D(real) that p is steered to.
     pub target: f64,
-    /// How many thousand images p takes from 0 to 1 at least.
+    /// Least thousands of images in which p can rise from 0 to 1.
     pub ada_kimg: f64,
     /// Iterations between two adjustments.
     pub interval: u64,
@@ -82,7 +82,7 @@ impl AugmentProbability {
     }
 }
 
-/// p and how it moves.
+/// The probability p, and the rule by which it moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdaController {
     settings: AdaSettings,
@@ -95,7 +95,7 @@ impl AdaController {
         Self { settings, p: p.clamp(0.0, 1.0) }
     }
 
-    /// The probability of a transform.
+    /// Returns the probability of a transform.
     pub fn p(&self) -> f64 {
         self.p
     }
@@ -110,8 +110,8 @@ impl AdaController {
         iterations.is_multiple_of(self.settings.interval)
     }
 
-    /// A step up if the mean sign of D(real) since the last one is above the target, down if it is below; p stays
-    /// within 0 and 1. The step's length is that of `interval` iterations of `batch` images.
+    /// Moves p a step up if the mean sign of D(real) since the last adjustment is above the target, down if it is
+    /// below, within 0 and 1. The step's length is that of `interval` iterations of `batch` images.
     pub fn adapt(&mut self, mean_sign: f64, batch: u64) {
         let excess = mean_sign - self.settings.target;
         let step = (batch * self.settings.interval) as f64 / (self.settings.ada_kimg * 1000.0);
@@ -128,7 +128,7 @@ mod tests {
     fn p_rises_while_reals_are_told_apart_and_stays_within_its_bounds() {
         let mut ada = AdaController::new(AdaSettings { target: 0.6, ada_kimg: 0.1, interval: 4 }, 0.0);
         assert!(ada.is_due(4) && !ada.is_due(5));
-        // 8 * 4 / 100 a step.
+        // A step is 8 * 4 / 100.
         let mut after = |mean_sign| {
             ada.adapt(mean_sign, 8);
             (ada.p() * 100.0).round() as i64

@@ -1,4 +1,4 @@
-//! What goes into the phases: reals with their labels, and what one call of the generator draws at random.
+//! The inputs of the phases: reals with their labels, and what one call of the generator draws at random.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -47,7 +47,7 @@ pub struct Draw {
     pub c: Option<Tensor>,
     /// Style mixing, where it happens.
     pub mixing: Option<Mixing>,
-    /// Where the per-pixel noise comes from.
+    /// The source of the per-pixel noise.
     pub noise: NoiseMode,
 }
 
@@ -63,7 +63,7 @@ impl Draw {
     ) -> Self {
         let device = g.script.device;
         let z = normal(n, g.z_dim(), device);
-        // Drawn whatever the probability, so that it does not shift what comes after.
+        // Both numbers are drawn whatever the probability, so that it does not shift later draws.
         let (chance, place): (f64, f64) = (rng.random(), rng.random());
         let mixing = g.spec().filter(|_| chance < mixing_probability).map(|spec| {
             let cutoff = 1 + (place * (spec.num_ws - 1) as f64) as i64;

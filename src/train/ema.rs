@@ -15,7 +15,7 @@ pub struct EmaSettings {
 }
 
 impl EmaSettings {
-    /// How much of the average stays in one step: `0.5^(batch / halflife)`, halflife in images.
+    /// Returns the share of the average that stays in one step: `0.5^(batch / halflife)`, halflife in images.
     pub fn beta(&self, batch: u64, seen_images: u64) -> f64 {
         let full = self.halflife_kimg * 1000.0;
         let halflife = self.rampup.map_or(full, |share| full.min(seen_images as f64 * share));
@@ -23,7 +23,7 @@ impl EmaSettings {
     }
 }
 
-/// `average <- beta average + (1 - beta) values`, both [total].
+/// Moves the average: `average <- beta average + (1 - beta) values`, both [total].
 pub fn update(average: &Tensor, values: &Tensor, beta: f64) {
     no_grad(|| {
         let _ = average.shallow_clone().lerp_(values, 1.0 - beta);

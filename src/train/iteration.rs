@@ -1,8 +1,8 @@
 //! One training iteration on one screen: the four phases in the paper's order, then the average.
 //!
-//! What a phase computes stands in `phases.rs`, what it is trained towards in `objective/`. Each phase goes through
-//! [`Trainer::phase`], which takes the optimiser's step; around that go timing (`timing.rs`), another try where memory ran
-//! out (`retry.rs`), and the look at skipped steps (`step_guard.rs`).
+//! `phases.rs` computes the phases, `objective/` their losses. Each phase goes through [`Trainer::phase`], which takes
+//! the optimiser's step; around that go timing (`timing.rs`), another try where memory ran out (`retry.rs`), and the
+//! look at skipped steps (`step_guard.rs`).
 
 use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
@@ -69,7 +69,8 @@ impl Trainer {
         Ok((gradient, ()))
     }
 
-    /// On half as many images, as published: it takes more than twice the memory. Returns the mean path length after it.
+    /// Computes path length on half as many images, as published, since it takes more than twice the memory. Returns
+    /// the gradient, and the mean path length after the step.
     fn generator_reg(&self, stats: &mut Statistics) -> Result<(Tensor, MeanPathLength)> {
         let (n, s) = (&self.networks, self.settings.path_length);
         let (mut draws, mut pl_mean) = (self.draws(Phase::Greg), self.pl_mean.copy());
@@ -84,8 +85,8 @@ impl Trainer {
         Ok((gradient, pl_mean.or_if_not_finite(&self.pl_mean)))
     }
 
-    /// Generated and real half one after the other, unless the objective compares them, so that only one graph is in
-    /// memory. Returns the signs of D(real), which the augmentation goes by.
+    /// Judges generated and real images one after the other, so that only one graph is in memory, unless the objective
+    /// compares them. Returns the gradient, and the signs of D(real), which the augmentation follows.
     fn discriminator_main(&self, reals: &Reals, stats: &mut Statistics) -> Result<(Tensor, Vec<Tensor>)> {
         let (n, objective, share) = (&self.networks, &*self.settings.objective, 1.0 / self.rounds() as f64);
         let (mut draws, mut augment) = (self.draws(Phase::Dmain), self.augment(Stream::AugmentDiscriminatorMain));
@@ -107,7 +108,7 @@ impl Trainer {
         Ok((gradient, signs))
     }
 
-    /// R1 on real images and R2 on generated ones, each where it has a weight, one after the other.
+    /// Computes R1 on real images, then R2 on generated ones, each where it has a weight.
     fn discriminator_reg(&self, reals: &Reals, stats: &mut Statistics) -> Result<(Tensor, ())> {
         let (n, s) = (&self.networks, &self.settings);
         let (mut draws, mut augment) = (self.draws(Phase::Dreg), self.augment(Stream::AugmentDiscriminatorReg));

@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::tensor::no_grad;
 
-/// What is trained, and the average of it that pictures are made with.
+/// The trained networks, and the averaged generator, which makes the pictures.
 pub struct Networks {
     /// The generator in training.
     pub g: Generator,
@@ -23,15 +23,15 @@ pub struct Networks {
     /// The trained parameters of `d`.
     pub d_flat: FlatParameters,
     ema_flat: FlatParameters,
-    /// `w_avg`, `noise_const` and whatever else is kept with the weights: (of g_ema, of g).
+    /// `w_avg`, `noise_const` and whatever else is kept with the weights and not trained: pairs (of g_ema, of g).
     untrained: Vec<(Tensor, Tensor)>,
     precision: Precision,
 }
 
 impl Networks {
-    /// From a generator as it was in training, the average of it, and their discriminator, each loaded on its own; checks
-    /// that they belong together. What is frozen is left out of the trained parameters, and stays what it is in each of
-    /// the two generators.
+    /// Takes a generator as it was in training, the average of it, and their discriminator, each loaded on its own;
+    /// checks that they belong together. Frozen parameters are left out of the trained ones, and keep their values in
+    /// each of the two generators.
     ///
     /// # Errors
     /// The networks do not fit together, or nothing is left to train.
@@ -57,8 +57,8 @@ impl Networks {
         Ok(Self { g, d, g_ema, g_flat, d_flat, ema_flat, untrained, precision: Precision::default() })
     }
 
-    /// What the trained networks compute in from now on; the averaged generator, which only draws pictures, stays in
-    /// float32.
+    /// Sets what the trained networks compute in from now on; the averaged generator, which only draws pictures, stays
+    /// in float32.
     ///
     /// # Errors
     /// The networks compute in float32 only.
@@ -71,7 +71,7 @@ impl Networks {
         Ok(())
     }
 
-    /// A copy of what the trained networks change by themselves when they are called, the generator's `w_avg` above all.
+    /// Copies what the trained networks change by themselves when they are called, the generator's `w_avg` above all.
     pub fn untrained(&self) -> Untrained {
         let parameters = [&self.g.script, &self.d.script].into_iter().flat_map(|script| &script.parameters);
         let kept = parameters.filter(|p| is_untrained(p));
@@ -84,10 +84,10 @@ impl Networks {
         copy_each(&self.untrained);
     }
 
-    /// Does `work` while the trained networks compute in float32, in which a file of them always begins.
+    /// Does `work` while the trained networks compute in float32, because a file of them always begins in it.
     ///
     /// # Errors
-    /// Those of `work`.
+    /// The errors of `work`.
     pub fn in_float32(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let precision = self.precision;
         self.set_precision(Precision::default())?;
@@ -96,7 +96,7 @@ impl Networks {
     }
 }
 
-/// A copy of tensors, with the tensors themselves.
+/// Copies of tensors, beside the tensors themselves.
 pub struct Untrained(Vec<(Tensor, Tensor)>);
 
 impl Untrained {
@@ -106,7 +106,7 @@ impl Untrained {
     }
 }
 
-/// Whether a parameter changes without being trained, as `w_avg` does; what is frozen does not.
+/// Whether a parameter changes without being trained, as `w_avg` does; frozen parameters do not.
 fn is_untrained(parameter: &Parameter) -> bool {
     !parameter.trainable && !parameter.frozen
 }

@@ -49,7 +49,7 @@ pub struct Adam {
     mean: Option<Tensor>,
     /// Mean of the squared gradient.
     square: Tensor,
-    /// Steps taken, a scalar on the device: only that knows which were left out.
+    /// Steps taken, a scalar on the device: only the device knows which were left out.
     steps: Tensor,
 }
 
@@ -70,7 +70,7 @@ impl Adam {
     /// Copies `state` over its own.
     ///
     /// # Errors
-    /// `state` is of other parameters.
+    /// The state belongs to other parameters.
     pub fn restore(&mut self, state: &AdamState) -> Result<()> {
         let fits = state.square.size() == self.square.size() && state.mean.is_some() == self.mean.is_some();
         ensure!(fits, "the optimiser's state is of {} values, not {}", state.square.numel(), self.square.numel());
@@ -84,9 +84,9 @@ impl Adam {
         })
     }
 
-    /// One step: `values -= lr m^ / (sqrt(v^) + eps)`, with m^ and v^ corrected for their start at 0. `lr_factor` scales
-    /// lr. A gradient with a value whose square is not finite changes nothing and counts as no step: v keeps squares, and
-    /// one that overflows would make the weights NaN a step later. Nothing here waits for the device.
+    /// Takes one step: `values -= lr m^ / (sqrt(v^) + eps)`, with m^ and v^ corrected for their start at 0. `lr_factor`
+    /// scales lr. A gradient with a value whose square is not finite changes nothing and counts as no step: v keeps
+    /// squares, and one that overflows would make the weights NaN a step later. Nothing here waits for the device.
     ///
     /// # Shapes
     /// `values` and `gradient`: [total], as in [`Adam::new`] -> whether the step was taken, a scalar on the device.
@@ -95,20 +95,20 @@ impl Adam {
         let lr = self.settings.lr * lr_factor;
         no_grad(|| {
             let taken = magnitude(gradient).square().isfinite();
-            // Zeros instead, and weights of 0 for the means below: then all stays what it is.
+            // A skipped step computes with zeros, and gives weights of 0 to the means below, so that nothing changes.
             let zero = Tensor::zeros([0i64; 0], (Kind::Float, gradient.device()));
             let mut update = gradient.where_self(&taken, &zero);
             let root = update.square();
             let steps = &self.steps + &taken;
             let weight = |beta: f64| taken.to_kind(Kind::Float) * (1.0 - beta);
-            // Of at least 1 step: before the first it would be 0, and is divided by.
+            // At least 1: the correction at step 0 is 0 and would be divided by.
             let counted = steps.clamp_min(1.0);
             let correction = |beta: f64| -> Tensor { 1.0 - Tensor::pow_scalar(beta, &counted) };
             let (weight1, weight2) = (weight(beta1), weight(beta2));
             let root_scale = correction(beta2).rsqrt().to_kind(Kind::Float);
             let rate = (taken.to_kind(Kind::Double) * -lr / correction(beta1)).to_kind(Kind::Float);
 
-            // From here on all is in place: a lack of memory leaves no half a step.
+            // Everything from here on is in place, so that a lack of memory leaves no half step.
             let _ = self.square.lerp_tensor_(&root, &weight2);
             let mut root = self.square.sqrt_out(&root);
             root *= root_scale;
@@ -147,7 +147,7 @@ mod tests {
         assert!((values - expected).abs().max().double_value(&[]) < 1e-6);
     }
 
-    /// By hand in float64: m and v after gradients 1 and 3.
+    /// The expected values are m and v after gradients 1 and 3, computed by hand in float64.
     #[test]
     fn the_second_step_uses_both_moments() {
         let settings = AdamSettings { lr: 0.1, beta1: 0.5, beta2: 0.9, eps: 0.0 };
@@ -160,7 +160,7 @@ mod tests {
         assert!((values.double_value(&[0]) - expected).abs() < 1e-6);
     }
 
-    /// Also the very first, and where a mean of the gradient is kept that would go on moving the values.
+    /// This holds for the very first step too, and where a kept mean of the gradient would go on moving the values.
     #[test]
     fn a_gradient_that_is_not_finite_changes_nothing_and_counts_as_no_step() {
         let good = |sign: f32| Tensor::from_slice(&[sign, -2.0 * sign, 0.5]);
@@ -182,7 +182,7 @@ mod tests {
                 (values, adam.state())
             };
             let (values, state) = run(&[]);
-            // The last is finite, but not its square.
+            // The last gradient is finite, but not its square.
             let (others, other) = run(&[f32::NAN, f32::INFINITY, -f32::INFINITY, 1e20]);
             assert_eq!(
                 (values, state.square, state.mean, state.steps),

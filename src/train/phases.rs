@@ -1,5 +1,4 @@
-//! The four phases of an iteration as functions of networks and draws: what each network is judged by. Gradients and
-//! steps are the trainer's.
+//! The four phases of an iteration, as functions that return per-image losses. Gradients and steps are the trainer's.
 
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
@@ -54,7 +53,7 @@ impl Phase {
     }
 }
 
-/// The verdict on images: losses, and the logits that they came from.
+/// The judgement on images: losses, and the logits that they came from.
 pub struct Judged {
     /// Per image, [N].
     pub losses: Tensor,
@@ -62,7 +61,7 @@ pub struct Judged {
     pub logits: Logits,
 }
 
-/// Images of a training draw: ws with style mixing, then synthesis.
+/// Makes the images of a training draw: ws with style mixing, then synthesis.
 ///
 /// # Shapes
 /// -> images [N, C, R, R] and ws [N, num_ws, w_dim] (None for a generator that only takes z).
@@ -81,7 +80,7 @@ pub fn generate(g: &Generator, draw: &Draw, update_w_avg: bool) -> Result<(Tenso
         ws = Tensor::cat(&[ws.narrow(1, 0, mixing.cutoff), second.narrow(1, mixing.cutoff, late)], 1);
     }
     if !ws.requires_grad() {
-        // A frozen mapping network: path length still asks for the gradient with respect to ws.
+        // The ws of a frozen mapping network have no gradient, which path length still asks for.
         ws = ws.set_requires_grad(true);
     }
     let images = g.synthesis(&ws, draw.noise, None)?;
@@ -93,8 +92,8 @@ fn logits_of(d: &Discriminator, images: &Tensor, c: Option<&Tensor>, augment: &m
     Ok(d.logits(&augment.apply(images, Derivatives::First), c)?.flatten(0, -1))
 }
 
-/// Generator, main: the objective's loss of generated images. Real images are judged too where the objective compares
-/// both; their logits do not depend on the generator.
+/// Computes the generator's main loss, the objective's loss of generated images. Real images are judged too where the
+/// objective compares both; their logits do not depend on the generator.
 ///
 /// # Errors
 /// A script fails.
@@ -107,7 +106,7 @@ pub fn generator_main(
     augment: &mut Augment,
 ) -> Result<Judged> {
     let (images, _) = generate(g, draw, true)?;
-    // Both images of a pair go through the same transforms, or their logits would differ by those.
+    // Both images of a pair go through the same transforms, or their logits would differ by the transforms.
     let mut of_reals = augment.clone();
     let fakes = logits_of(d, &images, draw.c.as_ref(), augment)?;
     let compared = generator_graph(objective).reals();
@@ -116,7 +115,7 @@ pub fn generator_main(
     Ok(Judged { losses: objective.generator(&logits), logits })
 }
 
-/// Generator, regularisation: the path-length penalty `(length - pl_mean)^2` of every image, [N].
+/// Computes the generator's regularisation, the path-length penalty `(length - pl_mean)^2` of every image, [N].
 /// `unit_noise` [N, C, R, R] is drawn here where it is not given.
 ///
 /// # Errors
@@ -134,7 +133,8 @@ pub fn generator_reg(
     Ok(pl_mean.penalties(&lengths))
 }
 
-/// Discriminator, main: the objective's loss of the images `seen`, in one graph. The generator gets no gradient.
+/// Computes the discriminator's main loss, the objective's loss of the images `seen`, in one graph. The generator gets
+/// no gradient.
 ///
 /// # Shapes
 /// As [`Reals`]; the draw has as many images as `reals` where both are seen.
@@ -164,7 +164,7 @@ pub fn discriminator_main(
     Ok(Judged { losses: objective.discriminator(&logits), logits })
 }
 
-/// Generated images as the discriminator's regularisation takes them, without a graph.
+/// Makes generated images for the discriminator's regularisation, without a graph.
 ///
 /// # Errors
 /// The script fails.
@@ -173,8 +173,8 @@ pub fn generated(g: &Generator, draw: Draw) -> Result<Reals> {
     Ok(Reals { images, c: draw.c })
 }
 
-/// Discriminator, regularisation: `|dD/dx|^2` of every image x, through the augmentation, [N]. On real images it is R1's, on
-/// generated ones R2's.
+/// Computes the discriminator's regularisation, `|dD/dx|^2` of every image x, through the augmentation, [N]. Real
+/// images give R1's, generated ones R2's.
 ///
 /// # Shapes
 /// As [`Reals`].

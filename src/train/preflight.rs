@@ -1,4 +1,4 @@
-//! The regularisers tried out before a run begins: they differentiate a gradient, which not every operator can.
+//! Tries out the regularisers before a run begins: they differentiate a gradient, which not every operator allows.
 
 use anyhow::{Context, Result, anyhow};
 use tch::Tensor;
@@ -14,11 +14,12 @@ use crate::system::memory::lacks_memory;
 use crate::tensor::no_grad;
 use crate::tensor::{caught, one_line};
 
-/// As many images as networks made elsewhere may ask for, as those with batch normalisation do.
+/// Two images: the batch normalisation of networks made elsewhere refuses one.
 const IMAGES: i64 = 2;
 
-/// Evaluates R1 and path length on two images, and differentiates them, where the run has them switched on. Takes nothing
-/// from any random stream and leaves the networks as they are. A lack of memory is left to the run, which knows what to do.
+/// Evaluates R1 and path length on two images, and differentiates them, where the run has them switched on. Takes
+/// nothing from any random stream and leaves the networks as they are. A lack of memory is no error here: the run
+/// handles it.
 ///
 /// # Errors
 /// Names the network that cannot be differentiated twice, and the option that does without.
@@ -61,12 +62,12 @@ fn path_length(networks: &Networks, n: i64) -> Result<()> {
     let draw = draw(g, n)?;
     let differentiated = generator_reg(g, &mut pl_mean, &draw, Some(&unit_noise))
         .and_then(|penalties| differentiate(&mean(&penalties), &g.script));
-    // The phase moves `w_avg`.
+    // Path length has moved `w_avg`.
     untrained.put_back();
     differentiated
 }
 
-/// The same latents every time, of the first class where there are classes.
+/// Makes the same latents every time, with the first class where there are classes.
 fn draw(g: &Generator, n: i64) -> Result<Draw> {
     let c = g.class_labels((g.c_dim() > 0).then_some(0), n)?;
     Ok(Draw { z: probe_numbers(&[n, g.z_dim()], g.script.device), c, mixing: None, noise: NoiseMode::Const })

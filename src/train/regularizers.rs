@@ -32,10 +32,10 @@ pub struct PathLengthSettings {
     pub interval: u64,
 }
 
-/// How far the mean path length moves in one evaluation.
+/// Share of the way from the mean path length to that of a batch, which one evaluation goes.
 const PL_DECAY: f64 = 0.01;
 
-/// `|dD/dx|^2` of every image: the sum over pixels and channels.
+/// Returns `|dD/dx|^2` of every image: the sum over pixels and channels.
 ///
 /// R1 is `gamma / 2` times its mean.
 ///
@@ -49,14 +49,14 @@ pub fn squared_gradient_norms(logits: &Tensor, images: &Tensor) -> Result<Tensor
     Ok(gradient.square().sum_dim_intlist([1i64, 2, 3].as_slice(), false, Kind::Float))
 }
 
-/// `|J^T y|` of every image, J the Jacobian of the image by ws and y a normal draw:
+/// Returns `|J^T y|` of every image, J the Jacobian of the image by ws and y a normal draw:
 /// `sqrt(mean over rows of ws of sum over w of g^2)`, `g = d sum(images * y / sqrt(H W)) / d ws`.
 ///
 /// # Shapes
 /// images and unit_noise [N, C, H, W], ws [N, num_ws, w_dim] with a gradient -> [N].
 ///
 /// # Errors
-/// As [`squared_gradient_norms`].
+/// The errors of [`squared_gradient_norms`].
 pub fn path_lengths(images: &Tensor, ws: &Tensor, unit_noise: &Tensor) -> Result<Tensor> {
     let size = images.size();
     let pixels = (size[2] * size[3]) as f64;
@@ -83,14 +83,14 @@ impl MeanPathLength {
         Self { pl_mean: self.pl_mean.shallow_clone() }
     }
 
-    /// Returns this mean, or `before` where it is not finite, because it would stay so for ever. The device decides.
+    /// Returns this mean, or `before` where it is not finite, since it would stay so for ever. The device decides.
     pub(super) fn or_if_not_finite(self, before: &Self) -> Self {
         let finite = self.pl_mean.isfinite();
         Self { pl_mean: self.pl_mean.where_self(&finite, &before.pl_mean) }
     }
 
-    /// `(length - pl_mean)^2` of every image against the mean after this batch, through which the
-    /// gradient flows; the stored mean is cut off from it.
+    /// Returns `(length - pl_mean)^2` of every image against the mean after this batch. The gradient flows through that
+    /// mean; the stored one is cut off from it.
     ///
     /// # Shapes
     /// lengths [N] -> [N].
@@ -101,7 +101,7 @@ impl MeanPathLength {
     }
 }
 
-/// d output / d input with a graph; no other gradient is computed.
+/// Returns d output / d input with a graph; no other gradient is computed.
 fn inner_gradient(output: &Tensor, input: &Tensor, what: &str) -> Result<Tensor> {
     let gradients = Tensor::f_run_backward(&[output], &[input], true, true)
         .map_err(|error| anyhow!("the inner gradient of {what} failed: {}", one_line(&error)))?;
@@ -124,7 +124,7 @@ mod tests {
         for i in 0..2 {
             assert!((norms.double_value(&[i]) - expected).abs() < 1e-4);
         }
-        // Its derivative by the weight is 2 w.
+        // The derivative of |w|^2 by the weight w is 2 w.
         let second = &Tensor::run_backward(&[norms.mean(Kind::Float)], &[&weight], false, false)[0];
         assert!((second - &weight * 2.0).abs().max().double_value(&[]) < 1e-5);
     }

@@ -1,4 +1,4 @@
-//! A phase done again with half the micro-batch where memory ran out, if the settings say so.
+//! Repeats a phase with half the micro-batch where memory ran out, if the settings say so.
 
 use anyhow::{Context, Result};
 
@@ -10,8 +10,8 @@ use crate::system::memory::lacks_memory;
 use crate::tensor::caught;
 
 impl Trainer {
-    /// Does `work` until there is memory for it. The phase takes its step at its end, and changes nothing before but what
-    /// networks change by themselves (`w_avg`), which is put back: so it can be done again.
+    /// Does `work` until there is memory for it. Until its final step a phase changes only what networks change by
+    /// themselves (`w_avg`), which is restored, so the phase can be repeated.
     pub(super) fn with_retries<T>(
         &mut self,
         phase: Phase,
@@ -27,7 +27,7 @@ impl Trainer {
             };
             let smaller = self.smaller_micro_batch().filter(|_| lacks_memory(&format!("{error:#}")));
             let Some(smaller) = smaller else {
-                // Steps that were skipped before may be the reason, and are worth telling; the error is this one.
+                // Earlier skipped steps may be the reason, so a notice tells of them; the error stays this one.
                 if let Err(diverged) = self.look_at_steps(stats) {
                     self.guard.notices.push(format!("{diverged:#}"));
                 }
@@ -45,7 +45,7 @@ impl Trainer {
         }
     }
 
-    /// Half the micro-batch, where that is wanted and the batch and the discriminator's groups allow it.
+    /// Returns half the micro-batch, where the settings want it and the batch and the discriminator's groups allow it.
     fn smaller_micro_batch(&self) -> Option<u64> {
         let half = self.micro_batch / 2;
         let group = (self.networks.d.mbstd_group_size() as u64).clamp(1, half.max(1));

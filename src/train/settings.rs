@@ -1,4 +1,4 @@
-//! What an iteration needs to know, all of it decided: nothing here is optional that has a value.
+//! The settings of an iteration. Every setting is resolved: None means off.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a trainer has learnt, to be kept and put back: every tensor that training changes, and the counters.
+//! The state of a trainer, to be kept and put back: every tensor that training changes, and the counters.
 //!
 //! Random streams need no state: they are derived from seed, iteration and phase.
 
@@ -52,7 +52,7 @@ impl TrainerRecord {
 pub type Tensors = BTreeMap<String, Tensor>;
 
 impl Trainer {
-    /// Everything that training has changed, as views, with the statistics that wait for the next tick.
+    /// Returns everything that training has changed, as views, with the statistics that wait for the next tick.
     pub fn state(&self, statistics: &Statistics) -> (TrainerRecord, Tensors) {
         let mut tensors = Tensors::new();
         for (network, script) in self.scripts() {
@@ -82,7 +82,8 @@ impl Trainer {
         (record, tensors)
     }
 
-    /// Whether it is worth going back to this state: no step was skipped just now, and all weights are numbers.
+    /// Whether it is worth going back to this state: the newest step of each phase was taken, and all trained
+    /// parameters are finite.
     pub fn is_sound(&self) -> bool {
         self.guard.skipped_in_a_row == [0; 4]
             && all_finite(&self.networks.g_flat.values)
@@ -112,7 +113,7 @@ impl Trainer {
         (self.iteration, self.seen_images) = (record.iteration, record.seen_images);
         self.guard.forget(record.skipped_steps);
         self.lr_scale = record.lr_scale;
-        // Other settings since then are for another amount of memory.
+        // A smaller micro-batch is taken over only where the settings ask for the same one as before.
         let stored = record.micro_batch.max(1);
         if record.micro_batch_asked == self.settings.micro_batch && self.settings.batch.is_multiple_of(stored) {
             self.micro_batch = stored;
@@ -152,7 +153,7 @@ fn copy_to(target: &Tensor, source: &Tensor, name: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Without `float_roundtrip` serde_json reads some numbers a last bit off, and p would be another after a resume.
+    /// Without `float_roundtrip` serde_json reads some numbers a last bit off, and p would differ after a resume.
     #[test]
     fn numbers_come_back_from_a_manifest_to_the_last_bit() {
         let record = TrainerRecord {

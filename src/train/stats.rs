@@ -63,7 +63,7 @@ impl Statistics {
         Mark { tensors: lengths(&self.tensors), numbers: lengths(&self.numbers) }
     }
 
-    /// Forgets what was reported since, as when a phase is done again.
+    /// Forgets what was reported since `mark`, as when a phase is done again.
     pub fn back_to(&mut self, mark: &Mark) {
         fn cut<T>(all: &mut BTreeMap<String, Vec<T>>, lengths: &BTreeMap<String, usize>) {
             all.iter_mut().for_each(|(name, values)| values.truncate(lengths.get(name).copied().unwrap_or(0)));
@@ -73,13 +73,13 @@ impl Statistics {
         cut(&mut self.numbers, &mark.numbers);
     }
 
-    /// The last tensors that were reported under a name since the last `take`, `count` at most.
+    /// Returns the last tensors (at most `count`) that were reported under a name since the last `take`.
     pub fn last(&self, name: &str, count: usize) -> &[Tensor] {
         let all = self.tensors.get(name).map_or(&[][..], Vec::as_slice);
         &all[all.len().saturating_sub(count)..]
     }
 
-    /// Everything since the last `take`, by name, in float64 on the CPU; it stays pending.
+    /// Returns everything since the last `take`, by name, in float64 on the CPU; it stays pending.
     pub fn pending(&self) -> BTreeMap<String, Tensor> {
         let mut all: BTreeMap<String, Tensor> = BTreeMap::new();
         for (name, numbers) in &self.numbers {

@@ -1,11 +1,12 @@
 //! Steps that are skipped because a gradient is not finite, from the device's decision to the end of a run.
 //!
-//! `Adam::step` (`optimizer.rs`) decides on the device: a gradient with a value whose square is not finite changes nothing.
-//! [`StepGuard`] keeps what became of each step and looks at all of them once an iteration (and around a phase that is timed),
-//! since reading makes the host wait. A skipped step is counted in the statistics as `Progress/skipped_PHASE`, and told in a
-//! notice that names the loss or the first parameter. While the newest steps were skipped no checkpoint is written
-//! (`state.rs`), so that one to go back to is good. After `--max-bad-steps` in a row the error is [`Diverged`]: the run stops,
-//! or goes back (`run/checkpoint/rollback.rs`).
+//! `Adam::step` (`optimizer.rs`) decides on the device: a gradient with a value whose square is not finite changes
+//! nothing. [`StepGuard`] keeps the outcome of each step and reads all of them once an iteration (and around a phase
+//! that is timed), since reading makes the host wait. A skipped step is counted in the statistics as
+//! `Progress/skipped_PHASE`, and told in a notice that names the loss or the first parameter. No checkpoint is written
+//! while the newest step of a phase was skipped (`state.rs`), so every checkpoint is good to go back to. After
+//! `--max-bad-steps` skipped steps of one phase in a row the error is [`Diverged`]: the run stops, or goes back
+//! (`run/checkpoint/rollback.rs`).
 
 use std::fmt;
 
@@ -31,9 +32,9 @@ pub(super) struct StepGuard {
 /// One step of an optimiser.
 struct Step {
     phase: Phase,
-    /// Whether it was taken, a scalar on the device.
+    /// Whether the step was taken, a scalar on the device.
     taken: Tensor,
-    /// [total], kept until the look: it names the parameter whose gradient was not finite.
+    /// The gradient [total], kept until the look: it names the parameter whose gradient was not finite.
     gradient: Tensor,
 }
 
@@ -90,7 +91,7 @@ impl StepGuard {
     }
 }
 
-/// The place of the first value whose square is not finite.
+/// Returns the place of the first value whose square is not finite.
 fn first_overflow(gradient: &Tensor) -> i64 {
     first_non_finite(&gradient.square()).int64_value(&[])
 }

@@ -1,5 +1,5 @@
-//! How long a phase takes. A GPU works on its own: to time a phase, the host waits until everything before is done, and
-//! again at its end.
+//! Measures how long a phase takes. A GPU works on its own: to time a phase, the host waits until everything before is
+//! done, and again at its end.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ impl Trainer {
         if !self.is_timed(phase) {
             return work(self, stats);
         }
-        // What is wrong then is of the phases before, which say so themselves.
+        // Errors raised here belong to earlier phases, and are reported as theirs.
         self.finish(stats)?;
         let begun = Instant::now();
         let result = work(self, stats)?;
@@ -40,7 +40,7 @@ impl Trainer {
         self.iteration.is_multiple_of(spacing(self.timed_every, interval))
     }
 
-    /// Waits until the device has done its work, and looks at what became of the steps.
+    /// Waits until the device has done its work, and counts the skipped steps.
     fn finish(&mut self, stats: &mut Statistics) -> Result<()> {
         self.look_at_steps(stats)?;
         device::synchronize(self.networks.g.script.device);
@@ -48,7 +48,8 @@ impl Trainer {
     }
 }
 
-/// Iterations between two timed calls of a phase that runs every `interval`: at least `timed_every` of them.
+/// Returns the iterations between two timed calls of a phase that runs every `interval`: at least `timed_every` of
+/// them.
 fn spacing(timed_every: u64, interval: u64) -> u64 {
     timed_every.div_ceil(interval.max(1)).saturating_mul(interval)
 }

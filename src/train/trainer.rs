@@ -1,4 +1,4 @@
-//! What training changes, and how one phase is done: its gradient, then the optimiser's step. The iteration that the
+//! The state of training, and how one phase is done: its gradient, then the optimiser's step. The iteration that the
 //! phases make up is in `iteration.rs`.
 
 use anyhow::Result;
@@ -26,14 +26,13 @@ pub struct Trainer {
     pub iteration: u64,
     /// Real images seen.
     pub seen_images: u64,
-    /// What the learning rates were multiplied by after divergence, 1 at first.
+    /// Factor on both learning rates: 1, halved at every rollback.
     pub lr_scale: f64,
-    /// Of how many iterations one is timed phase by phase, and the steps looked at one by one, 1 at least: on a GPU the host
-    /// waits for it to finish each then, and else at the end of an iteration. A phase that runs seldom is timed when it
-    /// runs.
+    /// Every how many iterations phases are timed, and each step checked, 1 at least. On a GPU this makes the host wait
+    /// after each phase, otherwise only at the end of an iteration. A phase that runs seldom is timed when it runs.
     pub timed_every: u64,
     pub(super) settings: TrainSettings,
-    /// Images computed at once now: those of the settings, or fewer since memory ran out.
+    /// Images computed at once: the micro-batch of the settings, or fewer after memory ran out.
     pub(super) micro_batch: u64,
     pub(super) g_adam: Adam,
     pub(super) d_adam: Adam,
@@ -44,7 +43,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// At the beginning of training. `classes` are those of the real images, for conditional networks.
+    /// Makes a trainer at iteration 0. `classes` are those of the real images, for conditional networks.
     pub fn new(networks: Networks, settings: TrainSettings, classes: Option<ClassDistribution>) -> Self {
         let device = networks.g.script.device;
         Self {
@@ -64,7 +63,7 @@ impl Trainer {
         }
     }
 
-    /// One phase: its gradient, then the optimiser's step. Returns what `gradient` returns beside the gradient.
+    /// Does one phase: its gradient, then the optimiser's step. Returns what `gradient` returns beside the gradient.
     pub(super) fn phase<T>(
         &mut self,
         phase: Phase,
@@ -94,14 +93,14 @@ impl Trainer {
         let rounds = self.rounds();
         let Self { networks, guard, settings, iteration, .. } = self;
         let flat = |phase: Phase| phase.parameters(networks);
-        // A GPU's own errors surface here, as it is waited for.
+        // Errors of the GPU surface here, where the host waits for it.
         caught(|| guard.look(*iteration, settings.max_bad_steps, flat, rounds, stats)).map_err(|error| {
             let diverged = error.is::<Diverged>();
             if diverged { error } else { error.context(format!("the steps of iteration {iteration}")) }
         })
     }
 
-    /// What the learning rates are multiplied by: from nearly 0 to 1 over the warm-up, and less after divergence.
+    /// Returns the factor on the learning rates: from nearly 0 to 1 over the warm-up, and less after divergence.
     fn lr_factor(&self) -> f64 {
         let images = (self.seen_images + self.settings.batch) as f64;
         let warmup = match self.settings.lr_warmup_images {
@@ -116,12 +115,12 @@ impl Trainer {
         self.ada.p()
     }
 
-    /// Sets that probability, where it is fixed; 0 turns the augmentation off.
+    /// Fixes the augmentation's probability at `p`; 0 turns the augmentation off.
     pub fn fix_augment_p(&mut self, p: f64) {
         self.ada = AugmentProbability::fixed(p);
     }
 
-    /// Evaluates R1 and path length every so many iterations from now on.
+    /// Sets the iterations between two evaluations of R1, and of path length.
     pub fn regularize_every(&mut self, r1_interval: u64, pl_interval: u64) {
         (self.settings.r1.interval, self.settings.path_length.interval) = (r1_interval, pl_interval);
     }
@@ -131,7 +130,7 @@ impl Trainer {
         &self.settings
     }
 
-    /// What has to be told about skipped steps and smaller micro-batches since the last call.
+    /// Takes the lines about skipped steps and smaller micro-batches since the last call.
     pub fn take_notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.guard.notices)
     }

@@ -1,12 +1,12 @@
-//! How much arithmetic a training step takes, counted from the shapes of the convolutions.
+//! Counts the arithmetic of a training step from the shapes of the convolutions.
 
 use crate::model::ScriptModule;
 
-/// Floating-point operations of all convolutions of a contract network for one image, forward; a multiplication and an
-/// addition count as two. Resampling filters, linear layers and everything pointwise are left out: under 2 % together
-/// (more in path length and R1, where filters are matrix products).
+/// Returns the floating-point operations of all convolutions of a contract network for one image, forward; a
+/// multiplication and an addition count as two. Resampling filters, linear layers and everything pointwise are left
+/// out: under 2 % together (more in path length and R1, where filters are matrix products).
 ///
-/// They count as direct ones, also where the networks get the same result by fewer multiplications
+/// All convolutions count as direct ones, also where the networks get the same result by fewer multiplications
 /// (`python/rootgan/networks/winograd.py`): a share of what the machine can do may then be above 1.
 ///
 /// A transposed convolution of the generator works on its input's pixels, a strided one of the discriminator on its
@@ -25,7 +25,8 @@ pub fn of_convolutions(script: &ScriptModule, is_generator: bool) -> f64 {
     weights.filter_map(|p| of_parameter((&p.name, p.tensor.size()))).sum()
 }
 
-/// Operations of a training iteration per image with the published intervals, from those of one forward pass of G and D.
+/// Returns the operations of a training iteration per image with the published intervals, from those of one forward
+/// pass of G and D.
 ///
 /// Forward is 1; the gradient with respect to activations another, that with respect to weights another. Gmain: 3 G, and 2 D
 /// as D's weights get no gradient. Dmain: G, and 3 D for generated and for real images. Greg, every 4th time on half the

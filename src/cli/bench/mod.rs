@@ -30,7 +30,7 @@ use crate::train::regularizers::{PL_INTERVAL, R1_INTERVAL};
 use crate::train::stats::Statistics;
 use crate::train::{TrainSettings, Trainer};
 
-/// How often the phases run in a training with the published intervals.
+/// The share of iterations in which each phase runs, with the published intervals.
 const SHARES: [(&str, f64); 4] =
     [("Gmain", 1.0), ("Greg", 1.0 / PL_INTERVAL as f64), ("Dmain", 1.0), ("Dreg", 1.0 / R1_INTERVAL as f64)];
 
@@ -49,7 +49,7 @@ pub struct BenchArgs {
     /// Measure with augmentation of this probability too, in turn with iterations without
     #[arg(long, value_name = "PROB")]
     pub augment_p: Option<f64>,
-    /// Its transforms, as for finetune
+    /// Transforms of --augment-p, as for finetune
     #[arg(long, value_name = "PIPE", default_value = "bgc")]
     pub augpipe: String,
     /// Measure the other work too: generating, dumping as PNG, loading pictures, writing a checkpoint
@@ -58,15 +58,15 @@ pub struct BenchArgs {
     /// Measure the features of this network (TorchScript) too, with --all
     #[arg(long, value_name = "FILE.pt", requires = "all")]
     pub detector: Option<PathBuf>,
-    /// Then train as a run without augmentation does, for at least so long and 16 iterations: on a GPU single phases are
-    /// timed by waiting for each, here the host waits once an iteration. With the share of the time in which kernels ran,
-    /// which takes 3 s or more [default: 10 on CUDA, else 0]
+    /// Also train as a run without augmentation does, for at least this long and 16 iterations: on a GPU the host then
+    /// waits once an iteration, whereas timing single phases makes it wait for each. The share of the time in which
+    /// kernels ran is measured too, which takes 3 s or more [default: 10 on CUDA, else 0]
     #[arg(long, value_name = "SECONDS")]
     pub free_seconds: Option<f64>,
     /// Record one iteration, operator by operator and on a GPU kernel by kernel, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE.json")]
     pub trace: Option<PathBuf>,
-    /// What the networks compute in [default: fp32, on CUDA fp16 where the networks can]
+    /// Type that the networks compute in [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long)]
     pub precision: Option<PrecisionKind>,
     /// Let a GPU round the factors of float32 products to 10 bits, as for finetune
@@ -120,7 +120,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     if args.stock_derivatives {
         use_convolution_derivatives(ConvolutionDerivatives::Libtorch);
     }
-    // Pictures and checkpoints whose writing is timed.
+    // The temporary folder takes the pictures and checkpoints whose writing is timed.
     let trace = args.trace.as_deref().map(std::path::absolute).transpose()?;
     let temporary = std::env::temp_dir();
     let folder = trace.as_deref().and_then(Path::parent);
@@ -150,7 +150,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     }
     let gpu = device::gpu(device);
     let free = train_freely(&args, &mut trainer, &reals, gpu.as_ref())?;
-    // That of training: what is measured later may take more.
+    // This is the peak of training: what is measured later may take more.
     let peak_memory = resident_bytes().1;
     let tensor_bytes = device::peak_tensor_bytes(device);
     let report = BenchReport {
@@ -196,7 +196,7 @@ fn device_text(device: Device, gpu: Option<&Gpu>, kind: PrecisionKind) -> String
     format!("{}{name} in {}", device::name(device), kind.name())
 }
 
-/// Iterations without augmentation and, where asked for, with it in turn, so that both see the same machine.
+/// Measures iterations without augmentation and, where asked for, with it in turn, so that both see the same machine.
 fn measure(args: &BenchArgs, trainer: &mut Trainer, reals: &Reals, p: Option<f64>) -> Result<Vec<Medians>> {
     let settings: Vec<f64> = std::iter::once(0.0).chain(p).collect();
     let mut samples = vec![vec![Vec::new(); SHARES.len() + 1]; settings.len()];
@@ -207,7 +207,7 @@ fn measure(args: &BenchArgs, trainer: &mut Trainer, reals: &Reals, p: Option<f64
             let mut stats = Statistics::default();
             let begun = Instant::now();
             trainer.iterate(reals, &mut stats)?;
-            // The average, which nobody waited for.
+            // No phase has waited for the averaged generator's update.
             device::synchronize(trainer.networks.g.script.device);
             let whole = begun.elapsed().as_secs_f64();
             let times = stats.take();
@@ -285,9 +285,9 @@ struct BenchReport {
     side: i64,
     medians: Vec<Medians>,
     free: Option<parts::FreeTraining>,
-    /// What the process held on a GPU after training, where that is known.
+    /// Bytes that the process held on a GPU after training, where that is known.
     gpu_bytes: Option<u64>,
-    /// What tensors took of it at the most.
+    /// The most of those bytes that tensors took at one time.
     tensor_bytes: Option<u64>,
     /// Operations in convolutions per image of a training iteration.
     operations: f64,

@@ -1,4 +1,5 @@
-//! What a run does besides training: generating, dumping, loading pictures, writing checkpoints; and what the machine can do.
+//! Measures the work of a run besides training (generating, dumping, loading pictures, writing checkpoints), and what
+//! the machine can do.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -43,8 +44,8 @@ pub struct FreeTraining {
     pub in_kernels: Option<f64>,
 }
 
-/// Whole rounds of iterations, as many as R1 has between two evaluations, for at least so many seconds. Pictures come from
-/// the host.
+/// Trains whole rounds of iterations, as many as R1 has between two evaluations, for at least so many seconds. Pictures
+/// come from the host.
 pub fn free_training(trainer: &mut Trainer, reals: &Reals, gpu: Option<&Gpu>, seconds: f64) -> Result<FreeTraining> {
     let shape = <[i64; 4]>::try_from(reals.images.size()).map_err(|_| anyhow!("images have four axes"))?;
     let (pixels, device) = (bytes(&to_u8(&reals.images, ToBytes::Round)), reals.images.device());
@@ -59,7 +60,7 @@ pub fn free_training(trainer: &mut Trainer, reals: &Reals, gpu: Option<&Gpu>, se
                     images: from_bytes(&pixels, shape, device),
                     c: reals.c.as_ref().map(Tensor::shallow_clone),
                 };
-                // A run writes its statistics now and then too, which frees them.
+                // A run frees its statistics at every tick; here each iteration has its own.
                 trainer.iterate(&reals, &mut Statistics::default())?;
                 iterations += 1;
                 if iterations % round == 0 && begun.elapsed().as_secs_f64() >= seconds {
@@ -85,7 +86,7 @@ fn busy_until(gpu: &Gpu, done: &AtomicBool) -> Option<f64> {
     (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64)
 }
 
-/// Pictures per second of the generator alone, as bytes, without writing them.
+/// Measures pictures per second of the generator alone, as bytes, without writing them.
 pub fn generation(g: &Generator, repeats: usize) -> Result<f64> {
     made_per_second(g, repeats, |_, _, _| Ok(true))
 }
@@ -153,8 +154,8 @@ fn draws(g: &Generator) -> DumpDraws {
     DumpDraws { seed: 0, classes: ClassDistribution::new(&vec![1; g.c_dim() as usize]) }
 }
 
-/// Pictures per second of the loader: of a folder of PNG files twice the network's size, each decoded anew, and kept in
-/// memory.
+/// Measures pictures per second of the loader: of a folder of PNG files twice the network's size, each decoded anew,
+/// and kept in memory.
 pub fn loading(resolution: u32, channels: u32, batch: usize, repeats: usize) -> Result<[f64; 2]> {
     let folder = tempfile::tempdir().context("cannot make a folder for pictures")?;
     write_pictures(folder.path(), resolution * 2)?;
@@ -177,7 +178,7 @@ pub fn loading(resolution: u32, channels: u32, batch: usize, repeats: usize) -> 
     Ok([rate(Some(0))?, rate(None)?])
 }
 
-/// Pictures per second whose features a detector computes, 32 at a time.
+/// Measures pictures per second whose features a detector computes, 32 at a time.
 pub fn features(detector: &Detector, side: i64, repeats: usize) -> Result<f64> {
     const BATCH: i64 = 32;
     let pixels = Tensor::randint(256, [BATCH, 3, side, side], (Kind::Uint8, detector.device()));
@@ -191,7 +192,7 @@ pub fn features(detector: &Detector, side: i64, repeats: usize) -> Result<f64> {
     median(&mut rates[1..]).context("no repeats")
 }
 
-/// Slopes with a texture, so that they compress about as photographs do.
+/// Writes slopes with a texture, so that they compress about as photographs do.
 fn write_pictures(folder: &Path, side: u32) -> Result<()> {
     for index in 0..PICTURES {
         let picture = RgbImage::from_fn(side, side, |x, y| {
@@ -203,7 +204,7 @@ fn write_pictures(folder: &Path, side: u32) -> Result<()> {
     Ok(())
 }
 
-/// Seconds for a checkpoint, flushed to the disk of the temporary folder, and its size in bytes.
+/// Measures the seconds for a checkpoint, flushed to the disk of the temporary folder, and its size in bytes.
 pub fn checkpoint(trainer: &Trainer, repeats: usize) -> Result<(f64, u64)> {
     let folder = tempfile::tempdir().context("cannot make a folder for checkpoints")?;
     let (mut times, mut bytes) = (Vec::new(), 0);
@@ -221,12 +222,13 @@ pub fn checkpoint(trainer: &Trainer, repeats: usize) -> Result<(f64, u64)> {
     Ok((median(&mut times[1..]).context("no repeats")?, bytes))
 }
 
-/// Operations per second of the machine's convolution: 3x3, 512 channels, 8 images of 32x32, in the type of the networks.
+/// Measures operations per second of the machine's convolution: 3x3, 512 channels, 8 images of 32x32, in the type of
+/// the networks.
 pub fn convolution_peak(kind: PrecisionKind, device: Device, repeats: usize) -> Result<f64> {
     const CHANNELS: i64 = 512;
     const SIDE: i64 = 32;
     const IMAGES: i64 = 8;
-    // One takes a GPU less time than starting it and waiting for it.
+    // A single convolution takes a GPU less time than starting it and waiting for it.
     let at_once: u32 = if device.is_cuda() { 50 } else { 1 };
     let kind = match kind {
         PrecisionKind::Fp32 => Kind::Float,
@@ -236,7 +238,7 @@ pub fn convolution_peak(kind: PrecisionKind, device: Device, repeats: usize) -> 
     let random = |size: [i64; 4]| Tensor::randn(size, (Kind::Float, device)).to_kind(kind);
     let (mut x, mut weight) = (random([IMAGES, CHANNELS, SIDE, SIDE]), random([CHANNELS, CHANNELS, 3, 3]));
     if device.is_cuda() && kind != Kind::Float {
-        // Channels last, in which the networks are there.
+        // The networks have channels last there.
         let channels_last = |x: &Tensor| x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
         (x, weight) = (channels_last(&x), channels_last(&weight));
     }

@@ -1,4 +1,4 @@
-//! What the runs of a comparison came to, read from their folders.
+//! The results of a comparison's runs, read from their folders.
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ pub struct Arm {
     pub seconds: f64,
     /// Why it was not trained to its end, where it was not.
     pub ended: Option<String>,
-    /// Whether it fell apart: it diverged, or became twice as bad as it had been.
+    /// Whether it fell apart: it diverged, or ended twice as bad as it had been.
     pub collapsed: bool,
 }
 
@@ -115,7 +115,8 @@ impl Arm {
         !self.points.is_empty() && (!self.last().is_finite() || self.last() > 2.0 * self.best())
     }
 
-    /// Where the metric first is at most `level`, between evaluations by a straight line.
+    /// Returns the thousands of images at which the metric first is at most `level`, between evaluations by a straight
+    /// line.
     pub fn kimg_to_reach(&self, level: f64) -> Option<f64> {
         let first = self.points.first().filter(|point| point.value <= level);
         let crossing = |pair: &[Point]| {
@@ -132,7 +133,7 @@ impl Arm {
 pub struct Comparison {
     /// The metric, such as `fid2k_full`.
     pub metric: String,
-    /// What the metric measures: `FID`, or `Frechet distance, AlexNet features`.
+    /// The measure: `FID`, or `Frechet distance, AlexNet features`.
     pub measure: String,
     /// The detector in short.
     pub detector: String,
@@ -154,7 +155,7 @@ impl Comparison {
     }
 }
 
-/// What a line of `metric-<name>.jsonl` says about the metric: measure and detector.
+/// Reads measure and detector of a metric from a line of `metric-<name>.jsonl`.
 ///
 /// # Errors
 /// A file without lines.
@@ -166,7 +167,7 @@ pub fn measure_of(folder: &Path, metric: &str) -> Result<(String, String)> {
     Ok((text(&line["measure"]), format!("{} (sha256 {sha256}...)", text(&line["detector"]["name"]))))
 }
 
-/// The lines of a file; a run that ended early may have none.
+/// Reads the lines of a file; a run that ended early may have none.
 fn lines(path: &Path) -> Result<Vec<Value>> {
     if !path.exists() {
         return Ok(Vec::new());

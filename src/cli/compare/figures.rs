@@ -33,13 +33,13 @@ impl Spread {
     }
 }
 
-/// How the runs of an arm differ from those of the baseline with the same seeds; less is better.
+/// The differences of an arm's runs from those of the baseline with the same seeds; less is better.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Paired {
     /// The difference at the end, seed by seed.
     pub differences: Vec<f64>,
-    /// Bounds of the mean difference: of 95 % of the means of as many differences drawn with replacement. None for fewer
-    /// than three seeds.
+    /// Bounds between which 95 % of the means of as many differences, drawn with replacement, lie. None for fewer than
+    /// three seeds.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -61,7 +61,7 @@ impl Paired {
         Self { differences, interval }
     }
 
-    /// Says it in words: in how many seeds the arm is better, and by how much.
+    /// Says in words in how many seeds the arm is better, and by how much.
     pub fn words(&self) -> String {
         let (n, better) = (self.differences.len(), self.differences.iter().filter(|d| **d < 0.0).count());
         let mean = Spread::from_values(&self.differences).mean;
@@ -77,14 +77,14 @@ fn signed(value: f64) -> String {
     format!("{sign}{}", number(value.abs()))
 }
 
-/// Three significant digits, more before the point where there are more.
+/// Formats a number with three significant digits, more before the point where there are more.
 pub(super) fn number(value: f64) -> String {
     let digits =
         if value == 0.0 || !value.is_finite() { 2 } else { (2 - value.abs().log10().floor() as i32).clamp(0, 6) };
     format!("{value:.*}", digits as usize)
 }
 
-/// What the seeds allow to say of a loss against the baseline; less is better.
+/// The verdict that the seeds allow on a loss against the baseline; less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The loss is better by more than the spread.

@@ -1,5 +1,5 @@
-//! `rootgan compare`: does a loss, or any other option, help on these pictures? One run for every arm and seed from the same
-//! weights, measured alike, and a report.
+//! `rootgan compare`: says whether a loss, or any other option, helps on these pictures. It trains one run for every
+//! arm and seed from the same weights, measures all alike, and writes a report.
 
 mod comparison;
 mod figures;
@@ -33,7 +33,7 @@ use crate::train::Diverged;
 /// The metric of a comparison where none is named.
 const METRIC: &str = "fid2k_full";
 const LOSSES: &str = "logistic,rooted:2,rooted:5,rooted:20";
-/// What a run's folder says of a run that did not come to its end, and will not.
+/// The file in a run's folder that says why the run did not come to its end, and will not.
 const ENDED: &str = "compare-ended.json";
 
 /// Compare losses, or any options, on the same pictures, weights and random draws.
@@ -47,7 +47,7 @@ pub struct CompareArgs {
     /// The first arm is what the others are compared with, unless one is called logistic
     #[arg(long = "arm", value_name = "NAME: FLAGS", action = clap::ArgAction::Append)]
     pub arms: Vec<String>,
-    /// Make of each arm one for each value of an option, as in r1_gamma=0.5,1,2,5
+    /// Turn each arm into one for each value of an option, as in r1_gamma=0.5,1,2,5
     #[arg(long, value_name = "OPTION=VALUES", action = clap::ArgAction::Append)]
     pub vary: Vec<String>,
     /// Another data set on which every arm is trained too
@@ -121,10 +121,10 @@ struct Plan {
     options: Options,
 }
 
-/// Why a run has no end.
+/// The reason why a run has no end.
 #[derive(Debug, Serialize, Deserialize)]
 struct Ended {
-    /// It diverged; otherwise it was stopped.
+    /// Whether it diverged; otherwise it was stopped.
     collapsed: bool,
     why: String,
 }
@@ -181,7 +181,8 @@ impl Plan {
         })
     }
 
-    /// The data sets: one lies in the folder of the comparison itself, several in folders of their names.
+    /// Lists the data sets: a single one lies in the folder of the comparison itself, several in folders of their
+    /// names.
     fn sets(&self) -> Vec<Set> {
         if self.more_data.is_empty() {
             return vec![Set { name: String::new(), data: self.options.data.clone(), folder: self.out.clone() }];
@@ -196,7 +197,7 @@ impl Plan {
         sets
     }
 
-    /// What has to be the same when a comparison goes on; seeds, arms and data sets may be added.
+    /// Returns what has to be the same when a comparison goes on; seeds, arms and data sets may be added.
     fn shared(&self) -> Result<Value> {
         let mut options = serde_json::to_value(&self.options)?;
         if let Value::Object(options) = &mut options {
@@ -227,7 +228,8 @@ impl Plan {
         Ok(lock)
     }
 
-    /// Trains every arm on a data set. Seed by seed: an interrupted comparison then has something to say of every arm.
+    /// Trains every arm on a data set, seed by seed, so that an interrupted comparison has something to say of every
+    /// arm.
     fn train_set(&self, set: &Set) -> Result<Vec<Arm>> {
         let (mut arms, total) = (Vec::<Arm>::new(), self.arms.len() as u64 * self.seeds);
         for seed in self.first_seed..self.first_seed + self.seeds {
@@ -323,7 +325,7 @@ pub(super) fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) ->
 pub(super) struct ArmRun {
     /// The run's folder.
     pub folder: PathBuf,
-    /// The options of its beginning, without its length.
+    /// The options that it begins with, without its length.
     pub options: Options,
 }
 
@@ -333,7 +335,7 @@ impl ArmRun {
         let context = || format!("the run '{}'", self.folder.display());
         let newest = Checkpoints::in_run(&self.folder, 1).list()?.pop().map(|checkpoint| checkpoint.seen_images);
         if newest.is_none() && self.folder.exists() {
-            // Interrupted before its first checkpoint: nothing in it is worth keeping.
+            // The run was interrupted before its first checkpoint, so nothing in the folder is worth keeping.
             fs::remove_dir_all(&self.folder).with_context(context)?;
         }
         let length = Options { kimg: Some(kimg), ..Options::default() };

@@ -1,11 +1,11 @@
-//! What the arms of a comparison differ in: a name, and the options that are an arm's own.
+//! The arms of a comparison: each has a name, and the options that are its own.
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 use crate::config::{LossKind, Options};
 
-/// One arm: what its runs are called, and the options in which they differ from those of the other arms.
+/// One arm: the names of its runs, and the options in which they differ from those of the other arms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     /// The name in reports, as in `rooted, k = 2`.
@@ -62,7 +62,7 @@ impl Recipe {
     /// Reads `logistic`, `rooted:K` or `rooted:K:SLOPE`.
     ///
     /// # Errors
-    /// It is none of these.
+    /// The text is none of these.
     pub fn from_loss(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.trim().split(':').collect();
         let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
@@ -115,7 +115,7 @@ impl Recipe {
     }
 }
 
-/// Makes a part of a path of a name: letters, digits, points and dashes.
+/// Turns a name into a part of a path: letters, digits, points and dashes.
 fn slug_of(name: &str) -> String {
     let plain: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' }).collect();

@@ -1,4 +1,4 @@
-//! The files of a comparison: `results.json`, `results.csv`, plots and `report.md`.
+//! Writes the files of a comparison: `results.json`, `results.csv`, plots and `report.md`.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::figures::{Paired, Spread, Verdict, number};
 use crate::draw::plot::{Line, Plot};
 use crate::files::atomic::{write_atomically, write_json};
 
-/// How a comparison was made, for its report.
+/// The circumstances of a comparison, for its report.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// Paragraphs for the report: command, machine, date.
@@ -123,7 +123,7 @@ fn final_table(groups: &[(&str, Vec<&Arm>)]) -> String {
     text + "\n"
 }
 
-/// Thousands of images until a run is where the baseline's with the same seed ends.
+/// Returns the thousands of images until a run is where the baseline's with the same seed ends.
 fn kimg_to_the_end_of(base: &[&Arm], arms: &[&Arm]) -> String {
     let end_of = |seed: u64| base.iter().find(|arm| arm.seed == seed).map(|arm| arm.last());
     let reached: Vec<f64> = arms.iter().filter_map(|arm| arm.kimg_to_reach(end_of(arm.seed)?)).collect();
@@ -132,8 +132,8 @@ fn kimg_to_the_end_of(base: &[&Arm], arms: &[&Arm]) -> String {
     format!("{}{share}", Spread::from_values(&reached).text())
 }
 
-/// Levels that a reader can compare speeds at: the lowest that every seed of the baseline came to, and a quarter, half and
-/// three quarters of the way to it from the start.
+/// Chooses levels that a reader can compare speeds at: the lowest that every seed of the baseline came to, and a
+/// quarter, half and three quarters of the way to it from the start.
 fn levels(comparison: &Comparison, groups: &[(&str, Vec<&Arm>)]) -> Vec<f64> {
     let baseline = groups.get(baseline(groups)).map_or(&[][..], |(_, arms)| arms);
     let reached = baseline.iter().map(|arm| arm.best()).fold(f64::NEG_INFINITY, f64::max);
@@ -168,7 +168,7 @@ fn levels_table(comparison: &Comparison, groups: &[(&str, Vec<&Arm>)]) -> String
     text + "\n"
 }
 
-/// Which arm the others are compared with: the one called logistic, else the first.
+/// Returns the place of the arm that the others are compared with: the one called logistic, else the first.
 fn baseline(groups: &[(&str, Vec<&Arm>)]) -> usize {
     groups.iter().position(|(name, _)| *name == "logistic").unwrap_or(0)
 }

@@ -1,5 +1,5 @@
-//! One training step on a device, number by number against the CPU in float32. All random draws are made on the CPU and
-//! copied, so what differs is arithmetic alone.
+//! Compares one training step on a device with the CPU in float32, number by number. All random draws are made on the
+//! CPU and copied, so what differs is arithmetic alone.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ const RESOLUTIONS_IN_16_BITS: u64 = 4;
 /// The probability of each transform where images are augmented.
 const AUGMENT_P: f64 = 0.8;
 
-/// What a quantity is, which decides how far rounding can carry it.
+/// The nature of a quantity, which decides how far rounding can carry it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Nature {
     /// The networks' results, or a formula of a few operations.
@@ -36,7 +36,8 @@ enum Nature {
 }
 
 impl Nature {
-    /// The bound on the relative difference, |a - b| / |b| over all values of a quantity. A wrong formula differs by about 1.
+    /// Returns the bound on the relative difference, |a - b| / |b| over all values of a quantity. A wrong formula
+    /// differs by about 1.
     const fn bound(self, kind: PrecisionKind) -> f64 {
         match (self, kind) {
             (Self::Direct, PrecisionKind::Fp32) => 1e-5,
@@ -49,7 +50,7 @@ impl Nature {
     }
 }
 
-/// What is compared: name, nature, and values on the CPU.
+/// The quantities that are compared: name, nature, and values on the CPU.
 type Quantities = Vec<(&'static str, Nature, Tensor)>;
 
 /// The random numbers of a step, on the CPU.
@@ -132,7 +133,7 @@ fn print(device: &str, names: &[&str], natures: &[Nature], columns: &[(Precision
     }
 }
 
-/// |a - b| / |b|, in float64.
+/// Returns |a - b| / |b|, in float64.
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
     let norm = |x: &Tensor| x.square().sum(Kind::Double).sqrt().double_value(&[]);
     let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
@@ -153,7 +154,7 @@ impl Comparison<'_> {
         Ok(networks)
     }
 
-    /// The numbers to compare with, and what they were made from.
+    /// Computes the numbers to compare with; returns what they were made from, too.
     fn on_the_cpu(&self) -> Result<(Quantities, HostDraws, Tensor)> {
         let networks = self.load(Device::Cpu, PrecisionKind::Fp32)?;
         let g = &networks.g;
@@ -193,7 +194,7 @@ impl Comparison<'_> {
     }
 }
 
-/// Everything that is computed before the optimisers step.
+/// Computes everything that comes before the optimisers' steps.
 fn step(networks: &Networks, draws: &HostDraws, reals: &Tensor) -> Result<Quantities> {
     let (g, d) = (&networks.g, &networks.d);
     let device = g.script.device;
@@ -245,14 +246,14 @@ fn step(networks: &Networks, draws: &HostDraws, reals: &Tensor) -> Result<Quanti
     Ok(quantities.map(|(name, nature, tensor)| (name, nature, tensor.detach().to_device(Device::Cpu))).into())
 }
 
-/// All transforms but noise, which comes from the device's own generator.
+/// Makes an augmentation of all transforms but noise, which comes from the device's own generator.
 fn augment() -> Augment {
     let transforms = Transforms { noise: false, ..Transforms::named("bgcfnc").expect("the name of a pipe") };
     let draws = Draws::Random(Box::new(host_rng(SEED, 0, Stream::AugmentDiscriminatorMain, 0)));
     Augment::new(transforms, AUGMENT_P, draws)
 }
 
-/// What two steps of each optimiser with given gradients change, and the average after it.
+/// Computes what two steps of each optimiser with given gradients change, and the average after them.
 fn updates(networks: &Networks, gradients: &[Tensor]) -> Quantities {
     let device = networks.g.script.device;
     let change = |values: &Tensor, gradient: &Tensor| {

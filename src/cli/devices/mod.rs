@@ -1,4 +1,4 @@
-//! `rootgan devices`: which devices are usable, why one is not, and whether one computes what the CPU computes.
+//! `rootgan devices`: says which devices are usable, why one is not, and whether one computes what the CPU computes.
 
 mod agreement;
 
@@ -31,8 +31,8 @@ pub struct DevicesArgs {
 /// Runs the subcommand.
 ///
 /// # Errors
-/// With `--check`: networks that cannot be loaded, or numbers that differ by more than rounding explains. Without: none, as a
-/// device that is not usable is an answer.
+/// With `--check`: networks that cannot be loaded, or numbers that differ by more than rounding explains. Without it
+/// there are none, since a device that is not usable is an answer.
 pub fn run(args: DevicesArgs) -> Result<()> {
     ensure!(args.check || !args.pair.is_given(), "a pair is for --check; pass both, or neither");
     if args.check {

@@ -79,7 +79,7 @@ pub struct Duplicate {
     pub same_as: String,
 }
 
-/// How many usable pictures are odd, by what is odd.
+/// Numbers of usable pictures that are odd, by what is odd.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // The terminal's lines say what each is.
 pub struct NoteCounts {
@@ -94,7 +94,7 @@ pub struct NoteCounts {
     pub enlarged: usize,
 }
 
-/// How many usable pictures have a size.
+/// Number of usable pictures of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
 pub struct SizeCount {

@@ -30,7 +30,7 @@ const MOST_AT_ONCE: usize = 1024;
 /// Number of sizes that an error names.
 const NAMED_SIZES: usize = 5;
 
-/// What is asked of a conversion.
+/// The options of a conversion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConvertOptions {
     /// Width and height of every picture written; None takes that of the pictures, which has to be the same for all.
@@ -77,7 +77,7 @@ pub fn convert(source: &Path, destination: Option<&Path>, options: &ConvertOptio
         ..Findings::default()
     };
     let mut pass = Pass::new(pictures, labels, rules, findings);
-    // Where no size was found no picture is usable, and there is only a report to make.
+    // If no size was found, no picture is usable, and there is only a report to make.
     if let (Some(target), Some(path), Some(resolution)) = (target, destination, pass.rules.resolution) {
         pass.rules.encode = true;
         // From here on a signal would leave half a set: it ends the pass instead, so that the half is removed.
@@ -217,7 +217,7 @@ impl Pass {
         Ok(())
     }
 
-    /// Reports and writes what is known once all pictures are: the labels, and whether any picture is usable.
+    /// Reports and writes what is known after the last picture: the labels, and whether any picture is usable.
     fn finish(&mut self, sink: Option<&mut Sink>) -> Result<()> {
         if let Some(labels) = &mut self.labels {
             labels.keep(&self.kept);

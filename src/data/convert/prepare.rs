@@ -13,7 +13,7 @@ use crate::data::decode::{
 };
 use crate::draw::pixels::png_bytes;
 
-/// How a picture becomes square.
+/// The way in which a picture becomes square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Crop {
     /// The largest centred square is taken
@@ -23,7 +23,7 @@ pub enum Crop {
     None,
 }
 
-/// How a picture changes its size.
+/// The filter that changes the size of a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Filter {
     /// Lanczos, radius 3, antialiased
@@ -33,7 +33,7 @@ pub enum Filter {
     Box,
 }
 
-/// What is asked of every picture.
+/// The rules for every picture.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rules {
     pub crop: Crop,
@@ -48,7 +48,7 @@ pub(super) struct Rules {
     pub encode: bool,
 }
 
-/// What is known of a good picture, and its new file.
+/// The facts about a good picture, and its new file.
 pub(super) struct Prepared {
     pub size: (u32, u32),
     pub notes: PictureNotes,

@@ -62,7 +62,7 @@ impl Target {
     /// Lets `fill` put pictures and labels into a set, which appears once that has succeeded.
     ///
     /// # Errors
-    /// What `fill` says, a place that cannot be written, or that another process writes.
+    /// The errors of `fill`, a place that cannot be written, or one that another process writes.
     pub fn fill(&self, fill: impl FnOnce(&mut Sink) -> Result<()>) -> Result<()> {
         let (Self::Folder(path) | Self::Zip(path)) = self;
         let _lock = Lock::on(path)?;

@@ -20,7 +20,7 @@ const LOCAL_BYTES: usize = 30;
 const ENCRYPTED: u64 = 1;
 const MOST_NAME_BYTES: usize = 512;
 const MOST_ENTRIES: usize = 100_000;
-/// How many times as long as the file its entries may be together: code is compressed, weights are not.
+/// Most bytes of all entries together, in lengths of the file: code is compressed, weights are not.
 const MOST_INFLATION: usize = 16;
 const SPARE_BYTES: usize = 1 << 20;
 

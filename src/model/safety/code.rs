@@ -12,8 +12,8 @@ use super::lexer::{Kind, Token, tokens, unquoted};
 use super::operators::{ALLOWED, OTHERS};
 use super::types::{Base, Class, Returned, Type, chain};
 
-/// How deep blocks and expressions may be inside one another, and how many branches one condition may have: libtorch's
-/// compiler goes as deep, and overflows the 2 MiB stack of a thread between 1,000 and 4,000.
+/// Deepest nesting of blocks and expressions, and most branches of one condition: libtorch's compiler goes as deep, and
+/// overflows the 2 MiB stack of a thread between 1,000 and 4,000.
 const MOST_DEPTH: usize = 200;
 /// Functions of the language whose result is of the type that they are given.
 const TYPED: [&str; 3] = ["annotate", "unchecked_cast", "uninitialized"];
@@ -100,8 +100,15 @@ impl Code {
         code.check_interfaces()?;
         let mut findings = Vec::new();
         for (name, tokens) in &read {
-            let mut judge =
-                Judge { code: &code, file: name, tokens, findings: &mut findings, outer: None, given: HashSet::new(), steps: Cell::new(0) };
+            let mut judge = Judge {
+                code: &code,
+                file: name,
+                tokens,
+                findings: &mut findings,
+                outer: None,
+                given: HashSet::new(),
+                steps: Cell::new(0),
+            };
             // `names` walks along chains and blocks, so it only judges code that `depths` has found to be of bounded
             // depth.
             if judge.depths() {
@@ -144,7 +151,7 @@ impl Code {
                 }
                 (0, _) => class = None,
                 (_, _) => {
-                    // Members are told from what stands in their bodies by that.
+                    // This indent tells members from what stands in their bodies.
                     if std::mem::take(&mut is_first_member) && indent != MEMBER_INDENT {
                         return Err(Refusal::unusual("its code is indented as torch.jit.save does not".into()));
                     }
@@ -297,14 +304,14 @@ fn module_of(file: &str) -> Result<String, Refusal> {
     path.map(|path| path.replace('/', ".")).ok_or_else(unusual)
 }
 
-/// What follows `self` and its type in a declaration: `, x: Tensor) -> Tensor`.
+/// Returns what follows `self` and its type in a declaration: `, x: Tensor) -> Tensor`.
 fn behind_self(declaration: &str) -> Option<&str> {
     let at = declaration.find("(self")?;
     let rest = &declaration[at + "(self".len()..];
     rest.find([',', ')']).map(|end| &rest[end..])
 }
 
-/// The text of a declaration up to its colon, and what follows.
+/// Returns the text of a declaration up to its colon, and the tokens that follow.
 fn declaration<'a, 'b>(tokens: &'b [Token<'a>]) -> (String, &'b [Token<'a>]) {
     let (mut text, mut depth) = (String::new(), 0_i32);
     for (at, token) in tokens.iter().enumerate() {
@@ -328,7 +335,7 @@ fn declaration<'a, 'b>(tokens: &'b [Token<'a>]) -> (String, &'b [Token<'a>]) {
     (text, &[])
 }
 
-/// Returns what a body returns that does nothing but return a text or an attribute.
+/// Returns the text or attribute that a body returns, if it does nothing else.
 fn returned(body: &[Token], indent: usize) -> Option<Returned> {
     let end = body.iter().position(|token| token.indent.is_some_and(|own| own <= indent)).unwrap_or(body.len());
     match &body[..end] {
@@ -340,7 +347,7 @@ fn returned(body: &[Token], indent: usize) -> Option<Returned> {
     }
 }
 
-/// How deep the tree of an expression between two brackets can be.
+/// The greatest depth that the tree of an expression between two brackets can have.
 #[derive(Clone, Copy, Default)]
 struct Depth {
     /// The number of operators since the last comma.
@@ -407,7 +414,7 @@ impl<'a> Judge<'a> {
                 "if" | "else" | "not" | "and" | "or" | "in" | "is" => here.links += 1,
                 "elif" => branches += 1,
                 "def" => branches = 0,
-                // Operators and points in a row make a tree as deep as they are many.
+                // Each operator or point in a row adds a level to the tree.
                 _ if token.kind == Kind::Sign => here.links += 1,
                 _ => {}
             }
@@ -564,7 +571,7 @@ impl<'a> Judge<'a> {
             if let Some(targets) = colon.or(equals.last().copied()) {
                 places.extend((first..targets).filter(is_name));
             }
-            // Loops, in lists too, and what `with` names.
+            // Loops, in lists too, and `as` of `with` give values to names.
             for at in line.clone().filter(|&at| self.is(at, "for") || self.is(at, "as")) {
                 let stop = |after: &usize| self.is(*after, "in") || self.is(*after, ":");
                 let end = (at + 1..line.end).find(stop).unwrap_or(line.end);
@@ -738,7 +745,7 @@ impl<'a> Judge<'a> {
                         }
                         other.kind == Kind::Name
                     }
-                    // What the compiler makes of it is of that type; a cast is judged by itself.
+                    // The compiler makes sure of this type; a cast is judged by itself.
                     Some([word, open, rest @ .., _]) if TYPED.iter().any(|known| word.is(known)) && open.is("(") => {
                         let calls = rest.iter().filter(|token| token.is("(") || token.is(")")).count();
                         calls == 0 && fits(&Type::parse(rest).0)
@@ -760,8 +767,9 @@ impl<'a> Judge<'a> {
         true
     }
 
-    /// What the line of an assignment gives to the name at `place`: the tokens of a value, none of them where the name is
-    /// annotated with a type that fits, which the compiler compares. None for other lines than `a = x` and `a, b = x, y`.
+    /// Returns what an assignment gives to the name at `place`: the tokens of a value, or none of them where the name
+    /// is annotated with a type that fits, which the compiler compares. None for lines other than `a = x` and
+    /// `a, b = x, y`.
     fn given(&self, place: usize, fits: &dyn Fn(&Type) -> bool) -> Option<&'a [Token<'a>]> {
         let tokens: &'a [Token<'a>] = self.tokens;
         let first = (0..=place).rev().find(|&at| tokens[at].indent.is_some())?;
@@ -789,14 +797,14 @@ impl<'a> Judge<'a> {
         tokens.get(begin..end).filter(|value| !value.is_empty())
     }
 
-    /// Counts the parameters of a name; of two, libtorch takes the last.
+    /// Counts the parameters of this name; where there are two, libtorch takes the last.
     fn parameters(&self, start: usize, name: &str) -> usize {
         let body = (start + 1..self.tokens.len()).find(|&at| self.tokens[at].indent.is_some());
         let header = self.assigned(start).into_iter().filter(|&at| body.is_none_or(|body| at < body));
         header.filter(|&at| self.is(at, name)).count()
     }
 
-    /// `getattr(x, "name")` reads an attribute.
+    /// Judges `getattr(x, "name")`, which reads an attribute.
     fn getattr(&mut self, at: usize) {
         let mut depth = 0;
         let end = (at + 1..self.tokens.len()).find(|&end| {

@@ -17,7 +17,7 @@ const SPARE_BYTES: u64 = 1 << 30;
 /// error; where it takes memory without end, it fails.
 ///
 /// # Errors
-/// Those of `work`.
+/// The errors of `work`.
 pub fn bounded<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let (done, waiting) = mpsc::channel::<()>();
     let watch = std::thread::spawn({

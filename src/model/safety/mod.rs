@@ -1,9 +1,9 @@
 //! Decides whether a TorchScript file may be loaded. Such a file is a program, so its bytes are judged before libtorch
 //! sees them.
 //!
-//! `archive` reads the zip, `lexer` and `code` read the functions, `types` what classes hold, `pickle` and `value` the
-//! values; `operators.txt` lists what a file may call. Nothing of the file is run. What no reading of a text can know,
-//! such as loops without end, is bounded where the file is run (`limits`).
+//! `archive` reads the zip, `lexer` and `code` the functions, `types` the declarations of classes, `pickle` and `value`
+//! the values; `operators.txt` lists what a file may call. Nothing of the file is run. What no reading of a text can
+//! know, such as loops without end, is bounded where the file is run (`limits`).
 
 mod archive;
 mod code;
@@ -28,7 +28,7 @@ use value::Value;
 
 /// The most bytes of code that are read; no network has more.
 const MOST_CODE_BYTES: usize = 32 << 20;
-/// How deep objects may be inside one another for their tensors to be listed.
+/// Deepest nesting of objects whose tensors are listed.
 const MOST_DEPTH: usize = 60;
 
 unsafe extern "C" {
@@ -37,7 +37,7 @@ unsafe extern "C" {
 
 static TRUSTED: AtomicBool = AtomicBool::new(false);
 
-/// Lets files run whatever they want from now on, as `--trust` asks for. Their pickles are still held to their memory.
+/// Lets files run whatever they want from now on, as `--trust` asks for. Pickles must still stay within their memory.
 pub fn trust_files() {
     TRUSTED.store(true, Ordering::Relaxed);
     // SAFETY: the function takes nothing and throws nothing.
@@ -89,10 +89,10 @@ pub struct StoredTensor {
     pub trainable: bool,
 }
 
-/// What a TorchScript file holds, known without running any of it.
+/// The contents of a TorchScript file, known without running any of it.
 #[derive(Debug)]
 pub struct Contents {
-    /// What its code does beyond the allowed operators.
+    /// The parts of its code that go beyond the allowed operators.
     pub findings: Vec<Finding>,
     /// The methods of the network: name, and declaration as in `forward(self, z: Tensor) -> Tensor`.
     pub methods: Vec<(String, String)>,

@@ -41,7 +41,7 @@ fn run_entry(archive: &Archive, entry: &str, folder: &str, code: Option<&Code>) 
 
 struct Machine<'a> {
     archive: &'a Archive<'a>,
-    /// The folder of the storages; empty for a pickle that may have none, and no names of classes either.
+    /// The folder of the storages; empty for a pickle that may name neither storages nor classes.
     folder: &'a str,
     code: Option<&'a Code>,
     data: &'a [u8],
@@ -212,7 +212,7 @@ impl Machine<'_> {
 
     fn put(&mut self, key: usize) -> Result<(), Refusal> {
         let value = self.top()?.clone();
-        // libtorch holds an object of which only the class is known as a number.
+        // libtorch keeps an object as a number while only its class is known.
         if matches!(value, Value::Object(_)) && !value.is_finished() {
             return Err(odd("its pickle keeps an unfinished object"));
         }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::lexer::{Kind, Token};
 
-/// How deep types may be inside one another.
+/// Deepest nesting of types.
 const MOST_DEPTH: usize = 50;
 
 /// The type of what an attribute holds.
@@ -44,7 +44,7 @@ pub enum Type {
     Other(String),
 }
 
-/// What a class was declared as.
+/// The kind of class that was declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base {
     /// A module, or a class of the script.
@@ -60,7 +60,7 @@ pub enum Base {
 /// A class of the file, as its code declares it.
 #[derive(Debug)]
 pub struct Class {
-    /// What it was declared as.
+    /// The kind of class.
     pub base: Base,
     /// The names and types of what its objects hold, in order.
     pub attributes: Vec<(String, Type)>,
@@ -74,7 +74,7 @@ pub struct Class {
     pub parameters: HashSet<String>,
 }
 
-/// What a method returns that does nothing but return it.
+/// The result of a method that does nothing but return it.
 #[derive(Debug, PartialEq)]
 pub enum Returned {
     /// The attribute of this name.
@@ -84,7 +84,7 @@ pub enum Returned {
 }
 
 impl Type {
-    /// Whether its values carry what they are, so that taking one for another is an error and no damage.
+    /// Whether values carry their own type, so that taking one for another is an error and not damage to memory.
     pub fn knows_itself(&self) -> bool {
         match self {
             Type::Tensor
@@ -96,13 +96,13 @@ impl Type {
             | Type::Device
             | Type::None => true,
             Type::Optional(inner) => inner.knows_itself(),
-            // What is put into a list or dictionary is not compared with its type.
+            // Items of a list or dictionary are not compared with its type.
             Type::List(_) | Type::Dict(..) => false,
             Type::Any | Type::Tuple(_) | Type::Final | Type::Class(_) | Type::Other(_) => false,
         }
     }
 
-    /// The type that `tokens` begin with, and how many tokens it has.
+    /// Returns the type that `tokens` begin with, and how many tokens it has.
     pub fn parse(tokens: &[Token]) -> (Self, usize) {
         parse(tokens, 0).unwrap_or_else(|| {
             let text: String = tokens.iter().take(20).map(|token| token.text).collect();

@@ -8,7 +8,7 @@ use super::Refusal;
 use super::code::Code;
 use super::types::{Base, Type};
 
-/// How deep values may be inside one another.
+/// Deepest nesting of values.
 pub const MOST_DEPTH: u32 = 200;
 /// The most values in a pickle, where one that is used twice counts twice: libtorch visits it as often.
 const MOST_VALUES: u64 = 4_000_000;
@@ -112,7 +112,7 @@ impl<T> Node<T> {
         self.taken.borrow().as_ref().is_some_and(|taken| taken.is_tagged)
     }
 
-    /// Counts `item` as held by this value; refused are circles, too many values, and values too deep.
+    /// Counts `item` as held by this value; refuses circles, too many values, and values too deep.
     pub(super) fn hold(&self, item: &Value) -> Result<(), Refusal> {
         let (depth, values) = item.extent();
         item.place();

@@ -1,4 +1,4 @@
-//! Which checkpoint a run has last written or gone back to.
+//! The checkpoint that a run has last written or gone back to.
 
 use std::path::Path;
 use std::time::Instant;
@@ -9,13 +9,13 @@ use crate::run::evaluator::Best;
 /// The checkpoints of a running run, and which one is its newest.
 pub(in crate::run) struct Keeper {
     pub store: Checkpoints,
-    /// When the newest was written or gone back to.
+    /// Time at which the newest was written or gone back to.
     pub last: Instant,
     /// Images that the newest has seen.
     pub saved_images: u64,
-    /// The best snapshot that it names.
+    /// The best snapshot that the newest checkpoint names.
     pub saved_best: Option<Best>,
-    /// How often the run has gone back.
+    /// Number of times that the run has gone back.
     pub rollbacks: u64,
 }
 

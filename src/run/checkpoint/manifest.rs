@@ -1,4 +1,4 @@
-//! `checkpoint.json`: what a checkpoint is, with a checksum of its own.
+//! `checkpoint.json`, the manifest of a checkpoint, with a checksum of its own.
 
 use std::path::Path;
 
@@ -58,7 +58,7 @@ pub fn seal(manifest: &mut Value) {
     manifest[SEAL] = seal_of(manifest).into();
 }
 
-/// The checksum of a manifest, whatever it says itself: of its compact JSON, in the order of the file.
+/// Computes the checksum of everything in a manifest but its own checksum, from compact JSON in the order of the file.
 fn seal_of(manifest: &Value) -> String {
     let entries = manifest.as_object().into_iter().flatten().filter(|(key, _)| *key != SEAL);
     let others: Map<String, Value> = entries.map(|(key, value)| (key.clone(), value.clone())).collect();

@@ -1,4 +1,4 @@
-//! What a checkpoint says of its run.
+//! The record of a run in a checkpoint: its counters, and what a resumed run compares.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::run::provenance::ParentFiles;
 use crate::run::schedule::TickRecord;
 use crate::train::state::TrainerRecord;
 
-/// What the manifest of a checkpoint says.
+/// The record in the manifest of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
     pub(in crate::run) trainer: TrainerRecord,
@@ -22,47 +22,48 @@ pub struct RunRecord {
     pub(in crate::run) journal: JournalPlace,
     pub(in crate::run) rollbacks: u64,
     pub(in crate::run) best: Option<Best>,
-    /// What a signal kept from being made.
+    /// Outputs still to be made when the run goes on.
     #[serde(rename = "due")]
     pub(in crate::run) pending: Vec<Output>,
     /// None in checkpoints of rootgan before 2026-11-26.
     #[serde(default)]
     pub(in crate::run) newest: Option<NewestOutputs>,
-    /// Nothing in those, either.
+    /// Empty in checkpoints before 2026-11-26.
     #[serde(default)]
     pub(in crate::run) parents: ParentFiles,
     pub(in crate::run) total_seconds: f64,
     pub(in crate::run) pictures: String,
     pub(in crate::run) device: String,
-    /// Which GPU; None on the CPU, where the driver does not say, and in checkpoints of rootgan before 2026-11-27.
+    /// The GPU's model; None on the CPU, where the driver does not say, and in checkpoints of rootgan before
+    /// 2026-11-27.
     #[serde(default)]
     pub(in crate::run) gpu: Option<String>,
     pub(in crate::run) threads: i32,
 }
 
 impl RunRecord {
-    /// How long the run has taken.
+    /// Returns how long the run has taken.
     pub(in crate::run) fn total(&self) -> Duration {
         Duration::try_from_secs_f64(self.total_seconds).unwrap_or_default()
     }
 
-    /// Whether the run has come to its end and everything was made.
+    /// Whether the run has come to its end and made all its outputs.
     pub fn is_complete(&self, total_images: u64) -> bool {
         self.seen_images() >= total_images && self.pending.is_empty()
     }
 
-    /// Whether the numbers can be right.
+    /// Whether the numbers can be those of this checkpoint.
     pub(super) fn is_plausible(&self, checkpoint: &Checkpoint) -> bool {
         self.seen_images() == checkpoint.seen_images && self.trainer.is_plausible() && self.journal.is_plausible()
     }
 
-    /// Images seen until then.
+    /// Returns the images seen at the checkpoint.
     pub fn seen_images(&self) -> u64 {
         self.trainer.seen_images
     }
 
-    /// What keeps the result from being that of an uninterrupted run, on a device and with threads as given; `gpu` is which
-    /// GPU that is, as of [`Gpu::description`](crate::system::gpu::Gpu::description).
+    /// Lists reasons why a run resumed on this device with these threads will differ from an uninterrupted one; `gpu`
+    /// is the GPU's [`Gpu::description`](crate::system::gpu::Gpu::description).
     pub fn differences(&self, device: &str, gpu: Option<&str>, threads: i32) -> Vec<String> {
         let mut lines = Vec::new();
         if self.device != device {
@@ -80,10 +81,10 @@ impl RunRecord {
         lines
     }
 
-    /// Whether the pictures are those that the run began with.
+    /// Checks that the pictures are those that the run began with.
     ///
     /// # Errors
-    /// They are not.
+    /// The pictures differ from those the run began with.
     pub fn check_pictures(&self, fingerprint: &str, data: &Path) -> Result<()> {
         ensure!(
             self.pictures == fingerprint,

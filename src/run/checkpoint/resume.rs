@@ -1,4 +1,4 @@
-//! Finding what a run can go on from, and with which options.
+//! Finds the checkpoint that a run goes on from, and the run's options.
 
 use std::path::{Path, PathBuf};
 
@@ -17,13 +17,13 @@ use crate::tensor::device;
 pub struct Resumed {
     /// Its folder.
     pub folder: PathBuf,
-    /// Where it goes on.
+    /// The checkpoint where it goes on.
     pub checkpoint: Checkpoint,
-    /// What that checkpoint says.
+    /// The record of that checkpoint.
     pub record: RunRecord,
-    /// Whether it was asked for, and what came after it is given up.
+    /// Whether the user named this checkpoint, so that what came after it is given up.
     pub goes_back: bool,
-    /// Keeps other processes away.
+    /// The lock that keeps other processes away.
     pub lock: FolderLock,
 }
 
@@ -95,8 +95,8 @@ impl Resumed {
         );
     }
 
-    /// Whether the run can go on with these settings and pictures. Returns what keeps the result from being that of an
-    /// uninterrupted run on this device.
+    /// Checks that the run can go on with these settings and pictures. Returns reasons why its result will differ from
+    /// that of an uninterrupted run on this device.
     ///
     /// # Errors
     /// Other pictures, or a run that is complete.
@@ -118,10 +118,10 @@ impl Resumed {
         Ok(lines)
     }
 
-    /// The modules that the state is put into.
+    /// Returns the modules that the state is put into.
     ///
     /// # Errors
-    /// One that is missing or damaged.
+    /// A module is missing or damaged.
     pub fn files(&self) -> Result<NetworkFiles> {
         let checkpoints = Checkpoints::in_run(&self.folder, 1);
         checkpoints.check_networks().with_context(|| format!("cannot resume '{}'", self.folder.display()))?;
@@ -134,10 +134,10 @@ impl Resumed {
         })
     }
 
-    /// The run's options with `given` on top. What is said about each change.
+    /// Returns the run's options with `given` on top, and a line about each change.
     ///
     /// # Errors
-    /// A change that was not allowed by `--override`, or no options.
+    /// A change without `--override`, or a run without options.
     pub fn options(&self, given: Options, allowed: bool) -> Result<(Options, Vec<String>)> {
         let path = self.folder.join("training_options.json");
         let recorded = Options::from_file(&path)

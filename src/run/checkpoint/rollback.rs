@@ -1,4 +1,4 @@
-//! Going back to a checkpoint: when a run is resumed, and when it has diverged.
+//! Goes back to a checkpoint, when a run is resumed and when it has diverged.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,7 +19,8 @@ use crate::system::ui::Bar;
 use crate::train::Diverged;
 
 impl Run {
-    /// Goes back to the last good checkpoint with half the learning rates, if that is wanted and may help.
+    /// After divergence, goes back to the last good checkpoint with half the learning rates, where the settings allow
+    /// it; returns any other error.
     pub(in crate::run) fn after_failure(&mut self, error: anyhow::Error, bar: &Bar) -> Result<()> {
         let where_to = self.keeper.store.list()?.pop();
         let diverged = error.is::<Diverged>();
@@ -51,20 +52,20 @@ impl Run {
         self.save_checkpoint().map(drop)
     }
 
-    /// Puts everything into the state of a checkpoint, and statistics, metrics and later checkpoints with it. Until the state
-    /// is known to fit, nothing in the folder changes.
+    /// Puts trainer, statistics and metrics into the state of a checkpoint, and removes later checkpoints. Nothing in
+    /// the folder changes until the state is known to fit.
     pub(in crate::run) fn go_back_to(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let (record, path): (RunRecord, PathBuf) = checkpoint.read()?;
         self.trainer.restore(&mut self.statistics, &record.trainer, tensors::read(&path)?).with_context(|| {
             format!("cannot go on from '{}'; begin a new run from a snapshot", checkpoint.folder().display())
         })?;
         let seen_images = checkpoint.seen_images;
-        // First, so that a kill in between leaves no checkpoint whose statistics are gone.
+        // Later checkpoints go first, so that a kill in between leaves no checkpoint whose statistics are gone.
         self.keeper.store.forget_after(seen_images)?;
         self.journal.go_back_to(&record.journal)?;
         self.schedule.go_back_to(&record.tick);
         self.keeper.rollbacks = self.keeper.rollbacks.max(record.rollbacks);
-        // A snapshot of other weights may have taken its name, in runs of rootgan before 2026-11-26.
+        // In runs of rootgan before 2026-11-26 a snapshot of other weights may have taken the best one's name.
         let is_there = |best: &Best| {
             SnapshotManifest::read(&self.folder.join(&best.snapshot))
                 .is_ok_and(|found| found.seen_images == best.seen_images())
@@ -109,7 +110,8 @@ impl Run {
         Ok(())
     }
 
-    /// What checkpoints of rootgan before 2026-11-26 do not say: the newest grid and snapshot of at most `seen_images`.
+    /// Finds the newest grid and snapshot of at most `seen_images`, which checkpoints of rootgan before 2026-11-26 do
+    /// not name.
     fn newest_in_folder(&self, seen_images: u64) -> Result<NewestOutputs> {
         let snapshots = snapshot::all(&self.folder)?.into_iter();
         let snapshots = snapshots.map(|files| Numbered::found(files.number, images_of(&files)));
@@ -120,7 +122,7 @@ impl Run {
         Ok(NewestOutputs { grid: newest(&mut { grids }), snapshot: newest(&mut { snapshots }) })
     }
 
-    /// The grids of ticks, with their numbers.
+    /// Lists the grids of ticks, with their numbers.
     fn grids(&self) -> Result<Vec<(Number, PathBuf)>> {
         let context = || format!("cannot list the grids in '{}'", self.folder.display());
         let mut found = Vec::new();
@@ -134,7 +136,7 @@ impl Run {
     }
 }
 
-/// The images that a snapshot has seen; one without a readable manifest goes by its name.
+/// Returns the images that a snapshot has seen, by its manifest, or by its name where that cannot be read.
 fn images_of(files: &SnapshotFiles) -> u64 {
     SnapshotManifest::read(&files.manifest).map_or(files.number.least_images(), |manifest| manifest.seen_images)
 }

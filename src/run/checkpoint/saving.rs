@@ -1,4 +1,4 @@
-//! Writing a checkpoint of a run.
+//! Writes a checkpoint of a run.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::system::ui::detail;
 use crate::tensor::device;
 
 impl Run {
-    /// Writes everything that it takes to go on. A state that is not worth going back to is not written; then false is
+    /// Writes everything that a resumed run needs. A state that is not worth going back to is not written: false is
     /// returned, and the next iteration tries again.
     pub(in crate::run) fn save_checkpoint(&mut self) -> Result<bool> {
         if !self.trainer.is_sound() {

@@ -1,4 +1,4 @@
-//! The folders of checkpoints: written, found, removed.
+//! Writes, finds and removes the folders of checkpoints.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ use super::manifest::CheckpointManifest;
 
 const MANIFEST: &str = "checkpoint.json";
 const STATE: &str = "state.safetensors";
-/// The modules and the list of their checksums.
+/// The files of the modules, whose checksums are listed.
 const MODULES: [&str; 2] = ["G.pt", "D.pt"];
 const MODULE_LIST: &str = "networks.json";
 
@@ -31,18 +31,18 @@ pub struct Checkpoints {
 /// One checkpoint, found but not yet read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Checkpoint {
-    /// Images seen until then.
+    /// Images seen at the checkpoint.
     pub seen_images: u64,
     folder: PathBuf,
 }
 
 impl Checkpoints {
-    /// Those of the run in `run_dir`, of which the newest `keep` (at least 1) are kept.
+    /// Opens the checkpoints of the run in `run_dir`; the newest `keep` (at least 1) stay.
     pub fn in_run(run_dir: &Path, keep: usize) -> Self {
         Self { folder: run_dir.join("checkpoints"), keep: keep.max(1) }
     }
 
-    /// The folder of the modules.
+    /// Returns the folder of the modules.
     pub fn networks(&self) -> PathBuf {
         self.folder.join("networks")
     }
@@ -59,7 +59,7 @@ impl Checkpoints {
     /// Compares the modules with their checksums.
     ///
     /// # Errors
-    /// One that is missing or damaged, or no list of them.
+    /// A module is missing or damaged, or there is no list of them.
     pub fn check_networks(&self) -> Result<()> {
         let path = self.networks().join(MODULE_LIST);
         let remedy = "the run cannot go on; begin a new one from a snapshot of it";
@@ -79,16 +79,16 @@ impl Checkpoints {
     /// Makes the folders for a new run.
     ///
     /// # Errors
-    /// No place for them.
+    /// The folders cannot be made.
     pub fn create(&self) -> Result<()> {
         let networks = self.networks();
         fs::create_dir_all(&networks).with_context(|| format!("cannot make the folder '{}'", networks.display()))
     }
 
-    /// All that are there, oldest first.
+    /// Lists all checkpoints, oldest first.
     ///
     /// # Errors
-    /// A folder that cannot be listed.
+    /// The folder cannot be listed.
     pub fn list(&self) -> Result<Vec<Checkpoint>> {
         let context = || format!("cannot list the checkpoints in '{}'", self.folder.display());
         let entries = match fs::read_dir(&self.folder) {
@@ -106,11 +106,11 @@ impl Checkpoints {
         Ok(found)
     }
 
-    /// Writes one: `write_state` writes its tensors to the path that it gets. Older ones beyond those to keep are
-    /// removed once it is complete, but for the first one of `best` images or more.
+    /// Writes a checkpoint: `write_state` writes the tensors to the path that it gets. Once the checkpoint is complete,
+    /// older ones beyond those to keep are removed, except the first one of `best` images or more.
     ///
     /// # Errors
-    /// A full disk or a folder that cannot be written: earlier checkpoints are then as they were.
+    /// The disk is full or the folder cannot be written; earlier checkpoints then stay as they were.
     pub fn write<T: Serialize>(
         &self,
         seen_images: u64,
@@ -120,7 +120,7 @@ impl Checkpoints {
     ) -> Result<()> {
         let folder = self.folder.join(name_of(seen_images));
         let written = if folder.exists() {
-            // The same images again, as after an interruption right behind a checkpoint: the state is the same.
+            // An interruption right behind a checkpoint leads to the same images again, and to the same state.
             let (old, path) = Checkpoint { seen_images, folder }.read_manifest::<Value>()?;
             CheckpointManifest::new(old.state, record).write(&path)
         } else {
@@ -141,7 +141,7 @@ impl Checkpoints {
         self.prune(seen_images, best)
     }
 
-    /// The run and the images of a checkpoint's folder, `RUN/checkpoints/000000128000`; None for another path.
+    /// Returns the run and the images of a checkpoint's folder, `RUN/checkpoints/000000128000`; None for another path.
     pub fn named(path: &Path) -> Option<(PathBuf, u64)> {
         let seen_images = number_of(path.file_name()?.to_str()?)?;
         let above = path.parent().filter(|above| above.file_name().is_some_and(|name| name == "checkpoints"))?;
@@ -152,9 +152,9 @@ impl Checkpoints {
     /// Removes checkpoints behind `seen_images`, as when a run goes back to that place.
     ///
     /// # Errors
-    /// One cannot be removed.
+    /// A checkpoint cannot be removed.
     pub fn forget_after(&self, seen_images: u64) -> Result<()> {
-        // The newest first: a kill in between leaves none that others are missing before.
+        // Newest first, so that a kill leaves no gap.
         self.list()?
             .iter()
             .rev()
@@ -165,7 +165,7 @@ impl Checkpoints {
     /// Removes what a process that was killed left half written or half removed.
     ///
     /// # Errors
-    /// It cannot be removed.
+    /// Something cannot be removed.
     pub fn remove_leftovers(&self) -> Result<()> {
         let context = || format!("cannot clean up in '{}'", self.folder.display());
         for entry in fs::read_dir(&self.folder).with_context(context)? {
@@ -189,7 +189,7 @@ impl Checkpoints {
 }
 
 impl Checkpoint {
-    /// What the manifest says and where the tensors lie, after comparing their file with its checksum.
+    /// Returns the manifest's record and the path of the tensors, after comparing their file with its checksum.
     ///
     /// # Errors
     /// A file that is missing or damaged, or of another version.
@@ -200,19 +200,19 @@ impl Checkpoint {
         Ok((manifest.record, state))
     }
 
-    /// The manifest and its path.
+    /// Reads the manifest, and returns it with its path.
     fn read_manifest<T: DeserializeOwned>(&self) -> Result<(CheckpointManifest<T>, PathBuf)> {
         let path = self.folder.join(MANIFEST);
         let manifest = CheckpointManifest::read(&path)?;
         Ok((manifest, path))
     }
 
-    /// The folder, for messages.
+    /// Returns the folder, for messages.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Takes its name away first, so that one that is half removed is none.
+    /// Renames the folder before removing it, so that a half removed one does not count as a checkpoint.
     fn remove(&self) -> Result<()> {
         let context = || format!("cannot remove the old checkpoint '{}'", self.folder.display());
         let doomed = self.folder.with_file_name(format!(".{}.old", name_of(self.seen_images)));

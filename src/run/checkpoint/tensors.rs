@@ -1,4 +1,4 @@
-//! The tensors of a checkpoint: one safetensors file.
+//! Writes and reads the tensors of a checkpoint, which are one safetensors file.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub fn write(path: &Path, tensors: &Tensors) -> Result<()> {
     weights::write_new(path, tensors.iter())
 }
 
-/// Reads them again.
+/// Reads the tensors of a file.
 ///
 /// # Errors
 /// A file that cannot be read.

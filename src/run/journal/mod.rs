@@ -1,4 +1,4 @@
-//! What a run leaves for people to read: the log, a line of statistics a tick, TensorBoard.
+//! The journal of a run, for people to read: the log, a line of statistics a tick, scalars for TensorBoard.
 
 mod tensorboard;
 
@@ -27,7 +27,7 @@ pub struct JournalPlace {
     steps: Steps,
 }
 
-/// What a step of the events counts, from the first to the last one of a file.
+/// The unit of the steps in an event file, the same from the first to the last one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Steps {
@@ -67,7 +67,7 @@ impl Journal {
         Ok(Self { log, stats, events, steps: Steps::Images })
     }
 
-    /// Goes on with the files of a run whose place `place` is or was.
+    /// Opens the journal of a run again, to go on at its end; `place` names the event file.
     ///
     /// # Errors
     /// A file is missing or cannot be written.
@@ -103,7 +103,7 @@ impl Journal {
     /// Returns the present lengths, for a checkpoint.
     ///
     /// # Errors
-    /// A file can no longer be asked.
+    /// The length of a file cannot be read.
     pub fn place(&self) -> Result<JournalPlace> {
         let (events, events_bytes) = self.events.place()?;
         Ok(JournalPlace { stats_bytes: self.stats.metadata()?.len(), events, events_bytes, steps: self.steps })
@@ -121,7 +121,7 @@ impl Journal {
         writeln!(self.log, "{}", harmless(line)).context("cannot write log.txt; is the disk full?")
     }
 
-    /// Keeps a line in the log only, as far as that still can be written.
+    /// Keeps a line in the log only; an error of writing is ignored.
     pub fn note(&mut self, line: &str) {
         let _ = writeln!(self.log, "{}", harmless(line));
     }
@@ -135,7 +135,7 @@ impl Journal {
             summaries.iter().map(|(name, summary)| (name.clone(), json!(summary))).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         line.insert("timestamp".to_owned(), json!(now));
-        // serde_json writes what is not finite as null: always valid JSON.
+        // serde_json writes numbers that are not finite as null, so the line is always valid JSON.
         writeln!(self.stats, "{}", Value::Object(line)).context("cannot write stats.jsonl; is the disk full?")?;
         let means = summaries.iter().map(|(name, summary)| (name.as_str(), summary.mean));
         let step = match self.steps {

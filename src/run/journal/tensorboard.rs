@@ -62,7 +62,7 @@ impl EventFile {
     /// Goes on with a file that is open at its end; an empty one is begun.
     ///
     /// # Errors
-    /// The file cannot be asked or written.
+    /// The file's length cannot be read, or the file cannot be written.
     pub fn from_open(file: File, name: String) -> Result<Self> {
         let is_empty = file.metadata()?.len() == 0;
         let mut events = Self { file, name };
@@ -87,10 +87,10 @@ impl EventFile {
         self.write(Event { wall_time: now(), file_version: Some("brain.Event:2".to_owned()), ..Event::default() })
     }
 
-    /// Its name, and how long it is.
+    /// Returns the name of the file, and its length in bytes.
     ///
     /// # Errors
-    /// The file can no longer be asked.
+    /// The length of the file cannot be read.
     pub fn place(&self) -> Result<(String, u64)> {
         Ok((self.name.clone(), self.file.metadata()?.len()))
     }
@@ -116,7 +116,7 @@ fn frame(data: &[u8]) -> Vec<u8> {
     [length.as_slice(), head.as_slice(), data, tail.as_slice()].concat()
 }
 
-/// The mask keeps the CRC of data that contains CRCs from being trivial.
+/// Computes the masked CRC; the mask keeps the CRC of data that contains CRCs from being trivial.
 fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }

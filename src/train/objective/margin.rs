@@ -28,7 +28,7 @@ pub struct Rooted {
     cap: Option<SlopeCap>,
 }
 
-/// Below `margin` the loss goes on as a straight line of slope `-slope`: convex, and C1.
+/// A straight line of slope `-slope` below `margin`, on which the loss goes on: convex, and C1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct SlopeCap {
     slope: f64,
@@ -36,10 +36,10 @@ struct SlopeCap {
 }
 
 impl Rooted {
-    /// The loss of this `k`, at least 1; `slope_cap`, where given, bounds |dL/dz|.
+    /// Makes the loss of order `k`, at least 1; `slope_cap`, where given, bounds |dL/dz|.
     ///
     /// # Errors
-    /// k below 1 or not finite, a cap that is not above 0.
+    /// The order k is below 1 or not finite, or the cap is not above 0.
     pub fn new(k: f64, slope_cap: Option<f64>) -> Result<Self> {
         ensure!(
             k.is_finite() && k >= 1.0,
@@ -58,7 +58,7 @@ impl Rooted {
         Ok(Self { k, cap })
     }
 
-    /// The order k of the root.
+    /// Returns the order k of the root.
     pub fn k(&self) -> f64 {
         self.k
     }
@@ -79,7 +79,7 @@ impl AdversarialLoss {
         }
     }
 
-    /// The loss less its infimum, so that losses of different k can be compared:
+    /// Returns the loss less its infimum, so that losses of different k can be compared:
     /// `k (exp(softplus(-z) / k) - 1)`, which tends to the logistic loss as k grows.
     pub fn excess(&self, margins: &Tensor) -> Tensor {
         match self {
@@ -91,10 +91,10 @@ impl AdversarialLoss {
         }
     }
 
-    /// |dL/dz| of every margin: `sigmoid(-z) exp(softplus(-z) / k)`, at most the cap.
+    /// Returns |dL/dz| of every margin: `sigmoid(-z) exp(softplus(-z) / k)`, at most the cap.
     ///
     /// # Shapes
-    /// As those of [`of`](Self::of). No graph is needed.
+    /// The shapes of [`of`](Self::of). No graph is needed.
     pub fn slope(&self, margins: &Tensor) -> Tensor {
         match self {
             Self::Logistic => (-margins).sigmoid(),
@@ -147,7 +147,7 @@ impl Rooted {
     }
 }
 
-/// `loss(z)`, below the cap's margin m continued as `loss(m) + slope (m - z)`.
+/// Returns `loss(z)`, continued below the cap's margin m as `loss(m) + slope (m - z)`.
 fn continued(z: &Tensor, cap: Option<SlopeCap>, loss: impl Fn(&Tensor) -> Tensor) -> Tensor {
     match cap {
         None => loss(z),
@@ -155,7 +155,7 @@ fn continued(z: &Tensor, cap: Option<SlopeCap>, loss: impl Fn(&Tensor) -> Tensor
     }
 }
 
-/// `log(1 + exp(-z))`, exact with both derivatives for every z.
+/// Returns `log(1 + exp(-z))`, exact with both derivatives for every z.
 ///
 /// libtorch's own softplus turns linear above 20, where its second derivative vanishes; and with
 /// `abs` the derivatives at 0 would be those of a kink that the sum does not have.
@@ -165,7 +165,7 @@ fn softplus_of_negative(z: &Tensor) -> Tensor {
     negative.relu() + (-size).exp().log1p()
 }
 
-/// The margin at which `|dL/dz| = sigmoid(-z) exp(softplus(-z) / k)` is `slope`; it falls with z.
+/// Finds the margin at which `|dL/dz| = sigmoid(-z) exp(softplus(-z) / k)` is `slope`; |dL/dz| falls with z.
 fn margin_of_slope(k: f64, slope: f64) -> f64 {
     let log_slope = |z: f64| {
         let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();

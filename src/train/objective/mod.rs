@@ -1,7 +1,8 @@
-//! What the networks are trained towards. An objective gets the logits that belong to one step of one network and
+//! The losses that the networks are trained by. An objective gets the logits that belong to one step of one network and
 //! returns a loss for every image; it knows neither networks nor images.
 //!
-//! A new one is a file in this folder that implements [`Objective`], and a name for it in `src/config/options.rs`.
+//! A new objective is a file in this folder that implements [`Objective`], and a name for it in
+//! `src/config/options.rs`.
 
 mod margin;
 mod paired;
@@ -75,8 +76,8 @@ pub trait Objective: fmt::Debug + Send + Sync {
     /// Returns how strongly the discriminator's step pushes each logit, |dL/dlogit|.
     fn discriminator_slope(&self, logits: &Logits) -> Tensor;
 
-    /// Returns for every real image whether the discriminator takes it for real, 1 or -1, which the augmentation goes by;
-    /// None where there are none.
+    /// Returns for every real image whether the discriminator takes it for real, 1 or -1, which the augmentation goes
+    /// by; None without real images.
     fn signs_of_reals(&self, logits: &Logits) -> Option<Tensor> {
         logits.reals.as_ref().map(Tensor::sign)
     }

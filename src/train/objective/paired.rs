@@ -36,14 +36,14 @@ impl Objective for Paired {
         self.0.slope(&margins(logits))
     }
 
-    /// The sign of `D(x)` alone says nothing: that of `D(x)` less the mean of `D(G(w))` does.
+    /// Returns the signs of `D(x)` less the mean of `D(G(w))`, since the sign of `D(x)` alone says nothing.
     fn signs_of_reals(&self, logits: &Logits) -> Option<Tensor> {
         let (reals, fakes) = both(logits);
         Some((reals - fakes.mean(Kind::Float)).sign())
     }
 }
 
-/// `D(x) - D(G(w))` of every pair, [N].
+/// Returns `D(x) - D(G(w))` of every pair, [N].
 fn margins(logits: &Logits) -> Tensor {
     let (reals, fakes) = both(logits);
     reals - fakes
@@ -63,7 +63,7 @@ mod tests {
     const PAIRS: [(f64, f64); 7] =
         [(0.0, 0.0), (1.5, -0.5), (-2.0, 3.0), (10.0, 10.0), (-0.001, 0.0), (8.0, -8.0), (-12.0, 12.0)];
 
-    /// `k (1 + exp(-m))^(1/k)` literally, its slope and its curvature; without k the logistic loss.
+    /// Computes `k (1 + exp(-m))^(1/k)` literally, its slope and its curvature; without k the logistic loss.
     fn literal(k: Option<f64>, m: f64) -> (f64, f64, f64) {
         let s = 1.0 / (1.0 + (-m).exp());
         match k {
@@ -95,7 +95,7 @@ mod tests {
         }
     }
 
-    /// Values and both derivatives by both logits, against the literal formulas.
+    /// Compares values and both derivatives by both logits with the literal formulas.
     #[test]
     fn losses_of_pairs_are_those_of_their_differences() {
         for (kind, tolerance) in [(Kind::Double, 1e-12), (Kind::Float, 1e-5)] {
