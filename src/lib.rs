@@ -89,6 +89,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Inspect(args) => cli::inspect::run(args),
         Command::Devices(args) => cli::devices::run(args),
         Command::Compare(args) => cli::compare::run(*args),
+        Command::Tune(args) => cli::compare::tune::run(*args),
         Command::Plot(args) => cli::plot::run(args),
         Command::Bench(args) => cli::bench::run(args),
         Command::Cache(command) => cli::cache::run(command),

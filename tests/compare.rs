@@ -152,8 +152,8 @@ fn arms_of_any_options_are_compared_on_several_data_sets() {
     let (generator, discriminator) = common::pair16();
     let mut command = Command::new(env!("CARGO_BIN_EXE_rootgan"));
     command
-        .args(["compare", "--device", "cpu", "--batch", "8", "--kimg", "0.032", "--eval-kimg", "0.016", "--seeds", "1"])
-        .args(["--metrics", "fid20_full", "--grid", "2x2", "--stop-hopeless", "1.03", "--checkpoint-minutes", "0"])
+        .args(["compare", "--device", "cpu", "--batch", "8", "--kimg", "0.064", "--eval-kimg", "0.016", "--seeds", "1"])
+        .args(["--metrics", "fid20_full", "--grid", "2x2", "--stop-hopeless", "1.05", "--checkpoint-minutes", "0"])
         .args(["--arm", "calm: --loss logistic", "--arm", "wild: --loss logistic --g-lr 100 --d-lr 100"])
         .args(["--vary", "r1_gamma=1,2", "--generator"])
         .arg(generator)
@@ -178,4 +178,46 @@ fn arms_of_any_options_are_compared_on_several_data_sets() {
     let again = command.output().unwrap();
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
     assert_eq!(fs::read_to_string(stage.out("out/report.md")).unwrap(), index);
+}
+
+/// The worse of two gammas ends early, and the command that is printed can be run.
+#[test]
+fn tuning_ends_with_a_command_that_works() {
+    let stage = Stage::new();
+    let (generator, discriminator) = common::pair16();
+    let options = |command: &mut Command| {
+        command.args([
+            "--device",
+            "cpu",
+            "--batch",
+            "8",
+            "--grid",
+            "2x2",
+            "--detector",
+            "detector.pt",
+            "--data",
+            "discs",
+        ]);
+        command.arg("--generator").arg(&generator).arg("--discriminator").arg(&discriminator);
+        command.current_dir(stage.place.path()).env("OMP_NUM_THREADS", "1").env("XDG_CACHE_HOME", stage.out("cache"));
+    };
+    let mut tune = Command::new(env!("CARGO_BIN_EXE_rootgan"));
+    tune.args(["tune", "--gammas", "auto,2,50", "--kimg", "0.064", "--metrics", "fid20_full", "--out", "tuned"]);
+    options(&mut tune);
+    let output = tune.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let line = printed.lines().find_map(|line| line.strip_prefix("use:  rootgan ")).unwrap();
+    assert!(line.contains("--r1-gamma ") && line.contains("--data discs") && !line.contains("--kimg"), "{line}");
+    let lengths: Vec<usize> = curves(&stage.out("tuned")).into_iter().map(|(_, _, points)| points.len()).collect();
+    let (most, least) = (lengths.iter().max().unwrap(), lengths.iter().min().unwrap());
+    assert!(lengths.len() == 3 && least < most, "{lengths:?}");
+
+    let mut finetune = Command::new(env!("CARGO_BIN_EXE_rootgan"));
+    finetune.args(shlex::split(line).unwrap()).args(["--outdir", "runs", "--kimg", "0.008"]);
+    finetune.current_dir(stage.place.path()).env("OMP_NUM_THREADS", "1");
+    let output = finetune.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // The same call finds everything done.
+    assert_eq!(String::from_utf8(tune.output().unwrap().stdout).unwrap(), printed);
 }

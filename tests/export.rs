@@ -219,7 +219,7 @@ fn half_a_pair_and_two_sources_are_refused() {
         command.arg("export").arg("--out").arg(folder.path().join("out"));
         command
     };
-    export().assert().code(1).stderr(contains("--from RUN_OR_SNAPSHOT"));
+    export().assert().code(1).stderr(contains("--from SOURCE"));
     export().arg("--generator").arg(&generator).assert().code(1).stderr(contains("--discriminator"));
     export().arg("--from").arg(folder.path()).arg("--generator").arg(&generator).assert().code(1);
     export().arg("--from").arg(folder.path()).assert().code(1).stderr(contains("no complete snapshot"));

@@ -378,12 +378,12 @@ fn what_cannot_be_measured_is_said_with_the_remedy() {
         (
             &["--metrics", "fid9k,ppl2_wend_4", "--data", reals, "--generator", text(&generator), "--detector", tiny],
             "no perceptual distance",
-            "make_detector.py vgg16",
+            "rootgan detector vgg16",
         ),
         (
             &["--metrics", "fid40", "--fakes", reals, "--data", reals, "--detector", text(&generator)],
             "it is a generator",
-            "make_detector.py",
+            "rootgan detector",
         ),
         (&["--metrics", "fid50kx", "--fakes", reals], "'fid50kx'", "fid2k_full"),
     ];

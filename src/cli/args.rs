@@ -1,9 +1,10 @@
 //! Options that several subcommands share: the networks, how they are called, and pictures on their way to the disk.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rayon::prelude::*;
 use tch::Device;
 
@@ -16,6 +17,19 @@ use crate::source::Source;
 use crate::system::ui::detail;
 use crate::system::ui::say;
 use crate::tensor::device;
+
+/// Parses the options of a command that is called from within the program.
+///
+/// # Errors
+/// What is wrong with them, in clap's words, on one line.
+pub fn parsed<T: clap::Args>(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<T> {
+    let command = T::augment_args(clap::Command::new("rootgan").no_binary_name(true).args_override_self(true));
+    let parsed = command.try_get_matches_from(words).and_then(|mut matches| T::from_arg_matches_mut(&mut matches));
+    parsed.map_err(|error| {
+        let text = error.to_string();
+        anyhow!("{}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+    })
+}
 
 /// Formats a count as in `1 picture` and `2 pictures`.
 pub fn count_text(count: usize) -> String {

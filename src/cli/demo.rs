@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use clap::Parser;
+use anyhow::{Context, Result};
 
-use crate::cli::{Cli, Command, dump, export, finetune, python};
+use crate::cli::args::parsed;
+use crate::cli::{dump, export, finetune, python};
 use crate::system::installation::Installation;
 use crate::system::ui::duration_text;
 
@@ -32,36 +32,26 @@ pub fn run(args: DemoArgs) -> Result<()> {
     let (generator, discriminator) =
         (installation.asset("weights/generator.pt")?, installation.asset("weights/discriminator.pt")?);
     let config = installation.asset("configs/demo.json")?;
-    let line = Line::of("finetune --outdir rootgan-demo/runs").with("--generator", &generator);
+    let line = Line::of("--outdir rootgan-demo/runs").with("--generator", &generator);
     let line = line.with("--discriminator", &discriminator).with("--config", &config).with("--data", &args.pictures);
     // A typing error is told before anything is made.
-    let Command::Finetune(finetuning) = line.and(args.options).parsed()? else { bail!("no finetuning") };
+    let finetuning = parsed(line.and(args.options).0)?;
 
     step("pictures", || {
-        match Line::of("pictures cats --count 2000 --size 64").with("--out", &args.pictures).parsed()? {
-            Command::Pictures(pictures) => python::pictures(pictures),
-            _ => bail!("no pictures"),
-        }
+        python::pictures(parsed(Line::of("cats --count 2000 --size 64").with("--out", &args.pictures).0)?)
     })?;
     let mut made = None;
     step("finetune", || {
-        made = finetune::run(*finetuning)?;
+        made = finetune::run(finetuning)?;
         Ok(())
     })?;
     let Some(run) = made else {
         println!("no run was made, so there is nothing to dump or export");
         return Ok(());
     };
-    step("dump", || {
-        match Line::of("dump --count 500").with("--from", &run).with("--out", &run.join("dump")).parsed()? {
-            Command::Dump(dumping) => dump::run(dumping),
-            _ => bail!("no dump"),
-        }
-    })?;
-    step("export", || match Line::of("export").with("--from", &run).with("--out", &run.join("export")).parsed()? {
-        Command::Export(exporting) => export::run(exporting),
-        _ => bail!("no export"),
-    })?;
+    let into = |words: &str, name: &str| Line::of(words).with("--from", &run).with("--out", &run.join(name)).0;
+    step("dump", || dump::run(parsed(into("--count 500", "dump"))?))?;
+    step("export", || export::run(parsed(into("--format torchscript", "export"))?))?;
     let grid = newest_grid(&run)?;
     println!();
     println!("open:     {}", grid.display());
@@ -79,7 +69,7 @@ struct Line(Vec<OsString>);
 
 impl Line {
     fn of(words: &str) -> Self {
-        Self(std::iter::once("rootgan").chain(words.split(' ')).map(OsString::from).collect())
+        Self(words.split(' ').map(OsString::from).collect())
     }
 
     fn with(self, flag: &str, path: &Path) -> Self {
@@ -89,10 +79,6 @@ impl Line {
     fn and(mut self, more: Vec<OsString>) -> Self {
         self.0.extend(more);
         self
-    }
-
-    fn parsed(self) -> Result<Command> {
-        Ok(Cli::try_parse_from(self.0)?.command)
     }
 }
 

@@ -183,9 +183,11 @@ fn as_torchscript(args: &ExportArgs) -> Result<()> {
     let targets = Targets::within(&args.out);
     targets.refuse_existing(args.force)?;
     let source = args.pair.find()?;
-    let title = match args.raw {
-        true => "generator as trained".to_owned(),
-        false => source.title.clone(),
+    let title = match (args.raw, source.snapshot()) {
+        (true, Some((_, listed))) => format!("generator as trained at {} kimg", listed.kimg),
+        (false, Some((_, listed))) => format!("moving average of the generator at {} kimg", listed.kimg),
+        (true, None) => "generator as trained".to_owned(),
+        (false, None) => source.title.clone(),
     };
     let found = Found::of(&source, args.raw)?;
     let discriminator = found.discriminator.with_context(|| {

@@ -16,16 +16,14 @@ pub mod inspect;
 pub mod metrics;
 pub mod plot;
 pub mod python;
+pub mod version;
 
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::version::VERSION;
 use crate::system::ui::Verbosity;
-
-/// The program's version with the commit it was built from, and libtorch's.
-const VERSION: &str =
-    concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROOTGAN_COMMIT"), "), libtorch ", env!("ROOTGAN_LIBTORCH"));
 
 /// Finetunes pretrained StyleGAN2 networks with the rooted logistic objective.
 #[derive(Debug, Parser)]
@@ -83,6 +81,8 @@ pub enum Command {
     Devices(devices::DevicesArgs),
     /// Compare losses on the same pictures, weights and random draws
     Compare(Box<compare::CompareArgs>),
+    /// Find the R1 gamma and learning rate for your pictures, by short runs
+    Tune(Box<compare::tune::TuneArgs>),
     /// Draw a statistic of runs against the images seen
     Plot(plot::PlotArgs),
     /// Measure the time of each training phase, and memory

@@ -70,7 +70,7 @@ pub fn import(file: &Path) -> Result<Import> {
     if let Some(import) = there(&entry) {
         return Ok(import);
     }
-    say(format!("importing '{}' ({:.0} MB), once", file.display(), source.bytes as f64 / 1e6));
+    say(format!("importing '{}' ({:.1} MB), once", file.display(), source.bytes as f64 / 1e6));
     cache.make_room(source.bytes);
     let mut failed = None;
     let kept = fill_folder_atomically(&entry, |folder| {

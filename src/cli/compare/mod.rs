@@ -1,40 +1,28 @@
 //! `rootgan compare`: says whether a loss, or any other option, helps on these pictures. It trains one run for every
 //! arm and seed from the same weights, measures all alike, and writes a report.
 
+mod arm_run;
 mod comparison;
 mod figures;
 mod recipe;
 mod report;
+pub mod tune;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::arm_run::{ArmRun, Ended, claim, prepare, shown};
 use self::comparison::{Arm, Comparison, measure_of};
-pub(super) use self::recipe::Recipe;
+use self::recipe::{LOSSES, Recipe};
 use self::report::{Setting, save, save_index};
 use crate::cli::confine::write_only_to_and_cache;
-use crate::cli::finetune::{Place, device_of, train, with_networks};
+use crate::cli::finetune::{device_of, with_networks};
 use crate::config::{Options, preset};
-use crate::files::atomic::write_json;
-use crate::files::bounded::read_text;
-use crate::metrics::parse_list;
-use crate::run::checkpoint::Checkpoints;
-use crate::run::checkpoint::Resumed;
-use crate::run::folder::{self, FolderLock};
-use crate::system::signals::Stopped;
 use crate::system::ui::say;
 use crate::tensor::device;
-use crate::train::Diverged;
-
-/// The metric of a comparison where none is named.
-const METRIC: &str = "fid2k_full";
-const LOSSES: &str = "logistic,rooted:2,rooted:5,rooted:20";
-/// The file in a run's folder that says why the run did not come to its end, and will not.
-const ENDED: &str = "compare-ended.json";
 
 /// Compare losses, or any options, on the same pictures, weights and random draws.
 #[derive(Debug, clap::Args)]
@@ -79,7 +67,7 @@ pub struct CompareArgs {
 /// Options that do not fit, another comparison in the folder, or a run that fails.
 pub fn run(args: CompareArgs) -> Result<()> {
     let mut plan = Plan::from_args(args)?;
-    let _lock = plan.claim()?;
+    let _lock = claim(&plan.out, &plan.shared()?)?;
     let device = device_of(&plan.options)?;
     let shared = plan.shared()?;
     plan.options = with_networks(plan.options)?;
@@ -121,14 +109,6 @@ struct Plan {
     options: Options,
 }
 
-/// The reason why a run has no end.
-#[derive(Debug, Serialize, Deserialize)]
-struct Ended {
-    /// Whether it diverged; otherwise it was stopped.
-    collapsed: bool,
-    why: String,
-}
-
 impl Plan {
     fn from_args(args: CompareArgs) -> Result<Self> {
         let mut options = args.options.with_file(args.config.as_deref())?;
@@ -139,10 +119,6 @@ impl Plan {
                 "cannot compare with --loss, --root-k or --root-slope-cap: the losses are those of --losses and --arm"
             );
         }
-        ensure!(
-            options.outdir.is_none() && options.desc.is_none(),
-            "the runs of a comparison lie in --out; leave --outdir and --desc away"
-        );
         let preset = preset(options.cfg.as_deref().unwrap_or("auto"))?;
         ensure!(
             preset.root_slope_cap.is_none(),
@@ -156,23 +132,14 @@ impl Plan {
             args.stop_hopeless.is_none_or(|factor| factor > 1.0),
             "--stop-hopeless must be above 1: a run is ended where its metric is so many times that of the first arm"
         );
-        let names = options.metrics.get_or_insert_with(|| METRIC.to_owned());
-        let first = parse_list(names)?.swap_remove(0);
-        ensure!(
-            first.formula.lower_is_better(),
-            "cannot compare by {}: of the first metric less has to be better, as of fid2k_full or kid2k_full",
-            first.name
-        );
-        options.tick_kimg = Some(args.eval_kimg.or(options.tick_kimg).unwrap_or(kimg / 10.0));
-        options.snapshot_ticks = Some(1);
-        options.keep_snapshots = options.keep_snapshots.or(Some(1));
-        options.outdir = Some(args.out.clone());
+        let eval_kimg = args.eval_kimg.or(options.tick_kimg).unwrap_or(kimg / 10.0);
+        let metric = prepare(&mut options, &args.out, Some(eval_kimg))?;
         let first_seed = options.seed.take().unwrap_or(0);
         Ok(Self {
             arms,
             first_seed,
             seeds: args.seeds,
-            metric: first.name,
+            metric,
             kimg,
             stop_hopeless: args.stop_hopeless,
             more_data: args.more_data,
@@ -204,28 +171,6 @@ impl Plan {
             options.retain(|name, value| !value.is_null() && !["outdir", "device"].contains(&name.as_str()));
         }
         Ok(json!({ "options": options, "first_seed": self.first_seed }))
-    }
-
-    /// Makes the folder, or makes sure that it is this comparison's.
-    fn claim(&self) -> Result<FolderLock> {
-        let (out, path) = (self.out.display(), self.out.join("compare.json"));
-        fs::create_dir_all(&self.out).with_context(|| format!("cannot make the folder '{out}'; pass another --out"))?;
-        let lock = folder::lock(&self.out)?;
-        let wanted = self.shared()?;
-        if path.exists() {
-            let text = read_text(&path)?;
-            let there: Value =
-                serde_json::from_str(&text).with_context(|| format!("'{}' is damaged", path.display()))?;
-            ensure!(
-                there == wanted,
-                "'{out}' holds a comparison with other options (see compare.json); pass those, or another --out"
-            );
-            return Ok(lock);
-        }
-        let mut others = fs::read_dir(&self.out)?.flatten().filter(|entry| entry.file_name() != ".lock");
-        ensure!(others.next().is_none(), "'{out}' is not empty and holds no comparison; pass another --out");
-        write_json(&path, &wanted)?;
-        Ok(lock)
     }
 
     /// Trains every arm on a data set, seed by seed, so that an interrupted comparison has something to say of every
@@ -294,7 +239,7 @@ impl Plan {
                 number(o.kimg),
                 number(o.tick_kimg),
                 tch::get_num_threads(),
-                crate::cli::VERSION,
+                crate::cli::version::VERSION,
                 time::OffsetDateTime::now_utc().date()
             ),
             format!("Options of all runs: `{}`.", shown(o)),
@@ -306,7 +251,7 @@ impl Plan {
 }
 
 /// Returns the arms that the command line names, each once.
-pub(super) fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) -> Result<Vec<Recipe>> {
+fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) -> Result<Vec<Recipe>> {
     let default = if arms.is_empty() { Some(LOSSES) } else { None };
     let losses = losses.or(default).into_iter().flat_map(|list| list.split(','));
     let mut recipes = losses.map(Recipe::from_loss).collect::<Result<Vec<_>>>()?;
@@ -319,79 +264,6 @@ pub(super) fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) ->
         ensure!(!recipes[..index].iter().any(same), "the arm '{}' is there twice; name each once", arm.name);
     }
     Ok(recipes)
-}
-
-/// One run of a comparison.
-pub(super) struct ArmRun {
-    /// The run's folder.
-    pub folder: PathBuf,
-    /// The options that it begins with, without its length.
-    pub options: Options,
-}
-
-impl ArmRun {
-    /// Trains to so many thousand images, from where it is; returns why it went no further, where it did not.
-    fn train_to(&self, kimg: f64) -> Result<Option<Ended>> {
-        let context = || format!("the run '{}'", self.folder.display());
-        let newest = Checkpoints::in_run(&self.folder, 1).list()?.pop().map(|checkpoint| checkpoint.seen_images);
-        if newest.is_none() && self.folder.exists() {
-            // The run was interrupted before its first checkpoint, so nothing in the folder is worth keeping.
-            fs::remove_dir_all(&self.folder).with_context(context)?;
-        }
-        let length = Options { kimg: Some(kimg), ..Options::default() };
-        let outcome = match newest {
-            Some(_) if self.is_complete(kimg)? => {
-                say("it is complete");
-                return Ok(None);
-            }
-            Some(_) => train(length, Place::Resume { folder: self.folder.clone(), allow_changes: true }, false),
-            None => train(length.over(self.options.clone()), Place::Folder(self.folder.clone()), false),
-        };
-        match outcome {
-            Ok(_) => Ok(None),
-            Err(error) if error.is::<Diverged>() => {
-                self.end(Ended { collapsed: true, why: format!("{error:#}") }).map(Some)
-            }
-            // A signal ends the comparison, not just this run.
-            Err(error) => match error.downcast_ref::<Stopped>() {
-                Some(Stopped { signal, .. }) => {
-                    let message =
-                        format!("stopped by {signal} in '{}'; to go on: the same command", self.folder.display());
-                    Err(Stopped { signal: *signal, message }.into())
-                }
-                None => Err(error).with_context(context),
-            },
-        }
-    }
-
-    /// Whether it has come so far, metrics included.
-    fn is_complete(&self, kimg: f64) -> Result<bool> {
-        Ok(Resumed::open(&self.folder)?.0.record.is_complete((kimg * 1000.0).round() as u64))
-    }
-
-    fn ended(&self) -> Result<Option<Ended>> {
-        let path = self.folder.join(ENDED);
-        if !path.exists() {
-            return Ok(None);
-        }
-        serde_json::from_str(&read_text(&path)?).with_context(|| format!("'{}' is damaged", path.display())).map(Some)
-    }
-
-    fn end(&self, ended: Ended) -> Result<Ended> {
-        write_json(&self.folder.join(ENDED), &ended)?;
-        Ok(ended)
-    }
-}
-
-/// Formats options as flags, without paths.
-fn shown(options: &Options) -> String {
-    let Ok(Value::Object(values)) = serde_json::to_value(options) else { return String::new() };
-    let paths = Options::path_keys();
-    let flag = |(name, value): (String, Value)| {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        (!value.is_null() && !paths.contains(&name.as_str())).then(|| format!("--{} {text}", name.replace('_', "-")))
-    };
-    values.into_iter().filter_map(flag).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! The arms of a comparison: each has a name, and the options that are its own.
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
 
+use crate::cli::args::parsed;
 use crate::config::{LossKind, Options};
+
+/// The losses that are compared where none are named.
+pub const LOSSES: &str = "logistic,rooted:2,rooted:5,rooted:20";
 
 /// One arm: the names of its runs, and the options in which they differ from those of the other arms.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,23 +17,6 @@ pub struct Recipe {
     pub slug: String,
     /// The options that it sets.
     pub options: Options,
-}
-
-/// Options of finetune as a command line of their own.
-#[derive(Parser)]
-#[command(no_binary_name = true, args_override_self = true, disable_help_flag = true)]
-struct Line {
-    #[command(flatten)]
-    options: Options,
-}
-
-fn options_of(words: &[String]) -> Result<Options> {
-    let parsed = Line::try_parse_from(words).map_err(|error| {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        anyhow::anyhow!("{first}")
-    });
-    Ok(parsed?.options)
 }
 
 impl Recipe {
@@ -45,7 +31,7 @@ impl Recipe {
         let name = name.trim();
         ensure!(!name.is_empty(), cannot());
         let words = shlex::split(flags).with_context(cannot)?;
-        let options = options_of(&words).with_context(cannot)?;
+        let options = parsed::<Options>(words).with_context(cannot)?;
         for (flag, is_given) in [
             ("--data", options.data.is_some()),
             ("--outdir", options.outdir.is_some()),
@@ -104,7 +90,7 @@ impl Recipe {
         let arm = |value: &str| -> Result<Self> {
             let value = value.trim();
             let flag = format!("--{}={value}", option.replace('_', "-"));
-            let given = options_of(&[flag]).with_context(cannot)?;
+            let given = parsed::<Options>([flag]).with_context(cannot)?;
             Ok(Self {
                 name: format!("{}, {option} = {value}", self.name),
                 slug: format!("{}-{}", self.slug, slug_of(&format!("{option}{value}"))),

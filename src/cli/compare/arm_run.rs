@@ -1,0 +1,153 @@
+//! The runs of a comparison: what they have in common, the folder that holds them, and each trained from where it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cli::finetune::{Place, train};
+use crate::config::Options;
+use crate::files::atomic::write_json;
+use crate::files::bounded::read_text;
+use crate::metrics::parse_list;
+use crate::run::checkpoint::Checkpoints;
+use crate::run::checkpoint::Resumed;
+use crate::run::folder::{self, FolderLock};
+use crate::system::signals::Stopped;
+use crate::system::ui::say;
+use crate::train::Diverged;
+
+/// The metric of a comparison where none is named.
+const METRIC: &str = "fid2k_full";
+/// The record in the folder of a run that did not come to its end, and will not.
+const ENDED: &str = "compare-ended.json";
+
+/// The reason why a run has no end.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ended {
+    /// Whether it diverged; otherwise it was stopped.
+    pub collapsed: bool,
+    /// The reason, as a clause.
+    pub why: String,
+}
+
+/// Sets what the runs of a comparison have in common; returns the metric that they are compared by.
+///
+/// # Errors
+/// A metric of which more is better, or options that belong to single runs.
+pub fn prepare(options: &mut Options, out: &Path, eval_kimg: Option<f64>) -> Result<String> {
+    ensure!(
+        options.outdir.is_none() && options.desc.is_none(),
+        "the runs of a comparison lie in --out; leave --outdir and --desc away"
+    );
+    let names = options.metrics.get_or_insert_with(|| METRIC.to_owned());
+    let first = parse_list(names)?.swap_remove(0);
+    ensure!(
+        first.formula.lower_is_better(),
+        "cannot compare by {}: of the first metric less has to be better, as of fid2k_full or kid2k_full",
+        first.name
+    );
+    options.tick_kimg = eval_kimg.or(options.tick_kimg);
+    options.snapshot_ticks = Some(1);
+    options.keep_snapshots = options.keep_snapshots.or(Some(1));
+    options.outdir = Some(out.to_owned());
+    Ok(first.name)
+}
+
+/// Makes the folder of a comparison, or makes sure that it is that of this one: what `wanted` says is the same.
+///
+/// # Errors
+/// Another comparison or other files are there, or the folder cannot be written.
+pub fn claim(out: &Path, wanted: &Value) -> Result<FolderLock> {
+    let (shown, path) = (out.display(), out.join("compare.json"));
+    fs::create_dir_all(out).with_context(|| format!("cannot make the folder '{shown}'; pass another --out"))?;
+    let lock = folder::lock(out)?;
+    if path.exists() {
+        let text = read_text(&path)?;
+        let there: Value = serde_json::from_str(&text).with_context(|| format!("'{}' is damaged", path.display()))?;
+        ensure!(
+            there == *wanted,
+            "'{shown}' holds a comparison with other options (see compare.json); pass those, or another --out"
+        );
+        return Ok(lock);
+    }
+    let mut others = fs::read_dir(out)?.flatten().filter(|entry| entry.file_name() != ".lock");
+    ensure!(others.next().is_none(), "'{shown}' is not empty and holds no comparison; pass another --out");
+    write_json(&path, wanted)?;
+    Ok(lock)
+}
+
+/// One run of a comparison.
+pub struct ArmRun {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// The options that it begins with, without its length.
+    pub options: Options,
+}
+
+impl ArmRun {
+    /// Trains to so many thousand images, from where it is; returns why it went no further, where it did not.
+    pub fn train_to(&self, kimg: f64) -> Result<Option<Ended>> {
+        let context = || format!("the run '{}'", self.folder.display());
+        let newest = Checkpoints::in_run(&self.folder, 1).list()?.pop().map(|checkpoint| checkpoint.seen_images);
+        if newest.is_none() && self.folder.exists() {
+            // The run was interrupted before its first checkpoint, so nothing in the folder is worth keeping.
+            fs::remove_dir_all(&self.folder).with_context(context)?;
+        }
+        let length = Options { kimg: Some(kimg), ..Options::default() };
+        let outcome = match newest {
+            Some(_) if self.is_complete(kimg)? => {
+                say("it is complete");
+                return Ok(None);
+            }
+            Some(_) => train(length, Place::Resume { folder: self.folder.clone(), allow_changes: true }, false),
+            None => train(length.over(self.options.clone()), Place::Folder(self.folder.clone()), false),
+        };
+        match outcome {
+            Ok(_) => Ok(None),
+            Err(error) if error.is::<Diverged>() => {
+                self.end(Ended { collapsed: true, why: format!("{error:#}") }).map(Some)
+            }
+            // A signal ends the comparison, not just this run.
+            Err(error) => match error.downcast_ref::<Stopped>() {
+                Some(Stopped { signal, .. }) => {
+                    let message =
+                        format!("stopped by {signal} in '{}'; to go on: the same command", self.folder.display());
+                    Err(Stopped { signal: *signal, message }.into())
+                }
+                None => Err(error).with_context(context),
+            },
+        }
+    }
+
+    /// Whether it has come so far, metrics included.
+    fn is_complete(&self, kimg: f64) -> Result<bool> {
+        Ok(Resumed::open(&self.folder)?.0.record.is_complete((kimg * 1000.0).round() as u64))
+    }
+
+    pub fn ended(&self) -> Result<Option<Ended>> {
+        let path = self.folder.join(ENDED);
+        if !path.exists() {
+            return Ok(None);
+        }
+        serde_json::from_str(&read_text(&path)?).with_context(|| format!("'{}' is damaged", path.display())).map(Some)
+    }
+
+    pub fn end(&self, ended: Ended) -> Result<Ended> {
+        write_json(&self.folder.join(ENDED), &ended)?;
+        Ok(ended)
+    }
+}
+
+/// Formats options as flags, without paths.
+pub fn shown(options: &Options) -> String {
+    let Ok(Value::Object(values)) = serde_json::to_value(options) else { return String::new() };
+    let paths = Options::path_keys();
+    let flag = |(name, value): (String, Value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        (!value.is_null() && !paths.contains(&name.as_str())).then(|| format!("--{} {text}", name.replace('_', "-")))
+    };
+    values.into_iter().filter_map(flag).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,248 @@
+//! `rootgan tune`: which R1 gamma, and which learning rate, suit these pictures? Short runs that race: after a quarter and a
+//! half of the images the worse half of them ends.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::arm_run::{ArmRun, claim, prepare, shown};
+use super::comparison::{Arm, Comparison, measure_of};
+use super::figures::{Spread, number};
+use super::recipe::Recipe;
+use super::report::{Setting, save};
+use crate::cli::confine::write_only_to_and_cache;
+use crate::cli::finetune::{device_of, with_networks};
+use crate::config::Options;
+use crate::files::bounded::read_text;
+use crate::system::ui::{say, shell_command};
+use crate::tensor::device;
+
+/// The shares of the images after which the worse half ends.
+const ROUNDS: [f64; 3] = [0.25, 0.5, 1.0];
+
+/// Find the R1 gamma and learning rate for these pictures, by short runs that race.
+#[derive(Debug, clap::Args)]
+pub struct TuneArgs {
+    /// Weights of R1 to try, separated by commas; auto is the rule that finetune goes by
+    #[arg(long, value_name = "LIST", default_value = "auto,0.5,2,8,32")]
+    pub gammas: String,
+    /// Factors on the learning rates to try with the best gamma, as in 0.5,2 [default: none]
+    #[arg(long, value_name = "LIST")]
+    pub rates: Option<String>,
+    /// Seeds of each run: --seed and those after it. More of them tell more surely, and take as much longer
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seeds: u64,
+    /// Folder of the runs; where it was interrupted, the same call goes on
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Take options of finetune from a JSON file; flags given here win
+    #[arg(long, value_name = "FILE.json")]
+    pub config: Option<PathBuf>,
+    /// The options that all runs share; --kimg is the length of the longest [default: 8]
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Options that do not fit, another search in the folder, or a run that fails.
+pub fn run(args: TuneArgs) -> Result<()> {
+    ensure!(args.seeds > 0, "cannot tune with 0 seeds; pass --seeds 1 or more");
+    let mut options = args.options.with_file(args.config.as_deref())?;
+    let given = options.clone();
+    ensure!(options.r1_gamma.is_none(), "cannot tune --r1-gamma where it is given; name values to try with --gammas");
+    options.kimg = options.kimg.or(Some(8.0));
+    let kimg = options.kimg.unwrap_or(8.0);
+    let metric = prepare(&mut options, &args.out, Some(kimg / 8.0))?;
+    let gammas = gammas_of(&args.gammas)?;
+    let _lock = claim(&args.out, &json!({ "tune": { "options": shown(&options), "seeds": args.seeds } }))?;
+    let first_seed = options.seed.take().unwrap_or(0);
+    let device = device_of(&options)?;
+    let options = with_networks(options)?;
+    write_only_to_and_cache(&[&args.out], None, device);
+    let mut race = Race {
+        out: args.out.clone(),
+        options,
+        kimg,
+        metric,
+        seeds: first_seed..first_seed + args.seeds,
+        arms: Vec::new(),
+    };
+
+    let mut best = race.run(gammas)?;
+    if let Some(rates) = &args.rates {
+        best = race.run(rates_of(rates, &best, &race)?)?;
+    }
+    race.report(&device::name(device))?;
+    let gamma = race.option_of(&best, "r1_gamma")?;
+    let mut found = given;
+    found.r1_gamma = gamma.as_f64();
+    found.g_lr = best.options.g_lr.or(found.g_lr);
+    found.d_lr = best.options.d_lr.or(found.d_lr);
+    (found.kimg, found.metrics) = (None, None);
+    println!("report: {}", args.out.join("report.md").display());
+    println!("best: {}", best.name);
+    println!("use:  {}", command_of(&found));
+    Ok(())
+}
+
+/// The runs of a search.
+struct Race {
+    out: PathBuf,
+    options: Options,
+    kimg: f64,
+    metric: String,
+    seeds: std::ops::Range<u64>,
+    /// What every run came to.
+    arms: Vec<Arm>,
+}
+
+impl Race {
+    /// Trains all of these, then the better half further, and so on; returns the best.
+    fn run(&mut self, mut recipes: Vec<Recipe>) -> Result<Recipe> {
+        for share in ROUNDS {
+            let mut results = Vec::new();
+            for recipe in recipes {
+                let value = self.train(&recipe, self.kimg * share)?;
+                say(format!("{}: {} after {} kimg", recipe.name, number(value), self.kimg * share));
+                results.push((value, recipe));
+            }
+            // What fell apart has no number, and goes last.
+            results.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let kept = if share < 1.0 { results.len().div_ceil(2) } else { 1 };
+            recipes = results.into_iter().take(kept).map(|(_, recipe)| recipe).collect();
+        }
+        recipes.pop().context("there is nothing to try; pass --gammas with one value or more")
+    }
+
+    /// Trains an arm to so many thousand images with every seed; returns the mean of the metric there.
+    fn train(&mut self, recipe: &Recipe, kimg: f64) -> Result<f64> {
+        let mut values = Vec::new();
+        for seed in self.seeds.clone() {
+            let run = ArmRun { folder: self.folder(recipe, seed), options: self.options_of(recipe, seed) };
+            let ended = match run.ended()? {
+                Some(ended) => Some(ended),
+                None => run.train_to(kimg)?,
+            };
+            let mut arm = Arm::read(&recipe.name, seed, &run.folder, &self.metric)?;
+            arm.collapsed = ended.is_some() || arm.has_collapsed();
+            arm.ended = ended.map(|ended| ended.why);
+            values.push(if arm.ended.is_some() { f64::NAN } else { arm.last() });
+            self.arms.retain(|other| other.name != arm.name || other.seed != seed);
+            self.arms.push(arm);
+        }
+        Ok(Spread::from_values(&values).mean)
+    }
+
+    fn folder(&self, recipe: &Recipe, seed: u64) -> PathBuf {
+        self.out.join(format!("{}-seed{seed}", recipe.slug))
+    }
+
+    fn options_of(&self, recipe: &Recipe, seed: u64) -> Options {
+        Options { seed: Some(seed), ..recipe.options.clone().over(self.options.clone()) }
+    }
+
+    /// An option of a run as it was resolved, as in the gamma of auto's rule.
+    fn option_of(&self, recipe: &Recipe, key: &str) -> Result<Value> {
+        let path = self.folder(recipe, self.seeds.start).join("training_options.json");
+        let options: Value =
+            serde_json::from_str(&read_text(&path)?).with_context(|| format!("'{}' is damaged", path.display()))?;
+        Ok(options[key].clone())
+    }
+
+    fn report(&self, device: &str) -> Result<()> {
+        let finished =
+            self.arms.iter().find(|arm| !arm.points.is_empty()).context("no run came as far as an evaluation")?;
+        let (measure, detector) = measure_of(&finished.folder, &self.metric)?;
+        let comparison = Comparison { metric: self.metric.clone(), measure, detector, arms: self.arms.clone() };
+        let lines = vec![
+            format!(
+                "A race: all runs saw {} thousand images, the better half {}, the best of those {}; {device}; rootgan {}; {}.",
+                self.kimg * ROUNDS[0],
+                self.kimg * ROUNDS[1],
+                self.kimg,
+                crate::cli::version::VERSION,
+                time::OffsetDateTime::now_utc().date()
+            ),
+            format!("Options of all runs: `{}`.", shown(&self.options)),
+        ];
+        save(&comparison, &Setting { lines, options: json!({}) }, &self.out)
+    }
+}
+
+/// The arms of a list of gammas.
+fn gammas_of(list: &str) -> Result<Vec<Recipe>> {
+    let arm = |text: &str| -> Result<Recipe> {
+        let text = text.trim();
+        if text == "auto" {
+            let (name, slug) = ("r1_gamma = auto".to_owned(), "auto".to_owned());
+            return Ok(Recipe { name, slug, options: Options::default() });
+        }
+        let gamma = text.parse::<f64>().ok().filter(|gamma| gamma.is_finite() && *gamma >= 0.0);
+        let gamma = gamma
+            .with_context(|| format!("cannot try '{text}' as R1's weight; write numbers of 0 or more, or auto"))?;
+        let options = Options { r1_gamma: Some(gamma), ..Options::default() };
+        Ok(Recipe { name: format!("r1_gamma = {gamma}"), slug: format!("gamma{gamma}"), options })
+    };
+    let arms = list.split(',').map(arm).collect::<Result<Vec<_>>>()?;
+    for (index, arm) in arms.iter().enumerate() {
+        ensure!(
+            !arms[..index].iter().any(|other| other.slug == arm.slug),
+            "'{}' is there twice; name each once",
+            arm.name
+        );
+    }
+    Ok(arms)
+}
+
+/// The best arm, and the same with other learning rates.
+fn rates_of(list: &str, best: &Recipe, race: &Race) -> Result<Vec<Recipe>> {
+    let rate = |key: &str| -> Result<f64> { race.option_of(best, key)?.as_f64().context("a run has a learning rate") };
+    let (g_lr, d_lr) = (rate("g_lr")?, rate("d_lr")?);
+    let arm = |text: &str| -> Result<Recipe> {
+        let factor = text.trim().parse::<f64>().ok().filter(|factor| factor.is_finite() && *factor > 0.0);
+        let factor =
+            factor.with_context(|| format!("cannot try '{text}' times the learning rate; write numbers above 0"))?;
+        let options = Options { g_lr: Some(g_lr * factor), d_lr: Some(d_lr * factor), ..best.options.clone() };
+        Ok(Recipe {
+            name: format!("{}, {factor} times the rate", best.name),
+            slug: format!("{}-rate{factor}", best.slug),
+            options,
+        })
+    };
+    std::iter::once(Ok(best.clone())).chain(list.split(',').map(arm)).collect()
+}
+
+/// The command line of a finetuning with these options.
+fn command_of(options: &Options) -> String {
+    let Ok(Value::Object(values)) = serde_json::to_value(options) else { return String::new() };
+    let mut words = vec!["rootgan".to_owned(), "finetune".to_owned()];
+    for (name, value) in values.into_iter().filter(|(_, value)| !value.is_null()) {
+        words.push(format!("--{}", name.replace('_', "-")));
+        words.push(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    }
+    shell_command(words.iter().map(|word| std::ffi::OsStr::new(word.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gammas_are_numbers_or_the_rule() {
+        let arms = gammas_of("auto, 0.5,8").unwrap();
+        let gammas: Vec<_> = arms.iter().map(|arm| (arm.slug.as_str(), arm.options.r1_gamma)).collect();
+        assert_eq!(gammas, [("auto", None), ("gamma0.5", Some(0.5)), ("gamma8", Some(8.0))]);
+        for list in ["", "a", "-1", "1,1.0", "inf"] {
+            assert!(gammas_of(list).is_err(), "{list}");
+        }
+    }
+
+    #[test]
+    fn the_command_can_be_pasted() {
+        let options = Options { r1_gamma: Some(8.0), data: Some("my pictures".into()), ..Options::default() };
+        assert_eq!(command_of(&options), "rootgan finetune --data 'my pictures' --r1-gamma 8.0");
+    }
+}
