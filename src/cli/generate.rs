@@ -8,7 +8,7 @@ use tch::Device;
 use crate::cli::args::{ClassRule, PictureArgs, PngWriter, count_text, refuse_foreign};
 use crate::draw::grid::{is_grid, save_grid};
 use crate::draw::pixels::encode_png;
-use crate::latent::picture_source::{Latents, PictureBatch, PictureSource};
+use crate::latent::picture_source::{Latents, PictureBatch, PictureSource, Start};
 use crate::latent::seeds::latents_of_seeds;
 use crate::model::NoiseMode;
 use crate::system::signals::{Interrupted, StopRequest};
@@ -95,7 +95,7 @@ fn make(source: &PictureSource<'_>, seeds: &[u32], outdir: Option<&Path>, keep: 
         let script_seed = i64::from(seeds[range.start]);
         let both = latents_of_seeds(&seeds[range], z_dim + noise_numel, Device::Cpu);
         let z = both.narrow(1, 0, z_dim);
-        Latents { z, noise: both.narrow(1, z_dim, noise_numel), classes: None, script_seed }
+        Latents { start: Start::Z(z), shift: None, noise: both.narrow(1, z_dim, noise_numel), classes: None, script_seed }
     };
     let writer = PngWriter::new(source, encode_png)?;
     let bar = Bar::new(seeds.len() as u64, "making pictures");
