@@ -166,7 +166,8 @@ pub fn read_floats(path: &Path, name: &str) -> Result<(Vec<u64>, Vec<f32>)> {
     let bytes = read_bytes(path)?;
     let attempt = || -> Result<(Vec<u64>, Vec<f32>)> {
         let mut zip = zip::ZipArchive::new(Cursor::new(bytes))?;
-        let entry = zip.by_name(&format!("{name}.npy")).map_err(|error| anyhow!("there is none of that name: {error}"))?;
+        let entry =
+            zip.by_name(&format!("{name}.npy")).map_err(|error| anyhow!("there is none of that name: {error}"))?;
         let mut content = Vec::new();
         entry.take(MAX_FLOAT_BYTES + 1).read_to_end(&mut content)?;
         ensure!(content.len() as u64 <= MAX_FLOAT_BYTES, "it has more than {} MiB", MAX_FLOAT_BYTES >> 20);

@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    /// The slopes on both sides of a keyframe differ by the second derivative times the step, about 1e-4 here.
+    /// The slopes on both sides of a keyframe differ by the second derivative times the step, below 1e-3 here.
     #[test]
     fn a_loop_goes_through_its_keyframes_without_a_corner() {
         let step = 1e-6;

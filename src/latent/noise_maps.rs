@@ -73,9 +73,12 @@ impl NoiseMaps {
 
     /// Views of the maps, [1, 1, side, side] each.
     fn maps(&self) -> Vec<Tensor> {
-        let sizes: Vec<i64> = self.sides.iter().map(|side| side * side).collect();
-        let parts = self.values.split_with_sizes(sizes, 1);
-        parts.iter().zip(&self.sides).map(|(part, &side)| part.view([1, 1, side, side])).collect()
+        let starts = self.sides.iter().scan(0, |next, side| {
+            *next += side * side;
+            Some(*next - side * side)
+        });
+        let map = |(start, &side): (i64, &i64)| self.values.narrow(1, start, side * side).view([1, 1, side, side]);
+        starts.zip(&self.sides).map(map).collect()
     }
 }
 

@@ -154,7 +154,13 @@ impl PictureSource<'_> {
                 };
                 tch::manual_seed(latents.script_seed);
                 if latents.shift.is_none() {
-                    return self.generator.images(&z, labels.as_ref(), self.truncation, self.noise_mode, noise.as_ref());
+                    return self.generator.images(
+                        &z,
+                        labels.as_ref(),
+                        self.truncation,
+                        self.noise_mode,
+                        noise.as_ref(),
+                    );
                 }
                 self.generator.mapping(&z, labels.as_ref(), self.truncation, false)?
             }

@@ -139,7 +139,8 @@ impl<'g> Search<'g> {
             Some((maps, _)) => &value + maps.penalty() * PENALTY,
             None => value.shallow_clone(),
         };
-        let leaves: Vec<&Tensor> = std::iter::once(&self.w).chain(self.noise.iter().map(|(maps, _)| &maps.values)).collect();
+        let leaves: Vec<&Tensor> =
+            std::iter::once(&self.w).chain(self.noise.iter().map(|(maps, _)| &maps.values)).collect();
         let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)
             .map_err(|error| anyhow!("cannot take the gradient of a picture: {}", one_line(&error)))?;
         let factor = rate_factor(t);
