@@ -249,7 +249,7 @@ fn project_writes_what_generate_reads() {
     run16("project", &missing).code(1).stderr(contains("cannot find the picture 'nowhere.png'"));
 }
 
-/// The smallest generator with all its parameters of the synthesis doubled, in a file.
+/// The smallest generator with all its parameters doubled, in a file.
 fn doubled(folder: &Path) -> PathBuf {
     let mut generator = generator16();
     no_grad(|| {

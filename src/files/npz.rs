@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Cursor, Read, Seek, SeekFrom, Write};
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -173,7 +174,8 @@ pub fn read_floats(path: &Path, name: &str) -> Result<(Vec<u64>, Vec<f32>)> {
         ensure!(content.len() as u64 <= MAX_FLOAT_BYTES, "it has more than {} MiB", MAX_FLOAT_BYTES >> 20);
         // Later versions of the format may claim gigabytes of header.
         ensure!(content.starts_with(b"\x93NUMPY\x01"), "it is not in version 1 of the format");
-        let array = npyz::NpyFile::new(&content[..])?;
+        // Sizes whose product is no u64 are a panic in npyz where overflow is checked.
+        let array = catch_unwind(|| npyz::NpyFile::new(&content[..])).map_err(|_| anyhow!("its shape cannot be"))??;
         let (shape, kind) = (array.shape().to_vec(), array.dtype().descr());
         ensure!(kind.contains("f4"), "its numbers are of type {kind}, float32 is expected");
         ensure!(array.order() == Order::C, "it is in the order of Fortran; pass it through numpy.ascontiguousarray");
@@ -283,7 +285,8 @@ mod tests {
             (header("<f8", "False", "(1, 1, 1)"), "<f8"),
             (header("<f4", "True", "(1, 2, 1)"), "Fortran"),
             (header("<f4", "False", "(1, 9, 9)"), "cut short"),
-            (header("<f4", "False", "(4000000000, 4000000000)"), ""),
+            (header("<f4", "False", "(4000000000, 4000000000)"), "cut short"),
+            (header("<f4", "False", "(40000000000, 40000000000)"), ""),
             ("no header".to_owned(), ""),
         ] {
             archive(&path, "w.npy", &npy(&header, &[0; 8]));
