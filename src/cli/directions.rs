@@ -1,5 +1,7 @@
 //! `rootgan directions`: directions in W along which pictures change, and a grid that walks along them.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -14,7 +16,7 @@ use crate::latent::layers::LayerRange;
 use crate::latent::picture_source::PictureSource;
 use crate::latent::seeds::{NormalStream, latents_of_seeds};
 use crate::latent::w_samples::{SAMPLES, drawn_w, sizes_of_ws};
-use crate::model::NoiseMode;
+use crate::model::{Generator, NoiseMode};
 use crate::system::signals::Interrupted;
 
 /// The strengths of the grid's columns, in standard deviations of w.
@@ -97,17 +99,7 @@ pub fn run(args: DirectionsArgs) -> Result<()> {
     let w = drawn_w(&generator, source.class, &mut NormalStream::from_seed(args.seed), samples)?;
     let affines = if method == Method::Sefa { style_affines(&generator, &layers)? } else { Vec::new() };
     let mut found = Directions::find(method, &w, &affines, args.count)?;
-    let generator_sha256 = sha256(&generator.script.path)?;
-    found.metadata = [
-        ("format", "rootgan directions".to_owned()),
-        ("method", method.name().to_owned()),
-        ("layers", args.layers.to_string()),
-        ("seed", args.seed.to_string()),
-        ("samples", samples.to_string()),
-        ("generator_sha256", generator_sha256),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into();
+    found.metadata = metadata(&args, method, &generator)?;
     found.save(&args.out)?;
     println!("{} directions: {}", args.count, args.out.display());
     if let Some(grid) = &args.grid {
@@ -118,6 +110,19 @@ pub fn run(args: DirectionsArgs) -> Result<()> {
         println!("grid: {}", grid.display());
     }
     Ok(())
+}
+
+/// Returns how the directions were found, for their file.
+fn metadata(args: &DirectionsArgs, method: Method, generator: &Generator) -> Result<HashMap<String, String>> {
+    let entries = [
+        ("format", "rootgan directions".to_owned()),
+        ("method", method.name().to_owned()),
+        ("layers", args.layers.to_string()),
+        ("seed", args.seed.to_string()),
+        ("samples", args.samples.to_string()),
+        ("generator_sha256", sha256(&generator.script.path)?),
+    ];
+    Ok(entries.map(|(key, value)| (key.to_owned(), value)).into())
 }
 
 /// Refuses to replace a file that is no file of directions by its name.
@@ -138,7 +143,7 @@ fn check_out(out: &Path) -> Result<()> {
 }
 
 /// Makes the pictures of a seed along every direction.
-fn walks(source: &PictureSource<'_>, found: &Directions, seed: u32, layers: &std::ops::Range<i64>) -> Result<Vec<u8>> {
+fn walks(source: &PictureSource<'_>, found: &Directions, seed: u32, layers: &Range<i64>) -> Result<Vec<u8>> {
     let ws = source.ws_of(&latents_of_seeds(&[seed], source.generator.z_dim(), Device::Cpu))?;
     let num_ws = ws.size()[1];
     let mut moved = Vec::new();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use tch::Tensor;
 
 use crate::cli::args::{GeneratorArgs, refuse_foreign};
 use crate::cli::confine::write_only_to;
@@ -16,7 +17,7 @@ use crate::latent::ws_file;
 use crate::metrics::Detector;
 use crate::model::Generator;
 use crate::system::signals::{Interrupted, StopRequest};
-use crate::system::ui::Bar;
+use crate::system::ui::{Bar, say};
 use crate::tensor::images::{ToBytes, bytes, from_bytes, to_u8};
 
 /// Names of the files that are written.
@@ -87,12 +88,8 @@ pub fn run(args: ProjectArgs) -> Result<()> {
     let mut detector = args.detector.as_deref().map(|path| Detector::load(path, device)).transpose()?;
     detector.iter_mut().for_each(Detector::freeze);
 
-    let side = generator.img_resolution();
-    let channels = generator.img_channels();
-    let (planar, _) = decode_picture(&args.target, u32::try_from(side)?, u32::try_from(channels)?)?;
     make_folder(&args.out)?;
-    save(&args.out.join(TARGET), &planar, &generator)?;
-    let target = from_bytes(&planar, [1, channels, side, side], device);
+    let target = prepared_target(&args, &generator)?;
     let distance = PictureDistance::from_target(&target, detector.as_ref())?;
     let settings = ProjectionSettings {
         space: args.space.into(),
@@ -110,6 +107,9 @@ pub fn run(args: ProjectArgs) -> Result<()> {
     let projected = project(&generator, &distance, &settings, progress)
         .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))?;
     bar.finish();
+    if projected.skipped_steps > 0 {
+        say(format!("{} steps were skipped: their gradients were not finite", projected.skipped_steps));
+    }
     ws_file::write(&args.out.join(WS), &projected.ws)?;
     save(&args.out.join(PROJECTED), &bytes(&to_u8(&projected.image, ToBytes::Round)), &generator)?;
     println!(
@@ -120,6 +120,14 @@ pub fn run(args: ProjectArgs) -> Result<()> {
     );
     println!("projected: {}", args.out.display());
     Ok(())
+}
+
+/// Decodes the target to the generator's size, [1, C, R, R], and writes it as it is compared.
+fn prepared_target(args: &ProjectArgs, generator: &Generator) -> Result<Tensor> {
+    let (side, channels) = (generator.img_resolution(), generator.img_channels());
+    let (planar, _) = decode_picture(&args.target, u32::try_from(side)?, u32::try_from(channels)?)?;
+    save(&args.out.join(TARGET), &planar, generator)?;
+    Ok(from_bytes(&planar, [1, channels, side, side], generator.script.device))
 }
 
 /// Writes a planar picture of the generator's size.

@@ -1,6 +1,8 @@
 //! Layer swapping: one generator of two of the same architecture, the low resolutions from one and the high ones from the
 //! other.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 
@@ -97,7 +99,7 @@ fn check(generator: &Generator, other: &Generator, swap: Swap) -> Result<()> {
     Ok(())
 }
 
-fn misfit(other: &std::path::Path, what: &str) -> String {
+fn misfit(other: &Path, what: &str) -> String {
     format!(
         "cannot blend with '{}': {what}; use two generators of one architecture, as those that were finetuned from one",
         other.display()

@@ -1,7 +1,5 @@
 //! Ways between latents: on the sphere in z, straight in w, and closed loops through keyframes in w.
 
-use std::f64::consts::PI;
-
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
@@ -91,11 +89,6 @@ impl ClosedLoop {
 fn catmull_rom(t: f64) -> [f64; 4] {
     let (t2, t3) = (t * t, t * t * t);
     [(-t + 2.0 * t2 - t3) / 2.0, (2.0 - 5.0 * t2 + 3.0 * t3) / 2.0, (t + 4.0 * t2 - 3.0 * t3) / 2.0, (t3 - t2) / 2.0]
-}
-
-/// Returns the share of a cosine's fall at `t`, 0 to 1: `(1 + cos(pi t)) / 2`.
-pub(super) fn cosine_fall(t: f64) -> f64 {
-    (1.0 + (PI * t).cos()) / 2.0
 }
 
 #[cfg(test)]

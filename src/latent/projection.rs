@@ -3,10 +3,11 @@
 //! The way is that of Karras et al., arXiv 1912.04958, appendix D: from the mean of w, with noise on w that fades, and with
 //! noise maps that are optimised as well but kept without structure.
 
+use std::f64::consts::PI;
+
 use anyhow::{Result, anyhow, ensure};
 use tch::Tensor;
 
-use crate::latent::interpolation::cosine_fall;
 use crate::latent::noise_maps::NoiseMaps;
 use crate::latent::picture_distance::PictureDistance;
 use crate::latent::seeds::NormalStream;
@@ -27,6 +28,8 @@ const FALL: f64 = 0.25;
 const W_NOISE: f64 = 0.05;
 /// Share of the steps, the first ones, with noise on w.
 const NOISY: f64 = 0.75;
+/// Number of steps in a row that may be skipped because a gradient is not finite.
+const MOST_SKIPPED: u64 = 20;
 /// Weight of the penalty on the structure of noise maps.
 const PENALTY: f64 = 1e5;
 
@@ -70,6 +73,8 @@ pub struct Projected {
     pub distance: f64,
     /// The distance of the picture of the mean w, before the first step.
     pub first_distance: f64,
+    /// Number of steps that were skipped because a gradient was not finite.
+    pub skipped_steps: u64,
 }
 
 /// Looks for the w whose picture has the least `distance`. `progress` is told the number of steps done and the distance
@@ -77,7 +82,8 @@ pub struct Projected {
 /// time and memory.
 ///
 /// # Errors
-/// The generator or the detector fails, a distance is not finite, there are no steps, or `progress` ends it.
+/// The generator or the detector fails, a distance is not finite, 20 gradients in a row are not, there are no steps, or
+/// `progress` ends it.
 pub fn project(
     generator: &Generator,
     distance: &PictureDistance<'_>,
@@ -87,19 +93,26 @@ pub fn project(
     ensure!(settings.steps > 0, "cannot project in 0 steps; pass --steps 1 or more");
     let mut search = Search::begin(generator, settings)?;
     let first_distance = no_grad(|| distance.of(&search.image(None)?))?.double_value(&[]);
+    let (mut skipped_steps, mut in_a_row) = (0, 0);
     for step in 0..settings.steps {
         let t = step as f64 / settings.steps as f64;
-        let value = search.step(distance, t)?;
+        let (value, is_taken) = search.step(distance, t)?;
         ensure!(
             value.is_finite(),
             "the distance is {value} after {step} steps: the generator or the detector is damaged; use others"
+        );
+        (skipped_steps, in_a_row) = if is_taken { (skipped_steps, 0) } else { (skipped_steps + 1, in_a_row + 1) };
+        ensure!(
+            in_a_row < MOST_SKIPPED,
+            "the gradient of the distance was not finite in {in_a_row} steps in a row; use another seed or detector"
         );
         progress(step + 1, value)?;
     }
     let image = no_grad(|| search.image(None))?;
     check_finite(&image)?;
     let last_distance = no_grad(|| distance.of(&image))?.double_value(&[]);
-    Ok(Projected { ws: search.ws(None).detach(), image, distance: last_distance, first_distance })
+    let ws = search.ws(None).detach();
+    Ok(Projected { ws, image, distance: last_distance, first_distance, skipped_steps })
 }
 
 /// The numbers that are looked for, and their optimisers.
@@ -131,8 +144,9 @@ impl<'g> Search<'g> {
         Ok(Self { generator, num_ws, w, w_adam, noise, deviation: spread.deviation, draws })
     }
 
-    /// Takes a step at the share `t` of all steps; returns the distance before it.
-    fn step(&mut self, distance: &PictureDistance<'_>, t: f64) -> Result<f64> {
+    /// Takes a step at the share `t` of all steps; returns the distance before it, and whether w was moved: it is not where the
+    /// gradient is not finite.
+    fn step(&mut self, distance: &PictureDistance<'_>, t: f64) -> Result<(f64, bool)> {
         let jitter = self.jitter(t);
         let value = distance.of(&self.image(jitter.as_ref())?)?;
         let loss = match &self.noise {
@@ -144,12 +158,12 @@ impl<'g> Search<'g> {
         let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)
             .map_err(|error| anyhow!("cannot take the gradient of a picture: {}", one_line(&error)))?;
         let factor = rate_factor(t);
-        let _ = self.w_adam.step(&self.w, &gradients[0], factor);
+        let is_taken = self.w_adam.step(&self.w, &gradients[0], factor);
         if let Some((maps, adam)) = &mut self.noise {
             let _ = adam.step(&maps.values, &gradients[1], factor);
             maps.normalise();
         }
-        Ok(value.double_value(&[]))
+        Ok((value.double_value(&[]), is_taken.int64_value(&[]) == 1))
     }
 
     /// Draws the noise on w, like w; None once it has faded.
@@ -180,8 +194,8 @@ impl<'g> Search<'g> {
 /// Returns the learning rate at the share `t` of the steps, as a share of the highest: it rises evenly from 0 and falls like a
 /// cosine.
 fn rate_factor(t: f64) -> f64 {
-    let rise = (t / RISE).min(1.0);
-    rise * cosine_fall(1.0 - ((1.0 - t) / FALL).min(1.0))
+    let (rise, left) = ((t / RISE).min(1.0), ((1.0 - t) / FALL).min(1.0));
+    rise * (1.0 - (PI * left).cos()) / 2.0
 }
 
 /// Returns the standard deviation of the noise on w at the share `t` of the steps: `0.05 s^2`, where s falls evenly from 1 to
