@@ -23,7 +23,7 @@ use rand_chacha::rand_core::SeedableRng;
 use rootgan::config::{GridSize, MemoryFacts, NetworkFacts, Options, RunSettings};
 use rootgan::data::decode::decode_picture;
 use rootgan::data::{ConvertOptions, LabelChoice, Labels, Pictures, convert};
-use rootgan::files::npz::npz_shape;
+use rootgan::files::npz::{npz_shape, read_floats};
 use rootgan::model::safety::Contents;
 use rootgan::model::{self, DiscriminatorSpec, FileKind, GeneratorSpec, ScriptModule, weights};
 use rootgan::run::checkpoint::Resumed;
@@ -518,6 +518,15 @@ fn descriptions() {
 #[test]
 fn npz_files() {
     fuzz("npz_files", "npz_files", 150, |place, input| npz_shape(&file(place, "a.npz", input)).map(drop));
+}
+
+#[test]
+fn ws_files() {
+    fuzz("ws_files", "ws_files", 150, |place, input| {
+        let (shape, values) = read_floats(&file(place, "w.npz", input), "w")?;
+        assert_eq!(shape.iter().product::<u64>(), values.len() as u64);
+        Ok(())
+    });
 }
 
 #[test]

@@ -1,33 +1,47 @@
-//! `rootgan generate`: makes pictures or a grid from seeds. A seed means the same latent as in other StyleGAN tools.
+//! `rootgan generate`: makes pictures or a grid from seeds or from ws. A seed means the same latent as in other StyleGAN
+//! tools.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use tch::Device;
+use anyhow::{Result, bail, ensure};
+use tch::{Device, Tensor};
 
 use crate::cli::args::{ClassRule, PictureArgs, PngWriter, count_text, refuse_foreign};
+use crate::cli::direction::{DirectionArg, shift_of};
+use crate::cli::grid::{check_grid, make_folder, make_folder_of};
 use crate::draw::grid::{is_grid, save_grid};
 use crate::draw::pixels::encode_png;
-use crate::latent::picture_source::{Latents, PictureBatch, PictureSource};
+use crate::latent::picture_source::{Latents, PictureBatch, PictureSource, Start};
 use crate::latent::seeds::latents_of_seeds;
-use crate::model::NoiseMode;
+use crate::latent::w_samples::sizes_of_ws;
+use crate::latent::ws_file;
+use crate::model::{Generator, NoiseMode};
 use crate::system::signals::{Interrupted, StopRequest};
 use crate::system::ui::Bar;
 use crate::tensor::images::ToBytes;
 
 /// Most seeds of one call: more pictures than anyone looks at one by one.
 const MOST_SEEDS: usize = 1_000_000;
+/// Beginnings of the names of single pictures, of seeds and of ws.
+const PREFIXES: [&str; 2] = ["seed", "ws"];
 
-/// Make pictures or a grid from seeds.
+/// Make pictures or a grid from seeds or ws.
 #[derive(Debug, clap::Args)]
 pub struct GenerateArgs {
     /// The generator and how it is called.
     #[command(flatten)]
     pub pictures: PictureArgs,
     /// Seeds: numbers and ranges, as in 0-63 or 1,5,9-12
-    #[arg(long, value_name = "SEEDS")]
-    pub seeds: String,
-    /// Folder for the single pictures seed0000.png, ...
+    #[arg(long, value_name = "SEEDS", required_unless_present = "ws")]
+    pub seeds: Option<String>,
+    /// Pictures of the array w [N, layers, width] instead of seeds, as rootgan project and NVIDIA's projector write it
+    #[arg(long, value_name = "FILE.npz", conflicts_with_all = ["seeds", "psi", "truncation_cutoff", "class"])]
+    pub ws: Option<PathBuf>,
+    /// Move all pictures along a direction of rootgan directions by STRENGTH standard deviations; may be repeated
+    #[arg(long, value_name = "FILE:INDEX:STRENGTH[:LAYERS]")]
+    pub direction: Vec<DirectionArg>,
+    /// Folder for the single pictures seed0000.png, ... or ws0000.png, ...
     #[arg(long, value_name = "DIR")]
     pub outdir: Option<PathBuf>,
     /// Put all pictures into one as well
@@ -41,12 +55,19 @@ pub struct GenerateArgs {
     pub no_images: bool,
 }
 
+/// The numbers that the pictures are made of.
+enum Origin {
+    Seeds(Vec<u32>),
+    /// [N, num_ws, w_dim].
+    Ws(Tensor),
+}
+
 /// Runs the command.
 ///
 /// # Errors
-/// Seeds that cannot be read, a generator that cannot be loaded or called, no place for the output.
+/// Seeds, ws or directions that cannot be read, a generator that cannot be loaded or called, no place for the output.
 pub fn run(args: GenerateArgs) -> Result<()> {
-    let seeds = parse_seeds(&args.seeds)?;
+    let seeds = args.seeds.as_deref().map(parse_seeds).transpose()?;
     ensure!(args.columns != Some(0), "cannot draw a grid of 0 columns; pass --columns 1 or more");
     let outdir = args.outdir.as_deref().filter(|_| !args.no_images);
     ensure!(
@@ -54,32 +75,28 @@ pub fn run(args: GenerateArgs) -> Result<()> {
         "nothing to write: pass --outdir DIR for single pictures (without --no-images) or --grid FILE.png"
     );
     if let Some(grid) = &args.grid {
-        let png = grid.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-        ensure!(png, "cannot write the grid '{}': it is a png; pass a name that ends in .png", grid.display());
-        ensure!(
-            std::fs::symlink_metadata(grid).is_err() || is_grid(grid),
-            "cannot write the grid '{}': something of that name is there, and no earlier grid; remove it or pass another name",
-            grid.display()
-        );
+        check_grid(grid)?;
     }
     if let Some(outdir) = outdir {
-        refuse_foreign(outdir, |name| is_of_a_seed(name) || is_grid(&outdir.join(name)))?;
+        refuse_foreign(outdir, |name| is_single(name) || is_grid(&outdir.join(name)))?;
     }
     let places: Vec<&Path> = outdir.into_iter().chain(args.grid.as_deref()).collect();
     let generator = args.pictures.load(&places)?;
-    let source = args.pictures.source(&generator, NoiseMode::Const, ClassRule::OneForAll)?;
-    for folder in [outdir, args.grid.as_deref().and_then(Path::parent)].into_iter().flatten() {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder '{}'; pass another place", folder.display()))?;
-    }
+    // The class of ws is in them already.
+    let rule = if args.ws.is_some() { ClassRule::Drawn } else { ClassRule::OneForAll };
+    let source = args.pictures.source(&generator, NoiseMode::Const, rule)?;
+    let origin = Origin::find(seeds, args.ws.as_deref(), &generator)?;
+    let shift = shift_of(&args.direction, &generator)?;
+    outdir.map_or(Ok(()), make_folder)?;
+    args.grid.as_deref().map_or(Ok(()), make_folder_of)?;
 
-    let planar = make(&source, &seeds, outdir, args.grid.is_some())
+    let planar = make(&source, &origin, shift.as_ref(), outdir, args.grid.is_some())
         .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))?;
     if let Some(outdir) = outdir {
-        println!("{}: {}", count_text(seeds.len()), outdir.display());
+        println!("{}: {}", count_text(origin.len()), outdir.display());
     }
     if let Some(path) = &args.grid {
-        let (side, n) = (source.side(), seeds.len());
+        let (side, n) = (source.side(), origin.len());
         let columns = args.columns.map_or_else(|| square_columns(n), |columns| columns.min(n));
         save_grid(path, &planar, n, source.channels(), side, side, columns)?;
         println!("grid: {}", path.display());
@@ -87,27 +104,67 @@ pub fn run(args: GenerateArgs) -> Result<()> {
     Ok(())
 }
 
+impl Origin {
+    fn find(seeds: Option<Vec<u32>>, ws: Option<&Path>, generator: &Generator) -> Result<Self> {
+        let Some(path) = ws else { return Ok(Self::Seeds(seeds.unwrap_or_default())) };
+        let (num_ws, w_dim) = sizes_of_ws(generator)?;
+        ws_file::read(path, num_ws, w_dim).map(Self::Ws)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Seeds(seeds) => seeds.len(),
+            Self::Ws(ws) => ws.size()[0] as usize,
+        }
+    }
+
+    /// The name of the single picture at a place.
+    fn name_of(&self, place: usize) -> String {
+        match self {
+            Self::Seeds(seeds) => name_of("seed", seeds[place]),
+            Self::Ws(_) => name_of("ws", place as u32),
+        }
+    }
+
+    /// Returns what the pictures at some places are made of. The noise of a seed goes on in the stream that z begins.
+    fn latents(&self, source: &PictureSource<'_>, range: Range<usize>) -> Latents {
+        let seeds = match self {
+            Self::Seeds(seeds) => &seeds[range],
+            Self::Ws(ws) => return source.latents_of_ws(ws, range),
+        };
+        let (z_dim, noise_numel) = (source.generator.z_dim(), source.noise_numel());
+        let both = latents_of_seeds(seeds, z_dim + noise_numel, Device::Cpu);
+        Latents {
+            start: Start::Z(both.narrow(1, 0, z_dim)),
+            shift: None,
+            noise: both.narrow(1, z_dim, noise_numel),
+            classes: None,
+            script_seed: i64::from(seeds[0]),
+        }
+    }
+}
+
 /// Makes the pictures, writes the single ones and returns the pixels of all if they are to be kept.
-fn make(source: &PictureSource<'_>, seeds: &[u32], outdir: Option<&Path>, keep: bool) -> Result<Vec<u8>> {
-    let (z_dim, noise_numel) = (source.generator.z_dim(), source.noise_numel());
-    // The noise goes on in the stream that z begins.
-    let draw = |range: std::ops::Range<usize>| {
-        let script_seed = i64::from(seeds[range.start]);
-        let both = latents_of_seeds(&seeds[range], z_dim + noise_numel, Device::Cpu);
-        let z = both.narrow(1, 0, z_dim);
-        Latents { z, noise: both.narrow(1, z_dim, noise_numel), classes: None, script_seed }
-    };
+fn make(
+    source: &PictureSource<'_>,
+    origin: &Origin,
+    shift: Option<&Tensor>,
+    outdir: Option<&Path>,
+    keep: bool,
+) -> Result<Vec<u8>> {
+    let draw = |range| Latents { shift: shift.map(Tensor::shallow_clone), ..origin.latents(source, range) };
     let writer = PngWriter::new(source, encode_png)?;
-    let bar = Bar::new(seeds.len() as u64, "making pictures");
+    let bar = Bar::new(origin.len() as u64, "making pictures");
     let (picture_bytes, mut kept) = (source.picture_bytes(), Vec::new());
     let stop = StopRequest::listen()?;
+    let names: Vec<String> = (0..origin.len()).map(|place| origin.name_of(place)).collect();
     let write = |batch: PictureBatch| {
         // The check stands between two writes, so that no half of a file is left.
         stop.check()?;
         let pictures = batch.pixels.chunks_exact(picture_bytes);
         let count = pictures.len();
         if let Some(outdir) = outdir {
-            let named = seeds[batch.first..].iter().map(|seed| outdir.join(name_of(*seed)));
+            let named = names[batch.first..].iter().map(|name| outdir.join(name));
             writer.write(&named.zip(pictures).collect::<Vec<_>>())?;
         }
         if keep {
@@ -116,20 +173,22 @@ fn make(source: &PictureSource<'_>, seeds: &[u32], outdir: Option<&Path>, keep: 
         bar.inc(count as u64);
         Ok(())
     };
-    let batches: Vec<_> = source.batches(seeds.len()).collect();
+    let batches: Vec<_> = source.batches(origin.len()).collect();
     source.make(&batches, ToBytes::Round, draw, write)?;
     bar.finish();
     Ok(kept)
 }
 
-fn name_of(seed: u32) -> String {
-    format!("seed{seed:04}.png")
+fn name_of(prefix: &str, number: u32) -> String {
+    format!("{prefix}{number:04}.png")
 }
 
 /// Whether a file has the name of a single picture.
-fn is_of_a_seed(name: &str) -> bool {
-    let seed = name.strip_prefix("seed").and_then(|rest| rest.strip_suffix(".png")?.parse().ok());
-    seed.is_some_and(|seed| name_of(seed) == name)
+fn is_single(name: &str) -> bool {
+    PREFIXES.iter().any(|prefix| {
+        let number = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".png")?.parse().ok());
+        number.is_some_and(|number| name_of(prefix, number) == name)
+    })
 }
 
 /// Returns the columns of the smallest square that holds `n` pictures.

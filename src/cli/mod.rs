@@ -2,19 +2,25 @@
 
 pub mod args;
 pub mod bench;
+pub mod blend;
 pub mod cache;
 pub mod compare;
 pub mod confine;
 pub mod dataset;
 pub mod demo;
 pub mod devices;
+pub mod direction;
+pub mod directions;
 pub mod dump;
 pub mod export;
 pub mod finetune;
 pub mod generate;
+pub mod grid;
 pub mod inspect;
 pub mod metrics;
+pub mod mix;
 pub mod plot;
+pub mod project;
 pub mod python;
 pub mod version;
 
@@ -65,8 +71,16 @@ pub enum Command {
     Import(python::ImportArgs),
     /// Make a pair with random weights
     New(python::NewArgs),
-    /// Make pictures or a grid from seeds
-    Generate(generate::GenerateArgs),
+    /// Make pictures or a grid from seeds or ws
+    Generate(Box<generate::GenerateArgs>),
+    /// Draw a grid of pictures with some layers of their column and the others of their row
+    Mix(Box<mix::MixArgs>),
+    /// Look for the w whose picture is nearest to a given one
+    Project(Box<project::ProjectArgs>),
+    /// Find directions in W along which pictures change
+    Directions(Box<directions::DirectionsArgs>),
+    /// Make one generator of two of the same architecture: low resolutions from one, high ones from the other
+    Blend(blend::BlendArgs),
     /// Make many pictures for tools that compute FID
     Dump(dump::DumpArgs),
     /// Measure pictures or a generator against real pictures: FID, KID, precision and recall, ...

@@ -1,16 +1,19 @@
-//! Writes pictures as one array in NumPy's `.npz`. Rows are gathered in a plain file beside it, so that an interrupted
-//! call can go on; the archive itself appears whole or not at all.
+//! Arrays in NumPy's `.npz`. Pictures are written as one array, whose rows are gathered in a plain file beside it, so that an
+//! interrupted call can go on; arrays of float32, such as latents, are written and read whole. An archive appears whole or
+//! not at all.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Cursor, Read, Seek, SeekFrom, Write};
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use npyz::WriterBuilder;
+use anyhow::{Context, Result, anyhow, ensure};
+use npyz::{Order, WriterBuilder};
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
 use crate::files::atomic::{remedy_for_write, replace_atomically};
+use crate::files::bounded::read_bytes;
 use crate::files::opening::to_change_or_make;
 
 /// The array's name in the archive, which `numpy.savez` gives to the first one: `arr_0`.
@@ -19,6 +22,8 @@ const ENTRY: &str = "arr_0.npy";
 const CHUNK_BYTES: u64 = 8 << 20;
 /// The longest header of version 1 of the format, with the 10 bytes before it.
 const MAX_HEADER_BYTES: u64 = 10 + u16::MAX as u64;
+/// The most bytes that an array of float32 may have once it is unpacked: latents have far fewer, whatever a file claims.
+const MAX_FLOAT_BYTES: u64 = 256 << 20;
 
 /// A plain file of rows of equal length. Rows are only added at its end, and every row in it is whole.
 pub struct RowFile {
@@ -135,6 +140,55 @@ pub fn npz_shape(path: &Path) -> Result<Vec<u64>> {
         .with_context(|| format!("cannot read the array arr_0 of '{}'; remove the file and repeat", path.display()))
 }
 
+/// Writes an archive at `path` with one array of float32, `values` in rows of C's order, uncompressed.
+///
+/// # Errors
+/// The archive cannot be written.
+///
+/// # Panics
+/// Panics if `values` do not fit `shape`.
+pub fn write_floats(path: &Path, name: &str, shape: &[u64], values: &[f32]) -> Result<()> {
+    assert_eq!(shape.iter().product::<u64>(), values.len() as u64, "{shape:?}");
+    replace_atomically(path, |place| {
+        let mut zip = zip::ZipWriter::new(BufWriter::new(File::create(place)?));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        zip.start_file(format!("{name}.npy"), options)?;
+        npyz::WriteOptions::<f32>::new().default_dtype().shape(shape).writer(&mut zip).write_header_only()?;
+        zip.write_all(&values.iter().flat_map(|value| value.to_ne_bytes()).collect::<Vec<u8>>())?;
+        Ok(zip.finish()?.flush()?)
+    })
+}
+
+/// Reads the shape and the values of an array of float32 by its name, stored or compressed.
+///
+/// # Errors
+/// The file is no `.npz`, has no such array, or the array has another type, is damaged or has over 256 MiB.
+pub fn read_floats(path: &Path, name: &str) -> Result<(Vec<u64>, Vec<f32>)> {
+    let bytes = read_bytes(path)?;
+    let attempt = || -> Result<(Vec<u64>, Vec<f32>)> {
+        let mut zip = zip::ZipArchive::new(Cursor::new(bytes))?;
+        let entry =
+            zip.by_name(&format!("{name}.npy")).map_err(|error| anyhow!("there is none of that name: {error}"))?;
+        let mut content = Vec::new();
+        entry.take(MAX_FLOAT_BYTES + 1).read_to_end(&mut content)?;
+        ensure!(content.len() as u64 <= MAX_FLOAT_BYTES, "it has more than {} MiB", MAX_FLOAT_BYTES >> 20);
+        // Later versions of the format may claim gigabytes of header.
+        ensure!(content.starts_with(b"\x93NUMPY\x01"), "it is not in version 1 of the format");
+        // Sizes whose product is no u64 are a panic in npyz where overflow is checked.
+        let array = catch_unwind(|| npyz::NpyFile::new(&content[..])).map_err(|_| anyhow!("its shape cannot be"))??;
+        let (shape, kind) = (array.shape().to_vec(), array.dtype().descr());
+        ensure!(kind.contains("f4"), "its numbers are of type {kind}, float32 is expected");
+        ensure!(array.order() == Order::C, "it is in the order of Fortran; pass it through numpy.ascontiguousarray");
+        // The header may claim any number of values; room is made only for those that can be there.
+        let claimed = shape.iter().try_fold(4u64, |bytes, &size| bytes.checked_mul(size));
+        ensure!(claimed.is_some_and(|bytes| bytes < content.len() as u64), "it is cut short: its shape is {shape:?}");
+        Ok((shape, array.into_vec::<f32>()?))
+    };
+    attempt().with_context(|| {
+        format!("cannot read the array {name} of '{}'; pass an .npz with {name} in float32", path.display())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,5 +244,56 @@ mod tests {
         std::fs::write(&rows, [0; 11]).unwrap();
         let message = write_npz(&path, &rows, [1, 2, 2, 3], |_| Ok(())).unwrap_err().to_string();
         assert!(message.contains("11 bytes, 12 are expected") && !path.exists(), "{message}");
+    }
+
+    /// Makes an archive with one array of these bytes.
+    fn archive(path: &Path, name: &str, content: &[u8]) {
+        let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+        zip.start_file(name, options).unwrap();
+        zip.write_all(content).unwrap();
+        zip.finish().unwrap();
+    }
+
+    fn npy(header: &str, values: &[u8]) -> Vec<u8> {
+        let mut content = b"\x93NUMPY\x01\x00".to_vec();
+        content.extend((header.len() as u16).to_le_bytes());
+        content.extend(header.as_bytes());
+        content.extend(values);
+        content
+    }
+
+    #[test]
+    fn floats_read_back_with_their_shape() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npz");
+        let values = [0.5f32, -1.0, f32::MAX, 0.0, 1e-30, 7.0];
+        write_floats(&path, "w", &[1, 3, 2], &values).unwrap();
+        assert_eq!(read_floats(&path, "w").unwrap(), (vec![1, 3, 2], values.to_vec()));
+        let message = format!("{:#}", read_floats(&path, "noise").unwrap_err());
+        assert!(message.contains("the array noise") && message.contains("none of that name"), "{message}");
+    }
+
+    #[test]
+    fn arrays_of_another_type_or_order_and_damaged_ones_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npz");
+        let header = |kind: &str, fortran: &str, shape: &str| {
+            format!("{{'descr': '{kind}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n")
+        };
+        for (header, word) in [
+            (header("<f8", "False", "(1, 1, 1)"), "<f8"),
+            (header("<f4", "True", "(1, 2, 1)"), "Fortran"),
+            (header("<f4", "False", "(1, 9, 9)"), "cut short"),
+            (header("<f4", "False", "(4000000000, 4000000000)"), "cut short"),
+            (header("<f4", "False", "(40000000000, 40000000000)"), ""),
+            ("no header".to_owned(), ""),
+        ] {
+            archive(&path, "w.npy", &npy(&header, &[0; 8]));
+            let message = format!("{:#}", read_floats(&path, "w").unwrap_err());
+            assert!(message.contains("a.npz") && message.contains(word), "{message}");
+        }
+        std::fs::write(&path, b"no archive").unwrap();
+        assert!(format!("{:#}", read_floats(&path, "w").unwrap_err()).contains("a.npz"));
     }
 }

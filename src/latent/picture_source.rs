@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use anyhow::{Context, Result};
 use tch::{Device, Tensor};
 
-use crate::latent::seeds::dump_latents;
+use crate::latent::seeds::{dump_latents, latents_of_seeds};
 use crate::model::{Generator, NoiseMode, Truncation};
 use crate::tensor::images::{ToBytes, bytes, check_finite, to_u8};
 use crate::tensor::labels::{ClassDistribution, one_hot};
@@ -17,10 +17,21 @@ use crate::tensor::seed::{Stream, host_rng};
 /// Number of finished batches that may wait to be written; more would only take memory.
 const AHEAD: usize = 2;
 
+/// The point from which pictures are made.
+#[derive(Debug)]
+pub enum Start {
+    /// z [N, z_dim], which is mapped and truncated.
+    Z(Tensor),
+    /// ws [N, num_ws, w_dim], taken as they are.
+    Ws(Tensor),
+}
+
 /// The latents of one batch, drawn on the CPU.
 pub struct Latents {
-    /// z, [N, z_dim].
-    pub z: Tensor,
+    /// z or ws.
+    pub start: Start,
+    /// Added to the ws of every picture, [num_ws, w_dim].
+    pub shift: Option<Tensor>,
     /// Noise [N, noise_numel]; no columns where no noise is given from outside.
     pub noise: Tensor,
     /// The class of each picture, where classes differ.
@@ -133,14 +144,61 @@ impl PictureSource<'_> {
 
     fn images(&self, latents: &Latents) -> Result<Tensor> {
         let device = self.generator.script.device;
-        let z = latents.z.to_device(device);
         let noise = (latents.noise.size()[1] > 0).then(|| latents.noise.to_device(device));
-        let labels = match &latents.classes {
-            Some(classes) => Some(one_hot(classes, self.generator.c_dim(), device)),
-            None => self.generator.class_labels(self.class, z.size()[0])?,
+        let ws = match &latents.start {
+            Start::Z(z) => {
+                let z = z.to_device(device);
+                let labels = match &latents.classes {
+                    Some(classes) => Some(one_hot(classes, self.generator.c_dim(), device)),
+                    None => self.generator.class_labels(self.class, z.size()[0])?,
+                };
+                tch::manual_seed(latents.script_seed);
+                if latents.shift.is_none() {
+                    return self.generator.images(
+                        &z,
+                        labels.as_ref(),
+                        self.truncation,
+                        self.noise_mode,
+                        noise.as_ref(),
+                    );
+                }
+                self.generator.mapping(&z, labels.as_ref(), self.truncation, false)?
+            }
+            Start::Ws(ws) => {
+                tch::manual_seed(latents.script_seed);
+                ws.to_device(device)
+            }
         };
-        tch::manual_seed(latents.script_seed);
-        self.generator.images(&z, labels.as_ref(), self.truncation, self.noise_mode, noise.as_ref())
+        let ws = latents.shift.as_ref().map_or_else(|| ws.shallow_clone(), |shift| &ws + shift.to_device(device));
+        self.generator.synthesis(&ws, self.noise_mode, noise.as_ref())
+    }
+
+    /// Maps z [N, z_dim] with the truncation and the class of this source: ws [N, num_ws, w_dim] on the CPU.
+    ///
+    /// # Errors
+    /// The generator only takes z, or fails.
+    pub fn ws_of(&self, z: &Tensor) -> Result<Tensor> {
+        let device = self.generator.script.device;
+        let map = |part: Tensor| -> Result<Tensor> {
+            let labels = self.generator.class_labels(self.class, part.size()[0])?;
+            let part = part.to_device(device);
+            let ws = no_grad(|| self.generator.mapping(&part, labels.as_ref(), self.truncation, false))?;
+            Ok(ws.to_device(Device::Cpu))
+        };
+        Ok(Tensor::cat(&z.split(self.batch as i64, 0).into_iter().map(map).collect::<Result<Vec<_>>>()?, 0))
+    }
+
+    /// Returns the latents of ws at some places. The noise of the picture at a place depends on its number alone.
+    pub fn latents_of_ws(&self, ws: &Tensor, range: Range<usize>) -> Latents {
+        let (first, count) = (range.start as i64, range.len() as i64);
+        let places: Vec<u32> = range.map(|place| place as u32).collect();
+        Latents {
+            start: Start::Ws(ws.narrow(0, first, count)),
+            shift: None,
+            noise: latents_of_seeds(&places, self.noise_numel(), Device::Cpu),
+            classes: None,
+            script_seed: first,
+        }
     }
 }
 
@@ -159,7 +217,7 @@ impl DumpDraws {
         let (z_dim, noise_numel) = (source.generator.z_dim(), source.noise_numel());
         let (z, noise) = dump_latents(self.seed, range.start as u32, range.len(), z_dim, noise_numel, Device::Cpu);
         let script_seed = (i64::from(self.seed) << 32) | range.start as i64;
-        Latents { z, noise, classes: self.classes_of(range), script_seed }
+        Latents { start: Start::Z(z), shift: None, noise, classes: self.classes_of(range), script_seed }
     }
 
     /// Draws the class of each picture at some places; None where no classes are drawn.

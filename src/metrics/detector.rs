@@ -125,6 +125,31 @@ impl Detector {
         self.rows("return_lpips", &["return_features", "resize_images"], images)
     }
 
+    /// Computes the rows that two pictures are compared by, recorded for gradients: those of [`Detector::perceptual`] where it
+    /// has a perceptual distance, otherwise features.
+    ///
+    /// # Shapes
+    /// float32 [N, 3, H, W], 0 to 255 -> float32 [N, F].
+    ///
+    /// # Errors
+    /// The detector fails on pictures of floats, or gives rows that are not finite.
+    pub fn differentiable_rows(&self, images: &Tensor) -> Result<Tensor> {
+        match self.has_perceptual() {
+            true => self.recorded_rows("return_lpips", &["return_features", "resize_images"], images),
+            false => self.recorded_rows("return_features", &[], images),
+        }
+    }
+
+    /// Leaves its parameters out of all gradients, which saves time and memory.
+    pub fn freeze(&mut self) {
+        self.script.freeze(|_| true);
+    }
+
+    /// Whether it has a perceptual distance.
+    pub fn has_perceptual(&self) -> bool {
+        self.has("return_lpips")
+    }
+
     /// Makes sure that it gives class probabilities.
     ///
     /// # Errors
@@ -144,7 +169,7 @@ impl Detector {
     /// The detector has none.
     pub fn ensure_perceptual(&self) -> Result<()> {
         ensure!(
-            self.has("return_lpips"),
+            self.has_perceptual(),
             "'{}' has no perceptual distance; pass one that has as --vgg-detector: rootgan detector vgg16",
             self.script.path.display()
         );
@@ -155,8 +180,12 @@ impl Detector {
         self.arguments.iter().any(|(name, _)| name == argument)
     }
 
-    /// Calls the detector with one switch on, some off, and the others as they are by default.
     fn rows(&self, on: &str, off: &[&str], pixels: &Tensor) -> Result<Tensor> {
+        no_grad(|| self.recorded_rows(on, off, pixels))
+    }
+
+    /// Calls the detector with one switch on, some off, and the others as they are by default.
+    fn recorded_rows(&self, on: &str, off: &[&str], pixels: &Tensor) -> Result<Tensor> {
         let shown = self.script.path.display();
         let mut values = vec![IValue::from(pixels.shallow_clone())];
         let last = self.arguments.iter().rposition(|(name, _)| name == on || off.contains(&name.as_str()));
@@ -170,7 +199,7 @@ impl Detector {
                 _ => bail!("cannot call '{shown}': it wants the argument '{name}', whose value is not known here"),
             });
         }
-        let rows = no_grad(|| self.script.tensor_method("forward", &values))?;
+        let rows = self.script.tensor_method("forward", &values)?;
         let (size, n) = (rows.size(), pixels.size()[0]);
         ensure!(
             size.len() == 2 && size[0] == n,

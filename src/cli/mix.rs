@@ -1,0 +1,72 @@
+//! `rootgan mix`: a grid of style mixing, in which every picture has some layers of its column and the others of its row.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use tch::{Device, Tensor};
+
+use crate::cli::args::{ClassRule, PictureArgs};
+use crate::cli::generate::parse_seeds;
+use crate::cli::grid::{check_cells, check_grid, make_folder_of, pictures_of_ws};
+use crate::draw::grid::save_grid;
+use crate::latent::layers::LayerRange;
+use crate::latent::mixing::mixed;
+use crate::latent::picture_source::PictureSource;
+use crate::latent::seeds::latents_of_seeds;
+use crate::latent::w_samples::sizes_of_ws;
+use crate::model::NoiseMode;
+use crate::system::signals::Interrupted;
+
+/// Draw a grid of pictures with some layers of their column and the others of their row.
+#[derive(Debug, clap::Args)]
+pub struct MixArgs {
+    /// The generator and how it is called.
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+    /// Seeds of the rows: numbers and ranges, as in 0-3 or 1,5,9-12
+    #[arg(long, value_name = "SEEDS")]
+    pub rows: String,
+    /// Seeds of the columns
+    #[arg(long, value_name = "SEEDS")]
+    pub columns: String,
+    /// Layers that come from the column: coarse (4x4, 8x8), middle (16x16, 32x32), fine (the others), or numbers as in 0-3
+    #[arg(long, value_name = "LAYERS", default_value = "coarse")]
+    pub layers: LayerRange,
+    /// The grid; its first row and column show the pictures that are mixed
+    #[arg(long, value_name = "FILE.png")]
+    pub grid: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Seeds or layers that cannot be used, a generator that cannot be loaded or called, no place for the grid.
+pub fn run(args: MixArgs) -> Result<()> {
+    let (rows, columns) = (parse_seeds(&args.rows)?, parse_seeds(&args.columns)?);
+    check_cells(rows.len() + 1, columns.len() + 1)?;
+    check_grid(&args.grid)?;
+    let generator = args.pictures.load(&[&args.grid])?;
+    let (num_ws, _) = sizes_of_ws(&generator)?;
+    let layers = args.layers.rows(num_ws)?;
+    let source = args.pictures.source(&generator, NoiseMode::Const, ClassRule::OneForAll)?;
+    make_folder_of(&args.grid)?;
+
+    let of_seeds = |seeds: &[u32]| source.ws_of(&latents_of_seeds(seeds, generator.z_dim(), Device::Cpu));
+    let (row_ws, column_ws) = (of_seeds(&rows)?, of_seeds(&columns)?);
+    let mixtures = mixed(&row_ws, &column_ws, &layers);
+    let planar = cells(&source, &row_ws, &column_ws, &mixtures)
+        .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))?;
+    let (across, side) = (columns.len() + 1, source.side());
+    save_grid(&args.grid, &planar, (rows.len() + 1) * across, source.channels(), side, side, across)?;
+    println!("grid: {}", args.grid.display());
+    Ok(())
+}
+
+/// Makes the cells row by row: a black one and the columns' pictures, then each row's picture and its mixtures.
+fn cells(source: &PictureSource<'_>, rows: &Tensor, columns: &Tensor, mixtures: &Tensor) -> Result<Vec<u8>> {
+    let below = Tensor::cat(&[&rows.unsqueeze(1), mixtures], 1).flatten(0, 1);
+    let pictures = pictures_of_ws(source, &Tensor::cat(&[columns, &below], 0))?;
+    let mut planar = vec![0; source.picture_bytes()];
+    planar.extend(pictures);
+    Ok(planar)
+}
