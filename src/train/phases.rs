@@ -22,13 +22,13 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// Returns the name of its loss in the statistics.
-    pub(super) fn loss_name(self) -> &'static str {
+    /// Returns the names of its losses in the statistics.
+    pub(super) fn loss_names(self) -> &'static [&'static str] {
         match self {
-            Phase::Gmain => "Loss/G/loss",
-            Phase::Greg => "Loss/pl_penalty",
-            Phase::Dmain => "Loss/D/loss",
-            Phase::Dreg => "Loss/r1_penalty",
+            Phase::Gmain => &["Loss/G/loss"],
+            Phase::Greg => &["Loss/pl_penalty"],
+            Phase::Dmain => &["Loss/D/loss"],
+            Phase::Dreg => &["Loss/r1_penalty", "Loss/r2_penalty"],
         }
     }
 

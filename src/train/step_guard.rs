@@ -66,10 +66,10 @@ impl StepGuard {
             }
             *in_a_row += 1;
             stats.report_number(&format!("Progress/skipped_{phase:?}"), 1.0);
-            let loss = phase.loss_name();
-            let what = match stats.last(loss, rounds as usize).iter().all(all_finite) {
-                false => format!("the loss of {phase:?} ({loss}) is not finite"),
-                true => {
+            let is_finite = |loss: &str| stats.last(loss, rounds as usize).iter().all(all_finite);
+            let what = match phase.loss_names().iter().find(|loss| !is_finite(loss)) {
+                Some(loss) => format!("the loss of {phase:?} ({loss}) is not finite"),
+                None => {
                     let name = flat(*phase).name_at(first_overflow(gradient)).unwrap_or_default();
                     format!("the gradient of {phase:?} or its square is not finite, first in '{name}'")
                 }
