@@ -108,9 +108,14 @@ pub fn run(cli: Cli) -> Result<()> {
     let outcome = catch_unwind(AssertUnwindSafe(work));
     source::remove_scratch();
     match outcome {
-        Ok(outcome) => outcome.map_err(with_remedy),
+        Ok(outcome) => outcome.map_err(with_remedy).map_err(told_as_stopped),
         Err(panic) => explain_panic(&*panic),
     }
+}
+
+/// A signal that ended a command before it could tell what is left is no failure.
+fn told_as_stopped(error: anyhow::Error) -> anyhow::Error {
+    system::signals::Interrupted::or_else(error, |signal| format!("stopped by {signal}"))
 }
 
 /// Adds the advice that fits wherever memory runs out.

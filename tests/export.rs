@@ -211,6 +211,24 @@ fn an_export_is_not_overwritten_without_force() {
 }
 
 #[test]
+fn a_name_of_another_format_is_told_and_other_files_stay() {
+    let folder = tempdir().unwrap();
+    let run = run_with_snapshot(folder.path(), 20);
+    let (pickle, notes) = (folder.path().join("mine.pkl"), folder.path().join("notes.md"));
+    std::fs::write(&notes, "words").unwrap();
+    let export = |out: &Path, flags: &[&str]| {
+        let mut command = rootgan();
+        command.args(["export", "--from"]).arg(&run.manifest).arg("--out").arg(out).args(flags);
+        command.assert().code(1)
+    };
+    export(&pickle, &[]).stderr(contains("pass --format nvidia"));
+    export(&notes, &["--force"]).stderr(contains("is a file, and torchscript is a folder"));
+    export(&notes, &["--format", "safetensors"]).stderr(contains("is there already"));
+    export(&notes, &["--format", "state-dict", "--force"]).stderr(contains("is no earlier export, and would be lost"));
+    assert_eq!(std::fs::read_to_string(&notes).unwrap(), "words");
+}
+
+#[test]
 fn half_a_pair_and_two_sources_are_refused() {
     let (generator, _) = pair16();
     let folder = tempdir().unwrap();

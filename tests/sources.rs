@@ -140,10 +140,15 @@ fn what_holds_no_networks_is_named() {
     std::fs::write(place.path("a.txt"), "words").unwrap();
     std::fs::write(place.path("cut.pkl"), &std::fs::read(shipped("nvidia_like_r32.pkl")).unwrap()[..5000]).unwrap();
     std::fs::create_dir(place.path("empty")).unwrap();
+    std::fs::create_dir(place.path("stopped")).unwrap();
+    std::fs::write(place.path("stopped/training_options.json"), "{}").unwrap();
+    picture_folder(&place.path("photos"), 1, 8);
     for (from, expected) in [
         ("a.txt", "'a.txt': it is a text file"),
         ("cut.pkl", "cannot read 'cut.pkl': it claims"),
         ("empty", "no complete snapshot"),
+        ("stopped", "go on with it: rootgan finetune --resume stopped"),
+        ("photos", "no networks in 'photos', but pictures: they go with --data 'photos'"),
         ("none.pkl", "'none.pkl': no such file"),
         ("ftp://host/file.pkl", "only http and https"),
     ] {

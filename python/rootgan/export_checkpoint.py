@@ -123,9 +123,21 @@ def check_outputs(files: list[Path], inputs: list[Path], force: bool) -> None:
                                   "replace it")
         if any(path.samefile(other) for other in inputs if other.exists()):
             raise CheckpointError(f"cannot export to '{path}': it is one of the files to export; pass another --out")
+        if path.suffix != ".json" and not looks_like_weights(path):
+            raise CheckpointError(f"cannot export to '{path}': what is there is no earlier export, and would be lost; pass "
+                                  "another --out")
         if path.suffix == ".json" and not (path.is_file() and is_record(path)):
             raise CheckpointError(f"cannot export to '{path}': it is no record of an export, and would be lost; pass "
                                   "another --out")
+
+
+def looks_like_weights(path: Path) -> bool:
+    """Whether a file begins as a pickle, a zip of torch.save, a safetensors or an ONNX file does."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        head = file.read(9)
+    return head[:1] == b"\x80" or head[:2] == b"PK" or head[8:] == b"{" or head[:1] == b"\x08"
 
 
 def is_record(path: Path) -> bool:

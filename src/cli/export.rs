@@ -101,6 +101,28 @@ pub fn run(args: ExportArgs) -> Result<()> {
         !args.raw || args.pair.generator.is_none(),
         "--raw chooses between the two generators of a snapshot or import: it goes with --from only"
     );
+    let ending = args.out.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    if args.format.names().1.is_none() && !args.out.is_dir() {
+        let format = match ending.as_str() {
+            "pkl" => Some("nvidia"),
+            "pt" | "pth" => Some("rosinality (or state-dict)"),
+            "safetensors" => Some("safetensors"),
+            _ => None,
+        };
+        ensure!(
+            format.is_none(),
+            "cannot export to '{}': {} is a folder; for a file of this ending pass --format {}, or pass the name of a folder",
+            args.out.display(),
+            args.format.names().0,
+            format.unwrap_or_default()
+        );
+        ensure!(
+            !args.out.is_file(),
+            "cannot export to '{}': it is a file, and {} is a folder; pass another --out",
+            args.out.display(),
+            args.format.names().0
+        );
+    }
     match args.format {
         Format::Torchscript => as_torchscript(&args),
         _ => by_python(&args),
@@ -137,6 +159,11 @@ fn by_python(args: &ExportArgs) -> Result<()> {
         Some(name) if args.out.is_dir() => args.out.join(name),
         _ => args.out.clone(),
     };
+    ensure!(
+        args.force || usual_name.is_none() || !out.exists(),
+        "cannot export to '{}': it is there already; pass another --out, or --force to replace it",
+        out.display()
+    );
     let found = Found::of(&args.pair.find()?, args.raw)?;
     let origin = match (args.format, &args.source) {
         (Format::Nvidia, None) => origin_of(&found.generator)?,

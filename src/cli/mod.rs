@@ -141,5 +141,6 @@ pub fn usage_error(error: &clap::Error) -> Result<()> {
     let words = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let words = words.map(|line| line.trim_start_matches("error: ")).collect::<Vec<_>>().join("; ");
     let words = words.replace("invalid digit found in string", "pass a whole number, 0 or more");
+    let words = words.replace("invalid float literal", "pass a number").replace(":; ", ": ");
     bail!("{words}; `rootgan --help` and `rootgan <COMMAND> --help` list what there is")
 }

@@ -76,6 +76,7 @@ impl From<SpaceArg> for Space {
 /// A picture, generator or detector that cannot be used, or no place for the output.
 pub fn run(args: ProjectArgs) -> Result<()> {
     ensure!(args.steps > 0, "cannot project in 0 steps; pass --steps 1 or more");
+    ensure!(!args.target.is_dir(), "cannot project '{}': it is a folder; pass one picture", args.target.display());
     ensure!(args.target.is_file(), "cannot find the picture '{}'; check the path", args.target.display());
     refuse_foreign(&args.out, |name| [WS, PROJECTED, TARGET].contains(&name))?;
     let device = args.generator.device()?;

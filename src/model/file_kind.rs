@@ -66,11 +66,11 @@ impl FileKind {
             }
             bytes if is_text(&bytes[..bytes.len().min(256)]) => FileKind::Foreign {
                 what: "a text file",
-                remedy: "pass a TorchScript file (.pt), a run directory or a snapshot",
+                remedy: "pass networks: a run, a snapshot, TorchScript (.pt), or a checkpoint such as NVIDIA's .pkl",
             },
             _ => FileKind::Foreign {
                 what: "of a format unknown here",
-                remedy: "pass a TorchScript file (.pt), a run directory or a snapshot",
+                remedy: "pass networks: a run, a snapshot, TorchScript (.pt), or a checkpoint such as NVIDIA's .pkl",
             },
         })
     }

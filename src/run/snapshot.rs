@@ -5,9 +5,11 @@ use crate::files::atomic::write_json;
 use crate::files::bounded::read_text;
 use crate::files::checksum::{FileRecord, sha256};
 use crate::run::numbering::Number;
+use crate::system::ui::shell_command;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 const STEM: &str = "network-snapshot-";
@@ -237,8 +239,15 @@ fn number_of(name: &str) -> Option<Number> {
 fn no_snapshot_in(folder: &Path) -> String {
     let runs = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let run = runs.filter(|path| path.is_dir() && matches!(newest(path), Ok(Some(_)))).max();
+    let is_run = folder.join("training_options.json").is_file();
     let remedy = match run {
         Some(run) => format!("did you mean the run '{}'?", run.display()),
+        None if is_run => {
+            let resume = shell_command(
+                ["rootgan", "finetune", "--resume"].map(OsStr::new).into_iter().chain([folder.as_os_str()]),
+            );
+            format!("the run was stopped before its first; go on with it: {resume}")
+        }
         None => "pass a run directory that has come as far as its first snapshot".to_owned(),
     };
     format!("there is no complete snapshot ({STEM}NNNNNN.json) in '{}'; {remedy}", folder.display())

@@ -82,10 +82,15 @@ impl Source {
     fn in_folder(folder: &Path) -> Result<Self> {
         let generator = folder.join(GENERATOR);
         // A run may hold an export, but not the other way round.
-        match generator.is_file() && snapshot::all(folder)?.is_empty() {
-            true => Ok(Self::of_pair(folder)),
-            false => Self::of_snapshot(folder),
+        if generator.is_file() && snapshot::all(folder)?.is_empty() {
+            return Ok(Self::of_pair(folder));
         }
+        ensure!(
+            !snapshot::all(folder)?.is_empty() || !has_pictures(folder),
+            "there are no networks in '{0}', but pictures: they go with --data '{0}', and --from takes a run or a checkpoint",
+            folder.display()
+        );
+        Self::of_snapshot(folder)
     }
 
     fn of_pair(folder: &Path) -> Self {
@@ -208,6 +213,16 @@ fn is_of_snapshot(path: &Path) -> bool {
         || Network::ALL
             .iter()
             .any(|network| name.starts_with("network-snapshot-") && name.ends_with(&format!(".{}.pt", network.name())))
+}
+
+/// Whether a folder that is no run holds pictures.
+fn has_pictures(folder: &Path) -> bool {
+    let is_picture = |path: PathBuf| {
+        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif"].contains(&ending.as_str())
+    };
+    let is_run = folder.join("training_options.json").is_file();
+    !is_run && std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| is_picture(entry.path()))
 }
 
 fn check_sha256(path: &Path, expected: &str) -> Result<()> {

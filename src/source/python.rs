@@ -51,6 +51,8 @@ pub fn run(command: &mut Command, lines: Lines) -> Result<()> {
     for line in child.stderr.take().map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
         match line.strip_prefix("error: ") {
             Some(text) => error = Some(text.to_owned()),
+            // The same is told once, by this program.
+            None if line.starts_with("stopped by ") => {}
             None => complain(line),
         }
     }

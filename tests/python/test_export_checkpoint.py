@@ -262,8 +262,12 @@ def test_files_that_are_there_are_kept_unless_forced(monkeypatch, tmp_path):
     out.write_text("precious")
     with pytest.raises(SystemExit, match="it is there already; pass another --out, or --force"):
         run(monkeypatch, *files.arguments, "--format", "state-dict", "--out", out)
+    with pytest.raises(SystemExit, match="what is there is no earlier export, and would be lost"):
+        run(monkeypatch, *files.arguments, "--format", "state-dict", "--out", out, "--force")
     assert out.read_text() == "precious"
-    run(monkeypatch, *files.arguments, "--format", "state-dict", "--out", out, "--force")
+    out.unlink()
+    for more in ((), ("--force",)):
+        run(monkeypatch, *files.arguments, "--format", "state-dict", "--out", out, *more)
     assert_same(detect.read(out).g_ema, files.G_ema)
 
 
