@@ -63,7 +63,7 @@ const CASES: &[Case] = &[
         |s| s.write("a.pt", "")),
     case(Network, "a folder", "finetune --discriminator {}/pictures", &["pictures'", "a folder", "pass a TorchScript file"], nothing),
     case(Network, "a device", "finetune --generator /dev/zero", &["/dev/zero", "pass a TorchScript file"], nothing),
-    case(Network, "a text", "finetune --generator {}/a.pt", &["a.pt", "a text file", "pass a TorchScript file"],
+    case(Network, "a text", "finetune --generator {}/a.pt", &["a.pt", "a text file", "pass networks"],
         |s| s.write("a.pt", "hello")),
     case(Network, "a picture", "finetune --generator {}/pictures/picture000.png", &["picture000.png", "a picture", "--data"], nothing),
     case(Network, "a zip of pictures", "finetune --generator {}/a.zip", &["a.zip", "a zip archive", "--data"],
@@ -218,7 +218,7 @@ const CASES: &[Case] = &[
         |s| { s.run(); fs::remove_file(s.path("run/training_options.json")).unwrap() }),
 
     case(Snapshot, "no such run", "generate --from {}/nowhere --seeds 0 --outdir {}/out", &["nowhere", "check the path"], nothing),
-    case(Snapshot, "a folder that is no run", "dump --from {}/pictures --out {}/out", &["pictures'", "no complete snapshot", "pass a run directory"], nothing),
+    case(Snapshot, "a folder that is no run", "dump --from {}/pictures --out {}/out", &["pictures'", "but pictures", "they go with --data"], nothing),
     case(Snapshot, "a network alone", "export --from {}/g.pt --out {}/out", &["g.pt", "a generator alone", "--discriminator"], nothing),
     case(Snapshot, "a manifest that is no JSON", "generate --from {}/run --seeds 0 --outdir {}/out", &["network-snapshot-000000.json", "pass network-snapshot"],
         |s| { s.run(); s.write(MANIFEST, "{") }),
