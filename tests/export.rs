@@ -194,6 +194,25 @@ fn a_snapshot_with_one_flipped_byte_is_refused_by_name() {
 }
 
 #[test]
+fn a_network_that_is_not_exported_need_not_be_whole() {
+    let folder = tempdir().unwrap();
+    let files = run_with_snapshot(folder.path(), 20);
+    std::fs::write(&files.g, "damaged").unwrap();
+    let export = |flags: &[&str]| {
+        let mut command = rootgan();
+        command
+            .args(["export", "--from"])
+            .arg(folder.path())
+            .arg("--out")
+            .arg(folder.path().join("export"))
+            .args(flags);
+        command.assert()
+    };
+    export(&["--raw"]).code(1).stderr(contains("network-snapshot-000020.G.pt"));
+    export(&[]).success();
+}
+
+#[test]
 fn an_export_is_not_overwritten_without_force() {
     let folder = tempdir().unwrap();
     let run = run_with_snapshot(folder.path(), 20);

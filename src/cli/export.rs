@@ -129,26 +129,13 @@ pub fn run(args: ExportArgs) -> Result<()> {
     }
 }
 
-/// The paths of the networks to export.
-struct Found {
-    generator: PathBuf,
-    /// The other generator, where both are written.
-    generator_raw: Option<PathBuf>,
-    discriminator: Option<PathBuf>,
-}
-
-impl Found {
-    fn of(source: &Source, raw: bool) -> Result<Self> {
-        let trained = source.generator_raw()?;
-        let discriminator = source.discriminator()?;
-        match raw {
-            false => Ok(Self { generator: source.generator()?, generator_raw: trained, discriminator }),
-            true => {
-                let generator =
-                    trained.context("there is only one generator, so --raw has nothing to choose; leave it out")?;
-                Ok(Self { generator, generator_raw: None, discriminator })
-            }
+/// Returns the path of the generator to export.
+fn generator_of(source: &Source, raw: bool) -> Result<PathBuf> {
+    match raw {
+        true => {
+            source.generator_raw()?.context("there is only one generator, so --raw has nothing to choose; leave it out")
         }
+        false => source.generator(),
     }
 }
 
@@ -164,17 +151,24 @@ fn by_python(args: &ExportArgs) -> Result<()> {
         "cannot export to '{}': it is there already; pass another --out, or --force to replace it",
         out.display()
     );
-    let found = Found::of(&args.pair.find()?, args.raw)?;
+    let source = args.pair.find()?;
+    let generator = generator_of(&source, args.raw)?;
+    // What a format does not hold is not read either: a snapshot's files are compared with their checksums.
+    let (generator_raw, discriminator) = match args.format {
+        Format::Onnx => (None, None),
+        _ if args.raw => (None, source.discriminator()?),
+        _ => (source.generator_raw()?, source.discriminator()?),
+    };
     let origin = match (args.format, &args.source) {
-        (Format::Nvidia, None) => origin_of(&found.generator)?,
+        (Format::Nvidia, None) => origin_of(&generator)?,
         (_, given) => given.clone(),
     };
     HandOver::to("export")
         .option("format", format)
         .option("out", out)
-        .option("generator", &found.generator)
-        .optional("generator-raw", found.generator_raw)
-        .optional("discriminator", found.discriminator)
+        .option("generator", &generator)
+        .optional("generator-raw", generator_raw)
+        .optional("discriminator", discriminator)
         .optional("source", origin)
         .switch("any-source", args.any_source)
         .switch("drop-clamp", args.drop_clamp)
@@ -216,20 +210,20 @@ fn as_torchscript(args: &ExportArgs) -> Result<()> {
         (true, None) => "generator as trained".to_owned(),
         (false, None) => source.title.clone(),
     };
-    let found = Found::of(&source, args.raw)?;
-    let discriminator = found.discriminator.with_context(|| {
+    let chosen = generator_of(&source, args.raw)?;
+    let discriminator = source.discriminator()?.with_context(|| {
         format!(
             "'{}' is a generator alone, and as TorchScript a pair is exported; pass it as --generator with --discriminator D.pt",
-            found.generator.display()
+            chosen.display()
         )
     })?;
     write_only_to(&[&args.out], Device::Cpu);
-    let generator = Generator::load(&found.generator, Device::Cpu, args.z_dim)?;
+    let generator = Generator::load(&chosen, Device::Cpu, args.z_dim)?;
     let critic = Discriminator::load(&discriminator, Device::Cpu)?;
     check_pair(&generator, &critic).context("cannot export this pair")?;
 
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder '{}'", args.out.display()))?;
-    copy(&found.generator, &targets.generator)?;
+    copy(&chosen, &targets.generator)?;
     copy(&discriminator, &targets.discriminator)?;
     weights::write(&targets.weights, &[("G.", &generator.script), ("D.", &critic.script)])?;
     let files = [
