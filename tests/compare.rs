@@ -220,4 +220,9 @@ fn tuning_ends_with_a_command_that_works() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // The same call finds everything done.
     assert_eq!(String::from_utf8(tune.output().unwrap().stdout).unwrap(), printed);
+    // Runs on other pictures do not go into the same race.
+    common::picture_folder(&stage.out("more"), 8, 16);
+    let other = tune.args(["--data", "more"]).output().unwrap();
+    let message = String::from_utf8(other.stderr).unwrap();
+    assert!(!other.status.success() && message.contains("holds a comparison with other options"), "{message}");
 }

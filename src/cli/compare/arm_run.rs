@@ -143,11 +143,27 @@ impl ArmRun {
 
 /// Formats options as flags, without paths.
 pub fn shown(options: &Options) -> String {
-    let Ok(Value::Object(values)) = serde_json::to_value(options) else { return String::new() };
     let paths = Options::path_keys();
-    let flag = |(name, value): (String, Value)| {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        (!value.is_null() && !paths.contains(&name.as_str())).then(|| format!("--{} {text}", name.replace('_', "-")))
-    };
-    values.into_iter().filter_map(flag).collect::<Vec<_>>().join(" ")
+    let is_shown = |(name, _): &(String, String)| !paths.contains(&name.as_str());
+    let flags = values_of(options).into_iter().filter(is_shown);
+    flags.map(|(name, text)| format!("--{} {text}", name.replace('_', "-"))).collect::<Vec<_>>().join(" ")
+}
+
+/// Lists the options that have a value, by their keys, and the values as they are typed.
+pub fn values_of(options: &Options) -> Vec<(String, String)> {
+    let Ok(Value::Object(values)) = serde_json::to_value(options) else { return Vec::new() };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    values.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, text(&value))).collect()
+}
+
+/// Returns what has to be the same when a comparison goes on: the options of all runs, but not where they lie and on what.
+///
+/// # Errors
+/// The options cannot be JSON.
+pub fn common(options: &Options) -> Result<Value> {
+    let mut options = serde_json::to_value(options)?;
+    if let Value::Object(options) = &mut options {
+        options.retain(|name, value| !value.is_null() && !["outdir", "device"].contains(&name.as_str()));
+    }
+    Ok(options)
 }

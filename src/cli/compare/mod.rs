@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use self::arm_run::{ArmRun, Ended, claim, prepare, shown};
+use self::arm_run::{ArmRun, Ended, claim, common, prepare, shown};
 use self::comparison::{Arm, Comparison, measure_of};
 use self::recipe::{LOSSES, Recipe};
 use self::report::{Setting, save, save_index};
@@ -67,9 +67,9 @@ pub struct CompareArgs {
 /// Options that do not fit, another comparison in the folder, or a run that fails.
 pub fn run(args: CompareArgs) -> Result<()> {
     let mut plan = Plan::from_args(args)?;
-    let _lock = claim(&plan.out, &plan.shared()?)?;
-    let device = device_of(&plan.options)?;
     let shared = plan.shared()?;
+    let _lock = claim(&plan.out, &shared)?;
+    let device = device_of(&plan.options)?;
     plan.options = with_networks(plan.options)?;
     write_only_to_and_cache(&[&plan.out], None, device);
     let mut comparisons = Vec::new();
@@ -166,11 +166,7 @@ impl Plan {
 
     /// Returns what has to be the same when a comparison goes on; seeds, arms and data sets may be added.
     fn shared(&self) -> Result<Value> {
-        let mut options = serde_json::to_value(&self.options)?;
-        if let Value::Object(options) = &mut options {
-            options.retain(|name, value| !value.is_null() && !["outdir", "device"].contains(&name.as_str()));
-        }
-        Ok(json!({ "options": options, "first_seed": self.first_seed }))
+        Ok(json!({ "options": common(&self.options)?, "first_seed": self.first_seed }))
     }
 
     /// Trains every arm on a data set, seed by seed, so that an interrupted comparison has something to say of every

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::arm_run::{ArmRun, claim, prepare, shown};
+use super::arm_run::{ArmRun, claim, common, prepare, shown, values_of};
 use super::comparison::{Arm, Comparison, measure_of};
 use super::figures::{Spread, number};
 use super::recipe::Recipe;
@@ -57,7 +57,7 @@ pub fn run(args: TuneArgs) -> Result<()> {
     let kimg = options.kimg.unwrap_or(8.0);
     let metric = prepare(&mut options, &args.out, Some(kimg / 8.0))?;
     let gammas = gammas_of(&args.gammas)?;
-    let _lock = claim(&args.out, &json!({ "tune": { "options": shown(&options), "seeds": args.seeds } }))?;
+    let _lock = claim(&args.out, &json!({ "tune": { "options": common(&options)?, "seeds": args.seeds } }))?;
     let first_seed = options.seed.take().unwrap_or(0);
     let device = device_of(&options)?;
     let options = with_networks(options)?;
@@ -217,11 +217,9 @@ fn rates_of(list: &str, best: &Recipe, race: &Race) -> Result<Vec<Recipe>> {
 
 /// The command line of a finetuning with these options.
 fn command_of(options: &Options) -> String {
-    let Ok(Value::Object(values)) = serde_json::to_value(options) else { return String::new() };
     let mut words = vec!["rootgan".to_owned(), "finetune".to_owned()];
-    for (name, value) in values.into_iter().filter(|(_, value)| !value.is_null()) {
-        words.push(format!("--{}", name.replace('_', "-")));
-        words.push(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    for (name, text) in values_of(options) {
+        words.extend([format!("--{}", name.replace('_', "-")), text]);
     }
     shell_command(words.iter().map(|word| std::ffi::OsStr::new(word.as_str())))
 }
