@@ -1,6 +1,7 @@
 """Makes Python environments in which torch counts as installed although nothing is downloaded: its folders are links to those
 of the environment that runs this. What is installed there later is the environment's own."""
 
+import argparse
 import importlib.metadata
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+ROOT = Path(__file__).resolve().parents[2]
 # Another project's settings would reach into the environment, or hide that something is missing in it.
 FOREIGN = ("PYTHON", "VIRTUAL_ENV", "LD_", "LIBTORCH", "ROOTGAN", "PIP_TARGET", "PIP_USER")
 
@@ -25,6 +27,17 @@ def make(folder: Path, with_torch: bool = True) -> Path:
     if with_torch:
         link(distributions("torch"), site_packages(python))
     return python
+
+
+def chosen_wheel(description: str) -> Path:
+    """Parses the command line of a check: the wheel that it is for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wheel", type=Path, help="default: the one in dist")
+    args = parser.parse_args()
+    wheels = [args.wheel] if args.wheel else sorted((ROOT / "dist").glob("rootgan-*.whl"))
+    if len(wheels) != 1 or not wheels[0].is_file():
+        sys.exit("error: cannot find one wheel in 'dist'; run scripts/package, or pass --wheel FILE")
+    return wheels[0].resolve()
 
 
 def site_packages(python: Path) -> Path:

@@ -8,7 +8,6 @@ a network for pip.
 KIMG (default 0.05) and OPTIONS replace the notebook's own. Exit code 1 if a cell fails, or a command called from one.
 """
 
-import argparse
 import json
 import os
 import re
@@ -40,14 +39,9 @@ shell.system = strictly
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheel", type=Path, help="default: the one in dist")
-    args = parser.parse_args()
-    wheels = [args.wheel] if args.wheel else sorted((ROOT / "dist").glob("rootgan-*.whl"))
-    if len(wheels) != 1 or not wheels[0].is_file():
-        sys.exit("error: cannot find one wheel in 'dist'; run scripts/package, or pass --wheel FILE")
+    wheel = fresh_environment.chosen_wheel(__doc__)
     python = environment()
-    parameters = {"WHEEL": str(wheels[0].resolve()), "KIMG": float(os.environ.get("KIMG", "0.05")),
+    parameters = {"WHEEL": str(wheel), "KIMG": float(os.environ.get("KIMG", "0.05")),
                   "OPTIONS": os.environ.get("OPTIONS", SMALL)}
     failed = False
     for name, chosen in (("default pair", {}), ("pickle", {"CHECKPOINT": "start.pkl"})):

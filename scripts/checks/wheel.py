@@ -8,7 +8,6 @@ pickle to a pickle in two commands, the demo. Needs a network for pip.
 Prints one line a step. Exit code 1 if one fails.
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -68,14 +67,9 @@ class Installed:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheel", type=Path, help="default: the one in dist")
-    args = parser.parse_args()
-    wheels = [args.wheel] if args.wheel else sorted((ROOT / "dist").glob("rootgan-*.whl"))
-    if len(wheels) != 1 or not wheels[0].is_file():
-        sys.exit("error: cannot find one wheel in 'dist'; run scripts/package, or pass --wheel FILE")
+    wheel = fresh_environment.chosen_wheel(__doc__)
     with tempfile.TemporaryDirectory() as scratch:
-        return check(wheels[0].resolve(), Path(scratch))
+        return check(wheel, Path(scratch))
 
 
 def check(wheel: Path, scratch: Path) -> int:

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 
-use crate::model::Generator;
+use crate::model::{Generator, block_resolution};
 use crate::tensor::no_grad;
 
 /// The place where one generator goes over into the other.
@@ -108,7 +108,7 @@ fn misfit(other: &Path, what: &str) -> String {
 
 /// Returns the resolution that a parameter acts at: 8 for `synthesis.b8.conv0.weight`; None for the mapping.
 fn resolution_of(name: &str) -> Option<i64> {
-    name.strip_prefix("synthesis.b")?.split('.').next()?.parse().ok()
+    name.strip_prefix("synthesis.").and_then(block_resolution).map(|resolution| resolution as i64)
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ fn discriminator_layers(script: &ScriptModule) -> Vec<String> {
 }
 
 /// Returns the resolution in the name of a parameter, 64 for `b64.conv0.weight`, if it has one.
-fn resolution_of(name: &str) -> Option<u64> {
+pub fn resolution_of(name: &str) -> Option<u64> {
     name.strip_prefix('b')?.split('.').next()?.parse().ok()
 }
 

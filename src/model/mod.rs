@@ -23,7 +23,7 @@ pub use contract::{DiscriminatorSpec, GeneratorSpec};
 pub use discriminator::Discriminator;
 pub use file_kind::FileKind;
 pub use flat::FlatParameters;
-pub use freeze::{FreezeSettings, freeze_discriminator, freeze_generator};
+pub use freeze::{FreezeSettings, freeze_discriminator, freeze_generator, resolution_of as block_resolution};
 pub use generator::{Generator, NoiseMode, Truncation, ZOnlySpec};
 pub use pair::check_pair;
 pub use precision::{Precision, PrecisionKind};

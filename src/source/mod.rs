@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 pub use self::download::is_address;
 pub use self::imports::{file_with_sha256, remove_scratch, scratch_folders};
 pub use self::python::{Lines, run as run_python};
+use crate::data::folder::EXTENSIONS;
 use crate::files::checksum::sha256;
 use crate::model::FileKind;
 use crate::run::snapshot::{self, Network, SnapshotManifest};
@@ -82,11 +83,12 @@ impl Source {
     fn in_folder(folder: &Path) -> Result<Self> {
         let generator = folder.join(GENERATOR);
         // A run may hold an export, but not the other way round.
-        if generator.is_file() && snapshot::all(folder)?.is_empty() {
+        let has_snapshots = !snapshot::all(folder)?.is_empty();
+        if generator.is_file() && !has_snapshots {
             return Ok(Self::of_pair(folder));
         }
         ensure!(
-            !snapshot::all(folder)?.is_empty() || !has_pictures(folder),
+            has_snapshots || !has_pictures(folder),
             "there are no networks in '{0}', but pictures: they go with --data '{0}', and --from takes a run or a checkpoint",
             folder.display()
         );
@@ -219,7 +221,7 @@ fn is_of_snapshot(path: &Path) -> bool {
 fn has_pictures(folder: &Path) -> bool {
     let is_picture = |path: PathBuf| {
         let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif"].contains(&ending.as_str())
+        EXTENSIONS.contains(&ending.as_str())
     };
     let is_run = folder.join("training_options.json").is_file();
     !is_run && std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| is_picture(entry.path()))
