@@ -35,11 +35,15 @@ fn compile_native(include: &std::path::Path) {
         "src/tensor/native/profile.cpp",
         "src/tensor/native/script_output.cpp",
     ];
-    SOURCES.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
+    let distributed = std::env::var_os("CARGO_FEATURE_DISTRIBUTED").map(|_| "src/tensor/native/world.cpp");
+    let sources: Vec<&str> = SOURCES.into_iter().chain(distributed).collect();
+    sources.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").files(SOURCES).include(include).include(include.join("torch/csrc/api/include"));
+    build.cpp(true).std("c++17").files(sources).include(include).include(include.join("torch/csrc/api/include"));
+    // The wheels of PyTorch leave gloo's headers out; where they are there, they come first.
+    build.include("src/tensor/native/gloo");
     build.define("_GLIBCXX_USE_CXX11_ABI", abi.as_str()).opt_level(2).debug(false);
     // Warnings are off: those of libtorch's own headers cannot be mended here.
     build.warnings(false).flag_if_supported("-w").compile("rootgan_native");

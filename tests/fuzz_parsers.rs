@@ -432,6 +432,7 @@ fn configurations() {
             is_random: false,
             has_precision: true,
             on_cuda: false,
+            processes: 1,
             memory: MemoryFacts::default(),
         };
         let config = RunSettings::resolve(&options, facts)?;
@@ -481,7 +482,7 @@ fn checkpoints() {
         file(&folder, "checkpoint.json", sealed.as_deref().unwrap_or(input));
         let (resumed, _) = Resumed::open(place)?;
         resumed.record.check_pictures("", place)?;
-        drop(resumed.record.differences("cpu", Some("a GPU"), 1));
+        drop(resumed.record.differences("cpu", Some("a GPU"), 1, 2));
         Ok(())
     });
 }

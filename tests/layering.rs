@@ -270,7 +270,7 @@ fn a_module_in_no_layer_is_named() {
 
 /// What a training phase is made of: on a GPU the host prepares the next work while the device computes, unless it asks
 /// for a number or copies in a way that waits (`tensor::device::upload` does not). What TorchScript does is not seen here.
-const WITHOUT_WAITING: [&str; 14] = [
+const WITHOUT_WAITING: [&str; 15] = [
     "src/augment",
     "src/model/flat.rs",
     "src/tensor/labels.rs",
@@ -284,6 +284,7 @@ const WITHOUT_WAITING: [&str; 14] = [
     "src/train/phases.rs",
     "src/train/regularizers.rs",
     "src/train/retry.rs",
+    "src/train/rounds.rs",
     "src/train/trainer.rs",
 ];
 const WAITING: [&str; 17] = [
@@ -305,11 +306,13 @@ const WAITING: [&str; 17] = [
     "to_device",
     "try_from",
 ];
-/// A draw's table on the CPU; the augmentation's adjustment after an iteration; what a checkpoint is made of.
-const MAY_WAIT: [(&str, &str); 3] = [
+/// A draw's table on the CPU; the augmentation's adjustment after an iteration; what a checkpoint is made of; the failures of other processes, on
+/// the CPU.
+const MAY_WAIT: [(&str, &str); 4] = [
     ("src/augment/draws.rs", "double_value"),
     ("src/train/ada.rs", "double_value"),
     ("src/train/optimizer.rs", "double_value"),
+    ("src/train/rounds.rs", "int64_value"),
 ];
 
 /// Waiting calls outside of the tests, with their lines.

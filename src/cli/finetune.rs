@@ -1,19 +1,22 @@
 //! `rootgan finetune`: trains a pair on a folder of pictures.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use tch::Device;
 
 use crate::cli::confine::{write_only_to, write_only_to_and_cache};
+use crate::cli::processes;
+use crate::cli::team::Team;
 use crate::config::{NetworkFacts, Options, RunSettings, freeze_settings};
 use crate::data::{Dataset, DatasetOptions, Labels};
 use crate::model::PrecisionKind;
 use crate::run::checkpoint::Checkpoints;
 use crate::run::checkpoint::Resumed;
 use crate::run::networks::NetworkFiles;
-use crate::run::{Start, finetune, folder};
+use crate::run::{Start, finetune, folder, follow};
 use crate::source::Source;
 use crate::system::ui::{detail, say};
 use crate::tensor::device;
@@ -35,6 +38,9 @@ pub struct FinetuneArgs {
     /// Check everything, print the options in effect, and stop
     #[arg(long)]
     pub dry_run: bool,
+    /// Train in N processes on this machine, which share every batch; torchrun starts them on several (docs/scale.md)
+    #[arg(long, value_name = "N")]
+    pub processes: Option<u64>,
     /// The options of the run.
     #[command(flatten)]
     pub options: Options,
@@ -45,7 +51,15 @@ pub struct FinetuneArgs {
 /// # Errors
 /// Anything wrong with options, networks, pictures or the output, on one line.
 pub fn run(args: FinetuneArgs) -> Result<Option<PathBuf>> {
+    if let Some(count) = args.processes.filter(|_| !args.dry_run) {
+        return processes::run(count).map(|()| None);
+    }
     let given = args.options.with_file(args.config.as_deref())?;
+    let mut team = Team::from_env()?;
+    if !team.is_first() {
+        return if args.dry_run { Ok(None) } else { follow_first(team).map(|()| None) };
+    }
+    team.planned = args.processes.unwrap_or(team.planned);
     ensure!(
         args.resume.is_none() || given.from.is_none(),
         "a run goes on with its own networks; pass --resume without --from"
@@ -56,18 +70,35 @@ pub fn run(args: FinetuneArgs) -> Result<Option<PathBuf>> {
     let written: Vec<&Path> = written.as_deref().into_iter().collect();
     match args.dry_run {
         // A dry run only tries whether the output can be written.
-        true => write_only_to(&written, device_of(&given)?),
-        false => write_only_to_and_cache(&written, None, device_of(&given)?),
+        true => write_only_to(&written, team.device(given.device.as_deref())?),
+        false => write_only_to_and_cache(&written, None, team.device(given.device.as_deref())?),
     }
-    let place = match args.resume {
-        Some(folder) => Place::Resume { folder, allow_changes: args.allow_changes },
-        None => Place::New,
+    let interrupted = team
+        .launch
+        .as_ref()
+        .filter(|_| team.is_restarted())
+        .and_then(|launch| launch.find_run(given.outdir.as_deref()?));
+    let (given, place) = match (args.resume, interrupted) {
+        // What the user chose to go back to is behind the run already.
+        (Some(folder), _) => {
+            let run = Checkpoints::named(&folder).filter(|_| team.is_restarted()).map(|(run, _)| run);
+            (given, Place::Resume { folder: run.unwrap_or(folder), allow_changes: args.allow_changes })
+        }
+        (None, Some(folder)) => (Options::default(), Place::Resume { folder, allow_changes: false }),
+        (None, None) => (given, Place::New),
     };
-    let folder = train(given, place, args.dry_run)?;
+    let folder = train_together(given, place, args.dry_run, team)?;
     if let Some(folder) = &folder {
         println!("run directory: {}", folder.display());
     }
     Ok(folder)
+}
+
+/// Trains as one of the other processes, whose options and networks the first process names.
+fn follow_first(mut team: Team) -> Result<()> {
+    let (options, files) = team.join_and_receive()?;
+    write_only_to(&[], team.device(options.device.as_deref())?);
+    follow(load(Sources::found(options, files), team)?)
 }
 
 /// The place of a run.
@@ -89,8 +120,12 @@ pub enum Place {
 ///
 /// # Errors
 /// Anything wrong with options, networks, pictures or the output.
-pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathBuf>> {
-    let start = prepare(given, place)?;
+pub fn train(given: Options, place: Place) -> Result<Option<PathBuf>> {
+    train_together(given, place, false, Team::alone())
+}
+
+fn train_together(given: Options, place: Place, dry_run: bool, team: Team) -> Result<Option<PathBuf>> {
+    let start = prepare(given, place, dry_run, team)?;
     if dry_run {
         let effective = serde_json::to_string_pretty(start.settings.effective()).context("cannot show the options")?;
         start.remarks.iter().for_each(say);
@@ -101,16 +136,26 @@ pub fn train(given: Options, place: Place, dry_run: bool) -> Result<Option<PathB
 }
 
 /// Loads networks and pictures, and makes sure that they, the options and the output fit together.
-fn prepare(given: Options, place: Place) -> Result<Start> {
-    let Sources { options, files, folder, resume, mut remarks } = Sources::find(given, place)?;
-    let device = device_of(&options)?;
+fn prepare(given: Options, place: Place, dry_run: bool, mut team: Team) -> Result<Start> {
+    let mut sources = Sources::find(given, place)?;
+    sources.fit_to(team.planned);
+    if !dry_run {
+        team.join_as_first(&sources.options, &sources.files)?;
+    }
+    load(sources, team)
+}
+
+/// Loads what the sources name, in each of the processes.
+fn load(sources: Sources, team: Team) -> Result<Start> {
+    let Sources { options, files, folder, resume, mut remarks } = sources;
+    let device = team.device(options.device.as_deref())?;
     let begun = Instant::now();
     let networks = files.load(freeze_settings(&options), device)?;
     detail(format!("networks loaded and tried out: {:.2} s", begun.elapsed().as_secs_f64()));
-    let facts = NetworkFacts::from_pair(&networks.g, &networks.d);
+    let facts = NetworkFacts { processes: team.planned, ..NetworkFacts::from_pair(&networks.g, &networks.d) };
     let settings = RunSettings::resolve(&options, facts)?;
     settings.arithmetic.apply();
-    if resume.is_none() {
+    if resume.is_none() && team.is_first() {
         folder::check(&settings.outdir, &settings.data)?;
     }
     let begun = Instant::now();
@@ -129,11 +174,12 @@ fn prepare(given: Options, place: Place) -> Result<Start> {
     remarks.extend(report.summary());
     remarks.extend(notes(&settings, facts, &dataset));
     match &resume {
-        Some(resumed) => remarks.extend(resumed.check(&settings, &dataset, device)?),
+        Some(resumed) => remarks.extend(resumed.check(&settings, &dataset, device, team.planned)?),
         None => rehearse(&networks, &settings.train)?,
     }
     let bad_pictures = report.unreadable_lines().collect();
-    Ok(Start { settings, networks, dataset, remarks, bad_pictures, folder, resume })
+    let Team { launch, world, .. } = team;
+    Ok(Start { settings, launch, world: Rc::new(world), networks, dataset, remarks, bad_pictures, folder, resume })
 }
 
 /// The options and network files of a run, and the run that it goes on from.
@@ -146,6 +192,31 @@ struct Sources {
 }
 
 impl Sources {
+    /// Takes the options and files that the first process found.
+    fn found(options: Options, files: NetworkFiles) -> Self {
+        Self { options, files, folder: None, resume: None, remarks: Vec::new() }
+    }
+
+    /// Lowers the micro-batch of a run that goes on with more processes than before, where their shares of a batch are
+    /// smaller than it.
+    fn fit_to(&mut self, processes: u64) {
+        let (Some(batch), Some(micro_batch), true) =
+            (self.options.batch, self.options.micro_batch, self.resume.is_some())
+        else {
+            return;
+        };
+        let share = batch / processes;
+        if share > 0 && batch.is_multiple_of(processes) && !share.is_multiple_of(micro_batch.max(1)) {
+            let fitting = (1..=micro_batch.min(share)).rev().find(|&smaller| share.is_multiple_of(smaller));
+            self.options.micro_batch = fitting;
+            self.remarks.push(format!(
+                "each of {processes} processes has {share} images of a batch: going on with --micro-batch {}, which draws \
+                 other random numbers than {micro_batch}",
+                fitting.unwrap_or(1)
+            ));
+        }
+    }
+
     fn find(given: Options, place: Place) -> Result<Self> {
         // A run may be resumed from another working directory, so paths are made absolute.
         let options = given.with_absolute_paths()?;

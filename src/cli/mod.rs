@@ -20,8 +20,10 @@ pub mod inspect;
 pub mod metrics;
 pub mod mix;
 pub mod plot;
+pub mod processes;
 pub mod project;
 pub mod python;
+pub mod team;
 pub mod version;
 
 use anyhow::{Result, bail};

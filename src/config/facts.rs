@@ -22,6 +22,8 @@ pub struct NetworkFacts {
     pub has_precision: bool,
     /// Whether both networks are on a GPU.
     pub on_cuda: bool,
+    /// Number of processes that train together; a batch is shared among them.
+    pub processes: u64,
     /// The sizes that decide how much memory training takes.
     pub memory: MemoryFacts,
 }
@@ -36,8 +38,14 @@ impl NetworkFacts {
             is_random: g.script.provenance()["source"] == RANDOM_SOURCE,
             has_precision: g.script.has_method("set_precision") && d.script.has_method("set_precision"),
             on_cuda: g.script.device.is_cuda(),
+            processes: 1,
             memory: MemoryFacts::from_pair(g, d, device::gpu(g.script.device).and_then(|gpu| gpu.bytes())),
         }
+    }
+
+    /// Returns the images of a batch that each process computes, at least 1.
+    pub(super) fn share(&self, batch: u64) -> u64 {
+        (batch / self.processes.max(1)).max(1)
     }
 
     /// Returns the number of pixels of one image.

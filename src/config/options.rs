@@ -268,10 +268,10 @@ options! {
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
     batch: u64 = Spec::default_from(|_, facts| Some((4096 / facts.resolution.max(1)).clamp(1, 32)))
         .range(at_least_one)
-        .fits(|&batch, _, _| (batch > MAX_BATCH).then(|| format!("--batch {batch} is more than {MAX_BATCH}"))),
+        .fits(problem_of_batch),
     /// Images computed at once, gradients being accumulated; lower it when memory is short [default: batch, on a GPU what fits by an estimate]
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
-    micro_batch: u64 = Spec::default_from(|o, facts| Some(facts.memory.micro_batch(o.batch?.max(1), o.precision?, facts.mbstd_group_size)))
+    micro_batch: u64 = Spec::default_from(|o, facts| Some(facts.memory.micro_batch(facts.share(o.batch?), o.precision?, facts.mbstd_group_size)))
         .range(at_least_one)
         .follows(&["batch"])
         .fits(problem_of_micro_batch),
@@ -408,13 +408,32 @@ fn problem_of_rooted(k: f64, slope_cap: Option<f64>) -> Option<String> {
     Rooted::new(k, slope_cap).err().map(|error| format!("--root-k or --root-slope-cap: {error}"))
 }
 
+fn problem_of_batch(&batch: &u64, _: &Options, facts: &NetworkFacts) -> Option<String> {
+    let processes = facts.processes;
+    if batch > MAX_BATCH {
+        return Some(format!("--batch {batch} is more than {MAX_BATCH}"));
+    }
+    if batch == 0 || batch.is_multiple_of(processes) {
+        return None;
+    }
+    let below = batch / processes * processes;
+    let nearest = if below == 0 { processes.to_string() } else { format!("{below} or {}", below + processes) };
+    Some(format!("--batch {batch} cannot be shared by {processes} processes; pass {nearest}"))
+}
+
 fn problem_of_micro_batch(&micro: &u64, o: &Options, facts: &NetworkFacts) -> Option<String> {
     let batch = o.batch.filter(|&batch| batch > 0)?;
     let group = facts.mbstd_group_size.clamp(1, micro);
     let flag = if micro == batch { "--batch" } else { "--micro-batch" };
     let mut problems = Vec::new();
+    let share = facts.share(batch);
     if batch % micro != 0 {
         problems.push(format!("--batch {batch} is not divisible by --micro-batch {micro}"));
+    } else if !share.is_multiple_of(micro) && batch.is_multiple_of(facts.processes) {
+        problems.push(format!(
+            "each of {} processes has {share} images of a batch, which is not divisible by --micro-batch {micro}",
+            facts.processes
+        ));
     }
     if micro % group != 0 {
         problems.push(format!(

@@ -207,6 +207,7 @@ mod tests {
         has_ws: true,
         is_random: false,
         has_precision: true,
+        processes: 1,
         memory: MemoryFacts { activations: 0, parameters: 0, device_bytes: None },
         on_cuda: false,
     };

@@ -21,6 +21,15 @@ pub struct Batch {
     pub classes: Option<Vec<u32>>,
 }
 
+/// The part of each batch that one of several processes loads: `images` consecutive ones out of `every` images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Images that are loaded.
+    pub images: usize,
+    /// Images from the beginning of one share to that of the next.
+    pub every: u64,
+}
+
 /// An endless row of batches, the next few of them already in memory.
 pub struct Loader {
     /// Receives the batches; it is dropped when the loader ends, which tells the thread to stop.
@@ -44,9 +53,26 @@ impl Loader {
         start_position: u64,
         prefetch: usize,
     ) -> Result<Self> {
-        assert!(batch > 0, "batches of no pictures");
+        Self::of_share(dataset, sampler, Share { images: batch, every: batch as u64 }, start_position, prefetch)
+    }
+
+    /// Starts filling shares of batches, the first one from `start_position` of the stream; otherwise as [`Loader::new`].
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    ///
+    /// # Panics
+    /// If the share is of no images.
+    pub fn of_share(
+        dataset: Arc<Dataset>,
+        sampler: Sampler,
+        share: Share,
+        start_position: u64,
+        prefetch: usize,
+    ) -> Result<Self> {
+        assert!(share.images > 0, "batches of no pictures");
         let (sender, batches) = sync_channel(prefetch.max(1));
-        let work = Work { dataset, sampler, batch, position: start_position };
+        let work = Work { dataset, sampler, share, position: start_position };
         let thread = std::thread::Builder::new()
             .name("loader".to_owned())
             .spawn(move || work.send_all(&sender))
@@ -93,7 +119,7 @@ impl Drop for Loader {
 struct Work {
     dataset: Arc<Dataset>,
     sampler: Sampler,
-    batch: usize,
+    share: Share,
     position: u64,
 }
 
@@ -112,9 +138,9 @@ impl Work {
     fn fill(&mut self) -> Result<Batch> {
         let dataset = &self.dataset;
         let (positions, sampler) = (self.position.., &mut self.sampler);
-        let items: Vec<_> = positions.take(self.batch).map(|at| sampler.item(at)).collect();
-        self.position += self.batch as u64;
-        let mut bytes = vec![0; self.batch * dataset.picture_bytes()];
+        let items: Vec<_> = positions.take(self.share.images).map(|at| sampler.item(at)).collect();
+        self.position += self.share.every;
+        let mut bytes = vec![0; self.share.images * dataset.picture_bytes()];
         let read = |(out, &(index, flipped)): (&mut [u8], &(usize, bool))| -> Result<()> {
             dataset.read_into(index, out)?;
             if flipped {

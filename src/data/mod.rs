@@ -17,6 +17,6 @@ pub mod sampler;
 pub use convert::{ConvertOptions, Findings, convert};
 pub use dataset::{Dataset, DatasetOptions, ScanReport, Subset};
 pub use labels::{LabelChoice, Labels};
-pub use loader::{Batch, Loader};
+pub use loader::{Batch, Loader, Share};
 pub use pictures::Pictures;
 pub use sampler::Sampler;

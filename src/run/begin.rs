@@ -1,6 +1,7 @@
 //! Begins a run: from nothing in a new folder, or from a checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::data::Dataset;
 use crate::files::atomic::{write_atomically, write_json};
 use crate::system::signals::StopRequest;
 use crate::tensor::device;
+use crate::tensor::world::World;
 use crate::train::{Networks, Statistics, Trainer};
 
 /// The parts that a new run and a resumed one make in different ways.
@@ -37,18 +39,22 @@ struct Parts {
     parents: ParentFiles,
     schedule: Schedule,
     stop: StopRequest,
+    world: Rc<World>,
 }
 
 impl Run {
     /// Begins a run in a new folder, up to its first grid and metrics.
     pub(super) fn begin(start: Start, stop: StopRequest) -> Result<Self> {
         let before = Schedule::starting_from(Duration::ZERO);
-        let Start { settings, mut networks, dataset, remarks, bad_pictures, folder, .. } = start;
+        let Start { settings, launch, world, mut networks, dataset, remarks, bad_pictures, folder, .. } = start;
         let folder = match folder {
             Some(folder) => folder::create_at(&folder)?,
             None => folder::create(&settings.outdir, dataset.name(), &settings.desc)?,
         };
         let lock = folder::lock(&folder)?;
+        if let Some(launch) = launch {
+            launch.save(&folder)?;
+        }
         let mut journal = Journal::create(&folder)?;
         for remark in &remarks {
             journal.say(None, remark)?;
@@ -64,8 +70,10 @@ impl Run {
         preview.save_reals(&folder.join("reals.png"), &dataset, settings.train.seed)?;
         let parents = ParentFiles::hash(&networks)?;
         let schedule = before.with_first_tick();
-        let parts = Parts { settings, networks, dataset, folder, lock, journal, preview, parents, schedule, stop };
+        let parts =
+            Parts { settings, networks, dataset, folder, lock, journal, preview, parents, schedule, stop, world };
         let mut run = Self::assemble(parts)?;
+        run.lead()?;
         run.outputs.pending = vec![Output::FirstGrid, Output::FirstMetrics];
         // Once the checkpoint is there nothing is lost, however long these take.
         run.save_checkpoint()?;
@@ -76,7 +84,7 @@ impl Run {
 
     /// Goes on from a checkpoint.
     pub(super) fn resume(start: Start, stop: StopRequest) -> Result<Self> {
-        let Start { settings, networks, dataset, remarks, bad_pictures, resume, .. } = start;
+        let Start { settings, world, networks, dataset, remarks, bad_pictures, resume, .. } = start;
         let Resumed { folder, checkpoint, record, goes_back, lock } =
             resume.context("a run that goes on has a checkpoint")?;
         folder::remove_leftovers(&folder)?;
@@ -89,7 +97,8 @@ impl Run {
         let preview = preview(&settings, &networks, &dataset);
         let schedule = Schedule::resumed(record.total(), &record.tick);
         let parents = record.parents;
-        let parts = Parts { settings, networks, dataset, folder, lock, journal, preview, parents, schedule, stop };
+        let parts =
+            Parts { settings, networks, dataset, folder, lock, journal, preview, parents, schedule, stop, world };
         let mut run = Self::assemble(parts)?;
         run.go_back_to(&checkpoint)?;
         if goes_back {
@@ -106,17 +115,18 @@ impl Run {
     }
 
     fn assemble(parts: Parts) -> Result<Self> {
-        let Parts { settings, mut networks, dataset, folder, lock, journal, preview, parents, schedule, stop } = parts;
+        let Parts { settings, mut networks, dataset, folder, lock, journal, preview, parents, schedule, stop, world } =
+            parts;
         networks.set_precision(settings.precision)?;
         let provenance = provenance::of_run(&settings, &networks, &dataset, &parents);
         let evaluator = Evaluator::new(&settings, &dataset, &networks.g_ema, &stop)?;
         let classes = classes_of(&dataset);
         let dataset = Arc::new(dataset);
-        let loader = loader(&settings, &dataset, 0)?;
+        let loader = loader(&settings, &dataset, 0, &world)?;
         Ok(Self {
             keeper: Keeper::new(&folder, settings.keep_checkpoints),
             gpu: device::gpu(networks.g.script.device),
-            trainer: Trainer::new(networks, settings.train.clone(), classes),
+            trainer: Trainer::in_world(networks, settings.train.clone(), classes, world),
             outputs: Outputs::new(preview, evaluator, provenance, parents),
             statistics: Statistics::default(),
             folder,

@@ -6,9 +6,12 @@ pub mod checkpoint;
 pub mod evaluator;
 mod feed;
 pub mod folder;
+mod follower;
 pub mod journal;
+pub mod launch;
 pub mod networks;
 pub mod numbering;
+mod orders;
 mod outputs;
 mod preview;
 mod production;
@@ -19,27 +22,29 @@ mod start;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use self::checkpoint::Keeper;
+use self::feed::reals_of;
 use self::folder::FolderLock;
 use self::journal::Journal;
+use self::orders::{Order, announce};
 use self::outputs::Outputs;
 use self::schedule::{Schedule, TickReport, losses_text};
 use crate::config::RunSettings;
-use crate::data::{Batch, Dataset, Loader};
+use crate::data::{Dataset, Loader};
 use crate::system::gpu::Gpu;
 use crate::system::panics::take_place;
 use crate::system::signals::{Signal, StopRequest, Stopped};
 use crate::system::ui::{Bar, duration_text, shell_command};
-use crate::tensor::images::from_bytes;
-use crate::tensor::labels::one_hot;
 use crate::tensor::{panic_line, panic_place};
-use crate::train::{Reals, Statistics, Trainer};
+use crate::train::{Statistics, Trainer};
 
+pub use self::follower::follow;
 pub use self::start::Start;
 
 /// The time between two lines of progress, where there is no terminal.
@@ -59,7 +64,7 @@ pub fn finetune(start: Start) -> Result<PathBuf> {
         None => Run::begin(start, stop)?,
     };
     // The caller shows the error; the log keeps it for whoever reads it later.
-    match catch_unwind(AssertUnwindSafe(|| run.train())) {
+    match catch_unwind(AssertUnwindSafe(|| run.train_and_end())) {
         Ok(outcome) => {
             if let Err(error) = &outcome {
                 let prefix = if error.is::<Stopped>() { "" } else { "error: " };
@@ -99,6 +104,16 @@ struct Run {
 }
 
 impl Run {
+    /// Trains, and lets the other processes end too, where all are in step.
+    fn train_and_end(&mut self) -> Result<()> {
+        let outcome = self.train();
+        let in_step = outcome.as_ref().map_or_else(|error| error.is::<Stopped>(), |()| true);
+        if in_step {
+            self.announce(Order::End)?;
+        }
+        outcome
+    }
+
     /// Trains tick by tick until all images are seen, a signal comes, or something fails.
     fn train(&mut self) -> Result<()> {
         let bar = Bar::with_interval(self.settings.total_images, "finetuning", PROGRESS_INTERVAL);
@@ -137,12 +152,8 @@ impl Run {
 
     /// Trains on the next batch of pictures.
     fn iterate(&mut self, bar: &Bar) -> Result<()> {
-        let Batch { pixels, classes } = self.loader.next()?;
-        let (g, side) = (&self.trainer.networks.g, i64::from(self.dataset.resolution()));
-        let (c_dim, device) = (g.c_dim(), g.script.device);
-        let shape = [self.settings.train.batch as i64, i64::from(self.dataset.channels()), side, side];
-        let c = classes.map(|classes| one_hot(&classes, c_dim, device));
-        let reals = Reals { images: from_bytes(&pixels, shape, device), c };
+        self.announce(Order::Iterate)?;
+        let reals = reals_of(&self.loader.next()?, &self.trainer, &self.dataset);
         let outcome = self.trainer.iterate(&reals, &mut self.statistics);
         for notice in self.trainer.take_notices() {
             self.journal.say(Some(bar), &notice)?;
@@ -161,6 +172,7 @@ impl Run {
             device: self.trainer.networks.g.script.device,
             gpu_bytes: self.gpu.as_ref().and_then(Gpu::used_bytes),
         };
+        self.gather_from_all()?;
         let line = self.schedule.tell(&report, &mut self.statistics);
         let summaries = self.statistics.take();
         self.journal.tick(report.seen_images, &summaries)?;
@@ -177,6 +189,38 @@ impl Run {
         self.make_outputs(Some(bar))?;
         self.schedule.next_tick(report.seen_images, maintenance.elapsed());
         Ok(())
+    }
+
+    /// Has the other processes take part in the next step, and learns of the signals that came to them.
+    fn announce(&self, order: Order) -> Result<()> {
+        announce(&self.trainer.world, Some(order), &self.stop).map(drop)
+    }
+
+    /// Gives the state of this process to the others.
+    fn lead(&mut self) -> Result<()> {
+        self.announce(Order::Follow)?;
+        self.trainer.follow_first(&mut self.statistics)
+    }
+
+    /// Collects the statistics of all processes, and makes sure that they have the same weights still.
+    fn gather_from_all(&mut self) -> Result<()> {
+        let world = Rc::clone(&self.trainer.world);
+        if world.size() == 1 {
+            return Ok(());
+        }
+        self.announce(Order::Gather)?;
+        self.trainer.gather(&mut self.statistics)?;
+        self.announce(Order::Compare)?;
+        let all = world.gather(&self.trainer.fingerprint())?;
+        let differs = all.iter().position(|one| *one != all[0]);
+        match differs {
+            Some(rank) => bail!(
+                "process {rank} has other weights than process 0 at {}: no result of this run can be trusted since the last \
+                 checkpoint; resume it, and please report it where that happens again",
+                self.kimg_text()
+            ),
+            None => Ok(()),
+        }
     }
 
     fn checkpoint_is_due(&self) -> bool {

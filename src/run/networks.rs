@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::Device;
 
@@ -11,7 +12,7 @@ use crate::model::{Discriminator, FreezeSettings, Generator};
 use crate::train::Networks;
 
 /// The files that a run starts from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkFiles {
     /// The averaged generator, which is trained too where `generator_raw` is None.
     pub generator: PathBuf,

@@ -1,16 +1,23 @@
 //! The beginning of a run, new or resumed.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::checkpoint::Resumed;
+use super::launch::Launch;
 use crate::config::RunSettings;
 use crate::data::Dataset;
+use crate::tensor::world::World;
 use crate::train::Networks;
 
 /// The parts that a run starts from: settings, networks, pictures and, where it goes on, a checkpoint.
 pub struct Start {
     /// The resolved options.
     pub settings: RunSettings,
+    /// The launch by torchrun that a new run belongs to.
+    pub launch: Option<Launch>,
+    /// The processes that train together; the first one has the folder.
+    pub world: Rc<World>,
     /// The loaded pair.
     pub networks: Networks,
     /// The pictures, of the pair's resolution and channels.

@@ -2,6 +2,7 @@
 //! the run-time settings of libtorch, and its errors and panics as one line of text. Nothing here knows a network.
 
 pub mod arithmetic;
+mod c10d;
 pub mod derivatives;
 pub mod device;
 pub mod finite;
@@ -10,6 +11,7 @@ pub mod labels;
 pub mod profile;
 pub mod seed;
 pub mod waiting;
+pub mod world;
 
 use std::any::Any;
 use std::fmt;

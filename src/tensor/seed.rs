@@ -1,5 +1,6 @@
-//! Every random stream of a run is seeded from (run seed, iteration, stream, rank), so resuming needs no generator
-//! state: the same place in the run always draws the same numbers.
+//! Every random stream of a run is seeded from (run seed, iteration, stream, place of the micro-batch in the batch), so
+//! resuming needs no generator state, and it does not matter which process computes a micro-batch: the same place in the
+//! run always draws the same numbers.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -30,18 +31,18 @@ pub enum Stream {
 }
 
 /// Returns a well-mixed 64-bit seed for one place in the run.
-pub fn derive(run_seed: u64, iteration: u64, stream: Stream, rank: u64) -> u64 {
-    [iteration, stream as u64, rank].into_iter().fold(mix(run_seed), |state, part| mix(state ^ mix(part)))
+pub fn derive(run_seed: u64, iteration: u64, stream: Stream, place: u64) -> u64 {
+    [iteration, stream as u64, place].into_iter().fold(mix(run_seed), |state, part| mix(state ^ mix(part)))
 }
 
 /// Seeds libtorch's default generators (all devices) for one place in the run.
-pub fn seed_torch(run_seed: u64, iteration: u64, stream: Stream, rank: u64) {
-    tch::manual_seed(derive(run_seed, iteration, stream, rank) as i64);
+pub fn seed_torch(run_seed: u64, iteration: u64, stream: Stream, place: u64) {
+    tch::manual_seed(derive(run_seed, iteration, stream, place) as i64);
 }
 
 /// Returns a random generator for decisions of the host, such as style-mixing cutoffs, at one place in the run.
-pub fn host_rng(run_seed: u64, iteration: u64, stream: Stream, rank: u64) -> ChaCha8Rng {
-    ChaCha8Rng::seed_from_u64(derive(run_seed, iteration, stream, rank))
+pub fn host_rng(run_seed: u64, iteration: u64, stream: Stream, place: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(derive(run_seed, iteration, stream, place))
 }
 
 /// Applies the finaliser of SplitMix64 (Steele, Lea and Flood, 2014), a bijection that scatters close seeds.

@@ -1,6 +1,9 @@
 //! Adaptive discriminator augmentation: p follows the sign of the discriminator's logits on real images.
 
+use anyhow::Result;
 use tch::{Kind, Tensor};
+
+use crate::tensor::world::World;
 
 /// The rule by which p moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,14 +74,31 @@ impl AugmentProbability {
         }
     }
 
-    /// Moves p, if an adjustment is due after this many iterations.
-    pub(super) fn adapt(&mut self, iteration: u64, batch: u64) {
+    /// Moves p by the signs of all processes, if an adjustment is due after this many iterations.
+    ///
+    /// # Errors
+    /// Another process has left.
+    pub(super) fn adapt(&mut self, iteration: u64, batch: u64, world: &World) -> Result<()> {
         if let Self::Adaptive { controller, signs } = self
             && controller.is_due(iteration)
         {
             let signs = Tensor::cat(&std::mem::take(signs), 0);
-            controller.adapt(signs.mean(Kind::Double).double_value(&[]), batch);
+            let count = Tensor::full([0i64; 0], signs.numel() as f64, (Kind::Double, signs.device()));
+            let sum_and_count = Tensor::stack(&[signs.sum(Kind::Double), count], 0);
+            world.sum_(&sum_and_count)?;
+            let mean = sum_and_count.get(0) / sum_and_count.get(1);
+            controller.adapt(mean.double_value(&[]), batch);
         }
+        Ok(())
+    }
+
+    /// Hands over the waiting signs, in one tensor; None where there are none.
+    pub(super) fn take_signs(&mut self) -> Option<Tensor> {
+        let taken = self.pending();
+        if let Self::Adaptive { signs, .. } = self {
+            signs.clear();
+        }
+        taken
     }
 }
 

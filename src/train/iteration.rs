@@ -1,17 +1,17 @@
 //! One training iteration on one screen: the four phases in the paper's order, then the average.
 //!
 //! `phases.rs` computes the phases, `objective/` their losses. Each phase goes through [`Trainer::phase`], which takes
-//! the optimiser's step; around that go timing (`timing.rs`), another try where memory ran out (`retry.rs`), and the
-//! look at skipped steps (`step_guard.rs`).
+//! the optimiser's step; around that go timing (`timing.rs`), another try where memory ran out (`retry.rs`), the sum over
+//! micro-batches and processes (`rounds.rs`), and the look at skipped steps (`step_guard.rs`).
 
 use anyhow::{Context, Result};
-use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
 use super::draw::{PhaseDraws, Reals};
+use super::drift::PhaseGradient;
 use super::objective::discriminator_graphs;
 use super::phases::{self, Judged, Phase, mean};
-use super::regularizers::MeanPathLength;
+use super::rounds::{Round, add};
 use super::stats::Statistics;
 use super::trainer::Trainer;
 use crate::augment::{Augment, Draws};
@@ -33,7 +33,8 @@ impl Trainer {
 
         // Generator, regularisation: path length.
         if path_length_is_due {
-            self.pl_mean = self.phase(Phase::Greg, stats, |t, stats| t.generator_reg(stats))?;
+            let pl_means = self.phase(Phase::Greg, stats, |t, stats| t.generator_reg(stats))?;
+            self.pl_mean = self.pl_mean.moved_to(&self.mean_over_rounds(&pl_means)?);
         }
 
         // Discriminator, main: to tell generated from real images.
@@ -51,14 +52,14 @@ impl Trainer {
         self.look_at_steps(stats)?;
         self.iteration += 1;
         self.seen_images += self.settings.batch;
-        self.ada.adapt(self.iteration, self.settings.batch);
-        Ok(())
+        self.ada.adapt(self.iteration, self.settings.batch, &self.world)
     }
 
-    fn generator_main(&self, reals: &Reals, stats: &mut Statistics) -> Result<(Tensor, ())> {
+    fn generator_main(&self, reals: &Reals, stats: &mut Statistics) -> Result<(PhaseGradient, ())> {
         let (n, objective) = (&self.networks, &*self.settings.objective);
-        let (mut draws, mut augment) = (self.draws(Phase::Gmain), self.augment(Stream::AugmentGeneratorMain));
         let gradient = self.sum_over_rounds(|round| {
+            let (mut draws, mut augment) =
+                (self.draws(Phase::Gmain, round), self.augment(Stream::AugmentGeneratorMain, round));
             let (draw, reals) = (draws.draw(self.micro_batch), self.part_of(reals, round));
             let Judged { losses, logits } = phases::generator_main(&n.g, &n.d, objective, &draw, &reals, &mut augment)?;
             stats.report_logits(&logits);
@@ -70,28 +71,32 @@ impl Trainer {
     }
 
     /// Computes path length on half as many images, as published, since it takes more than twice the memory. Returns
-    /// the gradient, and the mean path length after the step.
-    fn generator_reg(&self, stats: &mut Statistics) -> Result<(Tensor, MeanPathLength)> {
+    /// the gradient, and the means that `pl_mean` would move to by each micro-batch, [rounds].
+    fn generator_reg(&self, stats: &mut Statistics) -> Result<(PhaseGradient, Tensor)> {
         let (n, s) = (&self.networks, self.settings.path_length);
-        let (mut draws, mut pl_mean) = (self.draws(Phase::Greg), self.pl_mean.copy());
         let gain = s.interval as f64 / self.rounds() as f64;
-        let gradient = self.sum_over_rounds(|_| {
-            let draw = draws.draw((self.micro_batch / 2).max(1));
+        let mut pl_means = Vec::new();
+        let gradient = self.sum_over_rounds(|round| {
+            let draw = self.draws(Phase::Greg, round).draw((self.micro_batch / 2).max(1));
+            // Every micro-batch moves the mean from the same place, so that their order does not matter.
+            let mut pl_mean = self.pl_mean.copy();
             let penalties = phases::generator_reg(&n.g, &mut pl_mean, &draw, None)?;
+            pl_means.push(pl_mean.pl_mean);
             stats.report("Loss/pl_penalty", &penalties);
             stats.report("Loss/G/reg", &(&penalties * s.weight));
             n.g_flat.gradient(&(mean(&penalties) * (s.weight * gain)))
         })?;
-        Ok((gradient, pl_mean.or_if_not_finite(&self.pl_mean)))
+        Ok((gradient, Tensor::stack(&pl_means, 0)))
     }
 
     /// Judges generated and real images one after the other, so that only one graph is in memory, unless the objective
     /// compares them. Returns the gradient, and the signs of D(real), which the augmentation follows.
-    fn discriminator_main(&self, reals: &Reals, stats: &mut Statistics) -> Result<(Tensor, Vec<Tensor>)> {
+    fn discriminator_main(&self, reals: &Reals, stats: &mut Statistics) -> Result<(PhaseGradient, Vec<Tensor>)> {
         let (n, objective, share) = (&self.networks, &*self.settings.objective, 1.0 / self.rounds() as f64);
-        let (mut draws, mut augment) = (self.draws(Phase::Dmain), self.augment(Stream::AugmentDiscriminatorMain));
         let mut signs = Vec::new();
         let gradient = self.sum_over_rounds(|round| {
+            let (mut draws, mut augment) =
+                (self.draws(Phase::Dmain, round), self.augment(Stream::AugmentDiscriminatorMain, round));
             let (draw, reals) = (draws.draw(self.micro_batch), self.part_of(reals, round));
             let (mut gradient, mut losses) = (None, None);
             for &seen in discriminator_graphs(objective) {
@@ -109,11 +114,12 @@ impl Trainer {
     }
 
     /// Computes R1 on real images, then R2 on generated ones, each where it has a weight.
-    fn discriminator_reg(&self, reals: &Reals, stats: &mut Statistics) -> Result<(Tensor, ())> {
+    fn discriminator_reg(&self, reals: &Reals, stats: &mut Statistics) -> Result<(PhaseGradient, ())> {
         let (n, s) = (&self.networks, &self.settings);
-        let (mut draws, mut augment) = (self.draws(Phase::Dreg), self.augment(Stream::AugmentDiscriminatorReg));
         let gain = s.r1.interval as f64 / self.rounds() as f64;
         let gradient = self.sum_over_rounds(|round| {
+            let (mut draws, mut augment) =
+                (self.draws(Phase::Dreg, round), self.augment(Stream::AugmentDiscriminatorReg, round));
             let (mut gradient, mut penalty) = (None, None);
             for (name, gamma) in [("Loss/r1_penalty", s.r1.gamma), ("Loss/r2_penalty", s.r2_gamma)] {
                 if gamma == 0.0 {
@@ -143,45 +149,21 @@ impl Trainer {
         averaged.with_context(|| format!("the averaged generator of iteration {}", self.iteration))
     }
 
-    /// Returns the number of micro-batches in a batch.
-    pub(super) fn rounds(&self) -> u64 {
-        self.settings.batch / self.micro_batch
-    }
-
-    /// Sums the gradients of all micro-batches.
-    fn sum_over_rounds(&self, mut gradient: impl FnMut(u64) -> Result<Tensor>) -> Result<Tensor> {
-        let mut sum = None;
-        for round in 0..self.rounds() {
-            add(&mut sum, gradient(round)?);
-        }
-        sum.context("a batch has at least one micro-batch")
-    }
-
     /// Returns the real images of one micro-batch.
-    fn part_of(&self, reals: &Reals, round: u64) -> Reals {
-        reals.narrow(round * self.micro_batch, self.micro_batch)
+    fn part_of(&self, reals: &Reals, round: Round) -> Reals {
+        reals.narrow(round.in_process * self.micro_batch, self.micro_batch)
     }
 
-    /// Seeds the latents and noise of a phase.
-    fn draws(&self, phase: Phase) -> PhaseDraws<'_> {
-        let rng = self.seeded(phase);
+    /// Seeds the latents and noise of a phase by the place of the micro-batch in the batch.
+    fn draws(&self, phase: Phase, round: Round) -> PhaseDraws<'_> {
+        let (seed, stream) = (self.settings.seed, phase.stream());
+        seed_torch(seed, self.iteration, stream, round.in_batch);
+        let rng = host_rng(seed, self.iteration, stream, round.in_batch);
         PhaseDraws { g: &self.networks.g, classes: self.classes.as_ref(), mixing: self.settings.style_mixing, rng }
     }
 
-    fn seeded(&self, phase: Phase) -> ChaCha8Rng {
-        seed_torch(self.settings.seed, self.iteration, phase.stream(), 0);
-        host_rng(self.settings.seed, self.iteration, phase.stream(), 0)
-    }
-
-    fn augment(&self, stream: Stream) -> Augment {
-        let draws = host_rng(self.settings.seed, self.iteration, stream, 0);
+    fn augment(&self, stream: Stream, round: Round) -> Augment {
+        let draws = host_rng(self.settings.seed, self.iteration, stream, round.in_batch);
         Augment::new(self.settings.augment.transforms, self.augment_p(), Draws::Random(Box::new(draws)))
     }
-}
-
-fn add(sum: &mut Option<Tensor>, term: Tensor) {
-    *sum = Some(match sum.take() {
-        Some(mut sum) => sum.g_add_(&term),
-        None => term,
-    });
 }

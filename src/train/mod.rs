@@ -3,6 +3,7 @@
 
 mod ada;
 pub mod draw;
+mod drift;
 mod ema;
 mod iteration;
 pub mod networks;
@@ -12,6 +13,7 @@ pub mod phases;
 pub mod preflight;
 pub mod regularizers;
 mod retry;
+mod rounds;
 pub mod settings;
 pub mod state;
 pub mod stats;

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
+use super::drift::Drift;
 use super::ema;
 use crate::model::{
     Discriminator, FlatParameters, FreezeSettings, Generator, Parameter, Precision, ScriptModule, check_pair,
@@ -76,6 +77,16 @@ impl Networks {
         let parameters = [&self.g.script, &self.d.script].into_iter().flat_map(|script| &script.parameters);
         let kept = parameters.filter(|p| is_untrained(p));
         Untrained(kept.map(|p| (p.tensor.shallow_clone(), p.tensor.detach().copy())).collect())
+    }
+
+    /// Starts to watch what the trained networks change by themselves over the micro-batches of a phase. `noise_const` is
+    /// a constant of the contract and left out.
+    pub(super) fn drift(&self) -> Drift {
+        let parameters = [&self.g.script, &self.d.script].into_iter().flat_map(|script| &script.parameters);
+        let moving = parameters
+            .filter(|p| is_untrained(p) && p.tensor.is_floating_point() && !p.name.ends_with("noise_const"))
+            .map(|p| p.tensor.detach());
+        Drift::new(moving.collect())
     }
 
     /// Moves the averaged generator: trained parameters by `beta`, everything else copied.

@@ -83,10 +83,10 @@ impl MeanPathLength {
         Self { pl_mean: self.pl_mean.shallow_clone() }
     }
 
-    /// Returns this mean, or `before` where it is not finite, since it would stay so for ever. The device decides.
-    pub(super) fn or_if_not_finite(self, before: &Self) -> Self {
-        let finite = self.pl_mean.isfinite();
-        Self { pl_mean: self.pl_mean.where_self(&finite, &before.pl_mean) }
+    /// Returns the mean `next`, or the present one where that is not finite, since it would stay so for ever. The
+    /// device decides.
+    pub(super) fn moved_to(&self, next: &Tensor) -> Self {
+        Self { pl_mean: next.where_self(&next.isfinite(), &self.pl_mean) }
     }
 
     /// Returns `(length - pl_mean)^2` of every image against the mean after this batch. The gradient flows through that

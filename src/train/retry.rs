@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::phases::Phase;
+use super::rounds::SharedLackOfMemory;
 use super::stats::Statistics;
 use super::step_guard::place;
 use super::trainer::Trainer;
@@ -25,7 +26,12 @@ impl Trainer {
                 Ok(result) => return Ok(result),
                 Err(error) => error,
             };
-            let smaller = self.smaller_micro_batch().filter(|_| lacks_memory(&format!("{error:#}")));
+            // Processes try again together or not at all.
+            let lacks_memory = match self.world.size() {
+                1 => lacks_memory(&format!("{error:#}")),
+                _ => error.is::<SharedLackOfMemory>(),
+            };
+            let smaller = self.smaller_micro_batch().filter(|_| lacks_memory);
             let Some(smaller) = smaller else {
                 // Earlier skipped steps may be the reason, so a notice tells of them; the error stays this one.
                 if let Err(diverged) = self.look_at_steps(stats) {
@@ -49,7 +55,8 @@ impl Trainer {
     fn smaller_micro_batch(&self) -> Option<u64> {
         let half = self.micro_batch / 2;
         let group = (self.networks.d.mbstd_group_size() as u64).clamp(1, half.max(1));
-        let fits = half > 0 && self.settings.batch.is_multiple_of(half) && half.is_multiple_of(group);
+        let share = self.settings.batch / self.world.size();
+        let fits = half > 0 && share.is_multiple_of(half) && half.is_multiple_of(group);
         (self.settings.shrink_micro_batch && fits).then_some(half)
     }
 }

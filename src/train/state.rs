@@ -3,16 +3,20 @@
 //! Random streams need no state: they are derived from seed, iteration and phase.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
 
 use super::optimizer::{Adam, AdamState};
 use super::stats::Statistics;
 use super::trainer::Trainer;
 use crate::model::ScriptModule;
+use crate::tensor::device::upload;
 use crate::tensor::finite::all_finite;
+use crate::tensor::images::bytes;
 use crate::tensor::no_grad;
 
 /// Counters and numbers of a trainer.
@@ -48,6 +52,9 @@ impl TrainerRecord {
     }
 }
 
+/// Name of the signs that wait for ADA's next adjustment.
+const SIGNS: &str = "ada.signs";
+
 /// Tensors by name, as a checkpoint holds them.
 pub type Tensors = BTreeMap<String, Tensor>;
 
@@ -67,7 +74,7 @@ impl Trainer {
             tensors.extend(state.mean.map(|mean| (format!("adam.{network}.mean"), mean)));
         }
         tensors.insert("pl_mean".to_owned(), self.pl_mean.pl_mean.shallow_clone());
-        tensors.extend(self.ada.pending().map(|signs| ("ada.signs".to_owned(), signs)));
+        tensors.extend(self.ada.pending().map(|signs| (SIGNS.to_owned(), signs)));
         tensors.extend(statistics.pending().into_iter().map(|(name, values)| (format!("stats.{name}"), values)));
         let record = TrainerRecord {
             iteration: self.iteration,
@@ -106,7 +113,7 @@ impl Trainer {
         restore_adam(&mut self.d_adam, &mut tensors, "d", d_steps)?;
         copy_to(&self.pl_mean.pl_mean, &take(&mut tensors, "pl_mean")?, "pl_mean")?;
         let device = self.networks.g.script.device;
-        self.ada.restore(record.augment_p, tensors.remove("ada.signs").map(|signs| signs.to_device(device)));
+        self.ada.restore(record.augment_p, tensors.remove(SIGNS).map(|signs| signs.to_device(device)));
         let pending =
             tensors.into_iter().filter_map(|(name, values)| Some((name.strip_prefix("stats.")?.to_owned(), values)));
         statistics.restore(pending.collect());
@@ -115,10 +122,73 @@ impl Trainer {
         self.lr_scale = record.lr_scale;
         // A smaller micro-batch is taken over only where the settings ask for the same one as before.
         let stored = record.micro_batch.max(1);
-        if record.micro_batch_asked == self.settings.micro_batch && self.settings.batch.is_multiple_of(stored) {
+        if record.micro_batch_asked == self.settings.micro_batch
+            && self.settings.batch.is_multiple_of(stored * self.world.size())
+        {
             self.micro_batch = stored;
         }
         Ok(())
+    }
+
+    /// Gives every process the state of the first one.
+    ///
+    /// # Errors
+    /// Another process has left, or has other networks.
+    pub fn follow_first(&mut self, statistics: &mut Statistics) -> Result<()> {
+        let world = Rc::clone(&self.world);
+        if world.size() == 1 {
+            return Ok(());
+        }
+        let (record, tensors) = self.state(&Statistics::default());
+        let tensors: Tensors = tensors.into_iter().filter(|(name, _)| name != SIGNS).collect();
+        let shapes: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.size())).collect();
+        let own = serde_json::to_string(&shapes)?;
+        let first = world.share(own.as_bytes(), 0)?;
+        let fits = world.gather(&[u8::from(first == own.as_bytes())])?;
+        ensure!(
+            fits.iter().all(|fits| fits == &[1]),
+            "the processes have loaded different networks; pass the same files to all"
+        );
+        for tensor in tensors.values() {
+            world.broadcast_(tensor, 0)?;
+        }
+        let record: TrainerRecord = serde_json::from_slice(&world.share(&serde_json::to_vec(&record)?, 0)?)?;
+        if world.is_first() {
+            return Ok(());
+        }
+        self.restore(statistics, &record, tensors)?;
+        self.micro_batch = record.micro_batch;
+        Ok(())
+    }
+
+    /// Returns a SHA-256 over everything that all processes have in common: weights, averages and the optimisers' state.
+    pub fn fingerprint(&self) -> Vec<u8> {
+        let (record, tensors) = self.state(&Statistics::default());
+        let mut hash = Sha256::new();
+        hash.update(serde_json::to_vec(&record).expect("numbers are JSON"));
+        for (_, tensor) in tensors.iter().filter(|(name, _)| *name != SIGNS) {
+            hash.update(bytes(&tensor.to_device(Device::Cpu).contiguous().flatten(0, -1).view_dtype(Kind::Uint8)));
+        }
+        hash.finalize().to_vec()
+    }
+
+    /// Moves the waiting statistics and signs of all processes to the first one, which tells and keeps them.
+    ///
+    /// # Errors
+    /// Another process has left.
+    pub fn gather(&mut self, statistics: &mut Statistics) -> Result<()> {
+        let signs = if self.world.is_first() { None } else { self.ada.take_signs() };
+        // A sign is -1, 0 or 1: 0, 1 or 2 as a byte.
+        let own = signs.map_or_else(Vec::new, |signs| bytes(&(signs + 1.0).to_kind(Kind::Uint8)));
+        let all = self.world.gather(&own)?;
+        if self.world.is_first() {
+            let device = self.networks.g.script.device;
+            let others: Vec<f32> = all[1..].iter().flatten().map(|&byte| f32::from(byte) - 1.0).collect();
+            self.ada.collect(
+                (!others.is_empty()).then(|| upload(&Tensor::from_slice(&others), device)).into_iter().collect(),
+            );
+        }
+        statistics.gather(&self.world)
     }
 
     fn scripts(&self) -> [(&'static str, &ScriptModule); 3] {

@@ -2,11 +2,13 @@
 //!
 //! Tensors are kept on their device until a tick asks, so reporting never waits for the device.
 
+use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 use super::objective::Logits;
+use crate::tensor::world::World;
 
 /// The statistics of one name over a tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -27,6 +29,9 @@ pub struct Statistics {
     tensors: BTreeMap<String, Vec<Tensor>>,
     numbers: BTreeMap<String, Vec<f64>>,
 }
+
+/// Tensors by name, each as the bits of its values, which JSON keeps where they are not finite.
+type Reports = BTreeMap<String, Vec<Vec<u32>>>;
 
 /// A point in the reporting, kept as the number of values that each name had.
 pub struct Mark {
@@ -93,6 +98,55 @@ impl Statistics {
             all.insert(name.clone(), values);
         }
         all
+    }
+
+    /// Moves the tensors reported in other processes to the first one, which reports them. Every process has reported the
+    /// same names equally often since the last call; the values of the processes follow one another report by report, so
+    /// that the result does not depend on how often this is called. Numbers (times above all) are those of the first
+    /// process.
+    ///
+    /// # Errors
+    /// Another process has left.
+    pub fn gather(&mut self, world: &World) -> Result<()> {
+        if world.size() == 1 {
+            return Ok(());
+        }
+        let own = if world.is_first() { Reports::new() } else { self.take_reports() };
+        let all = world.gather(&serde_json::to_vec(&own)?)?;
+        if !world.is_first() {
+            self.numbers.clear();
+            return Ok(());
+        }
+        let mut others = Vec::new();
+        for bytes in &all[1..] {
+            others.push(serde_json::from_slice::<Reports>(bytes).context("another process sent no statistics")?);
+        }
+        for (name, tensors) in &mut self.tensors {
+            let reports = others.first().and_then(|reports| reports.get(name)).map_or(0, Vec::len);
+            let new = tensors.split_off(tensors.len().saturating_sub(reports));
+            for (at, tensor) in new.into_iter().enumerate() {
+                tensors.push(tensor);
+                let of_others = others.iter().filter_map(|reports| reports.get(name)?.get(at));
+                tensors.extend(
+                    of_others
+                        .map(|bits| Tensor::from_slice(&bits.iter().map(|&b| f32::from_bits(b)).collect::<Vec<_>>())),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the reported tensors as the bits of float32.
+    fn take_reports(&mut self) -> Reports {
+        let bits = |tensor: Tensor| {
+            let tensor = tensor.to_device(Device::Cpu).to_kind(Kind::Float);
+            let mut values = vec![0f32; tensor.numel()];
+            let count = values.len();
+            tensor.copy_data(&mut values, count);
+            values.into_iter().map(f32::to_bits).collect()
+        };
+        let all = std::mem::take(&mut self.tensors);
+        all.into_iter().map(|(name, tensors)| (name, tensors.into_iter().map(bits).collect())).collect()
     }
 
     /// Replaces everything by the values that another instance returned as pending.

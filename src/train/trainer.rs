@@ -1,10 +1,13 @@
 //! The state of training, and how one phase is done: its gradient, then the optimiser's step. The iteration that the
 //! phases make up is in `iteration.rs`.
 
+use std::rc::Rc;
+
 use anyhow::Result;
 use tch::{Device, Tensor};
 
 use super::ada::AugmentProbability;
+use super::drift::PhaseGradient;
 use super::networks::Networks;
 use super::optimizer::Adam;
 use super::phases::Phase;
@@ -14,6 +17,7 @@ use super::stats::Statistics;
 use super::step_guard::{Diverged, StepGuard};
 use crate::tensor::caught;
 use crate::tensor::labels::ClassDistribution;
+use crate::tensor::world::World;
 
 /// The spacing of timed iterations on a GPU, where waiting costs speed.
 const TIMED_EVERY_ON_GPU: u64 = 16;
@@ -31,6 +35,8 @@ pub struct Trainer {
     /// Every how many iterations phases are timed, and each step checked, 1 at least. On a GPU this makes the host wait
     /// after each phase, otherwise only at the end of an iteration. A phase that runs seldom is timed when it runs.
     pub timed_every: u64,
+    /// The processes that train together.
+    pub world: Rc<World>,
     pub(super) settings: TrainSettings,
     /// Images computed at once: the micro-batch of the settings, or fewer after memory ran out.
     pub(super) micro_batch: u64,
@@ -45,6 +51,17 @@ pub struct Trainer {
 impl Trainer {
     /// Makes a trainer at iteration 0. `classes` are those of the real images, for conditional networks.
     pub fn new(networks: Networks, settings: TrainSettings, classes: Option<ClassDistribution>) -> Self {
+        Self::in_world(networks, settings, classes, Rc::new(World::alone()))
+    }
+
+    /// Makes a trainer that is one of several, each in a process of its own. All have the same networks and settings; the
+    /// batch is a multiple of the micro-batch times the number of processes.
+    pub fn in_world(
+        networks: Networks,
+        settings: TrainSettings,
+        classes: Option<ClassDistribution>,
+        world: Rc<World>,
+    ) -> Self {
         let device = networks.g.script.device;
         Self {
             iteration: 0,
@@ -58,6 +75,7 @@ impl Trainer {
             ada: AugmentProbability::new(settings.augment.p, settings.augment.ada),
             guard: StepGuard::default(),
             networks,
+            world,
             settings,
             classes,
         }
@@ -68,11 +86,11 @@ impl Trainer {
         &mut self,
         phase: Phase,
         stats: &mut Statistics,
-        gradient: impl Fn(&Self, &mut Statistics) -> Result<(Tensor, T)>,
+        gradient: impl Fn(&Self, &mut Statistics) -> Result<(PhaseGradient, T)>,
     ) -> Result<T> {
         self.timed(phase, stats, |t, stats| {
             t.with_retries(phase, stats, |t, stats| {
-                let (gradient, result) = gradient(t, stats)?;
+                let (gradient, result) = t.sum_over_processes(|| gradient(t, stats))?;
                 t.step(phase, gradient);
                 Ok(result)
             })
@@ -90,7 +108,7 @@ impl Trainer {
 
     /// Counts the skipped steps since the last look, which waits for the device.
     pub(super) fn look_at_steps(&mut self, stats: &mut Statistics) -> Result<()> {
-        let rounds = self.rounds();
+        let rounds = self.rounds_in_process();
         let Self { networks, guard, settings, iteration, .. } = self;
         let flat = |phase: Phase| phase.parameters(networks);
         // Errors of the GPU surface here, where the host waits for it.

@@ -176,6 +176,6 @@ pub fn text(path: &Path) -> &str {
     path.to_str().expect("test files have plain names")
 }
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -5,6 +5,7 @@ mod flops;
 mod parts;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +14,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::cli::args::PairArgs;
 use crate::cli::confine::write_only_to;
+use crate::cli::processes;
+use crate::cli::team::Team;
 use crate::config::{AugmentMode, NetworkFacts, Options, train_settings};
 use crate::metrics::Detector;
 use crate::model::{FreezeSettings, Precision, PrecisionKind};
@@ -84,6 +87,9 @@ pub struct BenchArgs {
     /// auto (CUDA if usable), cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// Train in N processes on this machine, which share the batch, as for finetune
+    #[arg(long, value_name = "N")]
+    pub processes: Option<u64>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -114,7 +120,16 @@ pub fn run(args: BenchArgs) -> Result<()> {
         "--free-seconds must be from 0 to 3600"
     );
     ensure!((0.0..=1.0).contains(&p), "--augment-p must be from 0 to 1, not {p}");
-    let device = device::parse(&args.device)?;
+    if let Some(count) = args.processes {
+        return processes::run(count);
+    }
+    let mut team = Team::from_env()?;
+    ensure!(
+        team.planned == 1 || !(args.all || args.trace.is_some() || args.free_seconds.is_some()),
+        "of several processes only the phases are measured; leave --all, --trace and --free-seconds away"
+    );
+    let device = team.device(Some(&args.device))?;
+    team.join()?;
     Arithmetic { tf32: args.tf32, deterministic: args.deterministic }.apply();
     tune_convolutions(args.tuned);
     if args.stock_derivatives {
@@ -130,26 +145,35 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
     let mut networks = files.load(FreezeSettings::default(), device)?;
     let (side, channels) = (networks.g.img_resolution(), networks.g.img_channels());
-    let facts = NetworkFacts::from_pair(&networks.g, &networks.d);
+    let facts = NetworkFacts { processes: team.planned, ..NetworkFacts::from_pair(&networks.g, &networks.d) };
     let c_dim = networks.g.c_dim();
     let (settings, precision) = settings(&args, facts)?;
-    let images = Tensor::rand([args.batch as i64, channels, side, side], (Kind::Float, device)) * 2.0 - 1.0;
+    let share = args.batch / team.planned;
+    let images = Tensor::rand([share as i64, channels, side, side], (Kind::Float, device)) * 2.0 - 1.0;
     // The values of labels do not matter to the time.
     let classes = ClassDistribution::new(&vec![1; c_dim as usize]);
-    let c = classes.is_some().then(|| one_hot(&vec![0; args.batch as usize], c_dim, device));
+    let c = classes.is_some().then(|| one_hot(&vec![0; share as usize], c_dim, device));
     networks.set_precision(precision)?;
     let kind = precision.kind;
     let work = [flops::of_convolutions(&networks.g.script, true), flops::of_convolutions(&networks.d.script, false)];
-    let mut trainer = Trainer::new(networks, settings, classes);
+    let mut trainer = Trainer::in_world(networks, settings, classes, Rc::new(team.world));
     let usual = std::mem::replace(&mut trainer.timed_every, 1);
     let reals = Reals { images, c };
+    let begun = Instant::now();
     let medians = measure(&args, &mut trainer, &reals, args.augment_p)?;
+    let (seconds, sums) = (begun.elapsed().as_secs_f64(), trainer.world.traffic());
+    if !trainer.world.is_first() {
+        return Ok(());
+    }
     trainer.timed_every = usual;
     if let Some(path) = &trace {
         traced(path, device, || trainer.iterate(&reals, &mut Statistics::default()))?;
     }
     let gpu = device::gpu(device);
-    let free = train_freely(&args, &mut trainer, &reals, gpu.as_ref())?;
+    let free = match trainer.world.size() {
+        1 => train_freely(&args, &mut trainer, &reals, gpu.as_ref())?,
+        _ => None,
+    };
     // This is the peak of training: what is measured later may take more.
     let peak_memory = resident_bytes().1;
     let tensor_bytes = device::peak_tensor_bytes(device);
@@ -158,6 +182,12 @@ pub fn run(args: BenchArgs) -> Result<()> {
         side,
         medians,
         free,
+        processes: (trainer.world.size() > 1).then(|| Processes {
+            count: trainer.world.size(),
+            summed_bytes: [&trainer.networks.g_flat, &trainer.networks.d_flat]
+                .map(|flat| 4.0 * flat.values.numel() as f64),
+            share_of_time: sums.time.as_secs_f64() / seconds,
+        }),
         gpu_bytes: gpu.as_ref().and_then(Gpu::used_bytes),
         tensor_bytes,
         operations: flops::of_training(work[0], work[1]),
@@ -280,11 +310,29 @@ impl Others {
     }
 }
 
+/// What training in several processes costs.
+struct Processes {
+    count: u64,
+    /// Bytes of the gradients of the generator and of the discriminator.
+    summed_bytes: [f64; 2],
+    /// Share of the time that the first process spent in sums, waiting for the others included.
+    share_of_time: f64,
+}
+
+impl Processes {
+    /// Returns the bytes that are summed in an iteration with the published intervals.
+    fn bytes_per_iteration(&self) -> f64 {
+        let [g, d] = self.summed_bytes;
+        g * (SHARES[0].1 + SHARES[1].1) + d * (SHARES[2].1 + SHARES[3].1)
+    }
+}
+
 struct BenchReport {
     device: String,
     side: i64,
     medians: Vec<Medians>,
     free: Option<parts::FreeTraining>,
+    processes: Option<Processes>,
     /// Bytes that the process held on a GPU after training, where that is known.
     gpu_bytes: Option<u64>,
     /// The most of those bytes that tensors took at one time.
@@ -339,6 +387,9 @@ impl BenchReport {
                 "seconds_per_image": free.seconds_per_iteration / args.batch as f64,
                 "share_of_time_in_kernels": free.in_kernels,
             })),
+            "processes": self.processes.as_ref().map_or(1, |processes| processes.count),
+            "summed_bytes_per_iteration": self.processes.as_ref().map(Processes::bytes_per_iteration),
+            "share_of_time_in_sums": self.processes.as_ref().map(|processes| processes.share_of_time),
             "gpu_memory_mib": self.gpu_bytes.map(mib),
             "gpu_tensors_peak_mib": self.tensor_bytes.map(mib),
             "others": others,
@@ -373,6 +424,14 @@ impl BenchReport {
             let per_image = free.seconds_per_iteration / args.batch as f64;
             let (per_kimg, iterations) = (per_image * 1000.0, free.iterations);
             println!("as a run: {per_image:.4} s per image ({per_kimg:.1} s per kimg){busy}, {iterations} iterations");
+        }
+        if let Some(processes) = &self.processes {
+            println!(
+                "{} processes: {:.1} MB of gradients summed an iteration, {:.0} % of the time in sums and waiting for each other",
+                processes.count,
+                processes.bytes_per_iteration() / 1e6,
+                processes.share_of_time * 100.0
+            );
         }
         println!(
             "direct convolutions: {:.2} GFLOP per image, {:.0} % of the {:.0} GFLOP/s that a large one reaches here",

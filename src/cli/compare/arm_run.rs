@@ -102,8 +102,8 @@ impl ArmRun {
                 say("it is complete");
                 return Ok(None);
             }
-            Some(_) => train(length, Place::Resume { folder: self.folder.clone(), allow_changes: true }, false),
-            None => train(length.over(self.options.clone()), Place::Folder(self.folder.clone()), false),
+            Some(_) => train(length, Place::Resume { folder: self.folder.clone(), allow_changes: true }),
+            None => train(length.over(self.options.clone()), Place::Folder(self.folder.clone())),
         };
         match outcome {
             Ok(_) => Ok(None),

@@ -19,10 +19,13 @@ use self::comparison::{Arm, Comparison, measure_of};
 use self::recipe::{LOSSES, Recipe};
 use self::report::{Setting, save, save_index};
 use crate::cli::confine::write_only_to_and_cache;
-use crate::cli::finetune::{device_of, with_networks};
+use crate::cli::finetune::with_networks;
+use crate::cli::processes;
+use crate::cli::team::Team;
 use crate::config::{Options, preset};
 use crate::system::ui::say;
 use crate::tensor::device;
+use crate::tensor::world::World;
 
 /// Compare losses, or any options, on the same pictures, weights and random draws.
 #[derive(Debug, clap::Args)]
@@ -50,6 +53,9 @@ pub struct CompareArgs {
     /// End a run at half of --kimg if its metric is then more than FACTOR times that of the first arm with the same seed
     #[arg(long, value_name = "FACTOR")]
     pub stop_hopeless: Option<f64>,
+    /// Train the runs in N processes, each on CPU cores or a GPU of its own
+    #[arg(long, value_name = "N")]
+    pub processes: Option<u64>,
     /// Folder of the comparison; where it was interrupted, the same call goes on
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -66,12 +72,30 @@ pub struct CompareArgs {
 /// # Errors
 /// Options that do not fit, another comparison in the folder, or a run that fails.
 pub fn run(args: CompareArgs) -> Result<()> {
+    if let Some(count) = args.processes {
+        return processes::run(count);
+    }
+    let mut team = Team::from_env()?;
     let mut plan = Plan::from_args(args)?;
     let shared = plan.shared()?;
-    let _lock = claim(&plan.out, &shared)?;
-    let device = device_of(&plan.options)?;
-    plan.options = with_networks(plan.options)?;
+    let device = team.device(plan.options.device.as_deref())?;
+    // One process after the other, so that networks are imported once.
+    let _lock = if team.is_first() { Some(claim(&plan.out, &shared)?) } else { None };
+    team.join()?;
+    for rank in 0..team.planned {
+        if rank == team.world.rank() {
+            plan.options = with_networks(std::mem::take(&mut plan.options))?;
+        }
+        team.world.gather(&[])?;
+    }
     write_only_to_and_cache(&[&plan.out], None, device);
+    if team.planned > 1 {
+        plan.options.device = Some(device::name(device));
+        plan.train_by_rank(&team.world)?;
+        if !team.is_first() {
+            return Ok(());
+        }
+    }
     let mut comparisons = Vec::new();
     for set in plan.sets() {
         let arms = plan.train_set(&set)?;
@@ -167,6 +191,25 @@ impl Plan {
     /// Returns what has to be the same when a comparison goes on; seeds, arms and data sets may be added.
     fn shared(&self) -> Result<Value> {
         Ok(json!({ "options": common(&self.options)?, "first_seed": self.first_seed }))
+    }
+
+    /// Trains the runs whose numbers are this process's, and waits for the others'.
+    fn train_by_rank(&self, world: &World) -> Result<()> {
+        ensure!(
+            self.stop_hopeless.is_none(),
+            "--stop-hopeless compares each run with the first arm's, which another process may be training; leave one away"
+        );
+        let (sets, seeds) = (self.sets(), self.first_seed..self.first_seed + self.seeds);
+        let runs = sets
+            .iter()
+            .flat_map(|set| seeds.clone().flat_map(move |seed| self.arms.iter().map(move |arm| (set, seed, arm))));
+        for (number, (set, seed, recipe)) in (0..).zip(runs) {
+            if number % world.size() == world.rank() {
+                say(format!("process {}: {}, seed {seed}", world.rank(), recipe.name));
+                self.train_arm(recipe, seed, set, None)?;
+            }
+        }
+        world.gather(&[]).map(drop)
     }
 
     /// Trains every arm on a data set, seed by seed, so that an interrupted comparison has something to say of every

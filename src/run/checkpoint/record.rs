@@ -39,6 +39,13 @@ pub struct RunRecord {
     #[serde(default)]
     pub(in crate::run) gpu: Option<String>,
     pub(in crate::run) threads: i32,
+    /// The processes that trained together; 1 in checkpoints of rootgan before 2026-11-28.
+    #[serde(default = "one")]
+    pub(in crate::run) processes: u64,
+}
+
+fn one() -> u64 {
+    1
 }
 
 impl RunRecord {
@@ -62,9 +69,9 @@ impl RunRecord {
         self.trainer.seen_images
     }
 
-    /// Lists reasons why a run resumed on this device with these threads will differ from an uninterrupted one; `gpu`
+    /// Lists reasons why a run resumed on this device with these threads and processes will differ from an uninterrupted one; `gpu`
     /// is the GPU's [`Gpu::description`](crate::system::gpu::Gpu::description).
-    pub fn differences(&self, device: &str, gpu: Option<&str>, threads: i32) -> Vec<String> {
+    pub fn differences(&self, device: &str, gpu: Option<&str>, threads: i32, processes: u64) -> Vec<String> {
         let mut lines = Vec::new();
         if self.device != device {
             lines.push(format!("the run was on {} and goes on on {device}: not bit for bit the same", self.device));
@@ -76,6 +83,13 @@ impl RunRecord {
             lines.push(format!(
                 "the run had {} threads and goes on with {threads}: not bit for bit the same (OMP_NUM_THREADS)",
                 self.threads
+            ));
+        }
+        if self.processes != processes {
+            let noun = if self.processes == 1 { "process" } else { "processes" };
+            lines.push(format!(
+                "the run had {} {noun} and goes on with {processes}: with the same micro-batch the same but for rounding",
+                self.processes
             ));
         }
         lines

@@ -100,7 +100,13 @@ impl Resumed {
     ///
     /// # Errors
     /// Other pictures, or a run that is complete.
-    pub fn check(&self, settings: &RunSettings, dataset: &Dataset, device: Device) -> Result<Vec<String>> {
+    pub fn check(
+        &self,
+        settings: &RunSettings,
+        dataset: &Dataset,
+        device: Device,
+        processes: u64,
+    ) -> Result<Vec<String>> {
         self.record.check_pictures(dataset.fingerprint(), &settings.data)?;
         ensure!(
             !self.record.is_complete(settings.total_images),
@@ -109,7 +115,8 @@ impl Resumed {
             self.record.seen_images()
         );
         let gpu = device::gpu(device).and_then(|gpu| gpu.description());
-        let mut lines = self.record.differences(&device::name(device), gpu.as_deref(), tch::get_num_threads());
+        let mut lines =
+            self.record.differences(&device::name(device), gpu.as_deref(), tch::get_num_threads(), processes);
         if device.is_cuda() && !settings.arithmetic.deterministic {
             lines.push(
                 "on a GPU a resumed run is the same but for rounding; --deterministic makes runs exact".to_owned(),

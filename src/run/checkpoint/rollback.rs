@@ -38,6 +38,7 @@ impl Run {
         self.keeper.rollbacks += 1;
         self.go_back_to(&checkpoint)?;
         self.trainer.lr_scale = scale;
+        self.lead()?;
         self.forget_outputs()?;
         self.make_outputs(Some(bar))?;
         let line = format!(
@@ -59,6 +60,7 @@ impl Run {
         self.trainer.restore(&mut self.statistics, &record.trainer, tensors::read(&path)?).with_context(|| {
             format!("cannot go on from '{}'; begin a new run from a snapshot", checkpoint.folder().display())
         })?;
+        self.lead()?;
         let seen_images = checkpoint.seen_images;
         // Later checkpoints go first, so that a kill in between leaves no checkpoint whose statistics are gone.
         self.keeper.store.forget_after(seen_images)?;
@@ -89,7 +91,7 @@ impl Run {
             Some(newest) => newest,
             None => self.newest_in_folder(seen_images)?,
         };
-        self.loader = loader(&self.settings, &self.dataset, self.trainer.seen_images)?;
+        self.loader = loader(&self.settings, &self.dataset, self.trainer.seen_images, &self.trainer.world)?;
         self.keeper.is_at(seen_images, self.outputs.best.clone());
         Ok(())
     }

@@ -19,6 +19,7 @@ impl Run {
         if !self.trainer.is_sound() {
             return Ok(false);
         }
+        self.gather_from_all()?;
         let begun = Instant::now();
         let (trainer, tensors) = self.trainer.state(&self.statistics);
         let outputs = &self.outputs;
@@ -36,6 +37,7 @@ impl Run {
             device: device::name(self.trainer.networks.g.script.device),
             gpu: self.gpu.as_ref().and_then(Gpu::description),
             threads: tch::get_num_threads(),
+            processes: self.trainer.world.size(),
         };
         let (seen_images, best) = (self.trainer.seen_images, outputs.best.as_ref().map(Best::seen_images));
         self.keeper.store.write(seen_images, best, &record, |path| tensors::write(path, &tensors))?;

@@ -1,0 +1,269 @@
+//! Training in several processes: the same weights as in one, the same end after processes died, and no rank left behind.
+// Helpers of tests are tests: clippy's exception covers only the functions marked so.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::command::Finetune;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use predicates::str::contains;
+use rootgan::run::checkpoint::Checkpoints;
+use serde_json::Value;
+
+/// 16 iterations of 12 images with everything that is drawn or shared: labels, mirroring, mixing, path length, R1,
+/// an augmentation that adapts, micro-batches.
+const OPTIONS: [&str; 18] = [
+    "--batch=12",
+    "--micro-batch=2",
+    "--kimg=0.192",
+    "--tick-kimg=0.048",
+    "--snapshot-ticks=0",
+    "--image-ticks=0",
+    "--style-mixing=0.9",
+    "--pl-weight=2",
+    "--pl-interval=2",
+    "--r1-gamma=1",
+    "--r1-interval=4",
+    "--aug=ada",
+    "--ada-kimg=0.2",
+    "--target=-0.5",
+    "--init-p=0.3",
+    "--mirror",
+    "--seed=3",
+    "--g-lr=0.001",
+];
+
+type Tensors = BTreeMap<String, tch::Tensor>;
+
+struct Stage(tempfile::TempDir);
+
+impl Stage {
+    fn new() -> Self {
+        let stage = Self(tempfile::tempdir().unwrap());
+        common::picture_folder(&stage.data(), 10, 16);
+        let classes: Vec<_> = (0..10).map(|at| serde_json::json!([format!("picture{at:03}.png"), at % 3])).collect();
+        fs::write(stage.data().join("dataset.json"), serde_json::json!({ "labels": classes }).to_string()).unwrap();
+        stage
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("discs")
+    }
+
+    fn finetune(&self, outdir: &str) -> Finetune {
+        Finetune::new(&common::pair16_labelled(), &self.data(), &self.0.path().join(outdir)).with(OPTIONS)
+    }
+
+    /// The newest run in its folder of runs.
+    fn run(&self, outdir: &str) -> Option<PathBuf> {
+        let entries = fs::read_dir(self.0.path().join(outdir)).ok()?;
+        entries.flatten().map(|entry| entry.path()).max()
+    }
+}
+
+/// The command under torchrun, which restarts it `restarts` times.
+fn torchrun(command: &Finetune, processes: usize, restarts: usize) -> Command {
+    let inner = command.process();
+    let mut torchrun = Command::new(common::root().join(".venv/bin/torchrun"));
+    torchrun
+        .args(["--standalone", "--no-python", &format!("--nproc-per-node={processes}")])
+        .arg(format!("--max-restarts={restarts}"))
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .env("OMP_NUM_THREADS", "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    torchrun
+}
+
+fn finish(mut command: Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn last_checkpoint(run: &Path) -> PathBuf {
+    let last = Checkpoints::in_run(run, 1).list().unwrap().pop().unwrap();
+    assert_eq!(last.seen_images, 192);
+    last.folder().to_owned()
+}
+
+fn last_bytes(run: &Path) -> Vec<u8> {
+    fs::read(last_checkpoint(run).join("state.safetensors")).unwrap()
+}
+
+fn last_tensors(run: &Path) -> Tensors {
+    rootgan::model::weights::read(&last_checkpoint(run).join("state.safetensors"))
+        .unwrap()
+        .tensors
+        .into_iter()
+        .collect()
+}
+
+/// The lines of statistics without what differs from one second or machine to the next.
+fn statistics(run: &Path) -> Vec<BTreeMap<String, Value>> {
+    let text = fs::read_to_string(run.join("stats.jsonl")).unwrap();
+    let is_result = |name: &str| !name.starts_with("Timing/") && !name.starts_with("Resources/") && name != "timestamp";
+    let line = |line: &str| {
+        let all: BTreeMap<String, Value> = serde_json::from_str(line).unwrap();
+        all.into_iter().filter(|(name, _)| is_result(name)).collect()
+    };
+    text.lines().map(line).collect()
+}
+
+/// The length of the difference of all tensors whose names begin so, as a share of their own length.
+fn relative_difference(one: &Tensors, other: &Tensors, prefix: &str) -> f64 {
+    let squares = |tensor: &tch::Tensor| {
+        let tensor = tensor.to_kind(tch::Kind::Double);
+        tensor.square().sum(tch::Kind::Double).double_value(&[])
+    };
+    let named: Vec<_> = one.iter().filter(|(name, _)| name.starts_with(prefix)).collect();
+    assert!(!named.is_empty(), "{prefix}");
+    let difference: f64 = named.iter().map(|(name, tensor)| squares(&(*tensor - &other[*name]))).sum();
+    (difference / named.iter().map(|(_, tensor)| squares(tensor)).sum::<f64>()).sqrt()
+}
+
+#[test]
+fn several_processes_train_as_one_does() {
+    let stage = Stage::new();
+    let one = stage.finetune("one").run();
+    let (expected, lines) = (last_tensors(&one), statistics(&one));
+    for processes in ["2", "3"] {
+        let outdir = format!("of{processes}");
+        finish(stage.finetune(&outdir).with(["--processes", processes]).process());
+        let run = stage.run(&outdir).unwrap();
+        let found = last_tensors(&run);
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        // A bias that has only begun to leave 0 may differ more: Adam divides its gradient by the gradient's own size,
+        // and so the rounding in it too.
+        let (weights, means) = (["G.", "G_ema.", "D."], ["adam.g.", "adam.d.", "pl_mean"]);
+        let tolerances = weights.map(|name| (name, 1e-5)).into_iter().chain(means.map(|name| (name, 1e-3)));
+        for (network, tolerance) in tolerances {
+            let difference = relative_difference(&expected, &found, network);
+            assert!(difference < tolerance, "{processes} processes: {network} differs by {difference:e}");
+        }
+        for (line, theirs) in lines.iter().zip(statistics(&run)) {
+            assert_eq!(line.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+            for (name, value) in line {
+                assert_eq!(value["num"], theirs[name]["num"], "{processes} processes: values of {name}");
+                let (mean, other) = (value["mean"].as_f64().unwrap(), theirs[name]["mean"].as_f64().unwrap());
+                assert!((mean - other).abs() <= 1e-3 * mean.abs().max(1.0), "{processes}: {name} {mean} {other}");
+            }
+        }
+    }
+    // What there was to share: p has moved, and path length and R1 were computed.
+    let last = lines.last().unwrap();
+    assert!(last["Progress/augment"]["mean"].as_f64().unwrap() != 0.3 && last.contains_key("Loss/pl_penalty"));
+}
+
+#[test]
+fn one_process_under_torchrun_is_one_process() {
+    let stage = Stage::new();
+    let plain = stage.finetune("plain").run();
+    finish(torchrun(&stage.finetune("launched"), 1, 0));
+    let launched = stage.run("launched").unwrap();
+    assert!(last_bytes(&plain) == last_bytes(&launched));
+    assert_eq!(statistics(&plain), statistics(&launched));
+}
+
+#[test]
+fn processes_that_die_are_started_again_and_come_to_the_same_end() {
+    let stage = Stage::new();
+    finish(stage.finetune("whole").with(["--processes=2"]).process());
+    let command = stage.finetune("killed").with(["--checkpoint-minutes=0"]);
+    let mut torchrun = torchrun(&command, 2, 3).spawn().unwrap();
+    for (rank, seen_images) in [(1, 24), (0, 84)] {
+        wait_for(&mut torchrun, seen_images, || stage.run("killed"));
+        kill_rank(torchrun.id(), rank);
+    }
+    let output = torchrun.wait_with_output().unwrap();
+    let (whole, killed) = (stage.run("whole").unwrap(), stage.run("killed").unwrap());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(last_bytes(&whole) == last_bytes(&killed), "another state");
+    assert_eq!(statistics(&whole), statistics(&killed));
+    let log = fs::read_to_string(killed.join("log.txt")).unwrap();
+    assert_eq!(log.matches("resumed at ").count(), 2, "{log}");
+}
+
+#[test]
+fn another_number_of_processes_goes_on_where_the_first_stopped() {
+    let stage = Stage::new();
+    let whole = stage.finetune("whole").run();
+    let begun = stage.finetune("begun").with(["--kimg=0.096"]).run();
+    finish(Finetune::resume(&begun).with(["--override", "--kimg=0.192", "--processes=2"]).process());
+    for network in ["G.", "G_ema.", "D."] {
+        let difference = relative_difference(&last_tensors(&whole), &last_tensors(&begun), network);
+        assert!(difference < 1e-5, "{network} differs by {difference:e}");
+    }
+    let log = fs::read_to_string(begun.join("log.txt")).unwrap();
+    assert!(log.contains("the run had 1 process and goes on with 2"), "{log}");
+}
+
+#[test]
+fn a_batch_that_cannot_be_shared_is_refused_with_the_nearest_that_can() {
+    let stage = Stage::new();
+    let command = stage.finetune("none").with(["--batch=10", "--micro-batch=2", "--processes=3"]);
+    let refused = command.command().assert().code(1);
+    refused.stderr(contains("--batch 10 cannot be shared by 3 processes; pass 9 or 12"));
+    assert!(stage.run("none").is_none(), "nothing was begun");
+}
+
+#[test]
+fn a_signal_to_one_process_ends_all_with_a_checkpoint() {
+    let stage = Stage::new();
+    let command = stage.finetune("runs").with(["--kimg=100", "--processes=2", "--checkpoint-minutes=0"]);
+    let mut parent = command.process().spawn().unwrap();
+    wait_for(&mut parent, 24, || stage.run("runs"));
+    let second = process_of_rank(parent.id(), 1);
+    // SAFETY: the process is a child of one that has not been waited for.
+    assert_eq!(unsafe { libc::kill(second, libc::SIGTERM) }, 0);
+    let begun = Instant::now();
+    assert_eq!(parent.wait().unwrap().code(), Some(1));
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    let log = fs::read_to_string(stage.run("runs").unwrap().join("log.txt")).unwrap();
+    assert!(log.contains("stopped by SIGTERM at "), "{log}");
+}
+
+/// Waits for a run to have a checkpoint at or behind `seen_images`.
+fn wait_for(child: &mut Child, seen_images: u64, find_run: impl Fn() -> Option<PathBuf>) {
+    let begun = Instant::now();
+    loop {
+        let all = |run: PathBuf| Checkpoints::in_run(&run, 1).list().unwrap_or_default();
+        let newest = find_run().and_then(|run| all(run).last().map(|checkpoint| checkpoint.seen_images));
+        if newest.is_some_and(|newest| newest >= seen_images) {
+            return;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before {seen_images} images");
+        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint at {seen_images} images");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn kill_rank(parent: u32, rank: u64) {
+    // SAFETY: the process is a child of one that has not been waited for.
+    assert_eq!(unsafe { libc::kill(process_of_rank(parent, rank), libc::SIGKILL) }, 0);
+}
+
+/// The number of the process whose parent is `parent` and whose environment says `RANK=rank`.
+fn process_of_rank(parent: u32, rank: u64) -> i32 {
+    let (wanted, begun) = (format!("RANK={rank}"), Instant::now());
+    while begun.elapsed() < Duration::from_secs(30) {
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+            let Ok(number) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let stat = read("stat");
+            let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+            let (state, is_child) = (fields.next(), fields.next() == Some(&parent.to_string()));
+            if is_child && state != Some("Z") && read("environ").split('\0').any(|variable| variable == wanted) {
+                return number;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("process {parent} has no child of rank {rank}");
+}
