@@ -58,6 +58,8 @@ pub mod files;
 pub mod source;
 #[doc(hidden)]
 pub mod system;
+#[doc(hidden)]
+pub mod web;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -83,6 +85,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::New(args) => cli::python::new(args),
         Command::Generate(args) => cli::generate::run(*args),
         Command::Mix(args) => cli::mix::run(*args),
+        Command::Video(args) => cli::video::run(*args),
         Command::Project(args) => cli::project::run(*args),
         Command::Directions(args) => cli::directions::run(*args),
         Command::Blend(args) => cli::blend::run(args),
@@ -94,6 +97,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Devices(args) => cli::devices::run(args),
         Command::Compare(args) => cli::compare::run(*args),
         Command::Tune(args) => cli::compare::tune::run(*args),
+        Command::Serve(args) => cli::serve::run(args),
+        Command::Report(args) => cli::report::run(args),
         Command::Plot(args) => cli::plot::run(args),
         Command::Bench(args) => cli::bench::run(args),
         Command::Cache(command) => cli::cache::run(command),

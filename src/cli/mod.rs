@@ -23,8 +23,11 @@ pub mod plot;
 pub mod processes;
 pub mod project;
 pub mod python;
+pub mod report;
+pub mod serve;
 pub mod team;
 pub mod version;
+pub mod video;
 
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;
@@ -77,6 +80,8 @@ pub enum Command {
     Generate(Box<generate::GenerateArgs>),
     /// Draw a grid of pictures with some layers of their column and the others of their row
     Mix(Box<mix::MixArgs>),
+    /// Make a film of walks between latents, or of a run's grids
+    Video(Box<video::VideoArgs>),
     /// Look for the w whose picture is nearest to a given one
     Project(Box<project::ProjectArgs>),
     /// Find directions in W along which pictures change
@@ -99,6 +104,10 @@ pub enum Command {
     Compare(Box<compare::CompareArgs>),
     /// Find the R1 gamma and learning rate for your pictures, by short runs
     Tune(Box<compare::tune::TuneArgs>),
+    /// Show runs live and explore generators in a browser
+    Serve(serve::ServeArgs),
+    /// Write runs or a comparison as one HTML file
+    Report(report::ReportArgs),
     /// Draw a statistic of runs against the images seen
     Plot(plot::PlotArgs),
     /// Measure the time of each training phase, and memory

@@ -12,7 +12,7 @@ use npyz::{Order, WriterBuilder};
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
-use crate::files::atomic::{remedy_for_write, replace_atomically};
+use crate::files::atomic::{remedy_for_write, replace_atomically, write_atomically};
 use crate::files::bounded::read_bytes;
 use crate::files::opening::to_change_or_make;
 
@@ -148,15 +148,25 @@ pub fn npz_shape(path: &Path) -> Result<Vec<u64>> {
 /// # Panics
 /// Panics if `values` do not fit `shape`.
 pub fn write_floats(path: &Path, name: &str, shape: &[u64], values: &[f32]) -> Result<()> {
+    let bytes = floats_as_npz(name, shape, values)?;
+    write_atomically(path, |file| Ok(file.write_all(&bytes)?))
+}
+
+/// Returns the bytes of such an archive.
+///
+/// # Errors
+/// The archive would be too large for its format.
+///
+/// # Panics
+/// Panics if `values` do not fit `shape`.
+pub fn floats_as_npz(name: &str, shape: &[u64], values: &[f32]) -> Result<Vec<u8>> {
     assert_eq!(shape.iter().product::<u64>(), values.len() as u64, "{shape:?}");
-    replace_atomically(path, |place| {
-        let mut zip = zip::ZipWriter::new(BufWriter::new(File::create(place)?));
-        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-        zip.start_file(format!("{name}.npy"), options)?;
-        npyz::WriteOptions::<f32>::new().default_dtype().shape(shape).writer(&mut zip).write_header_only()?;
-        zip.write_all(&values.iter().flat_map(|value| value.to_ne_bytes()).collect::<Vec<u8>>())?;
-        Ok(zip.finish()?.flush()?)
-    })
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    zip.start_file(format!("{name}.npy"), options)?;
+    npyz::WriteOptions::<f32>::new().default_dtype().shape(shape).writer(&mut zip).write_header_only()?;
+    zip.write_all(&values.iter().flat_map(|value| value.to_ne_bytes()).collect::<Vec<u8>>())?;
+    Ok(zip.finish()?.into_inner())
 }
 
 /// Reads the shape and the values of an array of float32 by its name, stored or compressed.

@@ -12,4 +12,5 @@ pub mod picture_source;
 pub mod projection;
 pub mod seeds;
 pub mod w_samples;
+pub mod walk;
 pub mod ws_file;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
 
-use crate::files::npz::{read_floats, write_floats};
+use crate::files::npz::{floats_as_npz, read_floats, write_floats};
 
 /// Name of the array in the archive.
 const ARRAY: &str = "w";
@@ -34,10 +34,23 @@ pub fn read(path: &Path, num_ws: i64, w_dim: i64) -> Result<Tensor> {
 /// # Errors
 /// The file cannot be written.
 pub fn write(path: &Path, ws: &Tensor) -> Result<()> {
-    let shape: Vec<u64> = ws.size().iter().map(|&size| size as u64).collect();
-    let flat = ws.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
-    let values = Vec::<f32>::try_from(flat).with_context(|| format!("cannot write '{}'", path.display()))?;
+    let (shape, values) = numbers_of(ws)?;
     write_floats(path, ARRAY, &shape, &values)
+}
+
+/// Returns the bytes of such a file.
+///
+/// # Errors
+/// The ws cannot be copied from their device.
+pub fn to_bytes(ws: &Tensor) -> Result<Vec<u8>> {
+    let (shape, values) = numbers_of(ws)?;
+    floats_as_npz(ARRAY, &shape, &values)
+}
+
+fn numbers_of(ws: &Tensor) -> Result<(Vec<u64>, Vec<f32>)> {
+    let flat = ws.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
+    let values = Vec::<f32>::try_from(flat).context("cannot read the ws from their device")?;
+    Ok((ws.size().iter().map(|&size| size as u64).collect(), values))
 }
 
 #[cfg(test)]

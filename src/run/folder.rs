@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::numbering::Number;
 use crate::files::opening::to_change_or_make;
 
 /// Makes the next free folder; two runs that start at once get different ones.
@@ -98,6 +99,32 @@ pub fn remove_leftovers(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Lists the grids of ticks with their numbers, in the order of the images seen.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn numbered_grids(folder: &Path) -> Result<Vec<(Number, PathBuf)>> {
+    let context = || format!("cannot list the grids in '{}'", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = name.strip_prefix("fakes").and_then(|name| name.strip_suffix(".png")?.parse().ok());
+        found.extend(number.map(|number| (number, path)));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Lists the grids of a run: that of the start, then those of ticks.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn grids(folder: &Path) -> Result<Vec<PathBuf>> {
+    let start = Some(folder.join("fakes_init.png")).filter(|path| path.is_file());
+    Ok(start.into_iter().chain(numbered_grids(folder)?.into_iter().map(|(_, path)| path)).collect())
 }
 
 fn next_number(outdir: &Path) -> Result<u32> {

@@ -12,7 +12,8 @@ use crate::config::OnDivergence;
 use crate::run::Run;
 use crate::run::evaluator::{Best, forget_from, save_best};
 use crate::run::feed::loader;
-use crate::run::numbering::{Number, Numbered};
+use crate::run::folder::numbered_grids;
+use crate::run::numbering::Numbered;
 use crate::run::outputs::NewestOutputs;
 use crate::run::snapshot::{self, SnapshotFiles, SnapshotManifest};
 use crate::system::ui::Bar;
@@ -104,7 +105,7 @@ impl Run {
             }
         }
         let newest = self.outputs.newest.grid.map(Numbered::number);
-        for (number, path) in self.grids()? {
+        for (number, path) in numbered_grids(&self.folder)? {
             if newest.is_none_or(|newest| number > newest) {
                 fs::remove_file(&path).with_context(|| format!("cannot remove the grid '{}'", path.display()))?;
             }
@@ -117,24 +118,12 @@ impl Run {
     fn newest_in_folder(&self, seen_images: u64) -> Result<NewestOutputs> {
         let snapshots = snapshot::all(&self.folder)?.into_iter();
         let snapshots = snapshots.map(|files| Numbered::found(files.number, images_of(&files)));
-        let grids = self.grids()?.into_iter().map(|(number, _)| Numbered::found(number, number.least_images()));
+        let grids =
+            numbered_grids(&self.folder)?.into_iter().map(|(number, _)| Numbered::found(number, number.least_images()));
         let newest = |found: &mut dyn Iterator<Item = Numbered>| {
             found.filter(|output| output.seen_images <= seen_images).max_by_key(|output| output.seen_images)
         };
         Ok(NewestOutputs { grid: newest(&mut { grids }), snapshot: newest(&mut { snapshots }) })
-    }
-
-    /// Lists the grids of ticks, with their numbers.
-    fn grids(&self) -> Result<Vec<(Number, PathBuf)>> {
-        let context = || format!("cannot list the grids in '{}'", self.folder.display());
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.folder).with_context(context)? {
-            let path = entry.with_context(context)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let number = name.strip_prefix("fakes").and_then(|name| name.strip_suffix(".png")?.parse().ok());
-            found.extend(number.map(|number| (number, path)));
-        }
-        Ok(found)
     }
 }
 

@@ -1,0 +1,349 @@
+//! Makes pictures for the page *explore*, on one thread that owns the generators.
+//!
+//! A picture is made in the very way of `rootgan generate`, so that a saved one equals what the command shown with it
+//! writes. A request whose page has already asked for something newer is passed over.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::Builder;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+use tokio::sync::oneshot;
+
+use super::runs::{self, RunEntry};
+use crate::draw::pixels::{png_bytes, to_interleaved};
+use crate::latent::directions::{Directions, Method};
+use crate::latent::interpolation::slerp;
+use crate::latent::layers::LayerRange;
+use crate::latent::mixing::mixed;
+use crate::latent::picture_source::{Latents, PictureSource, Start};
+use crate::latent::seeds::{NormalStream, latents_of_seeds};
+use crate::latent::w_samples::{drawn_w, sizes_of_ws};
+use crate::latent::ws_file;
+use crate::model::{Generator, NoiseMode, Truncation};
+use crate::run::snapshot;
+use crate::system::ui::shell_command;
+use crate::tensor::caught;
+use crate::tensor::images::{ToBytes, bytes};
+
+/// Requests that may wait for the thread.
+const MOST_WAITING: usize = 64;
+/// Generators that are kept loaded.
+const MOST_LOADED: usize = 3;
+/// Directions that are found for a generator, and the ws that they are found in.
+const DIRECTIONS: i64 = 8;
+const DIRECTION_SAMPLES: usize = 10_000;
+
+/// A generator that can be explored.
+#[derive(Clone, Debug, Serialize)]
+pub struct GeneratorEntry {
+    /// Name in addresses.
+    pub id: String,
+    /// The name that is shown.
+    pub name: String,
+    /// The run that it is a snapshot of.
+    pub run: Option<String>,
+    /// Thousands of images that it has seen.
+    pub kimg: Option<f64>,
+}
+
+/// What a picture is made of.
+#[derive(Clone, Debug, Deserialize)]
+pub struct View {
+    generator: String,
+    #[serde(default)]
+    seed: u32,
+    /// A second seed, and the share of the way towards it, 0 to 1.
+    to: Option<u32>,
+    #[serde(default)]
+    at: f64,
+    #[serde(default = "one")]
+    psi: f64,
+    /// `const` or `none`.
+    #[serde(default = "const_noise")]
+    noise: String,
+    class: Option<i64>,
+    /// A seed whose style some layers take.
+    mix: Option<u32>,
+    /// Those layers, as `rootgan mix --layers` takes them.
+    #[serde(default = "coarse")]
+    layers: String,
+    /// Strengths along the directions, by their number: `0:1.5,3:-2`.
+    #[serde(default)]
+    moves: String,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn const_noise() -> String {
+    "const".to_owned()
+}
+
+fn coarse() -> String {
+    "coarse".to_owned()
+}
+
+/// The parts of a view in numbers that are in range.
+struct Plan {
+    noise: NoiseMode,
+    moves: Vec<(i64, f64)>,
+    layers: LayerRange,
+}
+
+impl View {
+    /// Checks every number, before any generator is touched.
+    fn plan(&self) -> Result<Plan> {
+        ensure!((-2.0..=2.0).contains(&self.psi), "psi must be from -2 to 2, not {}", self.psi);
+        ensure!((0.0..=1.0).contains(&self.at), "the place between two seeds must be from 0 to 1, not {}", self.at);
+        let noise = match self.noise.as_str() {
+            "const" => NoiseMode::Const,
+            "none" => NoiseMode::None,
+            other => bail!("noise is const or none, not '{other}'"),
+        };
+        let part = |text: &str| -> Option<(i64, f64)> {
+            let (index, strength) = text.split_once(':')?;
+            let (index, strength) = (index.parse().ok()?, strength.parse::<f64>().ok()?);
+            ((0..DIRECTIONS).contains(&index) && strength.abs() <= 20.0).then_some((index, strength))
+        };
+        let moves =
+            self.moves.split(',').filter(|text| !text.is_empty()).map(|text| {
+                part(text).with_context(|| format!("'{text}' is no step: write NUMBER:STRENGTH, at most 20"))
+            });
+        let moves: Vec<_> = moves.collect::<Result<_>>()?;
+        ensure!(moves.len() <= DIRECTIONS as usize, "there are {DIRECTIONS} directions");
+        Ok(Plan { noise, moves, layers: self.layers.parse().map_err(|error| anyhow!("layers: {error}"))? })
+    }
+
+    /// Whether `rootgan generate --seeds` makes this picture by itself.
+    fn is_plain(&self) -> bool {
+        self.to.is_none() && self.mix.is_none() && self.moves.is_empty()
+    }
+}
+
+/// What is asked of the thread.
+enum Wish {
+    Picture,
+    Ws,
+}
+
+struct Request {
+    path: PathBuf,
+    view: View,
+    wish: Wish,
+    reply: oneshot::Sender<Result<Vec<u8>>>,
+}
+
+/// The way to the thread that makes pictures.
+pub struct Explorer {
+    /// Generators that were named at the start: what is shown, the name for commands, and the file.
+    named: Vec<(GeneratorEntry, PathBuf, PathBuf)>,
+    requests: SyncSender<Request>,
+}
+
+impl Explorer {
+    /// Starts the thread. `named` are generators by the names that the user gave, and their files.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(named: Vec<(PathBuf, PathBuf)>, device: Device) -> Result<Self> {
+        let (requests, received) = sync_channel(MOST_WAITING);
+        let work = move || Worker { device, loaded: VecDeque::new() }.work(&received);
+        Builder::new().name("explore".to_owned()).spawn(work).context("cannot start the thread that makes pictures")?;
+        let named = (0..).zip(named).map(|(number, (from, file))| {
+            let name = from.display().to_string();
+            (GeneratorEntry { id: format!("g{number}"), name, run: None, kimg: None }, from, file)
+        });
+        Ok(Self { named: named.collect(), requests })
+    }
+
+    /// Lists the generators: those that were named, and the snapshots of runs.
+    pub fn list(&self, runs: &[RunEntry]) -> Vec<GeneratorEntry> {
+        let named = self.named.iter().map(|(entry, ..)| entry.clone());
+        named.chain(snapshots(runs).into_iter().map(|(entry, _)| entry)).collect()
+    }
+
+    /// Finds the file of a generator, and its name for commands.
+    fn find(&self, roots: &[PathBuf], id: &str) -> Result<(PathBuf, PathBuf)> {
+        if let Some((_, from, file)) = self.named.iter().find(|(entry, ..)| entry.id == id) {
+            return Ok((from.clone(), file.clone()));
+        }
+        let all = snapshots(&runs::list(roots));
+        let found = all.into_iter().find(|(entry, _)| entry.id == id);
+        let (_, manifest) = found.context("there is no such generator; reload the page")?;
+        let files = snapshot::SnapshotManifest::read(&manifest)?;
+        let file = files.checked(&manifest, snapshot::Network::GEma)?;
+        Ok((manifest, file))
+    }
+
+    async fn ask(&self, roots: &[PathBuf], view: View, wish: Wish) -> Result<Vec<u8>> {
+        view.plan()?;
+        let (reply, answer) = oneshot::channel();
+        let (_, path) = self.find(roots, &view.generator)?;
+        let request = Request { path, view, wish, reply };
+        self.requests.try_send(request).map_err(|_| anyhow!("too many pictures are waiting; try again"))?;
+        answer.await.context("this was passed over for something newer")?
+    }
+
+    /// Makes the picture of a view, as PNG.
+    ///
+    /// # Errors
+    /// A number out of range, no such generator, or one that fails.
+    pub async fn picture(&self, roots: &[PathBuf], view: View) -> Result<Vec<u8>> {
+        self.ask(roots, view, Wish::Picture).await
+    }
+
+    /// Makes the ws of a view, as the `.npz` of [`ws_file`].
+    ///
+    /// # Errors
+    /// As [`Explorer::picture`].
+    pub async fn ws(&self, roots: &[PathBuf], view: View) -> Result<Vec<u8>> {
+        self.ask(roots, view, Wish::Ws).await
+    }
+
+    /// Returns the command that makes the picture of a view; where seeds alone do not say it, from its saved ws.
+    ///
+    /// # Errors
+    /// A number out of range, or no such generator.
+    pub async fn command(&self, roots: &[PathBuf], view: View) -> Result<String> {
+        view.plan()?;
+        let (from, _) = self.find(roots, &view.generator)?;
+        let from = std::path::absolute(from)?;
+        let mut words = vec!["rootgan".into(), "generate".into(), "--from".into(), from.into_os_string()];
+        if view.is_plain() {
+            words.extend(["--seeds".into(), view.seed.to_string().into(), "--psi".into(), view.psi.to_string().into()]);
+            words.extend(view.class.into_iter().flat_map(|class| ["--class".into(), class.to_string().into()]));
+        } else {
+            words.extend(["--ws".into(), "rootgan-ws.npz".into()]);
+        }
+        words.extend(["--noise-mode".into(), view.noise.into(), "--outdir".into(), "out".into()]);
+        Ok(shell_command(words.iter().map(|word: &std::ffi::OsString| word.as_os_str())))
+    }
+}
+
+/// Lists the snapshots of runs, with their manifests.
+fn snapshots(runs: &[RunEntry]) -> Vec<(GeneratorEntry, PathBuf)> {
+    let of_run = |run: &RunEntry| {
+        let all = snapshot::all(&run.folder).unwrap_or_default();
+        let entry = |files: snapshot::SnapshotFiles| {
+            let kimg = snapshot::SnapshotManifest::read(&files.manifest).ok()?.seen_images as f64 / 1000.0;
+            let (id, name) = (format!("{}-{}", run.id, files.number), format!("{} at {kimg} kimg", run.name));
+            Some((GeneratorEntry { id, name, run: Some(run.name.clone()), kimg: Some(kimg) }, files.manifest))
+        };
+        all.into_iter().filter_map(entry).collect::<Vec<_>>()
+    };
+    runs.iter().flat_map(of_run).collect()
+}
+
+/// A generator in memory.
+struct Loaded {
+    path: PathBuf,
+    changed: std::time::SystemTime,
+    generator: Generator,
+    directions: Option<Directions>,
+}
+
+/// The thread's own.
+struct Worker {
+    device: Device,
+    /// The newest used comes first.
+    loaded: VecDeque<Loaded>,
+}
+
+impl Worker {
+    fn work(mut self, requests: &Receiver<Request>) {
+        while let Ok(Request { path, view, wish, reply }) = requests.recv() {
+            // The page has gone on to something else.
+            if !reply.is_closed() {
+                let outcome = caught(|| self.answer(&path, &view, &wish));
+                let _ = reply.send(outcome);
+            }
+        }
+    }
+
+    fn answer(&mut self, path: &Path, view: &View, wish: &Wish) -> Result<Vec<u8>> {
+        let plan = view.plan()?;
+        let loaded = self.load(path)?;
+        let truncation = Truncation { psi: view.psi, cutoff: None };
+        let (noise_mode, class) = (plan.noise, view.class);
+        if !plan.moves.is_empty() && loaded.directions.is_none() {
+            let mut draws = NormalStream::from_seed(0);
+            let w = drawn_w(&loaded.generator, class, &mut draws, DIRECTION_SAMPLES)?;
+            loaded.directions = Some(Directions::find(Method::Pca, &w, &[], DIRECTIONS)?);
+        }
+        let generator = &loaded.generator;
+        generator.class_labels(class, 1)?;
+        let source = PictureSource { generator, truncation, noise_mode, class, batch: 1 };
+        let latents = latents(&source, view, &plan, loaded.directions.as_ref())?;
+        match wish {
+            Wish::Picture => picture(&source, latents),
+            Wish::Ws => {
+                let ws = match latents.start {
+                    Start::Ws(ws) => ws,
+                    Start::Z(z) => source.ws_of(&z)?,
+                };
+                ws_file::to_bytes(&ws)
+            }
+        }
+    }
+
+    /// Loads a generator, unless it is in memory and its file has not changed.
+    fn load(&mut self, path: &Path) -> Result<&mut Loaded> {
+        let changed = std::fs::metadata(path).and_then(|found| found.modified())?;
+        let at = self.loaded.iter().position(|loaded| loaded.path == path && loaded.changed == changed);
+        let loaded = match at.and_then(|at| self.loaded.remove(at)) {
+            Some(loaded) => loaded,
+            None => {
+                let generator = Generator::load(path, self.device, None)?;
+                Loaded { path: path.to_owned(), changed, generator, directions: None }
+            }
+        };
+        self.loaded.push_front(loaded);
+        self.loaded.truncate(MOST_LOADED);
+        self.loaded.front_mut().context("a generator was put there")
+    }
+}
+
+/// Returns the latents of a view: z where `rootgan generate` would take a seed, else ws.
+fn latents(source: &PictureSource<'_>, view: &View, plan: &Plan, directions: Option<&Directions>) -> Result<Latents> {
+    let z_dim = source.generator.z_dim();
+    let z = latents_of_seeds(&[view.seed], z_dim, Device::Cpu);
+    let none = || Tensor::zeros([1, 0], tch::kind::FLOAT_CPU);
+    let latents =
+        |start| Latents { start, shift: None, noise: none(), classes: None, script_seed: i64::from(view.seed) };
+    if view.is_plain() {
+        return Ok(latents(Start::Z(z)));
+    }
+    let z = match view.to {
+        Some(to) => slerp(&z, &latents_of_seeds(&[to], z_dim, Device::Cpu), view.at),
+        None => z,
+    };
+    let (num_ws, _) = sizes_of_ws(source.generator)?;
+    let mut ws = source.ws_of(&z)?;
+    if let Some(seed) = view.mix {
+        let style = source.ws_of(&latents_of_seeds(&[seed], z_dim, Device::Cpu))?;
+        ws = mixed(&ws, &style, &plan.layers.rows(num_ws)?).squeeze_dim(1);
+    }
+    for &(index, strength) in &plan.moves {
+        let directions = directions.context("directions were found before")?;
+        ws += directions.shift(index, strength, &(0..num_ws), num_ws)?.unsqueeze(0);
+    }
+    Ok(latents(Start::Ws(ws)))
+}
+
+fn picture(source: &PictureSource<'_>, latents: Latents) -> Result<Vec<u8>> {
+    let mut png = None;
+    let (side, channels) = (source.side(), source.channels());
+    let latents = std::cell::Cell::new(Some(latents));
+    let draw = |_| latents.take().expect("one batch is drawn once");
+    let whole: Vec<_> = source.batches(1).collect();
+    source.each(&whole, ToBytes::Round, draw, |_, pixels| {
+        png = Some(png_bytes(&to_interleaved(&bytes(pixels), channels), side, side, channels)?);
+        Ok(true)
+    })?;
+    png.context("no picture was made")
+}
