@@ -217,7 +217,7 @@ fn where_something_failed_that_should_not_is_in_the_log_and_with_v_on_the_termin
     let place = "it happened at ";
     let mut command = stage.finetune(&options);
     refuses(&mut command, &["phase Dmain of iteration 0", "must match the size"]);
-    let log = std::fs::read_to_string(stage.path("runs/00000-pictures-rooted2-batch8/log.txt")).unwrap();
+    let log = std::fs::read_to_string(stage.path("runs/00000-pictures-rooted20-batch8/log.txt")).unwrap();
     assert!(log.contains(place) && log.contains("src/train/iteration.rs:"), "{log}");
     let output = stage.finetune(&options).arg("-v").assert().code(1).get_output().clone();
     let text = String::from_utf8_lossy(&output.stderr);

@@ -157,7 +157,7 @@ fn a_run_of_pairs_is_the_same_however_it_is_interrupted() {
         Finetune::new(&common::pair16(), &data, &place.path().join(outdir)).with(options).with(micro).run()
     };
     let (whole, half) = (run("whole", "0.064"), run("half", "0.032"));
-    assert!(whole.to_string_lossy().contains("rooted2-paired-batch8"), "{}", whole.display());
+    assert!(whole.to_string_lossy().contains("rooted20-paired-batch8"), "{}", whole.display());
     Finetune::resume(&half).with(["--override", "--kimg", "0.064"]).command().assert().success();
     let snapshot = |run| std::fs::read(rootgan::run::snapshot::find(run).unwrap().g).unwrap();
     let weights = |run: &std::path::Path| {

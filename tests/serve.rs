@@ -196,6 +196,8 @@ fn a_run_is_shown_with_its_ticks_grids_and_options() {
     assert_eq!((run["state"].as_str(), run["total_kimg"].as_f64()), (Some("done"), Some(0.032)));
     assert_eq!(run["ticks"].as_array().unwrap().len() as u64, run["tick_count"].as_u64().unwrap());
     assert!(run["ticks"][1]["means"]["Loss/G/loss"].is_f64(), "{run}");
+    let files = |run: &serde_json::Value| run["grids"].to_string();
+    assert!(!files(&run).contains("fakes000099.png"), "a link is no grid");
     assert!(run["grids"].as_array().unwrap().len() >= 2 && run["options"]["batch"] == 8, "{run}");
     let rest = server.json(&format!("/api/runs/{id}?after={}", run["tick_count"]));
     assert_eq!(rest["ticks"].as_array().unwrap().len(), 0);
@@ -239,7 +241,7 @@ fn an_explored_picture_is_what_generate_writes() {
     );
     // What seeds do not say goes by way of its ws.
     for (at, view) in
-        ["seed=3&to=9&at=0.25", "seed=3&mix=4&layers=fine&psi=0.5", "seed=3&moves=0:2,1:-1.5"].into_iter().enumerate()
+        ["seed=3&to=9&at=0.25", "seed=3&mix=4&layers=middle&psi=0.5", "seed=3&moves=0:2,1:-1.5"].into_iter().enumerate()
     {
         let ws = server.place.path().join(format!("{at}.npz"));
         fs::write(&ws, server.get(&format!("/api/explore/ws?generator=g0&{view}")).body).unwrap();

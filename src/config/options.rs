@@ -207,9 +207,9 @@ options! {
     /// Adversarial loss [default: rooted]
     #[arg(long, help_heading = "Objective")]
     loss: LossKind = Spec::default(LossKind::Rooted),
-    /// k of the rooted loss, at least 1 [default: 2]
+    /// k of the rooted loss, at least 1 [default: 20]
     #[arg(long, value_name = "K", help_heading = "Objective", allow_negative_numbers = true)]
-    root_k: f64 = Spec::default(2.0).only_with("--loss rooted", is_rooted).fits(|k, o, _| problem_of_rooted(*k, o.root_slope_cap)),
+    root_k: f64 = Spec::default(20.0).only_with("--loss rooted", is_rooted).fits(|k, o, _| problem_of_rooted(*k, o.root_slope_cap)),
     /// Continue the rooted loss linearly beyond this slope |dL/dlogit| [default: none]
     #[arg(long, value_name = "SLOPE", help_heading = "Objective", allow_negative_numbers = true)]
     root_slope_cap: f64 = Spec::optional().only_with("--loss rooted", is_rooted),

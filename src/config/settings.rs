@@ -243,7 +243,7 @@ mod tests {
             (settings.train.g_adam.lr - 0.0008).abs() < 1e-12
                 && (settings.train.d_adam.lr - 0.001 * 16.0 / 17.0).abs() < 1e-12
         );
-        assert_eq!(settings.desc, "paper256-rooted2-batch64");
+        assert_eq!(settings.desc, "paper256-rooted20-batch64");
     }
 
     #[test]

@@ -180,10 +180,13 @@ fn metrics(folder: &Path) -> (BTreeMap<String, Vec<MetricPoint>>, BTreeMap<Strin
     (metrics, measures)
 }
 
-/// Lists the grids: that of the start, those of ticks.
+/// Lists the grids: that of the start, those of ticks. A link is none, since it could lead anywhere.
 pub fn grids(folder: &Path) -> Vec<GridEntry> {
-    let start = folder.join("fakes_init.png").is_file().then(|| GridEntry { file: "fakes_init.png".into(), kimg: 0.0 });
-    let ticks = numbered_grids(folder).unwrap_or_default().into_iter().filter_map(|(number, path)| {
+    let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    let start = folder.join("fakes_init.png");
+    let start = is_file(&start).then(|| GridEntry { file: "fakes_init.png".into(), kimg: 0.0 });
+    let numbered = numbered_grids(folder).unwrap_or_default().into_iter().filter(|(_, path)| is_file(path));
+    let ticks = numbered.filter_map(|(number, path)| {
         let file = path.file_name()?.to_string_lossy().into_owned();
         Some(GridEntry { file, kimg: number.least_images() as f64 / 1000.0 })
     });
@@ -194,7 +197,6 @@ pub fn grids(folder: &Path) -> Vec<GridEntry> {
 pub fn picture(folder: &Path, name: &str) -> Option<PathBuf> {
     let known = name == "reals.png" || grids(folder).iter().any(|grid| grid.file == name);
     let path = folder.join(name);
-    // A link could lead anywhere.
     let is_file = || fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
     (known && is_file()).then_some(path)
 }
