@@ -36,7 +36,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(stopped) = error.downcast_ref::<Stopped>() {
-                rootgan::system::ui::complain(stopped);
+                // Of several processes the first one has told everything.
+                if !stopped.message.is_empty() {
+                    rootgan::system::ui::complain(stopped);
+                }
                 return stopped.signal.exit_code().into();
             }
             let line = rootgan::system::ui::on_one_line(&format!("{error:#}"));

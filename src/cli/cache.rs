@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
-use crate::files::cache::{Cache, Kind};
+use crate::files::cache::{Cache, CachePart};
 use crate::system::ui::{duration_text, harmless};
 
 /// Show or empty the cache.
@@ -32,13 +32,13 @@ pub enum CacheKind {
     Wheels,
 }
 
-impl From<CacheKind> for Kind {
+impl From<CacheKind> for CachePart {
     fn from(kind: CacheKind) -> Self {
         match kind {
-            CacheKind::Imports => Kind::Imports,
-            CacheKind::Downloads => Kind::Downloads,
-            CacheKind::Features => Kind::Features,
-            CacheKind::Wheels => Kind::Wheels,
+            CacheKind::Imports => CachePart::Imports,
+            CacheKind::Downloads => CachePart::Downloads,
+            CacheKind::Features => CachePart::Features,
+            CacheKind::Wheels => CachePart::Wheels,
         }
     }
 }
@@ -53,8 +53,8 @@ pub fn run(command: CacheCommand) -> Result<()> {
     match command {
         CacheCommand::List => list(&cache),
         CacheCommand::Clear { kinds } => {
-            let kinds: Vec<Kind> = kinds.into_iter().map(Kind::from).collect();
-            let freed = cache.clear(if kinds.is_empty() { &Kind::ALL } else { &kinds })?;
+            let kinds: Vec<CachePart> = kinds.into_iter().map(CachePart::from).collect();
+            let freed = cache.clear(if kinds.is_empty() { &CachePart::ALL } else { &kinds })?;
             println!("freed {:.1} MB in '{}'", freed as f64 / 1e6, harmless(&cache.root().display().to_string()));
         }
     }

@@ -32,13 +32,13 @@ pub fn run(args: DemoArgs) -> Result<()> {
     let (generator, discriminator) =
         (installation.asset("weights/generator.pt")?, installation.asset("weights/discriminator.pt")?);
     let config = installation.asset("configs/demo.json")?;
-    let line = Line::of("--outdir rootgan-demo/runs").with("--generator", &generator);
+    let line = CommandLine::of("--outdir rootgan-demo/runs").with("--generator", &generator);
     let line = line.with("--discriminator", &discriminator).with("--config", &config).with("--data", &args.pictures);
     // A typing error is told before anything is made.
     let finetuning = parsed(line.and(args.options).0)?;
 
     step("pictures", || {
-        python::pictures(parsed(Line::of("cats --count 2000 --size 64").with("--out", &args.pictures).0)?)
+        python::pictures(parsed(CommandLine::of("cats --count 2000 --size 64").with("--out", &args.pictures).0)?)
     })?;
     let mut made = None;
     step("finetune", || {
@@ -49,7 +49,7 @@ pub fn run(args: DemoArgs) -> Result<()> {
         println!("no run was made, so there is nothing to dump or export");
         return Ok(());
     };
-    let into = |words: &str, name: &str| Line::of(words).with("--from", &run).with("--out", &run.join(name)).0;
+    let into = |words: &str, name: &str| CommandLine::of(words).with("--from", &run).with("--out", &run.join(name)).0;
     step("dump", || dump::run(parsed(into("--count 500", "dump"))?))?;
     step("export", || export::run(parsed(into("--format torchscript", "export"))?))?;
     let grid = newest_grid(&run)?;
@@ -65,9 +65,9 @@ pub fn run(args: DemoArgs) -> Result<()> {
 }
 
 /// A command line of this program.
-struct Line(Vec<OsString>);
+struct CommandLine(Vec<OsString>);
 
-impl Line {
+impl CommandLine {
     fn of(words: &str) -> Self {
         Self(words.split(' ').map(OsString::from).collect())
     }

@@ -12,7 +12,7 @@ use crate::cli::direction::{DirectionArg, shift_of};
 use crate::cli::grid::{check_grid, make_folder, make_folder_of};
 use crate::draw::grid::{is_grid, save_grid};
 use crate::draw::pixels::encode_png;
-use crate::latent::picture_source::{Latents, PictureBatch, PictureSource, Start};
+use crate::latent::picture_source::{Latents, PictureBatch, PictureSource, PictureStart};
 use crate::latent::seeds::latents_of_seeds;
 use crate::latent::w_samples::sizes_of_ws;
 use crate::latent::ws_file;
@@ -135,7 +135,7 @@ impl Origin {
         let (z_dim, noise_numel) = (source.generator.z_dim(), source.noise_numel());
         let both = latents_of_seeds(seeds, z_dim + noise_numel, Device::Cpu);
         Latents {
-            start: Start::Z(both.narrow(1, 0, z_dim)),
+            start: PictureStart::Z(both.narrow(1, 0, z_dim)),
             shift: None,
             noise: both.narrow(1, z_dim, noise_numel),
             classes: None,

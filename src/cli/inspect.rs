@@ -38,7 +38,7 @@ struct Inspection {
     snapshot: Option<Value>,
     sizes: Value,
     parameters: Parameters,
-    methods: Vec<Method>,
+    methods: Vec<MethodEntry>,
     /// All methods of a TorchScript file with their arguments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     declarations: Vec<String>,
@@ -60,7 +60,7 @@ struct Parameters {
 
 /// A method of the contract.
 #[derive(Debug, Serialize)]
-struct Method {
+struct MethodEntry {
     name: &'static str,
     present: bool,
 }
@@ -211,7 +211,7 @@ fn sizes_of_z_only(generator: &Generator) -> Value {
 }
 
 /// Lists which methods there are, and what is off without those that are missing.
-fn methods_of(contents: &Contents, names: &[(&'static str, &str)]) -> (Vec<Method>, Vec<String>) {
+fn methods_of(contents: &Contents, names: &[(&'static str, &str)]) -> (Vec<MethodEntry>, Vec<String>) {
     let mut methods = Vec::with_capacity(names.len());
     let mut switched_off = Vec::new();
     for &(name, purpose) in names {
@@ -219,7 +219,7 @@ fn methods_of(contents: &Contents, names: &[(&'static str, &str)]) -> (Vec<Metho
         if !present {
             switched_off.push(format!("{purpose} (no method {name})"));
         }
-        methods.push(Method { name, present });
+        methods.push(MethodEntry { name, present });
     }
     (methods, switched_off)
 }

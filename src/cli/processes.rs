@@ -73,7 +73,8 @@ fn wait(mut children: Vec<Child>, stop: &StopRequest) -> Result<()> {
         }
         sleep(LOOK_INTERVAL);
     }
-    if let Some(signal) = stop.received() {
+    // A signal to one of them ends all; the first process has told of it and of the command that goes on.
+    if let Some(signal) = stop.received().or_else(|| ended.iter().flatten().find_map(stopped_by)) {
         return Err(Stopped { signal, message: String::new() }.into());
     }
     match failed {
@@ -84,6 +85,12 @@ fn wait(mut children: Vec<Child>, stop: &StopRequest) -> Result<()> {
             bail!("process {rank} of {} failed; its message is above", ended.len())
         }
     }
+}
+
+/// Returns the signal that made a process end in good order.
+fn stopped_by(status: &ExitStatus) -> Option<Signal> {
+    let signals = [Signal::Interrupt, Signal::Terminate, Signal::Hangup];
+    signals.into_iter().find(|signal| status.code() == Some(i32::from(signal.exit_code())))
 }
 
 fn send(child: &Child, signal: Signal) {

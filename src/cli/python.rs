@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::source::{self, Lines};
+use crate::source::{self, PythonOutput};
 use crate::system::installation::Installation;
 use crate::system::signals::Interrupted;
 use crate::system::ui::{say, shell_command};
@@ -59,7 +59,7 @@ impl HandOver {
     /// The command fails, with its own words, or there is no Python.
     pub fn run(self) -> Result<()> {
         let mut python = Installation::find().python(self.command)?;
-        source::run_python(python.args(self.arguments), Lines::Printed)
+        source::run_python(python.args(self.arguments), PythonOutput::Printed)
             .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))
     }
 }

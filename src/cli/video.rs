@@ -16,7 +16,7 @@ use crate::draw::film::{self, Film, FilmKind, FilmShape};
 use crate::draw::pixels::{grey_to_rgb, to_interleaved};
 use crate::files::atomic::write_atomically;
 use crate::latent::interpolation::Easing;
-use crate::latent::picture_source::{Latents, PictureSource, Start};
+use crate::latent::picture_source::{Latents, PictureSource, PictureStart};
 use crate::latent::seeds::latents_of_seeds;
 use crate::latent::w_samples::sizes_of_ws;
 use crate::latent::walk::{WalkTiming, Way, walk};
@@ -196,7 +196,7 @@ impl Sheet<'_> {
         let batches: Vec<_> = self.source.batches(frames * walks).collect();
         let draw = |range: std::ops::Range<usize>| match way {
             Way::Z => Latents {
-                start: Start::Z(latents.narrow(0, range.start as i64, range.len() as i64)),
+                start: PictureStart::Z(latents.narrow(0, range.start as i64, range.len() as i64)),
                 shift: None,
                 noise: latents_of_seeds(&vec![0; range.len()], 0, Device::Cpu),
                 classes: None,

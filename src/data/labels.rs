@@ -38,12 +38,12 @@ pub struct Labels {
     /// Number of classes, of which some may have no picture.
     pub class_count: u32,
     /// Where the classes come from.
-    pub origin: Origin,
+    pub origin: LabelOrigin,
 }
 
 /// Where classes come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum LabelOrigin {
     /// The file `dataset.json`.
     File,
     /// The sub-folders, whose names are listed by class number.
@@ -67,7 +67,7 @@ impl Labels {
     pub fn from_pictures(pictures: &Pictures, class_count: u32) -> Result<Self> {
         let root = pictures.root().display();
         let (classes, origin) = match in_file(pictures)? {
-            InFile::Classes(named) => (all_named(pictures, named)?, Origin::File),
+            InFile::Classes(named) => (all_named(pictures, named)?, LabelOrigin::File),
             InFile::Null => bail!(
                 "cannot tell the classes: {LABEL_FILE} in '{root}' says that the pictures have no labels; name the classes \
                  there, or remove it if the sub-folders are the classes"
@@ -105,7 +105,7 @@ impl Labels {
                 let InFile::Classes(named) = read()? else {
                     bail!("there are no labels in '{}'; {remedy}", path.display());
                 };
-                (all_named(pictures, named)?, Origin::File)
+                (all_named(pictures, named)?, LabelOrigin::File)
             }
             LabelChoice::Auto => {
                 let named = match read()? {
@@ -114,7 +114,7 @@ impl Labels {
                     InFile::Missing => return Ok((None, unused_folders(pictures))),
                 };
                 match named.classes.iter().filter(|class| class.is_none()).count() {
-                    0 => (named.classes.into_iter().flatten().collect(), Origin::File),
+                    0 => (named.classes.into_iter().flatten().collect(), LabelOrigin::File),
                     missing => {
                         let first = named.classes.iter().position(Option::is_none).unwrap_or_default();
                         let first = pictures.names()[first].display();
@@ -150,11 +150,11 @@ impl Labels {
         let counts = self.counts();
         let present: Vec<_> = counts.iter().enumerate().filter(|&(_, &count)| count > 0).collect();
         let name = |class: usize| match &self.origin {
-            Origin::File => class.to_string(),
-            Origin::Folders(names) => format!("{class} = {}", names[class]),
+            LabelOrigin::File => class.to_string(),
+            LabelOrigin::Folders(names) => format!("{class} = {}", names[class]),
         };
         let listed = present.iter().take(NAMED).map(|&(class, count)| format!("{} ({count})", name(class)));
-        let origin = if self.origin == Origin::File { LABEL_FILE } else { "sub-folders" };
+        let origin = if self.origin == LabelOrigin::File { LABEL_FILE } else { "sub-folders" };
         let more = if present.len() > NAMED { ", ..." } else { "" };
         let listed = listed.collect::<Vec<_>>().join(", ");
         format!("  {} of {} classes, from {origin}: {listed}{more}", present.len(), self.class_count)
@@ -306,7 +306,7 @@ fn all_named(pictures: &Pictures, Named { classes, nearest }: Named) -> Result<V
     Ok(classes.into_iter().flatten().collect())
 }
 
-fn from_folders(pictures: &Pictures) -> Result<(Vec<u32>, Origin)> {
+fn from_folders(pictures: &Pictures) -> Result<(Vec<u32>, LabelOrigin)> {
     // Classes are the sub-folders of the deepest folder that has every picture in one of its sub-folders.
     let all_deeper = |folder: &&PathBuf| {
         pictures.names().iter().all(|name| name.strip_prefix(folder).is_ok_and(|below| top_folder(below).is_some()))
@@ -333,14 +333,14 @@ fn from_folders(pictures: &Pictures) -> Result<(Vec<u32>, Origin)> {
     }
     let number: HashMap<&str, u32> = (0..).zip(&names).map(|(class, name)| (name.as_str(), class)).collect();
     let classes = folders.iter().flatten().map(|folder| number[folder.as_str()]).collect();
-    Ok((classes, Origin::Folders(names)))
+    Ok((classes, LabelOrigin::Folders(names)))
 }
 
 /// Returns a hint on sub-folders that look like classes and are not taken for them.
 fn unused_folders(pictures: &Pictures) -> Option<String> {
     let (_, origin) = from_folders(pictures).ok()?;
     match origin {
-        Origin::Folders(names) if names.len() > 1 => {
+        LabelOrigin::Folders(names) if names.len() > 1 => {
             Some(format!("if the {} sub-folders are classes, pass --labels folders to keep them", names.len()))
         }
         _ => None,

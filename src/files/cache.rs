@@ -17,7 +17,7 @@ const IN_USE: Duration = Duration::from_secs(3600);
 
 /// A kind of entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CachePart {
     /// Checkpoints of other programs as networks.
     Imports,
     /// Files from the network.
@@ -28,7 +28,7 @@ pub enum Kind {
     Wheels,
 }
 
-impl Kind {
+impl CachePart {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::Imports, Self::Downloads, Self::Features, Self::Wheels];
 
@@ -55,9 +55,9 @@ pub struct Cache {
 
 /// An entry of the cache.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct CacheEntry {
     /// The kind of the entry.
-    pub kind: Kind,
+    pub kind: CachePart,
     /// The file or folder.
     pub path: PathBuf,
     /// Bytes that the entry takes on disk.
@@ -85,21 +85,21 @@ impl Cache {
     }
 
     /// Returns the folder of one kind.
-    pub fn folder(&self, kind: Kind) -> PathBuf {
+    pub fn folder(&self, kind: CachePart) -> PathBuf {
         self.root.join(kind.name())
     }
 
     /// Lists the entries, kind by kind, the last used first.
-    pub fn entries(&self) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = Kind::ALL.into_iter().flat_map(|kind| self.entries_of(kind)).collect();
+    pub fn entries(&self) -> Vec<CacheEntry> {
+        let mut entries: Vec<CacheEntry> = CachePart::ALL.into_iter().flat_map(|kind| self.entries_of(kind)).collect();
         entries.sort_by_key(|entry| (entry.kind as usize, std::cmp::Reverse(entry.used)));
         entries
     }
 
-    fn entries_of(&self, kind: Kind) -> Vec<Entry> {
+    fn entries_of(&self, kind: CachePart) -> Vec<CacheEntry> {
         let entry = |path: PathBuf| {
             let used = fs::symlink_metadata(&path).and_then(|about| about.modified()).ok()?;
-            Some(Entry { kind, bytes: bytes_of(&path), path, used })
+            Some(CacheEntry { kind, bytes: bytes_of(&path), path, used })
         };
         let found = fs::read_dir(self.folder(kind)).into_iter().flatten().flatten();
         // Hidden names are locks, or work that goes on or was interrupted.
@@ -119,8 +119,11 @@ impl Cache {
     }
 
     fn make_room_within(&self, most: u64, more: u64) {
-        let mut entries: Vec<Entry> =
-            Kind::ALL.into_iter().filter(|kind| kind.is_bounded()).flat_map(|kind| self.entries_of(kind)).collect();
+        let mut entries: Vec<CacheEntry> = CachePart::ALL
+            .into_iter()
+            .filter(|kind| kind.is_bounded())
+            .flat_map(|kind| self.entries_of(kind))
+            .collect();
         entries.sort_by_key(|entry| entry.used);
         let mut taken = more.saturating_add(entries.iter().map(|entry| entry.bytes).sum::<u64>());
         for entry in entries {
@@ -135,7 +138,7 @@ impl Cache {
     ///
     /// # Errors
     /// Something cannot be removed.
-    pub fn clear(&self, kinds: &[Kind]) -> Result<u64> {
+    pub fn clear(&self, kinds: &[CachePart]) -> Result<u64> {
         let mut freed = 0;
         for folder in kinds.iter().map(|kind| self.folder(*kind)).filter(|folder| folder.is_dir()) {
             for entry in fs::read_dir(&folder).with_context(|| format!("cannot list '{}'", folder.display()))?.flatten()
@@ -177,11 +180,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
         for (kind, name, hours) in [
-            (Kind::Imports, "old", 9),
-            (Kind::Downloads, "older", 10),
-            (Kind::Imports, "recent", 0),
-            (Kind::Imports, ".locked.lock", 20),
-            (Kind::Features, "features", 99),
+            (CachePart::Imports, "old", 9),
+            (CachePart::Downloads, "older", 10),
+            (CachePart::Imports, "recent", 0),
+            (CachePart::Imports, ".locked.lock", 20),
+            (CachePart::Features, "features", 99),
         ] {
             let entry = cache.folder(kind).join(name);
             fs::create_dir_all(&entry).unwrap();
@@ -205,7 +208,7 @@ mod tests {
         assert_eq!(names(&cache), ["recent", "old", "older", "features"], "there is room");
         cache.make_room_within(3 * one, one);
         assert_eq!(names(&cache), ["recent", "old", "features"]);
-        Cache::touch(&cache.folder(Kind::Imports).join("old"));
+        Cache::touch(&cache.folder(CachePart::Imports).join("old"));
         cache.make_room_within(0, 0);
         assert_eq!(names(&cache).len(), 3, "what was used within an hour stays");
     }
@@ -213,8 +216,8 @@ mod tests {
     #[test]
     fn clearing_frees_everything_of_a_kind() {
         let (_folder, cache) = filled();
-        assert!(cache.clear(&[Kind::Imports, Kind::Wheels]).unwrap() >= 3000);
+        assert!(cache.clear(&[CachePart::Imports, CachePart::Wheels]).unwrap() >= 3000);
         assert_eq!(names(&cache), ["older", "features"]);
-        assert_eq!(fs::read_dir(cache.folder(Kind::Imports)).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(cache.folder(CachePart::Imports)).unwrap().count(), 0);
     }
 }

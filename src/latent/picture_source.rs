@@ -19,7 +19,7 @@ const AHEAD: usize = 2;
 
 /// The point from which pictures are made.
 #[derive(Debug)]
-pub enum Start {
+pub enum PictureStart {
     /// z [N, z_dim], which is mapped and truncated.
     Z(Tensor),
     /// ws [N, num_ws, w_dim], taken as they are.
@@ -29,7 +29,7 @@ pub enum Start {
 /// The latents of one batch, drawn on the CPU.
 pub struct Latents {
     /// z or ws.
-    pub start: Start,
+    pub start: PictureStart,
     /// Added to the ws of every picture, [num_ws, w_dim].
     pub shift: Option<Tensor>,
     /// Noise [N, noise_numel]; no columns where no noise is given from outside.
@@ -146,7 +146,7 @@ impl PictureSource<'_> {
         let device = self.generator.script.device;
         let noise = (latents.noise.size()[1] > 0).then(|| latents.noise.to_device(device));
         let ws = match &latents.start {
-            Start::Z(z) => {
+            PictureStart::Z(z) => {
                 let z = z.to_device(device);
                 let labels = match &latents.classes {
                     Some(classes) => Some(one_hot(classes, self.generator.c_dim(), device)),
@@ -164,7 +164,7 @@ impl PictureSource<'_> {
                 }
                 self.generator.mapping(&z, labels.as_ref(), self.truncation, false)?
             }
-            Start::Ws(ws) => {
+            PictureStart::Ws(ws) => {
                 tch::manual_seed(latents.script_seed);
                 ws.to_device(device)
             }
@@ -193,7 +193,7 @@ impl PictureSource<'_> {
         let (first, count) = (range.start as i64, range.len() as i64);
         let places: Vec<u32> = range.map(|place| place as u32).collect();
         Latents {
-            start: Start::Ws(ws.narrow(0, first, count)),
+            start: PictureStart::Ws(ws.narrow(0, first, count)),
             shift: None,
             noise: latents_of_seeds(&places, self.noise_numel(), Device::Cpu),
             classes: None,
@@ -217,7 +217,7 @@ impl DumpDraws {
         let (z_dim, noise_numel) = (source.generator.z_dim(), source.noise_numel());
         let (z, noise) = dump_latents(self.seed, range.start as u32, range.len(), z_dim, noise_numel, Device::Cpu);
         let script_seed = (i64::from(self.seed) << 32) | range.start as i64;
-        Latents { start: Start::Z(z), shift: None, noise, classes: self.classes_of(range), script_seed }
+        Latents { start: PictureStart::Z(z), shift: None, noise, classes: self.classes_of(range), script_seed }
     }
 
     /// Draws the class of each picture at some places; None where no classes are drawn.

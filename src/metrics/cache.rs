@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use crate::files::cache::{Cache, Kind};
+use crate::files::cache::{Cache, CachePart};
 
 use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
 
@@ -27,7 +27,7 @@ impl FeatureCache {
 
     /// Returns the folder of features in the user's cache; None where there is no place for one.
     pub fn default_folder() -> Option<PathBuf> {
-        Cache::of_user().map(|cache| cache.folder(Kind::Features))
+        Cache::of_user().map(|cache| cache.folder(CachePart::Features))
     }
 
     /// Returns the path at which the features of these pictures lie, if they do.

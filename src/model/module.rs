@@ -42,7 +42,7 @@ impl Module {
     /// Calls a method; None, tensors, numbers and strings can be passed.
     pub(super) fn call(&self, method: &str, arguments: &[IValue]) -> Result<IValue, TchError> {
         let name = CString::new(method)?;
-        let values: Vec<Value> = arguments.iter().map(Value::of).collect::<Result<_, _>>()?;
+        let values: Vec<RawValue> = arguments.iter().map(RawValue::of).collect::<Result<_, _>>()?;
         let pointers: Vec<*mut CIValue> = values.iter().map(|value| value.0).collect();
         let count = pointers.len() as c_int;
         let _gradients = KeptGradMode::now();
@@ -53,7 +53,7 @@ impl Module {
                 _ => torch_sys::atm_method_(self.0, name.as_ptr(), pointers.as_ptr(), count),
             }
         };
-        Value(checked(result)?).read()
+        RawValue(checked(result)?).read()
     }
 
     /// Lists the parameters by name.
@@ -105,16 +105,16 @@ impl Drop for KeptGradMode {
 }
 
 /// An argument or a result, freed when it is dropped.
-struct Value(*mut CIValue);
+struct RawValue(*mut CIValue);
 
-impl Drop for Value {
+impl Drop for RawValue {
     fn drop(&mut self) {
         // SAFETY: the pointer came from libtorch and is freed once.
         unsafe { torch_sys::ati_free(self.0) }
     }
 }
 
-impl Value {
+impl RawValue {
     fn of(value: &IValue) -> Result<Self, TchError> {
         // SAFETY: libtorch copies numbers and strings, and shares a tensor.
         let made = unsafe {

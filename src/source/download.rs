@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::files::atomic::{fill_folder_atomically, remove_if_there, write_json};
 use crate::files::bounded::read_text;
-use crate::files::cache::{Cache, Kind};
+use crate::files::cache::{Cache, CachePart};
 use crate::files::checksum::sha256;
 use crate::files::lock::Lock;
 use crate::files::opening::to_change_or_make;
@@ -59,7 +59,7 @@ pub fn download(url: &str) -> Result<PathBuf> {
     let cache = Cache::of_user().with_context(|| {
         format!("cannot download '{url}': there is no folder for it (HOME is not set); set XDG_CACHE_HOME to one")
     })?;
-    let downloads = cache.folder(Kind::Downloads);
+    let downloads = cache.folder(CachePart::Downloads);
     let entry = downloads.join(&format!("{:x}", Sha256::digest(url))[..16]);
     if let Some(path) = there(&entry) {
         return Ok(path);

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::python::{self, Lines};
+use super::python::{self, PythonOutput};
 use crate::files::atomic::{fill_folder_atomically, write_json};
 use crate::files::bounded::read_text;
-use crate::files::cache::{Cache, Kind};
+use crate::files::cache::{Cache, CachePart};
 use crate::files::checksum::FileRecord;
 use crate::files::lock::Lock;
 use crate::system::installation::Installation;
@@ -51,11 +51,11 @@ pub fn import(file: &Path) -> Result<Import> {
     let Some(cache) = Cache::of_user() else {
         return import_into_scratch(&installation, file, "there is no folder for it (HOME is not set)");
     };
-    let entry = cache.folder(Kind::Imports).join(&key);
+    let entry = cache.folder(CachePart::Imports).join(&key);
     if let Some(import) = there(&entry) {
         return Ok(import);
     }
-    if let Err(error) = fs::create_dir_all(cache.folder(Kind::Imports)) {
+    if let Err(error) = fs::create_dir_all(cache.folder(CachePart::Imports)) {
         return import_into_scratch(&installation, file, &error.to_string());
     }
     let stop = StopRequest::listen()?;
@@ -97,7 +97,7 @@ fn there(folder: &Path) -> Option<Import> {
 
 fn run_import(installation: &Installation, file: &Path, folder: &Path) -> Result<()> {
     let mut command = installation.python("import")?;
-    python::run(command.arg(file).arg("--out").arg(folder), Lines::Notes)
+    python::run(command.arg(file).arg("--out").arg(folder), PythonOutput::Notes)
 }
 
 /// Imports for this call alone.
@@ -130,7 +130,7 @@ pub fn remove_scratch() {
 
 /// Returns the file that was once imported with this checksum, if it is still where it was and the same.
 pub fn file_with_sha256(sha256: &str) -> Option<PathBuf> {
-    let folder = Cache::of_user()?.folder(Kind::Imports);
+    let folder = Cache::of_user()?.folder(CachePart::Imports);
     let entries = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     let path_of = |entry: PathBuf| {
         let origin: Value = serde_json::from_str(&read_text(&entry.join(ORIGIN)).ok()?).ok()?;

@@ -12,7 +12,7 @@ use crate::system::ui::{complain, say};
 
 /// The use of the lines that the command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lines {
+pub enum PythonOutput {
     /// The lines are this program's output.
     Printed,
     /// Notes among the lines are remarks of this program; the rest is left out.
@@ -23,10 +23,10 @@ pub enum Lines {
 ///
 /// # Errors
 /// The command fails, with its own words, or it was killed.
-pub fn run(command: &mut Command, lines: Lines) -> Result<()> {
+pub fn run(command: &mut Command, lines: PythonOutput) -> Result<()> {
     let stop = StopRequest::listen()?;
     command.stdin(Stdio::null()).stderr(Stdio::piped());
-    if lines == Lines::Notes {
+    if lines == PythonOutput::Notes {
         command.stdout(Stdio::piped());
     }
     // SAFETY: between fork and exec only a call of the system is made.

@@ -19,7 +19,7 @@ use crate::latent::directions::{Directions, Method};
 use crate::latent::interpolation::slerp;
 use crate::latent::layers::LayerRange;
 use crate::latent::mixing::mixed;
-use crate::latent::picture_source::{Latents, PictureSource, Start};
+use crate::latent::picture_source::{Latents, PictureSource, PictureStart};
 use crate::latent::seeds::{NormalStream, latents_of_seeds};
 use crate::latent::w_samples::{drawn_w, sizes_of_ws};
 use crate::latent::ws_file;
@@ -89,7 +89,7 @@ fn coarse() -> String {
 }
 
 /// The parts of a view in numbers that are in range.
-struct Plan {
+struct CheckedView {
     noise: NoiseMode,
     moves: Vec<(i64, f64)>,
     layers: LayerRange,
@@ -97,7 +97,7 @@ struct Plan {
 
 impl View {
     /// Checks every number, before any generator is touched.
-    fn plan(&self) -> Result<Plan> {
+    fn plan(&self) -> Result<CheckedView> {
         ensure!((-2.0..=2.0).contains(&self.psi), "psi must be from -2 to 2, not {}", self.psi);
         ensure!((0.0..=1.0).contains(&self.at), "the place between two seeds must be from 0 to 1, not {}", self.at);
         let noise = match self.noise.as_str() {
@@ -116,7 +116,7 @@ impl View {
             });
         let moves: Vec<_> = moves.collect::<Result<_>>()?;
         ensure!(moves.len() <= DIRECTIONS as usize, "there are {DIRECTIONS} directions");
-        Ok(Plan { noise, moves, layers: self.layers.parse().map_err(|error| anyhow!("layers: {error}"))? })
+        Ok(CheckedView { noise, moves, layers: self.layers.parse().map_err(|error| anyhow!("layers: {error}"))? })
     }
 
     /// Whether `rootgan generate --seeds` makes this picture by itself.
@@ -283,8 +283,8 @@ impl Worker {
             Wish::Picture => picture(&source, latents),
             Wish::Ws => {
                 let ws = match latents.start {
-                    Start::Ws(ws) => ws,
-                    Start::Z(z) => source.ws_of(&z)?,
+                    PictureStart::Ws(ws) => ws,
+                    PictureStart::Z(z) => source.ws_of(&z)?,
                 };
                 ws_file::to_bytes(&ws)
             }
@@ -309,14 +309,19 @@ impl Worker {
 }
 
 /// Returns the latents of a view: z where `rootgan generate` would take a seed, else ws.
-fn latents(source: &PictureSource<'_>, view: &View, plan: &Plan, directions: Option<&Directions>) -> Result<Latents> {
+fn latents(
+    source: &PictureSource<'_>,
+    view: &View,
+    plan: &CheckedView,
+    directions: Option<&Directions>,
+) -> Result<Latents> {
     let z_dim = source.generator.z_dim();
     let z = latents_of_seeds(&[view.seed], z_dim, Device::Cpu);
     let none = || Tensor::zeros([1, 0], tch::kind::FLOAT_CPU);
     let latents =
         |start| Latents { start, shift: None, noise: none(), classes: None, script_seed: i64::from(view.seed) };
     if view.is_plain() {
-        return Ok(latents(Start::Z(z)));
+        return Ok(latents(PictureStart::Z(z)));
     }
     let z = match view.to {
         Some(to) => slerp(&z, &latents_of_seeds(&[to], z_dim, Device::Cpu), view.at),
@@ -332,7 +337,7 @@ fn latents(source: &PictureSource<'_>, view: &View, plan: &Plan, directions: Opt
         let directions = directions.context("directions were found before")?;
         ws += directions.shift(index, strength, &(0..num_ws), num_ws)?.unsqueeze(0);
     }
-    Ok(latents(Start::Ws(ws)))
+    Ok(latents(PictureStart::Ws(ws)))
 }
 
 fn picture(source: &PictureSource<'_>, latents: Latents) -> Result<Vec<u8>> {

@@ -125,13 +125,13 @@ fn router(shared: Arc<Shared>) -> Router {
 /// Lets a request in or sends it away, and gives every answer its headers.
 async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let mut response = match let_in(&shared, &request) {
-        Entry::In => within_limits(&shared, next.run(request)).await,
-        Entry::WithToken => {
+        Admission::In => within_limits(&shared, next.run(request)).await,
+        Admission::WithToken => {
             let place = request.uri().path().to_owned();
             let headers = [(header::SET_COOKIE, shared.access.set_cookie()), (header::LOCATION, place)];
             (StatusCode::SEE_OTHER, headers).into_response()
         }
-        Entry::Refused(status, words) => (status, words).into_response(),
+        Admission::Refused(status, words) => (status, words).into_response(),
     };
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
@@ -139,35 +139,35 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
     response
 }
 
-enum Entry {
+enum Admission {
     In,
     /// The address has the token: the browser gets it as a cookie, and an address without it.
     WithToken,
     Refused(StatusCode, &'static str),
 }
 
-fn let_in(shared: &Shared, request: &Request) -> Entry {
+fn let_in(shared: &Shared, request: &Request) -> Admission {
     let text = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
     if !text(header::HOST).is_some_and(Access::is_host) {
-        return Entry::Refused(StatusCode::MISDIRECTED_REQUEST, "open this page by localhost or an address\n");
+        return Admission::Refused(StatusCode::MISDIRECTED_REQUEST, "open this page by localhost or an address\n");
     }
     // Nothing here takes a body.
     let has_body = text(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
         || request.headers().contains_key(header::TRANSFER_ENCODING);
     if has_body {
-        return Entry::Refused(StatusCode::PAYLOAD_TOO_LARGE, "nothing here takes a body\n");
+        return Admission::Refused(StatusCode::PAYLOAD_TOO_LARGE, "nothing here takes a body\n");
     }
     let mut query = request.uri().query().unwrap_or_default().split('&');
     if query.any(|pair| pair.strip_prefix("token=").is_some_and(|token| shared.access.is_token(token))) {
-        return Entry::WithToken;
+        return Admission::WithToken;
     }
     let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
     if text(header::COOKIE).is_some_and(|cookies| shared.access.is_in_cookies(cookies))
         || bearer.is_some_and(|token| shared.access.is_token(token))
     {
-        return Entry::In;
+        return Admission::In;
     }
-    Entry::Refused(StatusCode::FORBIDDEN, "open the address that rootgan serve has printed, with its token\n")
+    Admission::Refused(StatusCode::FORBIDDEN, "open the address that rootgan serve has printed, with its token\n")
 }
 
 /// Answers when there is room, and within the longest time.

@@ -135,30 +135,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
     if args.stock_derivatives {
         use_convolution_derivatives(ConvolutionDerivatives::Libtorch);
     }
-    // The temporary folder takes the pictures and checkpoints whose writing is timed.
     let trace = args.trace.as_deref().map(std::path::absolute).transpose()?;
-    let temporary = std::env::temp_dir();
-    let folder = trace.as_deref().and_then(Path::parent);
-    let folders: Vec<&Path> = folder.into_iter().chain([&*temporary]).collect();
-    let (generator, discriminator) = args.pair.find_pair()?;
-    write_only_to(&folders, device);
-    let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
-    let mut networks = files.load(FreezeSettings::default(), device)?;
-    let (side, channels) = (networks.g.img_resolution(), networks.g.img_channels());
-    let facts = NetworkFacts { processes: team.planned, ..NetworkFacts::from_pair(&networks.g, &networks.d) };
-    let c_dim = networks.g.c_dim();
-    let (settings, precision) = settings(&args, facts)?;
-    let share = args.batch / team.planned;
-    let images = Tensor::rand([share as i64, channels, side, side], (Kind::Float, device)) * 2.0 - 1.0;
-    // The values of labels do not matter to the time.
-    let classes = ClassDistribution::new(&vec![1; c_dim as usize]);
-    let c = classes.is_some().then(|| one_hot(&vec![0; share as usize], c_dim, device));
-    networks.set_precision(precision)?;
-    let kind = precision.kind;
-    let work = [flops::of_convolutions(&networks.g.script, true), flops::of_convolutions(&networks.d.script, false)];
-    let mut trainer = Trainer::in_world(networks, settings, classes, Rc::new(team.world));
+    let Setup { mut trainer, reals, kind, work } = Setup::of(&args, trace.as_deref(), device, team)?;
     let usual = std::mem::replace(&mut trainer.timed_every, 1);
-    let reals = Reals { images, c };
     let begun = Instant::now();
     let medians = measure(&args, &mut trainer, &reals, args.augment_p)?;
     let (seconds, sums) = (begun.elapsed().as_secs_f64(), trainer.world.traffic());
@@ -179,7 +158,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let tensor_bytes = device::peak_tensor_bytes(device);
     let report = BenchReport {
         device: device_text(device, gpu.as_ref(), kind),
-        side,
+        side: trainer.networks.g.img_resolution(),
         medians,
         free,
         processes: (trainer.world.size() > 1).then(|| Processes {
@@ -201,6 +180,43 @@ pub fn run(args: BenchArgs) -> Result<()> {
         report.print(&args)
     }
     Ok(())
+}
+
+/// A trainer with a batch, ready to be measured.
+struct Setup {
+    trainer: Trainer,
+    reals: Reals,
+    kind: PrecisionKind,
+    /// Operations in the convolutions of the generator and of the discriminator.
+    work: [f64; 2],
+}
+
+impl Setup {
+    /// Loads the pair, and makes a batch of random pictures for it.
+    fn of(args: &BenchArgs, trace: Option<&Path>, device: Device, team: Team) -> Result<Self> {
+        // The temporary folder takes the pictures and checkpoints whose writing is timed.
+        let temporary = std::env::temp_dir();
+        let folder = trace.and_then(Path::parent);
+        let folders: Vec<&Path> = folder.into_iter().chain([&*temporary]).collect();
+        let (generator, discriminator) = args.pair.find_pair()?;
+        write_only_to(&folders, device);
+        let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
+        let mut networks = files.load(FreezeSettings::default(), device)?;
+        let (side, channels) = (networks.g.img_resolution(), networks.g.img_channels());
+        let facts = NetworkFacts { processes: team.planned, ..NetworkFacts::from_pair(&networks.g, &networks.d) };
+        let c_dim = networks.g.c_dim();
+        let (settings, precision) = settings(args, facts)?;
+        let share = args.batch / team.planned;
+        let images = Tensor::rand([share as i64, channels, side, side], (Kind::Float, device)) * 2.0 - 1.0;
+        // The values of labels do not matter to the time.
+        let classes = ClassDistribution::new(&vec![1; c_dim as usize]);
+        let c = classes.is_some().then(|| one_hot(&vec![0; share as usize], c_dim, device));
+        networks.set_precision(precision)?;
+        let work =
+            [flops::of_convolutions(&networks.g.script, true), flops::of_convolutions(&networks.d.script, false)];
+        let trainer = Trainer::in_world(networks, settings, classes, Rc::new(team.world));
+        Ok(Self { trainer, reals: Reals { images, c }, kind: precision.kind, work })
+    }
 }
 
 /// Trains as a run does, without augmentation, where that is asked for.

@@ -35,7 +35,7 @@ impl Spread {
 
 /// The differences of an arm's runs from those of the baseline with the same seeds; less is better.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Paired {
+pub struct PairedDifferences {
     /// The difference at the end, seed by seed.
     pub differences: Vec<f64>,
     /// Bounds between which 95 % of the means of as many differences, drawn with replacement, lie. None for fewer than
@@ -43,7 +43,7 @@ pub struct Paired {
     pub interval: Option<(f64, f64)>,
 }
 
-impl Paired {
+impl PairedDifferences {
     /// Takes (arm, baseline) of each seed.
     pub fn from_pairs(pairs: &[(f64, f64)]) -> Self {
         const DRAWS: usize = 10_000;
@@ -140,11 +140,11 @@ mod tests {
 
     #[test]
     fn runs_of_one_seed_are_compared_with_each_other() {
-        let paired = Paired::from_pairs(&[(1.0, 2.0), (2.0, 2.5), (3.0, 2.9)]);
+        let paired = PairedDifferences::from_pairs(&[(1.0, 2.0), (2.0, 2.5), (3.0, 2.9)]);
         assert!(paired.words().starts_with("better with 2 of 3 seeds, -0.467 on average"), "{}", paired.words());
         let (low, high) = paired.interval.unwrap();
         assert!((-1.0..-0.4).contains(&low) && (-0.3..=0.1 + 1e-9).contains(&high), "{low} {high}");
-        assert_eq!(Paired::from_pairs(&[(1.0, 2.0), (f64::NAN, 1.0)]).interval, None);
+        assert_eq!(PairedDifferences::from_pairs(&[(1.0, 2.0), (f64::NAN, 1.0)]).interval, None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::comparison::{Arm, Comparison, Point};
-use super::figures::{Paired, Spread, Verdict, number};
+use super::figures::{PairedDifferences, Spread, Verdict, number};
 use crate::draw::plot::{Line, Plot};
 use crate::files::atomic::{write_atomically, write_json};
 
@@ -187,7 +187,7 @@ fn conclusions(groups: &[(&str, Vec<&Arm>)]) -> Vec<String> {
         let of_seed = |seed: u64| base_arms.iter().find(|arm| arm.seed == seed).map(|arm| arm.last());
         let pairs: Vec<(f64, f64)> = arms.iter().filter_map(|arm| Some((arm.last(), of_seed(arm.seed)?))).collect();
         let by_seed = if pairs.len() > 1 {
-            format!(" Seed by seed: {}.", Paired::from_pairs(&pairs).words())
+            format!(" Seed by seed: {}.", PairedDifferences::from_pairs(&pairs).words())
         } else {
             String::new()
         };

@@ -62,7 +62,7 @@ struct HostDraws {
 }
 
 /// The files of a pair, and how many of its images are compared.
-struct Comparison<'a> {
+struct DeviceComparison<'a> {
     files: NetworkFiles,
     /// Kept for messages.
     generator: &'a Path,
@@ -76,7 +76,7 @@ struct Comparison<'a> {
 pub fn check(generator: &Path, discriminator: &Path, device: Device, n: i64, as_json: bool) -> Result<()> {
     let files =
         NetworkFiles { generator: generator.into(), discriminator: discriminator.into(), ..NetworkFiles::default() };
-    let comparison = Comparison { files, generator, n };
+    let comparison = DeviceComparison { files, generator, n };
     let (expected, draws, reals) = comparison.on_the_cpu()?;
     let gradients: Vec<Tensor> = ["gradient of Gmain", "gradient of Dmain"]
         .map(|name| value(&expected, name))
@@ -145,7 +145,7 @@ fn value(quantities: &Quantities, name: &str) -> Result<Tensor> {
     found.map(|(.., value)| value.shallow_clone()).with_context(|| format!("no quantity '{name}'"))
 }
 
-impl Comparison<'_> {
+impl DeviceComparison<'_> {
     fn load(&self, device: Device, kind: PrecisionKind) -> Result<Networks> {
         let mut networks = self.files.load(FreezeSettings::default(), device)?;
         if kind != PrecisionKind::Fp32 {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::data::decode::PictureNotes;
-use crate::data::labels::{Labels, Origin};
+use crate::data::labels::{LabelOrigin, Labels};
 use crate::system::ui::on_one_line;
 
 /// Number of sizes that the lines for the terminal name; the machine-readable report has all.
@@ -144,8 +144,8 @@ impl NoteCounts {
 impl LabelCounts {
     pub(super) fn from_labels(labels: &Labels) -> Self {
         let folders = match &labels.origin {
-            Origin::File => None,
-            Origin::Folders(names) => Some(names.clone()),
+            LabelOrigin::File => None,
+            LabelOrigin::Folders(names) => Some(names.clone()),
         };
         Self { counts: labels.counts(), folders, summary: labels.summary() }
     }

@@ -25,7 +25,7 @@ const MOST_INFLATION: usize = 16;
 const SPARE_BYTES: usize = 1 << 20;
 
 /// The place of an entry in the file, its lengths and its checksum.
-struct Entry {
+struct ArchiveEntry {
     start: usize,
     stored: usize,
     bytes: usize,
@@ -36,7 +36,7 @@ struct Entry {
 /// The entries of a TorchScript file by their names below its one folder. All checksums are right.
 pub struct Archive<'a> {
     bytes: &'a [u8],
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, ArchiveEntry>,
 }
 
 impl<'a> Archive<'a> {
@@ -128,7 +128,7 @@ impl<'a> Archive<'a> {
     }
 
     /// Reads the entry whose record in the list begins at `at`, and returns where the next record begins.
-    fn entry_at(&self, at: usize) -> Result<(String, Entry, usize), Refusal> {
+    fn entry_at(&self, at: usize) -> Result<(String, ArchiveEntry, usize), Refusal> {
         let list = || damaged("list");
         let record =
             slice(self.bytes, at, CENTRAL_BYTES).filter(|record| record.starts_with(CENTRAL)).ok_or_else(list)?;
@@ -154,7 +154,7 @@ impl<'a> Archive<'a> {
         let start = header + LOCAL_BYTES + name_bytes + extra_bytes;
         slice(self.bytes, start, stored).ok_or_else(|| damaged(&name))?;
         let next = at + CENTRAL_BYTES + lengths.iter().sum::<usize>();
-        Ok((name, Entry { start, stored, bytes, deflated: method == 8, checksum }, next))
+        Ok((name, ArchiveEntry { start, stored, bytes, deflated: method == 8, checksum }, next))
     }
 }
 

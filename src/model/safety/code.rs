@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Refusal;
-use super::lexer::{Kind, Token, tokens, unquoted};
+use super::lexer::{Token, TokenKind, tokens, unquoted};
 use super::operators::{ALLOWED, OTHERS};
 use super::types::{Base, Class, Returned, Type, chain};
 
@@ -181,12 +181,13 @@ impl Code {
         }
         if rest[0].is("__parameters__") {
             let line = rest[0].line;
-            let texts = rest.iter().take_while(|token| token.line == line).filter(|token| token.kind == Kind::Text);
+            let texts =
+                rest.iter().take_while(|token| token.line == line).filter(|token| token.kind == TokenKind::Text);
             found.parameters = texts.filter_map(|token| unquoted(token.text)).collect();
             return Ok(());
         }
         let (name, type_at) = match rest {
-            [name, colon, ..] if name.kind == Kind::Name && colon.is(":") => (name.text.to_owned(), 2),
+            [name, colon, ..] if name.kind == TokenKind::Name && colon.is(":") => (name.text.to_owned(), 2),
             // Names that are no identifiers are written as __annotations__["0"] = ...
             [first, open, name, close, equals, ..]
                 if first.is("__annotations__") && open.is("[") && close.is("]") && equals.is("=") =>
@@ -256,7 +257,7 @@ impl Code {
 
 /// Returns what a class is declared as: `class NAME(BASE):` or `class NAME:`, and nothing else.
 fn base_of(tokens: &[Token]) -> Option<Base> {
-    if tokens.get(1).is_none_or(|name| name.kind != Kind::Name) {
+    if tokens.get(1).is_none_or(|name| name.kind != TokenKind::Name) {
         return None;
     }
     if tokens.get(2).is_some_and(|colon| colon.is(":")) {
@@ -288,9 +289,9 @@ fn is_literal(tokens: &[Token]) -> bool {
         here(2, "torch") && here(3, ".") && here(4, "device") || here(0, "torch") && here(1, ".") && here(2, "device")
     };
     tokens.iter().enumerate().all(|(at, token)| match token.kind {
-        Kind::Number | Kind::Text => true,
-        Kind::Sign => ["(", ")", "[", "]", "{", "}", ",", ":", "-", "+", "."].contains(&token.text),
-        Kind::Name => WORDS.contains(&token.text) || is_device(at),
+        TokenKind::Number | TokenKind::Text => true,
+        TokenKind::Sign => ["(", ")", "[", "]", "{", "}", ",", ":", "-", "+", "."].contains(&token.text),
+        TokenKind::Name => WORDS.contains(&token.text) || is_device(at),
     })
 }
 
@@ -339,7 +340,7 @@ fn declaration<'a, 'b>(tokens: &'b [Token<'a>]) -> (String, &'b [Token<'a>]) {
 fn returned(body: &[Token], indent: usize) -> Option<Returned> {
     let end = body.iter().position(|token| token.indent.is_some_and(|own| own <= indent)).unwrap_or(body.len());
     match &body[..end] {
-        [word, text] if word.is("return") && text.kind == Kind::Text => Some(Returned::Text(unquoted(text.text)?)),
+        [word, text] if word.is("return") && text.kind == TokenKind::Text => Some(Returned::Text(unquoted(text.text)?)),
         [word, owner, point, name] if word.is("return") && owner.is("self") && point.is(".") => {
             Some(Returned::Attribute(name.text.to_owned()))
         }
@@ -396,7 +397,7 @@ impl<'a> Judge<'a> {
         let (mut open, mut here, mut branches) = (Vec::new(), Depth::default(), 0);
         for at in 0..self.tokens.len() {
             let token = &self.tokens[at];
-            let text = if token.kind == Kind::Text { "" } else { token.text };
+            let text = if token.kind == TokenKind::Text { "" } else { token.text };
             if token.indent.is_some() && open.is_empty() {
                 here = Depth::default();
             }
@@ -415,7 +416,7 @@ impl<'a> Judge<'a> {
                 "elif" => branches += 1,
                 "def" => branches = 0,
                 // Each operator or point in a row adds a level to the tree.
-                _ if token.kind == Kind::Sign => here.links += 1,
+                _ if token.kind == TokenKind::Sign => here.links += 1,
                 _ => {}
             }
             let is_deep_block = token.indent.is_some_and(|indent| indent > 2 * MOST_DEPTH);
@@ -457,11 +458,11 @@ impl<'a> Judge<'a> {
                 assigned = self.assigned(at).into_iter().map(|place| tokens[place].text).collect();
             }
             if token.is("(")
-                && before.is_some_and(|before| before.is(")") || before.is("]") || before.kind == Kind::Text)
+                && before.is_some_and(|before| before.is(")") || before.is("]") || before.kind == TokenKind::Text)
             {
                 self.odd(at, "a call of something without a name");
             }
-            if token.kind != Kind::Name {
+            if token.kind != TokenKind::Name {
                 continue;
             }
             if REFUSED.contains(&token.text) {
@@ -549,7 +550,7 @@ impl<'a> Judge<'a> {
         let ends = |at: &usize| *at > start && (self.is(*at, "def") || self.is(*at, "class"));
         let end = (start..self.tokens.len()).find(ends).unwrap_or(self.tokens.len());
         self.spend(4 * (end - start));
-        let is_name = |at: &usize| self.tokens[*at].kind == Kind::Name && !self.is(at.wrapping_sub(1), ".");
+        let is_name = |at: &usize| self.tokens[*at].kind == TokenKind::Name && !self.is(at.wrapping_sub(1), ".");
         let mut places = Vec::new();
         let begins: Vec<usize> = (start..end).filter(|&at| at == start || self.tokens[at].indent.is_some()).collect();
         for (number, &first) in begins.iter().enumerate() {
@@ -607,7 +608,7 @@ impl<'a> Judge<'a> {
                 break;
             }
             self.spend(1);
-            if token.kind != Kind::Name || at > 0 && self.is(at - 1, ".") {
+            if token.kind != TokenKind::Name || at > 0 && self.is(at - 1, ".") {
                 continue;
             }
             let is_function = self.is(at + 1, "(")
@@ -630,7 +631,7 @@ impl<'a> Judge<'a> {
     /// Judges a name behind a point, unless its chain begins with torch, ops or __torch__: that is judged by `head`.
     fn member(&mut self, at: usize) {
         let mut start = at;
-        while start >= 2 && self.is(start - 1, ".") && self.tokens[start - 2].kind == Kind::Name {
+        while start >= 2 && self.is(start - 1, ".") && self.tokens[start - 2].kind == TokenKind::Name {
             start -= 2;
         }
         let head = &self.tokens[start];
@@ -702,7 +703,7 @@ impl<'a> Judge<'a> {
         let Some(start) = (0..at).rev().find(|&before| self.is(before, "def")).filter(|_| ends) else { return false };
         self.spend(at - start);
         let (tokens, assigned): (&'a [Token<'a>], _) = (self.tokens, self.assigned(start));
-        tokens[at].kind == Kind::Name && self.holds_only(tokens[at].text, kind, start, &assigned)
+        tokens[at].kind == TokenKind::Name && self.holds_only(tokens[at].text, kind, start, &assigned)
     }
 
     /// Whether every value that a variable gets in the function at `start` is of this type or `None`, as the compiler sees to
@@ -740,10 +741,10 @@ impl<'a> Judge<'a> {
                     Some([]) => true,
                     Some([none]) if none.is("None") => true,
                     Some([other]) => {
-                        if other.kind == Kind::Name && seen.insert(other.text) {
+                        if other.kind == TokenKind::Name && seen.insert(other.text) {
                             waiting.push(other.text);
                         }
-                        other.kind == Kind::Name
+                        other.kind == TokenKind::Name
                     }
                     // The compiler makes sure of this type; a cast is judged by itself.
                     Some([word, open, rest @ .., _]) if TYPED.iter().any(|known| word.is(known)) && open.is("(") => {
@@ -783,7 +784,7 @@ impl<'a> Judge<'a> {
         let flat = self.at_depth(line.clone(), 0);
         let [equals] = flat.iter().copied().filter(|&at| self.is(at, "=")).collect::<Vec<_>>()[..] else { return None };
         let is_target = |(number, at): (usize, usize)| match number % 2 {
-            0 => tokens[at].kind == Kind::Name,
+            0 => tokens[at].kind == TokenKind::Name,
             _ => self.is(at, ","),
         };
         let is_list = (equals - first) % 2 == 1 && (first..equals).enumerate().all(is_target);

@@ -6,7 +6,7 @@ use super::Refusal;
 
 /// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     /// A name or a keyword.
     Name,
     /// A number, as in `1e-08` or `2.j`.
@@ -23,7 +23,7 @@ pub struct Token<'a> {
     /// The token as it is written.
     pub text: &'a str,
     /// Whether it is a name, a number, a text or a sign.
-    pub kind: Kind,
+    pub kind: TokenKind,
     /// The line that it is in, counted from 1.
     pub line: usize,
     /// The number of spaces before it, where it is the first of its line.
@@ -33,7 +33,7 @@ pub struct Token<'a> {
 impl Token<'_> {
     /// Whether the token is this sign or word; a text in quotes never is.
     pub fn is(&self, text: &str) -> bool {
-        self.kind != Kind::Text && self.text == text
+        self.kind != TokenKind::Text && self.text == text
     }
 }
 
@@ -72,10 +72,10 @@ pub fn tokens(text: &str) -> Result<Vec<Token<'_>>, Refusal> {
             Refusal::unusual(format!("its code has '{shown}' in line {line}, where torch.jit.save writes none"))
         })?;
         let kind = match byte {
-            b'"' | b'\'' => Kind::Text,
-            b'0'..=b'9' => Kind::Number,
-            _ if is_part_of_name(byte) => Kind::Name,
-            _ => Kind::Sign,
+            b'"' | b'\'' => TokenKind::Text,
+            b'0'..=b'9' => TokenKind::Number,
+            _ if is_part_of_name(byte) => TokenKind::Name,
+            _ => TokenKind::Sign,
         };
         // A line that goes on within brackets begins nothing.
         let is_first = depth == 0 && found.last().is_none_or(|last: &Token| last.line != line);

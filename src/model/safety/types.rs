@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::lexer::{Kind, Token};
+use super::lexer::{Token, TokenKind};
 
 /// Deepest nesting of types.
 const MOST_DEPTH: usize = 50;
@@ -113,7 +113,7 @@ impl Type {
 
 fn parse(tokens: &[Token], depth: usize) -> Option<(Type, usize)> {
     let first = tokens.first()?;
-    if first.kind != Kind::Name || depth > MOST_DEPTH {
+    if first.kind != TokenKind::Name || depth > MOST_DEPTH {
         return None;
     }
     let simple = |found| Some((found, 1));
@@ -171,11 +171,11 @@ fn parameters(tokens: &[Token], depth: usize) -> Option<(Vec<Type>, usize)> {
 pub fn chain(tokens: &[Token]) -> (String, usize) {
     let mut name = String::new();
     let mut used = 0;
-    while let Some(token) = tokens.get(used).filter(|token| token.kind == Kind::Name) {
+    while let Some(token) = tokens.get(used).filter(|token| token.kind == TokenKind::Name) {
         name.push_str(token.text);
         used += 1;
         let goes_on = tokens.get(used).is_some_and(|point| point.is("."))
-            && tokens.get(used + 1).is_some_and(|next| next.kind == Kind::Name);
+            && tokens.get(used + 1).is_some_and(|next| next.kind == TokenKind::Name);
         if !goes_on {
             break;
         }
