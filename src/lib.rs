@@ -58,6 +58,8 @@ pub mod files;
 pub mod source;
 #[doc(hidden)]
 pub mod system;
+#[doc(hidden)]
+pub mod web;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -95,6 +97,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Compare(args) => cli::compare::run(*args),
         Command::Tune(args) => cli::compare::tune::run(*args),
         Command::Plot(args) => cli::plot::run(args),
+        Command::Serve(args) => cli::serve::run(args),
         Command::Bench(args) => cli::bench::run(args),
         Command::Cache(command) => cli::cache::run(command),
         Command::Pictures(args) => cli::python::pictures(args),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The modules from the lowest layer to the highest; `lib` and `main` are the crate's own files.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["system", "files"],
     &["tensor"],
     &["draw"],
@@ -17,6 +17,7 @@ const LAYERS: [&[&str]; 10] = [
     &["config"],
     &["run"],
     &["source"],
+    &["web"],
     &["cli"],
     &["lib", "main"],
 ];

@@ -22,6 +22,7 @@ pub mod mix;
 pub mod plot;
 pub mod project;
 pub mod python;
+pub mod serve;
 pub mod version;
 
 use anyhow::{Result, bail};
@@ -99,6 +100,8 @@ pub enum Command {
     Tune(Box<compare::tune::TuneArgs>),
     /// Draw a statistic of runs against the images seen
     Plot(plot::PlotArgs),
+    /// Show runs on a local web page, while they train and afterwards
+    Serve(serve::ServeArgs),
     /// Measure the time of each training phase, and memory
     Bench(bench::BenchArgs),
     /// Show or empty the cache of imports, downloads and features

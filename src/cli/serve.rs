@@ -1,0 +1,62 @@
+//! `rootgan serve`: a local web page of runs.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::system::signals::StopRequest;
+use crate::system::ui::say;
+use crate::web::access::Access;
+use crate::web::server::Server;
+use crate::web::site::{self, Section};
+
+/// The port where none is named, and how many after it are tried where it is taken.
+const PORT: u16 = 7788;
+const PORTS_TRIED: u16 = 20;
+
+/// Show runs on a local web page, while they train and afterwards.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Run folders, folders that hold runs, or folders of comparisons [default: runs]
+    #[arg(value_name = "RUNS")]
+    pub runs: Vec<PathBuf>,
+    /// Network to explore: what --from takes in other commands; may be given several times
+    #[arg(long, value_name = "SOURCE", action = clap::ArgAction::Append)]
+    pub from: Vec<String>,
+    /// Address to listen at; 0.0.0.0 lets in every machine that reaches this one and knows the token
+    #[arg(long, value_name = "ADDR", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub bind: IpAddr,
+    /// Port to listen at, 0 for any [default: 7788, or the next free one]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A folder that is not there, or an address or port that cannot be had.
+pub fn run(args: ServeArgs) -> Result<()> {
+    let stop = StopRequest::listen()?;
+    let ports = args.port.map_or(PORT..=PORT + PORTS_TRIED, |port| port..=port);
+    let server = Server::bind(args.bind, ports)?;
+    let access = Access::with_new_token(args.bind, server.address().port())?;
+    println!("{}", printed(server.address(), access.token()));
+    say("Ctrl-C ends it");
+    server.run(site::router(sections(&args)?, access), &stop);
+    Ok(())
+}
+
+fn sections(_args: &ServeArgs) -> Result<Vec<Section>> {
+    Ok(Vec::new())
+}
+
+/// Returns the address to open, which a browser on this machine understands.
+fn printed(address: SocketAddr, token: &str) -> String {
+    let shown = match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("127.0.0.1:{}", v4.port()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("[::1]:{}", v6.port()),
+        other => other.to_string(),
+    };
+    format!("http://{shown}/?token={token}")
+}
