@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::system::signals::StopRequest;
 use crate::system::ui::say;
 use crate::web::access::Access;
+use crate::web::runs::{self, catalog::Catalog};
 use crate::web::server::Server;
 use crate::web::site::{self, Section};
 
@@ -39,16 +40,19 @@ pub struct ServeArgs {
 pub fn run(args: ServeArgs) -> Result<()> {
     let stop = StopRequest::listen()?;
     let ports = args.port.map_or(PORT..=PORT + PORTS_TRIED, |port| port..=port);
+    let sections = sections(&args)?;
     let server = Server::bind(args.bind, ports)?;
     let access = Access::with_new_token(args.bind, server.address().port())?;
     println!("{}", printed(server.address(), access.token()));
     say("Ctrl-C ends it");
-    server.run(site::router(sections(&args)?, access), &stop);
+    server.run(site::router(sections, access), &stop);
     Ok(())
 }
 
-fn sections(_args: &ServeArgs) -> Result<Vec<Section>> {
-    Ok(Vec::new())
+/// Makes the pages: runs, and what there is to explore.
+fn sections(args: &ServeArgs) -> Result<Vec<Section>> {
+    let runs = if args.runs.is_empty() { vec![PathBuf::from("runs")] } else { args.runs.clone() };
+    Ok(vec![runs::section(Catalog::new(&runs)?)])
 }
 
 /// Returns the address to open, which a browser on this machine understands.

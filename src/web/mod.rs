@@ -6,5 +6,6 @@
 
 pub mod access;
 pub mod answer;
+pub mod runs;
 pub mod server;
 pub mod site;
