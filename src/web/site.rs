@@ -42,7 +42,10 @@ pub struct Asset {
 }
 
 /// Files that every page loads.
-const COMMON: [Asset; 1] = [Asset { name: "style.css", content: Content::Css, text: include_str!("page/style.css") }];
+const COMMON: [Asset; 2] = [
+    Asset { name: "style.css", content: Content::Css, text: include_str!("page/style.css") },
+    Asset { name: "page.js", content: Content::JavaScript, text: include_str!("page/page.js") },
+];
 
 /// Builds the routes of the site, all of which ask `access` first.
 pub fn router(sections: Vec<Section>, access: Access) -> Router {
