@@ -98,6 +98,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Tune(args) => cli::compare::tune::run(*args),
         Command::Plot(args) => cli::plot::run(args),
         Command::Serve(args) => cli::serve::run(args),
+        Command::Report(args) => cli::report::run(args),
         Command::Bench(args) => cli::bench::run(args),
         Command::Cache(command) => cli::cache::run(command),
         Command::Pictures(args) => cli::python::pictures(args),

@@ -22,6 +22,7 @@ pub mod mix;
 pub mod plot;
 pub mod project;
 pub mod python;
+pub mod report;
 pub mod serve;
 pub mod version;
 
@@ -102,6 +103,8 @@ pub enum Command {
     Plot(plot::PlotArgs),
     /// Show runs on a local web page, while they train and afterwards
     Serve(serve::ServeArgs),
+    /// Write a run or a comparison as one HTML file, for sending around
+    Report(report::ReportArgs),
     /// Measure the time of each training phase, and memory
     Bench(bench::BenchArgs),
     /// Show or empty the cache of imports, downloads and features

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, ORIGIN, SET_COOKIE};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, ORIGIN, SET_COOKIE};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -136,6 +137,7 @@ enum Entry {
 
 /// Lets a request pass, or refuses it; both answers get the headers of [`HEADERS`].
 pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let request_is_for_data = request.uri().path().starts_with("/api");
     let mut response = match access.judge(&request) {
         Ok(entry) => {
             let mut response = next.run(request).await;
@@ -146,7 +148,7 @@ pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Ne
             response
         }
         Err((status, sentence)) => {
-            let mut response = problem(status, sentence);
+            let mut response = refusal(request_is_for_data, status, sentence);
             // Whoever is refused has no claim on a connection, and the body is not read.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             response
@@ -154,6 +156,16 @@ pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Ne
     };
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Answers as JSON to a script, and as plain text to whoever opened the page.
+fn refusal(is_for_data: bool, status: StatusCode, sentence: &str) -> Response {
+    let mut response = problem(status, sentence);
+    if !is_for_data {
+        *response.body_mut() = Body::from(format!("rootgan: {sentence}\n"));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     }
     response
 }
@@ -169,7 +181,6 @@ fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::body::Body;
 
     fn access(bind: &str) -> Access {
         Access { host_name: "box".into(), ..Access::with_new_token(bind.parse().unwrap(), 80).unwrap() }

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod answer;
+pub mod report;
 pub mod runs;
 pub mod server;
 pub mod site;

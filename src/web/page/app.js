@@ -22,8 +22,18 @@ function viewOf(address) {
     return new ComparisonView(group, (run) => run.group === group);
   }
   if (source.report?.kind === "run") return new RunView(source.report.runs[0].id);
-  if (source.report) return new ComparisonView(source.report.title, () => true);
+  if (source.report) return ofSets(source.report);
   return new List();
+}
+
+/** The comparison of a report, or those of several data sets below each other. */
+function ofSets(report) {
+  const groups = [...new Set(report.runs.map((run) => run.summary.group))];
+  if (groups.length < 2) return new ComparisonView(report.title, () => true);
+  const views = groups.map((group) => new ComparisonView(group || report.title, (run) => run.group === group));
+  const element = document.createElement("div");
+  element.append(...views.map((view) => view.element));
+  return { element, refresh: () => Promise.all(views.map((view) => view.refresh())), close: () => views.forEach((view) => view.close()) };
 }
 
 async function refresh() {
@@ -51,6 +61,10 @@ function show() {
   refresh();
 }
 
+if (source.report) {
+  const { made, version } = source.report;
+  document.getElementById("made").textContent = `Made by rootgan ${version} on ${new Date(made * 1000).toISOString().slice(0, 10)}. This file holds everything that it shows.`;
+}
 addEventListener("hashchange", show);
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
 show();

@@ -4,7 +4,7 @@
 export function number(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "-";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e7)) return value.toExponential(1);
+  if (size !== 0 && (size < 1e-4 || size >= 1e7)) return value.toExponential(1);
   return value.toLocaleString("en", { maximumSignificantDigits: size >= 1000 ? Math.max(4, Math.ceil(Math.log10(size + 1))) : 4 });
 }
 

@@ -24,7 +24,9 @@ export class Grids {
     this.before = make("img", { class: "before", alt: "" });
     this.after = make("img", { class: "after", alt: "" });
     this.edge = make("div", { class: "edge", "aria-hidden": "true" });
-    this.stage = make("div", { class: "stage" }, this.before, this.after, this.edge);
+    this.tags = [make("span", { class: "tag left", "aria-hidden": "true" }), make("span", { class: "tag right", "aria-hidden": "true" })];
+    this.stage = make("div", { class: "stage" }, this.before, this.after, this.edge, ...this.tags);
+    this.note = make("p", { class: "quiet" });
     this.frame = make("div", { class: "frame" }, this.stage);
     this.slider = make("input", { type: "range", id: "grid-slider", min: 0, max: 0, step: 1, value: 0 });
     this.shown = make("output", { for: "grid-slider" });
@@ -36,26 +38,30 @@ export class Grids {
       "section",
       { class: "card grids" },
       make("h2", {}, "Grids"),
-      make("div", { class: "controls" }, make("label", { for: "grid-slider" }, "Images seen"), this.slider, this.shown, this.play),
+      make("div", { class: "controls" }, make("span", { class: "field long" }, make("label", { for: "grid-slider" }, "Images seen"), this.slider), this.shown, this.play),
       this.frame,
       make(
         "div",
         { class: "controls" },
-        make("label", { for: "grid-other" }, "Compare with"),
-        this.other,
-        make("label", { for: "grid-wipe" }, "Wipe"),
-        this.wipe,
+        make("span", { class: "field" }, make("label", { for: "grid-other" }, "Compare with"), this.other),
+        make("span", { class: "field long" }, make("label", { for: "grid-wipe" }, "Wipe"), this.wipe),
         this.size,
       ),
+      this.note,
     );
     this.slider.addEventListener("input", () => this.choose(Number(this.slider.value)));
-    this.other.addEventListener("change", () => this.compare());
+    this.other.addEventListener("change", () => {
+      this.touched = true;
+      this.compare();
+    });
     this.wipe.addEventListener("input", () => this.cut(Number(this.wipe.value)));
     this.drag();
   }
 
   /** Takes the list of grids, which may have grown. */
-  show(grids) {
+  show(grids, note = null) {
+    this.note.textContent = note ?? "";
+    this.note.hidden = !note;
     if (grids.length === this.all.length && grids.every((grid, index) => grid.name === this.all[index].name)) return;
     const chosen = this.other.value;
     this.all = grids;
@@ -64,8 +70,8 @@ export class Grids {
     if (!this.made.length) return;
     const choice = (grid) => make("option", { value: grid.name }, words(grid));
     this.other.replaceChildren(make("option", { value: "" }, "nothing"), ...grids.map(choice));
-    const default_ = this.made.length > 1 ? this.made[0].name : "";
-    this.other.value = grids.some((grid) => grid.name === chosen) || chosen === "" && this.touched ? chosen : default_;
+    const first = this.made.length > 1 ? this.made[0].name : "";
+    this.other.value = this.touched && (chosen === "" || grids.some((grid) => grid.name === chosen)) ? chosen : first;
     this.slider.max = this.made.length - 1;
     // Whoever looks at the newest grid goes on to the next one.
     this.choose(this.follows ? this.made.length - 1 : Math.min(this.index, this.made.length - 1));
@@ -79,15 +85,17 @@ export class Grids {
     this.slider.value = index;
     this.slider.setAttribute("aria-valuetext", words(grid));
     this.shown.value = words(grid);
+    this.tags[1].textContent = words(grid);
     this.put(this.after, grid);
     for (const near of [index - 1, index + 1]) if (this.made[near]) this.load(this.made[near]);
   }
 
   compare() {
-    this.touched = true;
     const grid = this.all.find((candidate) => candidate.name === this.other.value);
     this.before.hidden = this.edge.hidden = !grid;
     this.wipe.disabled = !grid;
+    this.tags.forEach((tag) => (tag.hidden = !grid));
+    this.tags[0].textContent = grid ? words(grid) : "";
     if (grid) this.put(this.before, grid);
     this.cut(grid ? Number(this.wipe.value) : 0);
   }

@@ -29,10 +29,11 @@ export function smooth(values, width) {
 
 /** One plot in a card. `lines` are `{ label, colour, width?, dash? }`; `show` gives it the numbers. */
 export class Plot {
-  constructor(title, lines, { logarithmic = false, note = null } = {}) {
+  constructor(title, lines, { logarithmic = false, note = null, range = null } = {}) {
     this.lines = lines;
     this.logarithmic = logarithmic;
     this.title = title;
+    this.range = range;
     this.zoomed = false;
     this.place = make("div", { class: "plot", role: "img" });
     this.element = make("section", { class: "card" }, make("h3", {}, title, note && make("span", { class: "note" }, note)), this.place);
@@ -85,7 +86,7 @@ export class Plot {
       points: { show: this.data[0].length < 40, size: 5 },
       value: (_, value) => number(value),
     }));
-    const scales = { x: { time: false }, y: this.logarithmic ? { distr: 3 } : {} };
+    const scales = { x: { time: false }, y: this.logarithmic ? { distr: 3 } : this.range ? { range: (_, least, most) => this.range(least ?? 0, most ?? 0) } : {} };
     const options = {
       width,
       height: HEIGHT,
@@ -93,7 +94,7 @@ export class Plot {
       series: [{ label: "kimg", value: (_, value) => (value === null || value === undefined ? "-" : kimg(value)) }, ...series],
       axes: [axis({ size: 30, values: (_, ticks) => ticks.map((tick) => number(tick)) }), axis({ size: 54, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) })],
       cursor: { sync: { key: "kimg" }, points: { size: 7 }, drag: { x: true, y: false } },
-      legend: { live: true },
+      legend: { live: true, markers: { width: 0, fill: (_, index) => series[index - 1].stroke } },
       hooks: {
         setCursor: [() => this.rest()],
         setSelect: [(drawing) => (this.zoomed ||= drawing.select.width > 0)],

@@ -10,12 +10,12 @@ import { progress, state } from "./list.js";
 const PLOTS = [
   { title: "Losses", lines: [["Loss/G/loss", "generator"], ["Loss/D/loss", "discriminator"]] },
   { title: "Scores of the discriminator", lines: [["Loss/scores/real", "real"], ["Loss/scores/fake", "generated"]] },
-  { title: "Signs of the scores", note: "real near 1 and generated near -1: overfitting", lines: [["Loss/signs/real", "real"], ["Loss/signs/fake", "generated"]] },
-  { title: "Augmentation p", note: "above 0.85 it leaks", lines: [["Progress/augment", "p"]] },
-  { title: "Learning rates", lines: [["rate of G", "generator"], ["rate of D", "discriminator"]] },
+  { title: "Signs of the scores", note: "real near 1 and generated near -1: overfitting", range: () => [-1.05, 1.05], lines: [["Loss/signs/real", "real"], ["Loss/signs/fake", "generated"]] },
+  { title: "Augmentation p", note: "above 0.85 it leaks", range: (_, most) => [0, Math.min(1, Math.max(0.1, most * 1.1))], lines: [["Progress/augment", "p"]] },
+  { title: "Learning rates", range: (_, most) => [0, most * 1.25 || 1], lines: [["rate of G", "generator"], ["rate of D", "discriminator", [7, 5]]] },
   { title: "Largest slope of the loss", logarithmic: true, lines: [["Loss/G/slope", "generator"], ["Loss/D/slope", "discriminator"]] },
   { title: "Regularisers", logarithmic: true, lines: [["Loss/r1_penalty", "R1 penalty"], ["Loss/r2_penalty", "R2 penalty"], ["Loss/pl_penalty", "path length"]] },
-  { title: "Seconds for a thousand images", lines: [["Timing/sec_per_kimg", "seconds"]] },
+  { title: "Seconds for a thousand images", range: (_, most) => [0, most * 1.1 || 1], lines: [["Timing/sec_per_kimg", "seconds"]] },
   { title: "Memory, GiB", lines: [["Resources/cpu_mem_gb", "process"], ["Resources/peak_gpu_mem_gb", "GPU"]] },
 ];
 
@@ -61,7 +61,7 @@ export class RunView {
     if (summary !== this.summary) {
       this.summary = summary;
       this.showWarnings(summary.warnings);
-      this.grids.show(summary.grids);
+      this.grids.show(summary.grids, summary.grid_note);
       this.showOptions(summary.options);
       if (summary.generation !== this.had.generation || summary.rows !== this.had.rows) this.take(await source.curves(this.id, this.had));
       this.draw();
@@ -87,7 +87,7 @@ export class RunView {
     for (const { title, lines, ...options } of PLOTS) {
       const there = lines.filter(([name]) => all[name]?.some((value) => value !== null && value !== 0));
       if (!there.length) continue;
-      const plot = this.plot(title, there.map(([name, label]) => ({ label, colour: lines.findIndex((line) => line[0] === name) })), options);
+      const plot = this.plot(title, there.map(([name, label, dash]) => ({ label, dash, colour: lines.findIndex((line) => line[0] === name) })), options);
       plot.show([xs, ...there.map(([name]) => smooth(all[name], width))]);
     }
     for (const series of this.summary.metrics) {

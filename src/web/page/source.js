@@ -24,7 +24,7 @@ async function ask(path) {
 const live = {
   isLive: true,
   report: null,
-  list: async () => (await ask("/")).runs,
+  list: async () => (await ask("")).runs,
   summary: (id) => ask(`/${id}`),
   curves: (id, had) => ask(`/${id}/curves?generation=${had.generation}&rows=${had.rows}`),
   log: (id, from) => ask(`/${id}/log${from === null ? "" : `?from=${from}`}`),

@@ -171,12 +171,13 @@ impl Run {
     /// Returns the curves from row `after` on if they go on from what the client has, else all of them.
     pub fn curves(&self, generation: u64, after: usize) -> Value {
         let read = self.lock();
-        let statistics = &read.statistics;
-        let goes_on = generation == statistics.generation && after <= statistics.rows();
-        let first = if goes_on { after } else { 0 };
-        let columns: Map<String, Value> =
-            statistics.columns_from(first).map(|(name, values)| (name.to_owned(), json!(values))).collect();
-        json!({ "generation": statistics.generation, "first": first, "rows": statistics.rows(), "columns": columns })
+        let goes_on = generation == read.statistics.generation && after <= read.statistics.rows();
+        curves_of(&read.statistics, if goes_on { after } else { 0 })
+    }
+
+    /// Returns all curves in so many rows at most.
+    pub fn curves_within(&self, rows: usize) -> Value {
+        curves_of(&self.lock().statistics.within(rows), 0)
     }
 
     /// Decides whether the run goes on, and finds the last words of one that was ended.
@@ -260,6 +261,12 @@ impl Read {
         let left = (summary.total_kimg? - summary.kimg).max(0.0);
         (summary.state == State::Training).then_some(summary.last_time? + left * summary.sec_per_kimg?)
     }
+}
+
+fn curves_of(statistics: &Statistics, first: usize) -> Value {
+    let columns: Map<String, Value> =
+        statistics.columns_from(first).map(|(name, values)| (name.to_owned(), json!(values))).collect();
+    json!({ "generation": statistics.generation, "first": first, "rows": statistics.rows(), "columns": columns })
 }
 
 /// Returns the seconds since 1970.

@@ -73,6 +73,15 @@ impl Statistics {
         }
     }
 
+    /// Returns the same in `rows` rows at most.
+    pub fn within(&self, rows: usize) -> Self {
+        let mut thinned = self.clone();
+        while thinned.rows > rows.max(1) {
+            thinned.merge_pairs();
+        }
+        thinned
+    }
+
     /// Makes one row of every two.
     fn merge_pairs(&mut self) {
         for (name, column) in &mut self.columns {
