@@ -48,8 +48,7 @@ async function refresh() {
   }
   // The view may have changed meanwhile, and a hidden page asks for nothing.
   if (!source.isLive || mine !== turn || document.hidden) return;
-  const rests = current.summary && current.summary.state !== "training";
-  timer = setTimeout(refresh, rests ? RESTING_MS : TRAINING_MS);
+  timer = setTimeout(refresh, current.rests ? RESTING_MS : TRAINING_MS);
 }
 
 function show() {

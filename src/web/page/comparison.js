@@ -26,8 +26,8 @@ export class ComparisonView {
       ...lines,
       this.distance,
       this.table,
-      make("section", { "aria-label": "Statistics" }, make("div", { class: "title" }, make("h2", {}, "Statistics"), make("label", { for: "statistic" }, "Statistic"), this.choice), this.statistic),
-      make("section", { "aria-label": "Last grids" }, make("h2", {}, "Last grids"), this.pictures),
+      (this.statistics = make("section", { "aria-label": "Statistics" }, make("div", { class: "title" }, make("h2", {}, "Statistics"), make("label", { for: "statistic" }, "Statistic"), this.choice), this.statistic)),
+      (this.finals = make("section", { "aria-label": "Last grids" }, make("h2", {}, "Last grids"), this.pictures)),
     );
     this.plots = {};
     document.title = `${title} - rootgan`;
@@ -50,6 +50,9 @@ export class ComparisonView {
       run.dash = [undefined, [6, 3], [2, 3]][runs.filter((other) => other.armName === run.armName).indexOf(run) % 3];
     });
     this.runs = runs;
+    this.rests = !runs.some((run) => run.state === "training");
+    this.statistics.hidden = runs.every((run) => !run.rows);
+    this.finals.hidden = runs.every((run) => !run.grids.length);
     this.drawDistance(arms);
     this.showStatistics();
     this.showPictures();
@@ -96,7 +99,7 @@ export class ComparisonView {
       return xs.map((x) => by.get(x) ?? null);
     };
     this.plots[key]?.close();
-    const plot = new Plot(title, lines.map(({ run }) => ({ label: run.label, colour: run.colour, dash: run.dash })), { note });
+    const plot = new Plot(title, lines.map(({ run }) => ({ label: run.label, colour: run.colour, dash: run.dash })), { note, height: 300 });
     this.plots[key] = plot;
     place.replaceChildren(plot.element);
     plot.show([xs, ...lines.map(column)]);
@@ -124,5 +127,5 @@ function spread(values) {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   if (values.length < 2) return number(mean);
   const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1);
-  return `${number(mean)} ± ${number(Math.sqrt(variance))}`;
+  return `${number(mean)} ± ${number(Math.sqrt(variance), 3)}`;
 }

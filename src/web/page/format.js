@@ -1,11 +1,11 @@
 // Numbers, times and elements for people.
 
 /** Four digits, as few as they need: 0.0123, 1.234, 12,345, 1.2e-7. */
-export function number(value) {
+export function number(value, digits = 4) {
   if (value === null || value === undefined || Number.isNaN(value)) return "-";
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-4 || size >= 1e7)) return value.toExponential(1);
-  return value.toLocaleString("en", { maximumSignificantDigits: size >= 1000 ? Math.max(4, Math.ceil(Math.log10(size + 1))) : 4 });
+  return value.toLocaleString("en", { maximumSignificantDigits: size >= 1000 ? Math.max(digits, Math.ceil(Math.log10(size + 1))) : digits });
 }
 
 /** Thousands of images: 0.2, 4.1, 1,250. */

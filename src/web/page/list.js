@@ -26,6 +26,7 @@ export class List {
     const text = JSON.stringify(runs);
     if (text === this.text) return;
     this.text = text;
+    this.rests = !runs.some((run) => run.state === "training");
     const focused = document.activeElement?.getAttribute("href");
     const groups = Map.groupBy ? Map.groupBy(runs, (run) => run.group) : grouped(runs);
     const parts = [make("h1", {}, "Runs")];
@@ -42,6 +43,11 @@ export class List {
   }
 
   close() {}
+}
+
+/** A large grid shows its first pictures as they are, a small one fills the place. */
+function fill({ target }) {
+  target.classList.toggle("small", Math.min(target.naturalWidth, target.naturalHeight) < 160);
 }
 
 function grouped(runs) {
@@ -62,7 +68,7 @@ function card(run) {
   if (run.end_time) numbers.push(`${duration(run.end_time - Date.now() / 1000)} left`);
   else if (run.last_time) numbers.push(`last tick ${clock(run.last_time)}`);
   const picture = run.grid
-    ? make("img", { src: source.grid(run.id, run.grid), alt: "", loading: "lazy", decoding: "async" })
+    ? make("img", { src: source.grid(run.id, run.grid), alt: "", loading: "lazy", decoding: "async", onload: fill })
     : make("div", { class: "none" });
   return make(
     "li",

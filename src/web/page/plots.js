@@ -2,8 +2,6 @@
 
 import { make, number, kimg } from "./format.js";
 
-const HEIGHT = 190;
-
 /** Colours for lines, which differ in lightness too; the style sheet has a set for light and one for dark. */
 export function colour(index) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--line-${index % 8}`).trim();
@@ -29,11 +27,12 @@ export function smooth(values, width) {
 
 /** One plot in a card. `lines` are `{ label, colour, width?, dash? }`; `show` gives it the numbers. */
 export class Plot {
-  constructor(title, lines, { logarithmic = false, note = null, range = null } = {}) {
+  constructor(title, lines, { logarithmic = false, note = null, range = null, height = 190 } = {}) {
     this.lines = lines;
     this.logarithmic = logarithmic;
     this.title = title;
     this.range = range;
+    this.height = height;
     this.zoomed = false;
     this.place = make("div", { class: "plot", role: "img" });
     this.element = make("section", { class: "card" }, make("h3", {}, title, note && make("span", { class: "note" }, note)), this.place);
@@ -73,7 +72,7 @@ export class Plot {
     const width = Math.floor(this.place.clientWidth);
     if (!this.data || width < 40) return;
     if (!this.drawing) this.build(width);
-    else if (this.drawing.width !== width) this.drawing.setSize({ width, height: HEIGHT });
+    else if (this.drawing.width !== width) this.drawing.setSize({ width, height: this.height });
   }
 
   build(width) {
@@ -89,7 +88,7 @@ export class Plot {
     const scales = { x: { time: false }, y: this.logarithmic ? { distr: 3 } : this.range ? { range: (_, least, most) => this.range(least ?? 0, most ?? 0) } : {} };
     const options = {
       width,
-      height: HEIGHT,
+      height: this.height,
       scales,
       series: [{ label: "kimg", value: (_, value) => (value === null || value === undefined ? "-" : kimg(value)) }, ...series],
       axes: [axis({ size: 30, values: (_, ticks) => ticks.map((tick) => number(tick)) }), axis({ size: 54, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) })],

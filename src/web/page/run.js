@@ -60,6 +60,7 @@ export class RunView {
     const summary = await source.summary(this.id);
     if (summary !== this.summary) {
       this.summary = summary;
+      this.rests = summary.state !== "training";
       this.showWarnings(summary.warnings);
       this.grids.show(summary.grids, summary.grid_note);
       this.showOptions(summary.options);
