@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Result;
+use tch::Device;
 
+use super::confine::write_only_to;
 use crate::system::signals::StopRequest;
 use crate::system::ui::say;
 use crate::web::access::Access;
@@ -42,6 +44,10 @@ pub fn run(args: ServeArgs) -> Result<()> {
     let ports = args.port.map_or(PORT..=PORT + PORTS_TRIED, |port| port..=port);
     let sections = sections(&args)?;
     let server = Server::bind(args.bind, ports)?;
+    if args.from.is_empty() {
+        // Pages of runs are only read.
+        write_only_to(&[], Device::Cpu);
+    }
     let access = Access::with_new_token(args.bind, server.address().port())?;
     println!("{}", printed(server.address(), access.token()));
     say("Ctrl-C ends it");

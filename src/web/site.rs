@@ -47,6 +47,10 @@ const COMMON: [Asset; 2] = [
     Asset { name: "page.js", content: Content::JavaScript, text: include_str!("page/page.js") },
 ];
 
+/// uPlot, which draws plots, with its licence, so that every copy has it.
+pub const UPLOT: &str =
+    concat!("/*\n", include_str!("page/vendor/uPlot-LICENSE"), "*/\n", include_str!("page/vendor/uPlot.iife.min.js"));
+
 /// Builds the routes of the site, all of which ask `access` first.
 pub fn router(sections: Vec<Section>, access: Access) -> Router {
     let assets: Arc<Vec<Asset>> =

@@ -16,6 +16,7 @@ use super::runs::catalog::Catalog;
 use super::runs::comparison::{Arm, Comparison};
 use super::runs::files::{Folder, log_part};
 use super::runs::run::{Run, now};
+use super::site::UPLOT;
 
 /// The largest file: mail and chat programs take so much.
 const MAX_BYTES: usize = 5_000_000;
@@ -29,7 +30,6 @@ const ROWS: (usize, usize) = (50, 1000);
 
 const SHELL: &str = include_str!("../page/report.html");
 const STYLES: [&str; 2] = [include_str!("../page/vendor/uPlot.min.css"), include_str!("../page/style.css")];
-const UPLOT: &str = include_str!("../page/vendor/uPlot.iife.min.js");
 /// The modules of the page, each after those that it imports from.
 const MODULES: [&str; 8] = [
     include_str!("../page/source.js"),

@@ -150,7 +150,7 @@ mod tests {
         make_run(&served.join(".trash/00001-cats"));
         make_run(&outside);
         symlink(&outside, served.join("00002-link")).unwrap();
-        let catalog = Catalog::new(&[served.clone()]).unwrap();
+        let catalog = Catalog::new(std::slice::from_ref(&served)).unwrap();
         let summaries: Vec<_> = catalog.runs().iter().map(|run| run.summary()).collect();
         let found: Vec<(&str, &str)> = summaries.iter().map(|run| (&*run.group, &*run.name)).collect();
         assert_eq!(found, [("", "00000-cats"), ("compared/set", "rooted2-seed0")]);

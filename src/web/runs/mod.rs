@@ -24,7 +24,7 @@ use self::catalog::Catalog;
 use self::files::Grid;
 use self::run::Run;
 use super::answer::{Content, file, json_of, problem};
-use super::site::{Asset, Section};
+use super::site::{Asset, Section, UPLOT};
 
 /// Bytes of a log in one answer.
 const LOG_BYTES: u64 = 64 << 10;
@@ -39,7 +39,7 @@ const ASSETS: [Asset; 10] = [
     Asset { name: "comparison.js", content: Content::JavaScript, text: include_str!("../page/comparison.js") },
     Asset { name: "plots.js", content: Content::JavaScript, text: include_str!("../page/plots.js") },
     Asset { name: "grids.js", content: Content::JavaScript, text: include_str!("../page/grids.js") },
-    Asset { name: "uPlot.js", content: Content::JavaScript, text: include_str!("../page/vendor/uPlot.iife.min.js") },
+    Asset { name: "uPlot.js", content: Content::JavaScript, text: UPLOT },
     Asset { name: "uPlot.css", content: Content::Css, text: include_str!("../page/vendor/uPlot.min.css") },
 ];
 
