@@ -50,6 +50,14 @@ pub fn run(args: ServeArgs) -> Result<()> {
     }
     let access = Access::with_new_token(args.bind, server.address().port())?;
     println!("{}", printed(server.address(), access.token()));
+    if !args.bind.is_loopback() {
+        say(
+            "warning: whoever reaches this machine and knows the address sees what is served, and the connection is not encrypted",
+        );
+    }
+    if args.bind.is_unspecified() {
+        say(format!("from another machine: http://{}:{}/?token=...", access.host_name(), server.address().port()));
+    }
     say("Ctrl-C ends it");
     server.run(site::router(sections, access), &stop);
     Ok(())

@@ -64,6 +64,11 @@ impl Access {
         &self.token
     }
 
+    /// Returns the machine's name, by which others may know it where it listens for them.
+    pub fn host_name(&self) -> &str {
+        &self.host_name
+    }
+
     /// Whether the name in `Host` is one that this machine has, whatever the port, which a tunnel may change.
     fn is_own_host(&self, host: &str) -> bool {
         let Ok(authority) = host.parse::<Authority>() else { return false };

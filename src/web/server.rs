@@ -55,15 +55,16 @@ impl Server {
             .thread_name("web files")
             .build()
             .context("cannot start the server")?;
-        let mut outcome = Err(std::io::Error::other("no port was named"));
+        let (mut outcome, mut tried) = (Err(std::io::Error::other("no port was named")), SocketAddr::new(ip, 0));
         for port in ports {
-            outcome = runtime.block_on(async { listen(SocketAddr::new(ip, port)) });
+            tried.set_port(port);
+            outcome = runtime.block_on(async { listen(tried) });
             if outcome.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
                 continue;
             }
             break;
         }
-        let listener = outcome.with_context(|| format!("cannot listen at {ip}; pass another --bind or --port"))?;
+        let listener = outcome.with_context(|| format!("cannot listen at {tried}; pass another --bind or --port"))?;
         let address = listener.local_addr().context("cannot listen")?;
         Ok(Self { runtime, listener, address })
     }

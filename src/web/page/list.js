@@ -36,7 +36,9 @@ export class List {
         const compare = members.length > 1 && make("a", { class: "compare", href: `#/compare/${encodeURIComponent(group)}` }, "compare these");
         parts.push(make("h2", {}, group, " ", compare || ""));
       }
-      parts.push(make("ul", { class: "runs" }, ...members.map(card)));
+      // Runs count up, and the newest is what most come for; the arms of a comparison have an order of their own.
+      const ordered = group ? members : members.toReversed();
+      parts.push(make("ul", { class: "runs" }, ...ordered.map(card)));
     }
     this.element.replaceChildren(...parts);
     if (focused) this.element.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();

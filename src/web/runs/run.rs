@@ -273,3 +273,79 @@ fn curves_of(statistics: &Statistics, first: usize) -> Value {
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn write_run(folder: &Path, last_line: &str, kimgs: &[f64]) {
+        std::fs::write(folder.join("training_options.json"), r#"{"kimg": 10.0, "tick_kimg": 1.0, "p": null}"#).unwrap();
+        std::fs::write(folder.join("log.txt"), format!("begun\n{last_line}\n")).unwrap();
+        let line = |kimg: &f64| {
+            let mean = |value: f64| json!({ "mean": value });
+            let line = json!({
+                "Progress/kimg": mean(*kimg), "Timing/sec_per_tick": mean(9.0), "Timing/maintenance_sec": mean(1.0),
+                "timestamp": 1000.0 + 10.0 * kimg,
+            });
+            format!("{line}\n")
+        };
+        std::fs::write(folder.join("stats.jsonl"), kimgs.iter().map(line).collect::<String>()).unwrap();
+    }
+
+    fn age(folder: &Path) {
+        let log = File::options().write(true).open(folder.join("log.txt")).unwrap();
+        log.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    }
+
+    fn summary(folder: &Path) -> Summary {
+        let run = Run::new(std::fs::canonicalize(folder).unwrap(), String::new());
+        run.refresh(&Locks::read());
+        run.summary()
+    }
+
+    #[test]
+    fn the_state_is_that_of_the_lock_or_else_of_the_last_words() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path();
+        let state = |last: &str, kimgs: &[f64]| {
+            write_run(folder, last, kimgs);
+            age(folder);
+            let summary = summary(folder);
+            (summary.state, summary.last_words)
+        };
+        assert_eq!(state("tick 1", &[1.0]), (State::Interrupted, None));
+        assert_eq!(state("tick 9", &[1.0, 10.0]), (State::Finished, None));
+        let words = "stopped by SIGINT at 1.0 kimg";
+        assert_eq!(state(words, &[1.0]), (State::Stopped, Some(words.to_owned())));
+        assert_eq!(state("error: the disk is full", &[1.0]).0, State::Failed);
+        let lock = crate::run::folder::lock(folder).unwrap();
+        assert_eq!(state("error: the disk is full", &[1.0]), (State::Training, None), "it was resumed");
+        drop(lock);
+        write_run(folder, "tick 1", &[1.0]);
+        assert_eq!(summary(folder).state, State::Training, "a process elsewhere has just written");
+    }
+
+    #[test]
+    fn the_end_is_told_from_the_last_ticks_with_all_that_they_took() {
+        let place = tempfile::tempdir().unwrap();
+        write_run(place.path(), "tick 3", &[1.0, 2.0, 3.0, 4.0]);
+        let summary = summary(place.path());
+        assert_eq!((summary.kimg, summary.total_kimg, summary.sec_per_kimg), (4.0, Some(10.0), Some(10.0)));
+        assert_eq!(summary.end_time, Some(1040.0 + 60.0));
+        assert!(!summary.options.contains_key("p"), "an option without a value is not in effect");
+    }
+
+    #[test]
+    fn a_folder_with_little_in_it_is_a_run_too() {
+        let place = tempfile::tempdir().unwrap();
+        let empty = summary(place.path());
+        assert_eq!((empty.rows, empty.kimg, empty.grids.len(), empty.log_bytes), (0, 0.0, 0, 0));
+        std::fs::write(place.path().join("stats.jsonl"), "{\"Progress/kimg\": {\"mean\": 1.0}}\n{\"Progr").unwrap();
+        std::fs::write(place.path().join("training_options.json"), "{damaged").unwrap();
+        let damaged = summary(place.path());
+        assert_eq!((damaged.rows, damaged.options.len()), (1, 0));
+    }
+}
