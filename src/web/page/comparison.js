@@ -1,7 +1,7 @@
 // Several runs beside each other: a metric or statistic of all over the images seen, and their last grids.
 
 import { source } from "./source.js";
-import { make, number, kimg } from "./format.js";
+import { make, number, kimg, prose } from "./format.js";
 import { Plot } from "./plots.js";
 import { state } from "./list.js";
 
@@ -17,7 +17,7 @@ export class ComparisonView {
     this.table = make("div", { class: "card scroll" });
     this.statistic = make("div", { class: "plots wide" });
     this.pictures = make("div", { class: "finals" });
-    const lines = (source.report?.lines ?? []).map((line) => make("p", { class: "quiet" }, line));
+    const lines = (source.report?.lines ?? []).map((line) => make("p", { class: "quiet" }, ...prose(line)));
     this.element = make(
       "div",
       { class: "comparison" },

@@ -42,5 +42,10 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Text in which `commands` stand between backticks. */
+export function prose(text) {
+  return text.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
+}
+
 /** The last part of a path. */
 export const lastOf = (path) => path.replace(/\/+$/, "").split("/").pop();
