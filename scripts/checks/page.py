@@ -1,261 +1,305 @@
-"""Opens the pages of `rootgan serve` and a report in Chromium, uses them, and takes pictures of them.
+"""Opens the page of `rootgan serve` in a headless Chromium while a run trains, and a report without any server.
 
     cargo build --release
-    python3 -m venv /tmp/browser && /tmp/browser/bin/pip install selenium pillow
-    /tmp/browser/bin/python scripts/checks/page.py
+    .venv/bin/python scripts/checks/page.py --shots docs/pictures
 
-Needs Chromium and its driver (Debian's packages chromium and chromium-driver). A small run is trained while its page is open.
-Exit code 1 if anything is not as it should be; --pictures DIR keeps the pictures.
+Checks that the slider changes the grid, that a run which trains goes on without a reload, that keys work, that texts are
+legible and pictures described, in light, dark and on a phone, and that the browser has nothing to complain about. --shots
+keeps pictures of the pages, --runs shows other runs on them, --short leaves the dark page and the phone out. Needs Chromium
+and its driver (Debian: chromium, chromium-driver) and a network for pip once.
+
+Exit code 1 if something is wrong, 2 if there is no browser, so that nothing is checked.
 """
 
 import argparse
+import base64
 import io
-import re
-import shlex
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
-from PIL import Image
-from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver.common.by import By
-
 ROOT = Path(__file__).resolve().parents[2]
-bad = []
+REQUIREMENTS = ROOT / "scripts/requirements-page.txt"
+PLACE = ROOT / ".cache/page"
+PAIR = "--resolution 16 --z-dim 32 --w-dim 32 --mapping-layers 2 --channel-base 256 --channel-max 32".split()
+TRAINING = "--batch 8 --grid 12x6 --kimg 1000 --tick-kimg 0.04 --image-ticks 1 --snapshot-ticks 1000 --loss rooted".split()
+PATIENCE = 120  # seconds for training to go on, on a busy machine
+UNCHECKED = 2
 
-
-def expect(good: bool, words: str) -> None:
-    print(f"{'good' if good else 'BAD '} {words}", flush=True)
-    if not good:
-        bad.append(words)
-
-
-def wait_for(condition, seconds: float = 30):
-    begun = time.monotonic()
-    while time.monotonic() - begun < seconds:
-        try:
-            found = condition()
-        except StaleElementReferenceException:  # the page has just drawn its list anew
-            found = None
-        if found:
-            return found
-        time.sleep(0.1)
-    return None
+# Text whose contrast with its background is under WCAG's 4.5, by computed colours.
+FAINT = """
+const channel = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+const behind = (element) => {
+  for (let at = element; at; at = at.parentElement) {
+    const colour = parse(getComputedStyle(at).backgroundColor);
+    if (colour.length === 3 || colour[3] > 0.6) return colour;
+  }
+  return [255, 255, 255];
+};
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const faint = [];
+while (walker.nextNode()) {
+  const [text, element] = [walker.currentNode.textContent.trim(), walker.currentNode.parentElement];
+  if (!text || !element.checkVisibility() || element.closest("script, style, .skip, option")) continue;
+  const pair = [light(parse(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
+  const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+  if (ratio < 4.5) faint.push(`${text.slice(0, 30)} ${ratio.toFixed(2)}`);
+}
+return faint;
+"""
+# Controls without a name, and pictures without a description (an empty one where words beside it say the same).
+NAMELESS = """
+const named = (e) => e.labels?.length || e.getAttribute("aria-label") || e.textContent.trim();
+return [...document.querySelectorAll("input, select, button, progress, a")].filter((e) => !named(e)).map((e) => e.outerHTML)
+  .concat([...document.querySelectorAll("img:not([alt])")].map((e) => e.outerHTML))
+  .concat([...document.querySelectorAll(".plot")].filter((e) => !e.getAttribute("aria-label")).map((e) => e.outerHTML));
+"""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rootgan", type=Path, default=ROOT / "target/release/rootgan")
-    parser.add_argument("--runs", type=Path, help="folder of finished runs to show as well")
-    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--shots", type=Path, help="folder for pictures of the pages")
+    parser.add_argument("--runs", type=Path, help="runs to take pictures of, in place of the one that the check trains")
     args = parser.parse_args()
+    chromium = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    driver = shutil.which("chromedriver")
+    if not chromium or not driver:
+        print("there is no Chromium with its driver, so the page is NOT checked; on Debian: apt install chromium chromium-driver")
+        return UNCHECKED
+    if not has_selenium():
+        return in_environment()
     with tempfile.TemporaryDirectory() as scratch:
-        check(args, Path(scratch))
-    print(f"{len(bad)} faults")
-    return 1 if bad else 0
+        return check(args, Path(scratch), chromium, driver)
 
 
-def open_browser(width: int, height: int, dark: bool) -> webdriver.Chrome:
-    options = webdriver.ChromeOptions()
-    for flag in ["--headless=new", "--no-sandbox", f"--window-size={width},{height}", "--hide-scrollbars"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options)
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
-                            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600})
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia",
-                            {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
-    return browser
-
-
-def console(browser: webdriver.Chrome, page: str) -> None:
-    lines = [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-    expect(not lines, f"no errors in the console of {page} {lines[:2]}")
-
-
-def picture(browser: webdriver.Chrome, args: argparse.Namespace, name: str) -> None:
-    if args.pictures:
-        args.pictures.mkdir(exist_ok=True, parents=True)
-        shot = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
-        shot.quantize(128).save(args.pictures / f"{name}.png", optimize=True)
-
-
-def slide(browser: webdriver.Chrome, name: str, value) -> None:
-    browser.execute_script("const input = document.getElementById(arguments[0]); input.value = arguments[1];"
-                           "input.dispatchEvent(new Event('input', {bubbles: true}));"
-                           "input.dispatchEvent(new Event('change', {bubbles: true}));", name, value)
-
-
-def check(args: argparse.Namespace, scratch: Path) -> None:
-    pair = scratch / "pair"
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([args.rootgan, "new", "--resolution", "16", "--channel-base", "256", "--channel-max", "32", "--outdir", pair], **quiet)
-    subprocess.run([args.rootgan, "pictures", "cats", "--count", "60", "--size", "16", "--out", scratch / "cats"], **quiet)
-    training = subprocess.Popen([args.rootgan, "finetune", "--generator", pair / "generator.pt", "--discriminator",
-                                 pair / "discriminator.pt", "--data", scratch / "cats", "--outdir", scratch / "runs", "--device", "cpu",
-                                 "--batch", "8", "--kimg", "20", "--tick-kimg", "0.08", "--image-ticks", "2", "--snapshot-ticks",
-                                 "4", "--grid", "8x4", "--desc", "live"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    (scratch / "runs").mkdir(exist_ok=True)
-    roots = [*([args.runs] if args.runs else []), scratch / "runs"]
-    server = subprocess.Popen([args.rootgan, "serve", *roots, "--from", ROOT / "weights/generator.pt", "--device", "cpu"],
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+def has_selenium() -> bool:
     try:
-        link = server.stdout.readline().removeprefix("open ").strip()
-        base, token = re.match(r"(http://[^/]+)/\?token=(\w+)", link).groups()
-        runs_page(args, link)
-        explore_page(args, link, base, token, scratch)
-        latency(base, token)
+        import PIL, selenium  # noqa: E401, F401
+    except ImportError:
+        return False
+    return True
+
+
+def in_environment() -> int:
+    """Runs this script in an environment that has selenium."""
+    python = PLACE / "bin/python"
+    if not python.exists() or subprocess.run([python, "-c", "import PIL, selenium"], stderr=subprocess.DEVNULL).returncode:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", PLACE], check=True)
+        if subprocess.run([python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS]).returncode:
+            print("selenium cannot be installed, so the page is NOT checked")
+            return UNCHECKED
+    return subprocess.run([python, *sys.argv]).returncode
+
+
+class Faults:
+    """What is wrong, told as it is found."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def expect(self, holds: bool, what: str) -> None:
+        self.count += not holds
+        print(f"{'ok  ' if holds else 'FAIL'} {what}", flush=True)
+
+
+def check(args: argparse.Namespace, scratch: Path, chromium: str, driver: str) -> int:
+    faults, rootgan = Faults(), args.rootgan.resolve()
+    training = train(rootgan, scratch)
+    server, address = serve(rootgan, [scratch / "runs"])
+    try:
+        with Browser(chromium, driver) as browser:
+            list_and_run(browser, address, faults)
+        for dark, phone in [] if args.short else [(True, False), (False, True)]:
+            with Browser(chromium, driver, dark, phone) as browser:
+                looks(browser, address, faults, "dark" if dark else "phone")
+        report(rootgan, next((scratch / "runs").iterdir()), scratch, Browser(chromium, driver), faults)
     finally:
-        training.terminate()
-        training.wait()
-        server.terminate()
-        expect(server.wait(10) in (0, 143), "the server ends at a signal")
-    report_page(args, scratch)
+        end(server, signal.SIGINT)
+        end(training, signal.SIGTERM)
+    if args.shots:
+        take_pictures(args, rootgan, scratch, chromium, driver)
+    print("the page is as it should be" if not faults.count else f"{faults.count} faults")
+    return min(faults.count, 1)
 
 
-def runs_page(args: argparse.Namespace, link: str) -> None:
-    browser = open_browser(1280, 900, dark=False)
-    browser.get(link)
-    expect("token" not in browser.current_url, "the token leaves the address")
-    live = wait_for(lambda: [button for button in browser.find_elements(By.CSS_SELECTOR, "#runs button") if "live" in button.text], 60)
-    expect(bool(live), "the run that has just begun is listed without a reload")
-    live[0].click()
-    ticks = lambda: browser.execute_script("return document.querySelectorAll('#charts .curve').length && "
-                                           "document.getElementById('progress-text').textContent")
-    first = wait_for(ticks, 60)
-    expect(bool(first), f"curves are drawn ({first})")
-    expect(bool(wait_for(lambda: ticks() != first, 60)), f"the page goes on by itself ({ticks()})")
-    expect(browser.find_element(By.ID, "state").text == "running", "the run is shown as running")
-    grids = wait_for(lambda: browser.execute_script("return Number(document.getElementById('kimg').max) >= 3"), 90)
-    expect(bool(grids), "grids are listed as they are made")
-    source = lambda: browser.execute_script("return document.getElementById('now').src")
-    newest = source()
-    slide(browser, "kimg", 1)
-    expect(bool(wait_for(lambda: source() != newest)), "the slider over kimg changes the grid")
-    loaded = wait_for(lambda: browser.execute_script(
-        "return ['now', 'before'].every(id => document.getElementById(id).complete && document.getElementById(id).naturalWidth > 0)"))
-    expect(bool(loaded), "both pictures are there")
-    slide(browser, "part", 50)
-    clip = browser.execute_script("return document.getElementById('before').style.clipPath")
-    expect("50%" in clip, f"the wipe shows half of the start ({clip})")
-    picture(browser, args, "live")
-    if args.runs:
-        for button in browser.find_elements(By.CSS_SELECTOR, "#runs input")[:3]:
-            button.click()
-        browser.find_elements(By.CSS_SELECTOR, "#runs button")[0].click()
-        wait_for(lambda: browser.execute_script("return document.getElementById('now').complete"))
-        slide(browser, "part", 40)
-        time.sleep(1)
-        picture(browser, args, "runs")
-        browser.execute_script("document.getElementById('charts').scrollIntoView()")
-        picture(browser, args, "curves")
-    console(browser, "runs")
-    browser.quit()
-    for name, width, height, dark in [("runs-dark", 1280, 900, True), ("runs-phone", 390, 844, False)]:
-        browser = open_browser(width, height, dark)
-        browser.get(link)
-        wait_for(lambda: browser.execute_script("return document.querySelectorAll('#charts .curve').length"))
-        wait_for(lambda: browser.execute_script("return document.getElementById('now').complete"))
-        time.sleep(0.5)
-        wide = browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
-        expect(wide <= 0, f"nothing is wider than a screen of {width} pixels ({wide})")
-        picture(browser, args, name)
-        console(browser, name)
-        browser.quit()
+def train(rootgan: Path, scratch: Path) -> subprocess.Popen:
+    """Begins a training that goes on for longer than the check."""
+    python = ROOT / ".venv/bin/python"
+    subprocess.run([python, ROOT / "python/rootgan", "new", "--outdir", scratch / "pair", *PAIR], check=True, stdout=subprocess.DEVNULL)
+    pictures = ["pictures", "robots", "--count", "40", "--size", "16", "--out", scratch / "robots"]
+    subprocess.run([python, ROOT / "python/rootgan", *pictures], check=True, stdout=subprocess.DEVNULL)
+    command = [rootgan, "finetune", "--from", scratch / "pair", "--data", scratch / "robots", "--outdir", scratch / "runs", *TRAINING]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    wait(lambda: len(list((scratch / "runs").glob("*/fakes0*.png"))) >= 3, "the training does not begin")
+    return process
 
 
-def ask(base: str, token: str, path: str) -> bytes:
-    request = urllib.request.Request(f"{base}/{path}", headers={"Authorization": f"Bearer {token}"})
-    return urllib.request.urlopen(request).read()
+def serve(rootgan: Path, folders: list[Path]) -> tuple[subprocess.Popen, str]:
+    process = subprocess.Popen([rootgan, "serve", "--port", "0", *folders], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return process, process.stdout.readline().strip()
 
 
-def explore_page(args: argparse.Namespace, link: str, base: str, token: str, scratch: Path) -> None:
-    browser = open_browser(1280, 900, dark=False)
-    browser.get(link)
-    browser.get(f"{base}/explore")
-    shown = lambda: browser.execute_script("const p = document.getElementById('picture'); return p.complete && p.naturalWidth > 0 && p.dataset.query")
-    first = wait_for(shown)
-    expect(bool(first), f"a picture is shown ({first})")
-    pixels = lambda: browser.execute_script(
-        "const p = document.getElementById('picture'), c = document.createElement('canvas'); c.width = p.naturalWidth;"
-        "c.height = p.naturalHeight; const x = c.getContext('2d'); x.drawImage(p, 0, 0);"
-        "return Array.from(x.getImageData(0, 0, c.width, c.height).data).join()")
-
-    def changes(words: str, act) -> None:
-        before, query = pixels(), shown()
-        act()
-        expect(bool(wait_for(lambda: shown() and shown() != query)) and pixels() != before, f"{words} changes the picture")
-
-    changes("psi", lambda: slide(browser, "psi", 0.5))
-    changes("noise", lambda: slide(browser, "noise", "none"))
-    changes("a direction", lambda: slide(browser, "direction3", 3))
-    changes("mixing", lambda: browser.find_element(By.ID, "mixing").click())
-    plane = browser.find_element(By.ID, "plane")
-    changes("the plane", lambda: webdriver.ActionChains(browser).move_to_element_with_offset(plane, 40, -20).click().perform())
-    changes("a key in the plane", lambda: plane.send_keys(webdriver.Keys.ARROW_RIGHT))
-    changes("a seed", lambda: browser.find_elements(By.CSS_SELECTOR, "#seeds button")[5].click())
-    browser.find_element(By.ID, "keep").click()
-    expect(len(browser.find_elements(By.CSS_SELECTOR, "#kept button")) == 1, "a favourite is kept")
-    wait_for(lambda: browser.execute_script("return Array.from(document.images).every(image => image.complete)"))
-    picture(browser, args, "explore")
-    mixed = shown()
-    command = wait_for(lambda: browser.find_element(By.ID, "command").text)
-    # What is saved equals what the command makes, byte for byte: from seeds, and from saved latents.
-    changes("reset", lambda: browser.find_element(By.ID, "reset").click())
-    plain = shown()
-    plain_command = wait_for(lambda: "--seeds" in browser.find_element(By.ID, "command").text and browser.find_element(By.ID, "command").text)
-    for query, words, file in [(plain, plain_command, "seed0005.png"), (mixed, command, "ws0000.png")]:
-        folder = scratch / file
-        folder.mkdir()
-        (folder / "rootgan-ws.npz").write_bytes(ask(base, token, f"api/explore/ws?{query}"))
-        subprocess.run([args.rootgan, *shlex.split(words)[1:]], cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        same = (folder / "out" / file).read_bytes() == ask(base, token, f"api/explore/picture?{query}")
-        expect(same, f"the saved picture is what `{' '.join(words.split()[:3])} ... {words.split()[-1]}` makes, byte for byte ({file})")
-    console(browser, "explore")
-    browser.quit()
-    for name, width, height, dark in [("explore-dark", 1280, 900, True), ("explore-phone", 390, 844, False)]:
-        browser = open_browser(width, height, dark)
-        browser.get(link)
-        browser.get(f"{base}/explore")
-        wait_for(lambda: browser.execute_script("return document.querySelectorAll('#seeds img').length > 0 && Array.from(document.images).every(image => image.complete)"))
-        wide = browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
-        expect(wide <= 0, f"explore is not wider than a screen of {width} pixels ({wide})")
-        picture(browser, args, name)
-        browser.quit()
+def end(process: subprocess.Popen, by: signal.Signals) -> None:
+    process.send_signal(by)
+    process.wait(60)
 
 
-def latency(base: str, token: str) -> None:
-    times = []
-    for step in range(60):
-        begun = time.monotonic()
-        ask(base, token, f"api/explore/picture?generator=g0&seed=7&psi={0.4 + step / 100}")
-        times.append(time.monotonic() - begun)
-    times.sort()
-    middle, late = times[len(times) // 2] * 1000, times[int(len(times) * 0.95)] * 1000
-    expect(middle < 100, f"a changed slider has its picture in {middle:.0f} ms (median of 60; 95 %: {late:.0f} ms), beside a training")
+def wait(condition, complaint: str, seconds: float = PATIENCE):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if value := condition():
+            return value
+        time.sleep(0.2)
+    raise SystemExit(f"FAIL {complaint} within {seconds:.0f} s")
 
 
-def report_page(args: argparse.Namespace, scratch: Path) -> None:
+class Browser:
+    """A headless Chromium of a size and colour scheme."""
+
+    def __init__(self, chromium: str, driver: str, dark: bool = False, phone: bool = False) -> None:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1280,900"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        if phone:
+            options.add_experimental_option("mobileEmulation", {"deviceMetrics": {"width": 390, "height": 844, "pixelRatio": 1.0}})
+        self.driver = webdriver.Chrome(options=options, service=Service(driver))
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def __enter__(self) -> "Browser":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.driver.quit()
+
+    def open(self, address: str) -> None:
+        self.driver.get(address)
+
+    def run(self, script: str):
+        return self.driver.execute_script(script)
+
+    def text(self, selector: str) -> str:
+        return self.run(f"return document.querySelector({selector!r})?.innerText ?? ''")
+
+    def wait(self, script: str, complaint: str, seconds: float = 20):
+        return wait(lambda: self.run(f"return {script}"), complaint, seconds)
+
+    def key(self, selector: str, key: str) -> None:
+        self.driver.find_element("css selector", selector).send_keys(key)
+
+    def complaints(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def picture(self, path: Path, height: int) -> None:
+        """Takes a picture of the page from its top."""
+        from PIL import Image
+
+        width, whole = self.run("return [document.documentElement.clientWidth, document.documentElement.scrollHeight]")
+        clip = {"x": 0, "y": 0, "width": width, "height": min(whole, height), "scale": 1}
+        shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+        # 256 colours show a page well, and take a quarter of the room.
+        Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB").quantize(256).save(path, optimize=True)
+
+
+def open_first_run(browser: Browser, address: str) -> None:
+    browser.open(address)
+    browser.wait("document.querySelector('.runs a')", "the list shows no run")
+    browser.run("document.querySelector('.runs a').click()")
+    browser.wait("document.querySelectorAll('.plot canvas').length > 5", "the run shows no curves")
+    browser.wait("document.querySelector('.stage .after')?.complete && document.querySelector('.stage .after').naturalWidth", "there is no grid")
+
+
+def list_and_run(browser: Browser, address: str, faults: Faults) -> None:
+    open_first_run(browser, address)
+    faults.expect("token" not in browser.driver.current_url, "the token has left the address bar")
+    faults.expect("training" in browser.text(".head .state"), "the run is shown as training")
+
+    shown = "return [document.querySelector('.stage .after').src, document.querySelector('.grids output').value]"
+    before = browser.run(shown)
+    browser.run("const s = document.getElementById('grid-slider'); s.value = 0; s.dispatchEvent(new Event('input'))")
+    browser.wait(f"document.querySelector('.stage .after').src !== {before[0]!r}", "the slider does not change the grid")
+    first = browser.run(shown)
+    faults.expect(first[1] == "before training", "the slider over kimg changes the grid")
+    browser.key("#grid-slider", "\ue014")  # the right arrow
+    browser.wait(f"document.querySelector('.stage .after').src !== {first[0]!r}", "an arrow key does not change the grid")
+    faults.expect(True, "an arrow key moves the slider")
+    clip = "return document.querySelector('.stage .after').style.clipPath"
+    half = browser.run(clip)
+    browser.key("#grid-wipe", "\ue014")
+    faults.expect(browser.run(clip) != half, "a key moves the wipe between two grids")
+
+    browser.run("window.unloaded = false; addEventListener('beforeunload', () => (window.unloaded = true)); window.mark = 1")
+    state = "[document.querySelector('.head dd').innerText, document.querySelector('.log').childElementCount, document.getElementById('grid-slider').max]"
+    old = browser.run(f"return {state}")
+    for index, what in enumerate(("images seen", "log", "grids")):
+        browser.wait(f"{state}[{index}] !== {old[index]!r}", f"the {what} do not go on while training", PATIENCE)
+        faults.expect(browser.run("return window.mark === 1"), f"{what}: goes on without a reload")
+    common(browser, faults, "light")
+
+
+def looks(browser: Browser, address: str, faults: Faults, name: str) -> None:
+    open_first_run(browser, address)
+    common(browser, faults, name)
+
+
+def common(browser: Browser, faults: Faults, name: str) -> None:
+    """Expects what every view has to keep to."""
+    faint, nameless = browser.run(FAINT), browser.run(NAMELESS)
+    faults.expect(not faint, f"{name}: texts have a contrast of 4.5 or more {faint or ''}")
+    faults.expect(not nameless, f"{name}: controls have names, pictures and plots descriptions {nameless or ''}")
+    wide = browser.run("return document.documentElement.scrollWidth - innerWidth")
+    faults.expect(wide <= 0, f"{name}: nothing is wider than the window {wide if wide > 0 else ''}")
+    complaints = browser.complaints()
+    faults.expect(not complaints, f"{name}: the browser's console is empty {complaints or ''}")
+
+
+def report(rootgan: Path, run: Path, scratch: Path, browser: Browser, faults: Faults) -> None:
+    """Opens a report as a file, with the network switched off."""
     out = scratch / "report.html"
-    subprocess.run([args.rootgan, "report", *([args.runs] if args.runs else [scratch / "runs"]), "--out", out], check=True,
-                   stdout=subprocess.DEVNULL)
-    size = out.stat().st_size / 1e6
-    expect(size < 5, f"the report has {size:.1f} MB")
-    browser = open_browser(1280, 900, dark=False)
-    browser.get(f"file://{out}")
-    curves = wait_for(lambda: browser.execute_script("return document.querySelectorAll('#charts .curve').length"))
-    expect(bool(curves), f"the report draws {curves} curves from its file alone")
-    source = browser.execute_script("return document.getElementById('now').src")
-    expect(source.startswith("data:image/jpeg"), "its pictures are in the file")
-    slide(browser, "kimg", 0)
-    expect(browser.execute_script("return document.getElementById('now').src") != source, "its slider changes the grid")
-    picture(browser, args, "report")
-    console(browser, "the report")
-    browser.quit()
+    subprocess.run([rootgan, "report", run, "--out", out], check=True, stdout=subprocess.DEVNULL)
+    with browser:
+        browser.driver.set_network_conditions(offline=True, latency=0, throughput=0)
+        browser.open(out.as_uri())
+        browser.wait("document.querySelectorAll('.plot canvas').length > 5", "the report shows no curves")
+        browser.wait("document.querySelector('.stage .after')?.naturalWidth", "the report shows no grid")
+        before = browser.run("return document.querySelector('.stage .after').src")
+        browser.run("const s = document.getElementById('grid-slider'); s.value = 0; s.dispatchEvent(new Event('input'))")
+        browser.wait(f"document.querySelector('.stage .after').src !== {before!r}", "the report's slider does not change the grid")
+        faults.expect(out.stat().st_size < 5_000_000, f"the report has {out.stat().st_size / 1e6:.2f} MB")
+        common(browser, faults, "report")
+
+
+def take_pictures(args: argparse.Namespace, rootgan: Path, scratch: Path, chromium: str, driver: str) -> None:
+    args.shots.mkdir(parents=True, exist_ok=True)
+    server, address = serve(rootgan, [args.runs or scratch / "runs"])
+    try:
+        for name, dark, phone, height in (("light", False, False, 1500), ("dark", True, False, 1500), ("phone", False, True, 1800)):
+            with Browser(chromium, driver, dark, phone) as browser:
+                browser.open(address)
+                browser.wait("document.querySelector('.runs a')", "the list shows no run")
+                time.sleep(1)
+                browser.picture(args.shots / f"web-runs-{name}.png", 900)
+                open_first_run(browser, address)
+                time.sleep(1)
+                browser.picture(args.shots / f"web-run-{name}.png", height)
+    finally:
+        end(server, signal.SIGINT)
+    print(f"pictures: {args.shots}")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
-//! `rootgan report`: runs or a comparison as one HTML file.
+//! `rootgan report`: a run or a comparison as one HTML file, for sending around.
 
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use crate::cli::grid::make_folder_of;
 use crate::files::atomic::write_atomically;
-use crate::web::report::report;
+use crate::web::report;
 
-/// Write runs or a comparison as one HTML file, for sending around.
+/// Write a run or a comparison as one HTML file that needs no network.
 #[derive(Debug, clap::Args)]
 pub struct ReportArgs {
-    /// Runs, folders of runs, or the folder of a comparison
-    #[arg(value_name = "RUN", required = true)]
-    pub runs: Vec<PathBuf>,
-    /// The file
+    /// Folder of a run, or of a comparison
+    #[arg(value_name = "RUN|COMPARISON")]
+    pub folder: PathBuf,
+    /// The file to write, as in report.html
     #[arg(long, value_name = "FILE.html")]
     pub out: PathBuf,
 }
@@ -22,18 +21,12 @@ pub struct ReportArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// There is no run, its files cannot be read, or the report cannot be written.
+/// No run in the folder, a file that is there already, or one that cannot be written.
 pub fn run(args: ReportArgs) -> Result<()> {
-    let is_html = args.out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("html"));
-    ensure!(is_html, "cannot write the report '{}': pass a name that ends in .html", args.out.display());
-    ensure!(
-        std::fs::symlink_metadata(&args.out).is_err(),
-        "cannot write the report '{}': something of that name is there; remove it or pass another name",
-        args.out.display()
-    );
-    let page = report(&args.runs)?;
-    make_folder_of(&args.out)?;
-    write_atomically(&args.out, |file| Ok(file.write_all(page.as_bytes())?))?;
-    println!("report: {} ({:.1} MB)", args.out.display(), page.len() as f64 / 1e6);
+    let shown = args.out.display();
+    ensure!(!args.out.exists(), "'{shown}' exists; remove it or pass another --out");
+    let html = report::of_folder(&args.folder)?;
+    write_atomically(&args.out, |file| Ok(file.write_all(html.as_bytes())?))?;
+    println!("{shown}: {:.1} MB", html.len() as f64 / 1e6);
     Ok(())
 }

@@ -50,7 +50,7 @@ pub use self::start::Start;
 /// The time between two lines of progress, where there is no terminal.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(60);
 /// The p above which transforms leak into the generator's pictures.
-const HIGH_P: f64 = 0.85;
+pub const HIGH_P: f64 = 0.85;
 
 /// Trains to the end; returns the run's folder.
 ///

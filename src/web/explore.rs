@@ -1,19 +1,29 @@
-//! Makes pictures for the page *explore*, on one thread that owns the generators.
+//! The section *Explore*: pictures of generators as a page asks for them, made on one thread that owns the generators.
 //!
 //! A picture is made in the very way of `rootgan generate`, so that a saved one equals what the command shown with it
 //! writes. A request whose page has already asked for something newer is passed over.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Builder;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::get;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tch::{Device, Tensor};
 use tokio::sync::oneshot;
 
-use super::runs::{self, RunEntry};
+use super::answer::{Content, constant, json_of, problem};
+use super::runs::catalog::Catalog;
+use super::runs::run::Run;
+use super::site::{Asset, Section};
 use crate::draw::pixels::{png_bytes, to_interleaved};
 use crate::latent::directions::{Directions, Method};
 use crate::latent::interpolation::slerp;
@@ -36,6 +46,12 @@ const MOST_LOADED: usize = 3;
 /// Directions that are found for a generator, and the ws that they are found in.
 const DIRECTIONS: i64 = 8;
 const DIRECTION_SAMPLES: usize = 10_000;
+
+/// Files of the page.
+const ASSETS: [Asset; 2] = [
+    Asset { name: "explore.js", content: Content::JavaScript, text: include_str!("page/explore.js") },
+    Asset { name: "explore.css", content: Content::Css, text: include_str!("page/explore.css") },
+];
 
 /// A generator that can be explored.
 #[derive(Clone, Debug, Serialize)]
@@ -139,10 +155,57 @@ struct Request {
 }
 
 /// The way to the thread that makes pictures.
-pub struct Explorer {
+struct Explorer {
     /// Generators that were named at the start: what is shown, the name for commands, and the file.
     named: Vec<(GeneratorEntry, PathBuf, PathBuf)>,
+    catalog: Arc<Catalog>,
     requests: SyncSender<Request>,
+}
+
+/// Makes the section of the generators in `named` (the names that the user gave, and their files) and of the snapshots of
+/// the catalog's runs.
+///
+/// # Errors
+/// The system refuses a thread.
+pub fn section(named: Vec<(PathBuf, PathBuf)>, catalog: Arc<Catalog>, device: Device) -> Result<Section> {
+    let api = Router::new()
+        .route("/", get(list))
+        .route("/picture", get(picture_of))
+        .route("/ws", get(ws_of))
+        .route("/command", get(command_of))
+        .with_state(Arc::new(Explorer::start(named, catalog, device)?));
+    Ok(Section {
+        path: "/explore",
+        title: "Explore",
+        head: "<link rel=\"stylesheet\" href=\"/assets/explore.css\">\n<script type=\"module\" src=\"/assets/explore.js\"></script>",
+        main: include_str!("page/explore.html"),
+        assets: &ASSETS,
+        api,
+    })
+}
+
+async fn list(State(explorer): State<Arc<Explorer>>, headers: HeaderMap) -> Response {
+    let listed = tokio::task::spawn_blocking(move || explorer.list()).await.unwrap_or_default();
+    json_of(&headers, &json!({ "generators": listed }))
+}
+
+async fn picture_of(State(explorer): State<Arc<Explorer>>, headers: HeaderMap, Query(view): Query<View>) -> Response {
+    answer(&headers, Content::Png, explorer.ask(view, Wish::Picture).await)
+}
+
+async fn ws_of(State(explorer): State<Arc<Explorer>>, headers: HeaderMap, Query(view): Query<View>) -> Response {
+    answer(&headers, Content::Binary, explorer.ask(view, Wish::Ws).await)
+}
+
+async fn command_of(State(explorer): State<Arc<Explorer>>, headers: HeaderMap, Query(view): Query<View>) -> Response {
+    answer(&headers, Content::Text, explorer.command(&view).map(String::into_bytes))
+}
+
+fn answer(headers: &HeaderMap, content: Content, outcome: Result<Vec<u8>>) -> Response {
+    match outcome {
+        Ok(bytes) => constant(headers, content, bytes),
+        Err(error) => problem(StatusCode::BAD_REQUEST, &format!("{error:#}")),
+    }
 }
 
 impl Explorer {
@@ -150,7 +213,7 @@ impl Explorer {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn start(named: Vec<(PathBuf, PathBuf)>, device: Device) -> Result<Self> {
+    fn start(named: Vec<(PathBuf, PathBuf)>, catalog: Arc<Catalog>, device: Device) -> Result<Self> {
         let (requests, received) = sync_channel(MOST_WAITING);
         let work = move || Worker { device, loaded: VecDeque::new() }.work(&received);
         Builder::new().name("explore".to_owned()).spawn(work).context("cannot start the thread that makes pictures")?;
@@ -158,21 +221,21 @@ impl Explorer {
             let name = from.display().to_string();
             (GeneratorEntry { id: format!("g{number}"), name, run: None, kimg: None }, from, file)
         });
-        Ok(Self { named: named.collect(), requests })
+        Ok(Self { named: named.collect(), catalog, requests })
     }
 
     /// Lists the generators: those that were named, and the snapshots of runs.
-    pub fn list(&self, runs: &[RunEntry]) -> Vec<GeneratorEntry> {
+    fn list(&self) -> Vec<GeneratorEntry> {
         let named = self.named.iter().map(|(entry, ..)| entry.clone());
-        named.chain(snapshots(runs).into_iter().map(|(entry, _)| entry)).collect()
+        named.chain(snapshots(&self.catalog).into_iter().map(|(entry, _)| entry)).collect()
     }
 
     /// Finds the file of a generator, and its name for commands.
-    fn find(&self, roots: &[PathBuf], id: &str) -> Result<(PathBuf, PathBuf)> {
+    fn find(&self, id: &str) -> Result<(PathBuf, PathBuf)> {
         if let Some((_, from, file)) = self.named.iter().find(|(entry, ..)| entry.id == id) {
             return Ok((from.clone(), file.clone()));
         }
-        let all = snapshots(&runs::list(roots));
+        let all = snapshots(&self.catalog);
         let found = all.into_iter().find(|(entry, _)| entry.id == id);
         let (_, manifest) = found.context("there is no such generator; reload the page")?;
         let files = snapshot::SnapshotManifest::read(&manifest)?;
@@ -180,38 +243,22 @@ impl Explorer {
         Ok((manifest, file))
     }
 
-    async fn ask(&self, roots: &[PathBuf], view: View, wish: Wish) -> Result<Vec<u8>> {
+    async fn ask(&self, view: View, wish: Wish) -> Result<Vec<u8>> {
         view.plan()?;
         let (reply, answer) = oneshot::channel();
-        let (_, path) = self.find(roots, &view.generator)?;
+        let (_, path) = self.find(&view.generator)?;
         let request = Request { path, view, wish, reply };
         self.requests.try_send(request).map_err(|_| anyhow!("too many pictures are waiting; try again"))?;
         answer.await.context("this was passed over for something newer")?
-    }
-
-    /// Makes the picture of a view, as PNG.
-    ///
-    /// # Errors
-    /// A number out of range, no such generator, or one that fails.
-    pub async fn picture(&self, roots: &[PathBuf], view: View) -> Result<Vec<u8>> {
-        self.ask(roots, view, Wish::Picture).await
-    }
-
-    /// Makes the ws of a view, as the `.npz` of [`ws_file`].
-    ///
-    /// # Errors
-    /// As [`Explorer::picture`].
-    pub async fn ws(&self, roots: &[PathBuf], view: View) -> Result<Vec<u8>> {
-        self.ask(roots, view, Wish::Ws).await
     }
 
     /// Returns the command that makes the picture of a view; where seeds alone do not say it, from its saved ws.
     ///
     /// # Errors
     /// A number out of range, or no such generator.
-    pub async fn command(&self, roots: &[PathBuf], view: View) -> Result<String> {
+    fn command(&self, view: &View) -> Result<String> {
         view.plan()?;
-        let (from, _) = self.find(roots, &view.generator)?;
+        let (from, _) = self.find(&view.generator)?;
         let from = std::path::absolute(from)?;
         let mut words = vec!["rootgan".into(), "generate".into(), "--from".into(), from.into_os_string()];
         if view.is_plain() {
@@ -220,23 +267,25 @@ impl Explorer {
         } else {
             words.extend(["--ws".into(), "rootgan-ws.npz".into()]);
         }
-        words.extend(["--noise-mode".into(), view.noise.into(), "--outdir".into(), "out".into()]);
+        words.extend(["--noise-mode".into(), view.noise.clone().into(), "--outdir".into(), "out".into()]);
         Ok(shell_command(words.iter().map(|word: &std::ffi::OsString| word.as_os_str())))
     }
 }
 
 /// Lists the snapshots of runs, with their manifests.
-fn snapshots(runs: &[RunEntry]) -> Vec<(GeneratorEntry, PathBuf)> {
-    let of_run = |run: &RunEntry| {
-        let all = snapshot::all(&run.folder).unwrap_or_default();
+fn snapshots(catalog: &Catalog) -> Vec<(GeneratorEntry, PathBuf)> {
+    let of_run = |run: &Arc<Run>| {
+        let name = run.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let all = snapshot::all(run.folder.path()).unwrap_or_default();
         let entry = |files: snapshot::SnapshotFiles| {
             let kimg = snapshot::SnapshotManifest::read(&files.manifest).ok()?.seen_images as f64 / 1000.0;
-            let (id, name) = (format!("{}-{}", run.id, files.number), format!("{} at {kimg} kimg", run.name));
-            Some((GeneratorEntry { id, name, run: Some(run.name.clone()), kimg: Some(kimg) }, files.manifest))
+            let id = format!("{}-{}", run.id, files.number);
+            let shown = format!("{name} at {kimg} kimg");
+            Some((GeneratorEntry { id, name: shown, run: Some(name.clone()), kimg: Some(kimg) }, files.manifest))
         };
         all.into_iter().filter_map(entry).collect::<Vec<_>>()
     };
-    runs.iter().flat_map(of_run).collect()
+    catalog.runs().iter().flat_map(of_run).collect()
 }
 
 /// A generator in memory.

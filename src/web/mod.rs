@@ -1,14 +1,13 @@
-//! A local web page that shows runs and explores generators, and reports of runs as one file.
+//! The web page of `rootgan serve`, and the same in one file for `rootgan report`.
 //!
-//! `server.rs` answers requests: to whom, `access.rs` decides; what a run's folder holds is read by `runs.rs`, and what
-//! the user should know of it is said by `warnings.rs`. `explore.rs` makes pictures on a thread of its own, and `report.rs`
-//! puts page and data into one file. The page itself is in `page/`: HTML, CSS and JavaScript as they are, with no build
-//! step and nothing from elsewhere.
+//! A [`site::Section`] is one page with its part of the API; [`site::router`] puts sections under one navigation.
+//! [`access`] lets in whoever has the token, [`server`] bounds what a client can use, [`answer`] makes responses. The sections
+//! are [`runs`] and [`explore`]; their files for the browser are in `page/`, which needs no build step.
 
-mod access;
+pub mod access;
+pub mod answer;
 pub mod explore;
-pub mod points;
 pub mod report;
 pub mod runs;
 pub mod server;
-mod warnings;
+pub mod site;

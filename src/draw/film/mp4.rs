@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 use anyhow::{Context, Result, anyhow, ensure};
 use openh264::OpenH264API;
 use openh264::encoder::{
-    Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, QpRange, RateControlMode, VuiConfig,
+    Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, MatrixCoefficients, QpRange, RateControlMode,
+    VuiConfig,
 };
 use openh264::formats::{RgbSliceU8, YUVBuffer};
 use shiguredo_mp4::TrackKind;
@@ -52,8 +53,8 @@ impl Mp4 {
             .intra_frame_period(IntraFramePeriod::from_num_frames(fps))
             // More threads cut frames into slices, and the bytes would depend on the machine.
             .num_threads(1)
-            // The matrix that RGB is converted by below.
-            .vui(VuiConfig::bt601());
+            // The matrix that RGB is converted by below; the colours themselves are a screen's.
+            .vui(VuiConfig::bt709().matrix_coefficients(MatrixCoefficients::Smpte170M));
         let encoder = Encoder::with_api_config(OpenH264API::from_source(), config).context("cannot begin the MP4")?;
         Ok(Self { encoder, shape, sequence_parameters: vec![], picture_parameters: vec![], frames: vec![] })
     }

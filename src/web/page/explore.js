@@ -57,8 +57,8 @@ const show = async () => {
   pending = new AbortController();
   const { signal } = pending;
   try {
-    const answer = await fetch(`api/explore/picture?${asked}`, { signal });
-    if (!answer.ok) throw new Error(await answer.text());
+    const answer = await fetch(`/api/explore/picture?${asked}`, { signal });
+    if (!answer.ok) throw new Error((await answer.json()).error);
     const address = URL.createObjectURL(await answer.blob());
     const picture = byId("picture"), old = picture.src;
     picture.src = address;
@@ -66,9 +66,9 @@ const show = async () => {
     picture.dataset.query = asked;
     if (old.startsWith("blob:")) URL.revokeObjectURL(old);
     byId("message").textContent = words(now);
-    byId("save").href = `api/explore/picture?${asked}`;
-    byId("save-ws").href = `api/explore/ws?${asked}`;
-    const command = await fetch(`api/explore/command?${asked}`, { signal });
+    byId("save").href = `/api/explore/picture?${asked}`;
+    byId("save-ws").href = `/api/explore/ws?${asked}`;
+    const command = await fetch(`/api/explore/command?${asked}`, { signal });
     byId("command").textContent = await command.text();
   } catch (error) {
     if (error.name !== "AbortError") byId("message").textContent = error.message;
@@ -80,7 +80,7 @@ const thumb = (now, label, press) => {
   button.type = "button";
   image.loading = "lazy";
   image.alt = label;
-  image.src = `api/explore/picture?${query(now)}`;
+  image.src = `/api/explore/picture?${query(now)}`;
   button.title = label;
   button.addEventListener("click", press);
   button.append(image);
@@ -200,7 +200,7 @@ byId("keep").addEventListener("click", () => {
 });
 
 const start = async () => {
-  const answer = await fetch("api/explore");
+  const answer = await fetch("/api/explore");
   generators = (await answer.json()).generators;
   byId("generator").replaceChildren(...generators.map(({ id, name }) => new Option(name, id)));
   if (!generators.length) {
