@@ -1,7 +1,7 @@
 """Uses the page *Explore* of `rootgan serve` in Chromium, compares what it saves with `rootgan generate`, and takes pictures of it.
 
     cargo build --release
-    python3 -m venv /tmp/browser && /tmp/browser/bin/pip install selenium pillow
+    python3 -m venv /tmp/browser && /tmp/browser/bin/pip install -r scripts/requirements-page.txt
     /tmp/browser/bin/python scripts/checks/explore.py
 
 Needs Chromium and its driver (Debian's packages chromium and chromium-driver). Exit code 1 if anything

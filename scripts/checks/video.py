@@ -1,7 +1,7 @@
 """Plays films in Chromium: their length and size, seeking to the end, and the colours of a frame.
 
     cargo build --release
-    python3 -m venv /tmp/browser && /tmp/browser/bin/pip install selenium pillow
+    python3 -m venv /tmp/browser && /tmp/browser/bin/pip install -r scripts/requirements-page.txt
     /tmp/browser/bin/python scripts/checks/video.py
 
 Needs Chromium and its driver (Debian's packages chromium and chromium-driver). Exit code 1 if a film does not play.
