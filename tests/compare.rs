@@ -226,3 +226,16 @@ fn tuning_ends_with_a_command_that_works() {
     let message = String::from_utf8(other.stderr).unwrap();
     assert!(!other.status.success() && message.contains("holds a comparison with other options"), "{message}");
 }
+
+#[test]
+fn an_arm_that_diverges_counts_as_fallen_apart_and_ends_nothing() {
+    let stage = Stage::new();
+    let (_, far) = common::far_off_pair(stage.place.path());
+    let options = ["--losses", "rooted:20,rooted:2", "--seeds", "1", "--max-bad-steps", "3"];
+    succeed(stage.compare("apart", &[&["--discriminator", common::text(&far)][..], &options].concat()));
+    let results: Value = serde_json::from_slice(&fs::read(stage.out("apart").join("results.json")).unwrap()).unwrap();
+    let arms = results["comparison"]["arms"].as_array().unwrap();
+    let collapsed: Vec<_> = arms.iter().map(|arm| arm["collapsed"].as_bool().unwrap()).collect();
+    assert!(collapsed[1], "{results}");
+    assert!(arms[1]["ended"].as_str().unwrap().contains("steps in a row were skipped"), "{results}");
+}

@@ -57,7 +57,7 @@ pub fn run(args: FinetuneArgs) -> Result<Option<PathBuf>> {
     let given = args.options.with_file(args.config.as_deref())?;
     let mut team = Team::from_env()?;
     if !team.is_first() {
-        return if args.dry_run { Ok(None) } else { follow_first(team).map(|()| None) };
+        return if args.dry_run { Ok(None) } else { follow_as_told(team).map(|()| None) };
     }
     team.planned = args.processes.unwrap_or(team.planned);
     ensure!(
@@ -95,7 +95,7 @@ pub fn run(args: FinetuneArgs) -> Result<Option<PathBuf>> {
 }
 
 /// Trains as one of the other processes, whose options and networks the first process names.
-fn follow_first(mut team: Team) -> Result<()> {
+fn follow_as_told(mut team: Team) -> Result<()> {
     let (options, files) = team.join_and_receive()?;
     write_only_to(&[], team.device(options.device.as_deref())?);
     follow(load(Sources::found(options, files), team)?)

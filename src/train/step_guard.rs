@@ -114,6 +114,13 @@ fn were_taken(steps: &[Step]) -> Vec<bool> {
 #[derive(Debug)]
 pub struct Diverged(String);
 
+impl Diverged {
+    /// Makes the error with these words.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl fmt::Display for Diverged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use super::record::RunRecord;
 use super::store::Checkpoint;
@@ -33,7 +33,9 @@ impl Run {
         let settings = &self.settings;
         if settings.on_divergence == OnDivergence::Stop || self.keeper.rollbacks >= settings.max_rollbacks {
             let resume = format!("{} --override with a lower --g-lr and --d-lr", self.resume_command());
-            return Err(anyhow!("{error:#}; {place}: {resume}, or --on-divergence rollback")).context(context);
+            // It stays this kind of error: a comparison counts such runs as fallen apart.
+            let text = format!("{error:#}; {place}: {resume}, or --on-divergence rollback");
+            return Err(anyhow::Error::new(Diverged::new(text))).context(context);
         }
         let (seen, scale) = (self.trainer.seen_images, self.trainer.lr_scale / 2.0);
         self.keeper.rollbacks += 1;

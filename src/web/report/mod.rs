@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_comparison_whose_runs_are_gone_is_told_by_its_results() {
         let html = of_folder("samples/compare-cats".as_ref()).unwrap();
-        assert!(html.contains("rooted, k = 20, seed 2") && html.contains("fid3k_full"));
+        assert!(html.contains("paired k2, seed 0") && html.contains("fid2k_full"));
         assert!(html.len() < 300_000, "{}", html.len());
         let nothing = tempfile::tempdir().unwrap();
         assert!(of_folder(nothing.path()).unwrap_err().to_string().contains("holds no run"));

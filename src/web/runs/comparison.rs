@@ -86,9 +86,9 @@ mod tests {
     fn results_of_a_comparison_are_read_and_runs_found_by_their_folders() {
         let folder = Folder::new(std::fs::canonicalize("samples/compare-cats").unwrap());
         let comparison = Comparison::read(&folder).unwrap();
-        assert_eq!(comparison.arms.len(), 12);
+        assert_eq!(comparison.arms.len(), 4);
         assert_eq!(comparison.arm_of("logistic-seed0").unwrap().words(), "logistic, seed 0");
         assert!(comparison.arm_of("seed0").is_none());
-        assert!(comparison.arms[0].points.len() > 5 && !comparison.setting.is_empty());
+        assert!(comparison.arms[0].points.len() > 4 && !comparison.setting.is_empty());
     }
 }
