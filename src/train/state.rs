@@ -177,16 +177,16 @@ impl Trainer {
     /// # Errors
     /// Another process has left.
     pub fn gather(&mut self, statistics: &mut Statistics) -> Result<()> {
-        let signs = if self.world.is_first() { None } else { self.ada.take_signs() };
-        // A sign is -1, 0 or 1: 0, 1 or 2 as a byte.
-        let own = signs.map_or_else(Vec::new, |signs| bytes(&(signs + 1.0).to_kind(Kind::Uint8)));
-        let all = self.world.gather(&own)?;
-        if self.world.is_first() {
-            let device = self.networks.g.script.device;
-            let others: Vec<f32> = all[1..].iter().flatten().map(|&byte| f32::from(byte) - 1.0).collect();
-            self.ada.collect(
-                (!others.is_empty()).then(|| upload(&Tensor::from_slice(&others), device)).into_iter().collect(),
-            );
+        if self.world.size() > 1 {
+            // A sign is -1, 0 or 1: 0, 1 or 2 as a byte.
+            let own = self.ada.take_signs().map_or_else(Vec::new, |signs| bytes(&(signs + 1.0).to_kind(Kind::Uint8)));
+            let mut all = self.world.gather(&own)?.concat();
+            if self.world.is_first() && !all.is_empty() {
+                // Only their sum counts; sorted, they do not tell how often this was called before.
+                all.sort_unstable();
+                let signs: Vec<f32> = all.into_iter().map(|byte| f32::from(byte) - 1.0).collect();
+                self.ada.collect(vec![upload(&Tensor::from_slice(&signs), self.networks.g.script.device)]);
+            }
         }
         statistics.gather(&self.world)
     }
