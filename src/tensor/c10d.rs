@@ -7,6 +7,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 /// The way to a group of processes.
+#[cfg_attr(not(feature = "distributed"), allow(dead_code))]
 pub(super) struct Meeting<'a> {
     /// Machine and port of the store at which all meet.
     pub store: (&'a str, u16),
