@@ -5,8 +5,8 @@
 mod common;
 
 use common::command::Finetune;
+use common::runs::{checkpoints, statistics, wait_for};
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -86,25 +86,6 @@ fn resume(run: &Path) -> Command {
     Finetune::resume(run).process()
 }
 
-fn checkpoints(run: &Path) -> Vec<u64> {
-    let there = Checkpoints::in_run(run, 1).list().unwrap_or_default();
-    there.iter().map(|checkpoint| checkpoint.seen_images).collect()
-}
-
-/// Waits for a run to have a checkpoint at or behind `seen_images`.
-fn wait_for(child: &mut Child, seen_images: u64, find_run: impl Fn() -> Option<PathBuf>) {
-    let begun = Instant::now();
-    loop {
-        let newest = find_run().and_then(|run| checkpoints(&run).last().copied());
-        if newest.is_some_and(|newest| newest >= seen_images) {
-            return;
-        }
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before {seen_images} images");
-        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint at {seen_images} images");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 fn signal(child: &Child, signal: i32) {
     // SAFETY: the child has not been waited for, so its number is its own.
     assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
@@ -125,17 +106,6 @@ fn last_state(run: &Path) -> Vec<u8> {
     let last = Checkpoints::in_run(run, 1).list().unwrap().pop().unwrap();
     assert_eq!(last.seen_images, 192);
     fs::read(last.folder().join("state.safetensors")).unwrap()
-}
-
-/// The lines of statistics without what differs from one second or machine to the next.
-fn statistics(run: &Path) -> Vec<BTreeMap<String, Value>> {
-    let text = fs::read_to_string(run.join("stats.jsonl")).unwrap();
-    let is_result = |name: &str| !name.starts_with("Timing/") && !name.starts_with("Resources/") && name != "timestamp";
-    let line = |line: &str| {
-        let all: BTreeMap<String, Value> = serde_json::from_str(line).unwrap();
-        all.into_iter().filter(|(name, _)| is_result(name)).collect()
-    };
-    text.lines().map(line).collect()
 }
 
 fn event_bytes(run: &Path) -> u64 {

@@ -5,16 +5,16 @@
 mod common;
 
 use common::command::Finetune;
+use common::runs::{statistics, wait_for};
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use predicates::str::contains;
 use rootgan::run::checkpoint::Checkpoints;
-use serde_json::Value;
 
 /// 15 iterations of 12 images (so that signs wait for ADA at the end) with everything that is drawn or shared: labels, mirroring, mixing, path length, R1,
 /// an augmentation that adapts, micro-batches.
@@ -103,17 +103,6 @@ fn last_tensors(run: &Path) -> Tensors {
         .tensors
         .into_iter()
         .collect()
-}
-
-/// The lines of statistics without what differs from one second or machine to the next.
-fn statistics(run: &Path) -> Vec<BTreeMap<String, Value>> {
-    let text = fs::read_to_string(run.join("stats.jsonl")).unwrap();
-    let is_result = |name: &str| !name.starts_with("Timing/") && !name.starts_with("Resources/") && name != "timestamp";
-    let line = |line: &str| {
-        let all: BTreeMap<String, Value> = serde_json::from_str(line).unwrap();
-        all.into_iter().filter(|(name, _)| is_result(name)).collect()
-    };
-    text.lines().map(line).collect()
 }
 
 /// The length of the difference of all tensors whose names begin so, as a share of their own length.
@@ -227,21 +216,6 @@ fn a_signal_to_one_process_ends_all_with_a_checkpoint() {
     assert!(begun.elapsed() < Duration::from_secs(30));
     let log = fs::read_to_string(stage.run("runs").unwrap().join("log.txt")).unwrap();
     assert!(log.contains("stopped by SIGTERM at "), "{log}");
-}
-
-/// Waits for a run to have a checkpoint at or behind `seen_images`.
-fn wait_for(child: &mut Child, seen_images: u64, find_run: impl Fn() -> Option<PathBuf>) {
-    let begun = Instant::now();
-    loop {
-        let all = |run: PathBuf| Checkpoints::in_run(&run, 1).list().unwrap_or_default();
-        let newest = find_run().and_then(|run| all(run).last().map(|checkpoint| checkpoint.seen_images));
-        if newest.is_some_and(|newest| newest >= seen_images) {
-            return;
-        }
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before {seen_images} images");
-        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint at {seen_images} images");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 fn kill_rank(parent: u32, rank: u64) {

@@ -437,6 +437,18 @@ fn an_explored_picture_is_what_generate_writes() {
         assert!(shown(view) == by_ws, "{view}");
         assert!(by_ws != shown("seed=3"), "{view}");
     }
+    // A snapshot of the run, by its name in the list.
+    let id = all.last().unwrap()["id"].as_str().unwrap();
+    let run = fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path();
+    let g_ema = rootgan::run::snapshot::find(&run).unwrap().g_ema;
+    let out = place.path().join("snapshot");
+    let mut command = common::rootgan();
+    command.args(["generate", "--device", "cpu", "--seeds", "7", "--generator"]).arg(&g_ema).arg("--outdir").arg(&out);
+    command.assert().success();
+    let answer = server.get(&format!("/api/explore/picture?generator={id}&seed=7"), "");
+    assert_eq!(answer.status, 200, "{id}: {}", answer.text());
+    assert!(answer.body == fs::read(out.join("seed0007.png")).unwrap(), "{id}");
+    assert_eq!(server.get("/api/explore/picture?generator=0-000000&seed=7", "").status, 400);
     let command = String::from_utf8(server.get("/api/explore/command?generator=g0&seed=7&psi=0.5", "").body).unwrap();
     assert!(command.starts_with("rootgan generate --from ") && command.contains("--seeds 7 --psi 0.5 "), "{command}");
     for refused in [

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from kill_resume import ROOT, last_state, numbers, statistics  # noqa: E402
+from kill_resume import ROOT, last_state, make_pair_and_pictures, numbers, statistics  # noqa: E402
 
 LONGEST_PAUSE = 60.0
 
@@ -38,14 +38,7 @@ def main() -> int:
 
 def check(args: argparse.Namespace, scratch: Path) -> int:
     """Compares an undisturbed run with one whose processes are killed; returns the exit code."""
-    python = [sys.executable, ROOT / "python/rootgan"]
-    subprocess.run([*python, "new", "--outdir", scratch / "pair", "--resolution", "16", "--z-dim", "32", "--w-dim", "32",
-                    "--mapping-layers", "2", "--channel-base", "256", "--channel-max", "32"], check=True,
-                   stdout=subprocess.DEVNULL)
-    subprocess.run([*python, "pictures", "cats", "--count", "50", "--size", "16", "--out", scratch / "cats"], check=True,
-                   stdout=subprocess.DEVNULL)
-    options = ["--generator", scratch / "pair/generator.pt", "--discriminator", scratch / "pair/discriminator.pt", "--data",
-               scratch / "cats", "--device", "cpu", "--batch", "12", "--micro-batch", "2", "--kimg", str(args.kimg),
+    options = [*make_pair_and_pictures(scratch), "--device", "cpu", "--batch", "12", "--micro-batch", "2", "--kimg", str(args.kimg),
                "--tick-kimg", "0.5", "--snapshot-ticks", "0", "--image-ticks", "0", "--grid", "4x4",
                "--checkpoint-minutes", "0.004"]
     begun = time.monotonic()

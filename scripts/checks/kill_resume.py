@@ -38,12 +38,7 @@ def main() -> int:
 
 def check(args: argparse.Namespace, scratch: Path) -> int:
     """Compares an undisturbed run with one that is killed and resumed; returns the exit code."""
-    subprocess.run([sys.executable, ROOT / "python/rootgan", "new", "--outdir", scratch / "pair", *PAIR, "--channel-base",
-                    str(16 * args.channels), "--channel-max", str(2 * args.channels)], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([sys.executable, ROOT / "python/rootgan", "pictures", "cats", "--count", "50", "--size", "16", "--out",
-                    scratch / "cats"], check=True, stdout=subprocess.DEVNULL)
-    options = ["--generator", scratch / "pair/generator.pt", "--discriminator", scratch / "pair/discriminator.pt",
-               "--data", scratch / "cats", "--device", args.device, "--batch", "8", "--kimg", str(args.kimg), "--tick-kimg", "0.5",
+    options = [*make_pair_and_pictures(scratch, args.channels), "--device", args.device, "--batch", "8", "--kimg", str(args.kimg), "--tick-kimg", "0.5",
                "--snapshot-ticks", "4", "--image-ticks", "4", "--grid", "4x4", "--checkpoint-minutes", "0.004"]
     begun = time.monotonic()
     run_to_end([args.rootgan, "finetune", *options, "--outdir", scratch / "whole"])
@@ -80,6 +75,17 @@ def check(args: argparse.Namespace, scratch: Path) -> int:
     print(f"{args.kills} kills, {args.kimg} kimg: state {'identical' if same_state else 'DIFFERENT'}, "
           f"{len(statistics(whole))} lines of statistics {'identical' if same_statistics else 'DIFFERENT'}")
     return 0 if same_state and same_statistics else 1
+
+
+def make_pair_and_pictures(scratch: Path, channels: int = 16) -> list:
+    """Makes a random 16x16 pair and pictures of cats; returns the options of finetune that name them."""
+    python = [sys.executable, ROOT / "python/rootgan"]
+    subprocess.run([*python, "new", "--outdir", scratch / "pair", *PAIR, "--channel-base", str(16 * channels), "--channel-max",
+                    str(2 * channels)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*python, "pictures", "cats", "--count", "50", "--size", "16", "--out", scratch / "cats"], check=True,
+                   stdout=subprocess.DEVNULL)
+    return ["--generator", scratch / "pair/generator.pt", "--discriminator", scratch / "pair/discriminator.pt", "--data",
+            scratch / "cats"]
 
 
 def start(command: list) -> subprocess.Popen:

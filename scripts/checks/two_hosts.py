@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from kill_resume import ROOT, last_state, statistics  # noqa: E402
+from kill_resume import ROOT, last_state, make_pair_and_pictures, statistics  # noqa: E402
 
 HOSTS = {"rootgan-a": "10.77.0.1", "rootgan-b": "10.77.0.2"}
 
@@ -46,14 +46,7 @@ def main() -> int:
 
 
 def check(args: argparse.Namespace, scratch: Path) -> int:
-    python = [sys.executable, ROOT / "python/rootgan"]
-    subprocess.run([*python, "new", "--outdir", scratch / "pair", "--resolution", "16", "--z-dim", "32", "--w-dim", "32",
-                    "--mapping-layers", "2", "--channel-base", "256", "--channel-max", "32"], check=True,
-                   stdout=subprocess.DEVNULL)
-    subprocess.run([*python, "pictures", "cats", "--count", "50", "--size", "16", "--out", scratch / "cats"], check=True,
-                   stdout=subprocess.DEVNULL)
-    options = ["--generator", scratch / "pair/generator.pt", "--discriminator", scratch / "pair/discriminator.pt", "--data",
-               scratch / "cats", "--device", "cpu", "--batch", "8", "--kimg", "1", "--tick-kimg", "0.25", "--snapshot-ticks",
+    options = [*make_pair_and_pictures(scratch), "--device", "cpu", "--batch", "8", "--kimg", "1", "--tick-kimg", "0.25", "--snapshot-ticks",
                "0", "--image-ticks", "0", "--grid", "4x4"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run([args.rootgan, "finetune", *options, "--micro-batch", "4", "--outdir", scratch / "one", "--processes", "2"], environment)

@@ -100,7 +100,7 @@ impl Run {
         let parts =
             Parts { settings, networks, dataset, folder, lock, journal, preview, parents, schedule, stop, world };
         let mut run = Self::assemble(parts)?;
-        run.go_back_to(&checkpoint)?;
+        run.go_back_to(&checkpoint, None)?;
         if goes_back {
             run.forget_outputs()?;
         }

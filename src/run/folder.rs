@@ -110,12 +110,17 @@ pub fn numbered_grids(folder: &Path) -> Result<Vec<(Number, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).with_context(context)? {
         let path = entry.with_context(context)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let number = name.strip_prefix("fakes").and_then(|name| name.strip_suffix(".png")?.parse().ok());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let number = name.strip_suffix(".png").and_then(number_of_grid);
         found.extend(number.map(|number| (number, path)));
     }
     found.sort();
     Ok(found)
+}
+
+/// Reads the number in `fakes000020`, the name of a tick's grid without its ending.
+pub fn number_of_grid(name: &str) -> Option<Number> {
+    name.strip_prefix("fakes")?.parse().ok()
 }
 
 /// Lists the grids of a run: that of the start, then those of ticks.

@@ -39,8 +39,10 @@ pub fn follow(start: Start) -> Result<()> {
                     _ => drop(trainer.take_notices()),
                 }
             }
-            Order::Gather => trainer.gather(&mut statistics)?,
-            Order::Compare => drop(world.gather(&trainer.fingerprint())?),
+            Order::Gather => {
+                trainer.gather(&mut statistics)?;
+                world.gather(&trainer.fingerprint())?;
+            }
             Order::End => {
                 return match stop.received() {
                     Some(signal) => Err(Stopped { signal, message: String::new() }.into()),

@@ -17,15 +17,13 @@ pub(super) enum Order {
     Follow = 1,
     /// Train on the next batch.
     Iterate = 2,
-    /// Send the waiting statistics to the first process.
+    /// Send the waiting statistics to the first process, and show that weights and optimisers are still the same everywhere.
     Gather = 3,
-    /// Show that weights and optimisers are still the same everywhere.
-    Compare = 4,
     /// End.
-    End = 5,
+    End = 4,
 }
 
-const ORDERS: [Order; 5] = [Order::Follow, Order::Iterate, Order::Gather, Order::Compare, Order::End];
+const ORDERS: [Order; 4] = [Order::Follow, Order::Iterate, Order::Gather, Order::End];
 const SIGNALS: [Signal; 3] = [Signal::Interrupt, Signal::Terminate, Signal::Hangup];
 
 /// Announces `order` in the first process, where it is Some, or waits for it in the others. A signal that came to any

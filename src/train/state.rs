@@ -139,8 +139,7 @@ impl Trainer {
         if world.size() == 1 {
             return Ok(());
         }
-        let (record, tensors) = self.state(&Statistics::default());
-        let tensors: Tensors = tensors.into_iter().filter(|(name, _)| name != SIGNS).collect();
+        let (record, tensors) = self.common_state();
         let shapes: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.size())).collect();
         let own = serde_json::to_string(&shapes)?;
         let first = world.share(own.as_bytes(), 0)?;
@@ -161,12 +160,20 @@ impl Trainer {
         Ok(())
     }
 
+    /// Returns the state that all processes have in common, as views: all but statistics and signs, which are of a process's
+    /// own images.
+    fn common_state(&self) -> (TrainerRecord, Tensors) {
+        let (record, mut tensors) = self.state(&Statistics::default());
+        tensors.remove(SIGNS);
+        (record, tensors)
+    }
+
     /// Returns a SHA-256 over everything that all processes have in common: weights, averages and the optimisers' state.
     pub fn fingerprint(&self) -> Vec<u8> {
-        let (record, tensors) = self.state(&Statistics::default());
+        let (record, tensors) = self.common_state();
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(&record).expect("numbers are JSON"));
-        for (_, tensor) in tensors.iter().filter(|(name, _)| *name != SIGNS) {
+        for tensor in tensors.values() {
             hash.update(bytes(&tensor.to_device(Device::Cpu).contiguous().flatten(0, -1).view_dtype(Kind::Uint8)));
         }
         hash.finalize().to_vec()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Builder;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -34,7 +34,9 @@ use crate::latent::seeds::{NormalStream, latents_of_seeds};
 use crate::latent::w_samples::{drawn_w, sizes_of_ws};
 use crate::latent::ws_file;
 use crate::model::{Generator, NoiseMode, Truncation};
-use crate::run::snapshot;
+use crate::run::numbering::Number;
+use crate::run::snapshot::{self, SnapshotFiles, SnapshotManifest};
+use crate::source::Source;
 use crate::system::ui::shell_command;
 use crate::tensor::caught;
 use crate::tensor::images::{ToBytes, bytes};
@@ -148,17 +150,22 @@ enum Wish {
 }
 
 struct Request {
-    path: PathBuf,
     view: View,
     wish: Wish,
     reply: oneshot::Sender<Result<Vec<u8>>>,
 }
 
+/// The generators that there are.
+struct Generators {
+    /// Those that were named at the start: what is shown, the name for commands, and the file.
+    named: Vec<(GeneratorEntry, PathBuf, PathBuf)>,
+    /// The runs, whose snapshots are the others.
+    catalog: Arc<Catalog>,
+}
+
 /// The way to the thread that makes pictures.
 struct Explorer {
-    /// Generators that were named at the start: what is shown, the name for commands, and the file.
-    named: Vec<(GeneratorEntry, PathBuf, PathBuf)>,
-    catalog: Arc<Catalog>,
+    generators: Arc<Generators>,
     requests: SyncSender<Request>,
 }
 
@@ -185,7 +192,7 @@ pub fn section(named: Vec<(PathBuf, PathBuf)>, catalog: Arc<Catalog>, device: De
 }
 
 async fn list(State(explorer): State<Arc<Explorer>>, headers: HeaderMap) -> Response {
-    let listed = tokio::task::spawn_blocking(move || explorer.list()).await.unwrap_or_default();
+    let listed = tokio::task::spawn_blocking(move || explorer.generators.list()).await.unwrap_or_default();
     json_of(&headers, &json!({ "generators": listed }))
 }
 
@@ -198,7 +205,9 @@ async fn ws_of(State(explorer): State<Arc<Explorer>>, headers: HeaderMap, Query(
 }
 
 async fn command_of(State(explorer): State<Arc<Explorer>>, headers: HeaderMap, Query(view): Query<View>) -> Response {
-    answer(&headers, Content::Text, explorer.command(&view).map(String::into_bytes))
+    // Looking for a snapshot reads folders, and would block the server's only thread.
+    let command = tokio::task::spawn_blocking(move || explorer.generators.command(&view)).await;
+    answer(&headers, Content::Text, command.map_err(Error::from).flatten().map(String::into_bytes))
 }
 
 fn answer(headers: &HeaderMap, content: Content, outcome: Result<Vec<u8>>) -> Response {
@@ -214,42 +223,46 @@ impl Explorer {
     /// # Errors
     /// The system refuses a thread.
     fn start(named: Vec<(PathBuf, PathBuf)>, catalog: Arc<Catalog>, device: Device) -> Result<Self> {
-        let (requests, received) = sync_channel(MOST_WAITING);
-        let work = move || Worker { device, loaded: VecDeque::new() }.work(&received);
-        Builder::new().name("explore".to_owned()).spawn(work).context("cannot start the thread that makes pictures")?;
         let named = (0..).zip(named).map(|(number, (from, file))| {
             let name = from.display().to_string();
             (GeneratorEntry { id: format!("g{number}"), name, run: None, kimg: None }, from, file)
         });
-        Ok(Self { named: named.collect(), catalog, requests })
-    }
-
-    /// Lists the generators: those that were named, and the snapshots of runs.
-    fn list(&self) -> Vec<GeneratorEntry> {
-        let named = self.named.iter().map(|(entry, ..)| entry.clone());
-        named.chain(snapshots(&self.catalog).into_iter().map(|(entry, _)| entry)).collect()
-    }
-
-    /// Finds the file of a generator, and its name for commands.
-    fn find(&self, id: &str) -> Result<(PathBuf, PathBuf)> {
-        if let Some((_, from, file)) = self.named.iter().find(|(entry, ..)| entry.id == id) {
-            return Ok((from.clone(), file.clone()));
-        }
-        let all = snapshots(&self.catalog);
-        let found = all.into_iter().find(|(entry, _)| entry.id == id);
-        let (_, manifest) = found.context("there is no such generator; reload the page")?;
-        let files = snapshot::SnapshotManifest::read(&manifest)?;
-        let file = files.checked(&manifest, snapshot::Network::GEma)?;
-        Ok((manifest, file))
+        let generators = Arc::new(Generators { named: named.collect(), catalog });
+        let (requests, received) = sync_channel(MOST_WAITING);
+        let worker = Worker { generators: Arc::clone(&generators), device, loaded: VecDeque::new() };
+        let work = move || worker.work(&received);
+        Builder::new().name("explore".to_owned()).spawn(work).context("cannot start the thread that makes pictures")?;
+        Ok(Self { generators, requests })
     }
 
     async fn ask(&self, view: View, wish: Wish) -> Result<Vec<u8>> {
         view.plan()?;
         let (reply, answer) = oneshot::channel();
-        let (_, path) = self.find(&view.generator)?;
-        let request = Request { path, view, wish, reply };
+        let request = Request { view, wish, reply };
         self.requests.try_send(request).map_err(|_| anyhow!("too many pictures are waiting; try again"))?;
         answer.await.context("this was passed over for something newer")?
+    }
+}
+
+impl Generators {
+    /// Lists the generators: those that were named, and the snapshots of runs.
+    fn list(&self) -> Vec<GeneratorEntry> {
+        let named = self.named.iter().map(|(entry, ..)| entry.clone());
+        named.chain(snapshots(&self.catalog)).collect()
+    }
+
+    /// Finds a generator: its name for commands, and its file or the manifest of its snapshot.
+    fn find(&self, id: &str) -> Result<(PathBuf, PathBuf)> {
+        if let Some((_, from, file)) = self.named.iter().find(|(entry, ..)| entry.id == id) {
+            return Ok((from.clone(), file.clone()));
+        }
+        let of_run = || {
+            let (run, number) = id.split_once('-')?;
+            let files = SnapshotFiles::at(self.catalog.find(run)?.folder.path(), number.parse::<Number>().ok()?);
+            files.manifest.is_file().then_some(files.manifest)
+        };
+        let manifest = of_run().context("there is no such generator; reload the page")?;
+        Ok((manifest.clone(), manifest))
     }
 
     /// Returns the command that makes the picture of a view; where seeds alone do not say it, from its saved ws.
@@ -272,16 +285,16 @@ impl Explorer {
     }
 }
 
-/// Lists the snapshots of runs, with their manifests.
-fn snapshots(catalog: &Catalog) -> Vec<(GeneratorEntry, PathBuf)> {
+/// Lists the snapshots of runs.
+fn snapshots(catalog: &Catalog) -> Vec<GeneratorEntry> {
     let of_run = |run: &Arc<Run>| {
         let name = run.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let all = snapshot::all(run.folder.path()).unwrap_or_default();
-        let entry = |files: snapshot::SnapshotFiles| {
-            let kimg = snapshot::SnapshotManifest::read(&files.manifest).ok()?.seen_images as f64 / 1000.0;
+        let entry = |files: SnapshotFiles| {
+            let kimg = SnapshotManifest::read(&files.manifest).ok()?.seen_images as f64 / 1000.0;
             let id = format!("{}-{}", run.id, files.number);
             let shown = format!("{name} at {kimg} kimg");
-            Some((GeneratorEntry { id, name: shown, run: Some(name.clone()), kimg: Some(kimg) }, files.manifest))
+            Some(GeneratorEntry { id, name: shown, run: Some(name.clone()), kimg: Some(kimg) })
         };
         all.into_iter().filter_map(entry).collect::<Vec<_>>()
     };
@@ -298,6 +311,7 @@ struct Loaded {
 
 /// The thread's own.
 struct Worker {
+    generators: Arc<Generators>,
     device: Device,
     /// The newest used comes first.
     loaded: VecDeque<Loaded>,
@@ -305,18 +319,19 @@ struct Worker {
 
 impl Worker {
     fn work(mut self, requests: &Receiver<Request>) {
-        while let Ok(Request { path, view, wish, reply }) = requests.recv() {
+        while let Ok(Request { view, wish, reply }) = requests.recv() {
             // The page has gone on to something else.
             if !reply.is_closed() {
-                let outcome = caught(|| self.answer(&path, &view, &wish));
+                let outcome = caught(|| self.answer(&view, &wish));
                 let _ = reply.send(outcome);
             }
         }
     }
 
-    fn answer(&mut self, path: &Path, view: &View, wish: &Wish) -> Result<Vec<u8>> {
+    fn answer(&mut self, view: &View, wish: &Wish) -> Result<Vec<u8>> {
         let plan = view.plan()?;
-        let loaded = self.load(path)?;
+        let (_, path) = self.generators.find(&view.generator)?;
+        let loaded = self.load(&path)?;
         let truncation = Truncation { psi: view.psi, cutoff: None };
         let (noise_mode, class) = (plan.noise, view.class);
         if !plan.moves.is_empty() && loaded.directions.is_none() {
@@ -340,14 +355,15 @@ impl Worker {
         }
     }
 
-    /// Loads a generator, unless it is in memory and its file has not changed.
+    /// Loads a generator, unless it is in memory and its file has not changed. What a snapshot's manifest says of the file is
+    /// checked whenever it is loaded.
     fn load(&mut self, path: &Path) -> Result<&mut Loaded> {
         let changed = std::fs::metadata(path).and_then(|found| found.modified())?;
         let at = self.loaded.iter().position(|loaded| loaded.path == path && loaded.changed == changed);
         let loaded = match at.and_then(|at| self.loaded.remove(at)) {
             Some(loaded) => loaded,
             None => {
-                let generator = Generator::load(path, self.device, None)?;
+                let generator = Generator::load(&Source::find(path, None)?.generator()?, self.device, None)?;
                 Loaded { path: path.to_owned(), changed, generator, directions: None }
             }
         };

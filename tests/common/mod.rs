@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod command;
+pub mod runs;
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};

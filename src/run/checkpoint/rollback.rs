@@ -39,9 +39,7 @@ impl Run {
         }
         let (seen, scale) = (self.trainer.seen_images, self.trainer.lr_scale / 2.0);
         self.keeper.rollbacks += 1;
-        self.go_back_to(&checkpoint)?;
-        self.trainer.lr_scale = scale;
-        self.lead()?;
+        self.go_back_to(&checkpoint, Some(scale))?;
         self.forget_outputs()?;
         self.make_outputs(Some(bar))?;
         let line = format!(
@@ -56,13 +54,15 @@ impl Run {
         self.save_checkpoint().map(drop)
     }
 
-    /// Puts trainer, statistics and metrics into the state of a checkpoint, and removes later checkpoints. Nothing in
+    /// Puts trainer, statistics and metrics into the state of a checkpoint, with other learning rates where `lr_scale` is
+    /// given, in all processes, and removes later checkpoints. Nothing in
     /// the folder changes until the state is known to fit.
-    pub(in crate::run) fn go_back_to(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    pub(in crate::run) fn go_back_to(&mut self, checkpoint: &Checkpoint, lr_scale: Option<f64>) -> Result<()> {
         let (record, path): (RunRecord, PathBuf) = checkpoint.read()?;
         self.trainer.restore(&mut self.statistics, &record.trainer, tensors::read(&path)?).with_context(|| {
             format!("cannot go on from '{}'; begin a new run from a snapshot", checkpoint.folder().display())
         })?;
+        self.trainer.lr_scale = lr_scale.unwrap_or(self.trainer.lr_scale);
         self.lead()?;
         let seen_images = checkpoint.seen_images;
         // Later checkpoints go first, so that a kill in between leaves no checkpoint whose statistics are gone.

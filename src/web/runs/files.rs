@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::run::numbering::Number;
+use crate::run::folder::number_of_grid;
 
 /// The largest JSON file that is read: options and results.
 const MAX_JSON_BYTES: u64 = 8 << 20;
@@ -79,7 +79,7 @@ impl Grid {
         let kimg = match name {
             "reals" => None,
             "fakes_init" => Some(0.0),
-            _ => Some(name.strip_prefix("fakes")?.parse::<Number>().ok()?.least_images() as f64 / 1000.0),
+            _ => Some(number_of_grid(name)?.least_images() as f64 / 1000.0),
         };
         Some(Self { name: name.to_owned(), kimg })
     }
