@@ -1,7 +1,8 @@
 //! Keeps the layers: a file under `src/` imports only from its own layer or from lower ones, and what
 //! needs no tensors stays free of libtorch; and nothing that a training phase is made of waits for the
-//! device. Weak for macros of ours that hide a path: there are none.
+//! device; and one name stands for one type. Weak for macros of ours that hide a path: there are none.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -553,4 +554,25 @@ fn training_knows_no_command_line_path_or_file() {
             assert!(!text.contains(word), "{}: {word} belongs into run/ or cli/", file.display());
         }
     }
+}
+
+/// Lists the types that a file declares, public or not, outside of inner modules and functions.
+fn type_names(source: &str) -> Vec<String> {
+    let tokens: Vec<TokenTree> = source.parse::<TokenStream>().expect("it compiles").into_iter().collect();
+    let declares =
+        |token: &TokenTree| ["struct", "enum", "trait", "union", "type"].iter().any(|word| is_ident(token, word));
+    let names = tokens.windows(2).filter(|pair| declares(&pair[0])).map(|pair| pair[1].to_string());
+    names.collect()
+}
+
+/// One name means one thing in the whole program, so that a reader who finds it knows what it is.
+#[test]
+fn no_two_types_have_one_name() {
+    let mut places: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for (file, source) in sources() {
+        type_names(&source).into_iter().for_each(|name| places.entry(name).or_default().push(file.clone()));
+    }
+    places.retain(|_, files| files.len() > 1);
+    assert!(places.is_empty(), "these names stand for several types; rename all but one of each: {places:?}");
+    assert_eq!(type_names("pub struct A; enum B {} impl C for A { type D = u8; }\ntype E = A;"), ["A", "B", "E"]);
 }

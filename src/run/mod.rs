@@ -3,6 +3,7 @@
 
 mod begin;
 pub mod checkpoint;
+pub mod comparison;
 pub mod evaluator;
 mod feed;
 pub mod folder;

@@ -28,7 +28,7 @@ const RECORD: &str = "download.json";
 
 /// The record of a downloaded file, or of one that is being downloaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
+struct DownloadRecord {
     url: String,
     file: String,
     bytes: Option<u64>,
@@ -94,7 +94,7 @@ pub fn download(url: &str) -> Result<PathBuf> {
 
 /// Returns the downloaded file of an entry, if it is whole, and notes its use.
 fn there(entry: &Path) -> Option<PathBuf> {
-    let record: Record = serde_json::from_str(&read_text(&entry.join(RECORD)).ok()?).ok()?;
+    let record: DownloadRecord = serde_json::from_str(&read_text(&entry.join(RECORD)).ok()?).ok()?;
     let path = entry.join(&record.file);
     let is_whole = fs::metadata(&path).is_ok_and(|about| Some(about.len()) == record.bytes);
     is_whole.then(|| {
@@ -123,9 +123,9 @@ impl Partial {
     }
 
     /// Fetches what is missing; returns the record of the whole file.
-    fn fetch(&self, cache: &Cache, stop: &StopRequest) -> Result<Record> {
+    fn fetch(&self, cache: &Cache, stop: &StopRequest) -> Result<DownloadRecord> {
         let url = &self.url;
-        let before = read_text(&self.about).ok().and_then(|text| serde_json::from_str::<Record>(&text).ok());
+        let before = read_text(&self.about).ok().and_then(|text| serde_json::from_str::<DownloadRecord>(&text).ok());
         let version = before.and_then(|record| record.version);
         let have = version.as_ref().and_then(|_| fs::metadata(&self.file).ok()).map_or(0, |about| about.len());
         let mut answer = self.ask(have, version.as_deref()).map_err(|error| {
@@ -144,7 +144,7 @@ impl Partial {
              pass it"
         );
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let record = Record {
+        let record = DownloadRecord {
             url: url.clone(),
             file: name_in(url),
             bytes: answer.body().content_length().map(|rest| rest + if goes_on { have } else { 0 }),
@@ -181,7 +181,7 @@ impl Partial {
                  and pass the file"
             );
         }
-        Ok(Record { bytes: Some(length), sha256: Some(sha256(&self.file)?), ..record })
+        Ok(DownloadRecord { bytes: Some(length), sha256: Some(sha256(&self.file)?), ..record })
     }
 
     fn ask(&self, have: u64, version: Option<&str>) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {

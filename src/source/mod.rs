@@ -27,7 +27,7 @@ const DISCRIMINATOR: &str = "discriminator.pt";
 /// Networks that were found, not read yet.
 #[derive(Clone, Debug)]
 pub struct Source {
-    networks: Found,
+    networks: PairFiles,
     /// Description for the terminal: `the snapshot at 20 kimg`.
     pub title: String,
     /// Origin for records that travel with the weights: names and numbers, no paths.
@@ -35,7 +35,7 @@ pub struct Source {
 }
 
 #[derive(Clone, Debug)]
-enum Found {
+enum PairFiles {
     /// The files of a snapshot, in the manifest at this path, which has their checksums.
     Snapshot(PathBuf, Box<SnapshotManifest>),
     Files {
@@ -72,7 +72,7 @@ impl Source {
     /// Makes a source of these files.
     pub fn of_files(generator: &Path, discriminator: Option<&Path>) -> Self {
         let record = json!({ "generator": name_of(generator), "discriminator": discriminator.map(name_of) });
-        let networks = Found::Files {
+        let networks = PairFiles::Files {
             generator: generator.to_owned(),
             generator_raw: None,
             discriminator: discriminator.map(Path::to_owned),
@@ -100,7 +100,7 @@ impl Source {
         Self {
             record: json!({ "pair": name_of(folder) }),
             title: "generator".to_owned(),
-            networks: Found::Files {
+            networks: PairFiles::Files {
                 generator: folder.join(GENERATOR),
                 generator_raw: there(GENERATOR_RAW),
                 discriminator: there(DISCRIMINATOR),
@@ -114,7 +114,7 @@ impl Source {
         Ok(Self {
             title: format!("the snapshot at {} kimg", listed.kimg),
             record: json!({ "snapshot": name_of(&manifest), "kimg": listed.kimg }),
-            networks: Found::Snapshot(manifest, Box::new(listed)),
+            networks: PairFiles::Snapshot(manifest, Box::new(listed)),
         })
     }
 
@@ -146,8 +146,8 @@ impl Source {
     /// A file that is missing or has changed since it was written.
     pub fn generator(&self) -> Result<PathBuf> {
         match &self.networks {
-            Found::Snapshot(manifest, listed) => listed.checked(manifest, Network::GEma),
-            Found::Files { generator, .. } => Ok(generator.clone()),
+            PairFiles::Snapshot(manifest, listed) => listed.checked(manifest, Network::GEma),
+            PairFiles::Files { generator, .. } => Ok(generator.clone()),
         }
     }
 
@@ -157,8 +157,8 @@ impl Source {
     /// The errors of [`Source::generator`].
     pub fn generator_raw(&self) -> Result<Option<PathBuf>> {
         match &self.networks {
-            Found::Snapshot(manifest, listed) => listed.checked(manifest, Network::G).map(Some),
-            Found::Files { generator_raw, .. } => Ok(generator_raw.clone()),
+            PairFiles::Snapshot(manifest, listed) => listed.checked(manifest, Network::G).map(Some),
+            PairFiles::Files { generator_raw, .. } => Ok(generator_raw.clone()),
         }
     }
 
@@ -168,24 +168,24 @@ impl Source {
     /// The errors of [`Source::generator`].
     pub fn discriminator(&self) -> Result<Option<PathBuf>> {
         match &self.networks {
-            Found::Snapshot(manifest, listed) => listed.checked(manifest, Network::D).map(Some),
-            Found::Files { discriminator, .. } => Ok(discriminator.clone()),
+            PairFiles::Snapshot(manifest, listed) => listed.checked(manifest, Network::D).map(Some),
+            PairFiles::Files { discriminator, .. } => Ok(discriminator.clone()),
         }
     }
 
     /// Returns the folder of the run that the networks belong to, if they do.
     pub fn run(&self) -> Option<&Path> {
         match &self.networks {
-            Found::Snapshot(manifest, _) => manifest.parent(),
-            Found::Files { .. } => None,
+            PairFiles::Snapshot(manifest, _) => manifest.parent(),
+            PairFiles::Files { .. } => None,
         }
     }
 
     /// Returns the manifest of a snapshot, and its path; None for other sources.
     pub fn snapshot(&self) -> Option<(&Path, &SnapshotManifest)> {
         match &self.networks {
-            Found::Snapshot(manifest, listed) => Some((manifest, listed)),
-            Found::Files { .. } => None,
+            PairFiles::Snapshot(manifest, listed) => Some((manifest, listed)),
+            PairFiles::Files { .. } => None,
         }
     }
 }

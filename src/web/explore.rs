@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use super::answer::{Content, constant, json_of, problem};
 use super::runs::catalog::Catalog;
-use super::runs::run::Run;
+use super::runs::run::WatchedRun;
 use super::site::{Asset, Section};
 use crate::draw::pixels::{png_bytes, to_interleaved};
 use crate::latent::directions::{Directions, Method};
@@ -287,7 +287,7 @@ impl Generators {
 
 /// Lists the snapshots of runs.
 fn snapshots(catalog: &Catalog) -> Vec<GeneratorEntry> {
-    let of_run = |run: &Arc<Run>| {
+    let of_run = |run: &Arc<WatchedRun>| {
         let name = run.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let all = snapshot::all(run.folder.path()).unwrap_or_default();
         let entry = |files: SnapshotFiles| {
@@ -412,7 +412,7 @@ fn picture(source: &PictureSource<'_>, latents: Latents) -> Result<Vec<u8>> {
     let draw = |_| latents.take().expect("one batch is drawn once");
     let whole: Vec<_> = source.batches(1).collect();
     source.each(&whole, ToBytes::Round, draw, |_, pixels| {
-        png = Some(png_bytes(&to_interleaved(&bytes(pixels), channels), side, side, channels)?);
+        png = Some(png_bytes(&to_interleaved(&bytes(pixels), channels), side, side, channels, &[])?);
         Ok(true)
     })?;
     png.context("no picture was made")

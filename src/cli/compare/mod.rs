@@ -2,7 +2,6 @@
 //! arm and seed from the same weights, measures all alike, and writes a report.
 
 mod arm_run;
-mod comparison;
 mod figures;
 mod recipe;
 mod report;
@@ -15,7 +14,6 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use self::arm_run::{ArmRun, Ended, claim, common, prepare, shown};
-use self::comparison::{Arm, Comparison, measure_of};
 use self::recipe::{LOSSES, Recipe};
 use self::report::{Setting, save, save_index};
 use crate::cli::confine::write_only_to_and_cache;
@@ -23,6 +21,7 @@ use crate::cli::finetune::with_networks;
 use crate::cli::processes;
 use crate::cli::team::Team;
 use crate::config::{Options, preset};
+use crate::run::comparison::{Arm, Comparison, measure_of};
 use crate::system::ui::say;
 use crate::tensor::device;
 use crate::tensor::world::World;

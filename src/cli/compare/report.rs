@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::json;
 
-use super::comparison::{Arm, Comparison, Point};
 use super::figures::{PairedDifferences, Spread, Verdict, number};
 use crate::draw::plot::{Line, Plot};
 use crate::files::atomic::{write_atomically, write_json};
+use crate::run::comparison::{Arm, Comparison, Point};
 
 /// The circumstances of a comparison, for its report.
 #[derive(Clone, Debug)]
@@ -221,7 +221,7 @@ pub fn save_index(comparisons: &[(String, Comparison)], folder: &Path) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::compare::comparison::arm;
+    use crate::run::comparison::arm;
 
     fn comparison() -> Comparison {
         let arms = vec![

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::arm_run::{ArmRun, claim, common, prepare, shown, values_of};
-use super::comparison::{Arm, Comparison, measure_of};
 use super::figures::{Spread, number};
 use super::recipe::Recipe;
 use super::report::{Setting, save};
@@ -15,6 +14,7 @@ use crate::cli::confine::write_only_to_and_cache;
 use crate::cli::finetune::{device_of, with_networks};
 use crate::config::Options;
 use crate::files::bounded::read_text;
+use crate::run::comparison::{Arm, Comparison, measure_of};
 use crate::system::ui::{say, shell_command};
 use crate::tensor::device;
 

@@ -11,12 +11,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use self::pictures::Pictures;
+use self::pictures::ReportPictures;
 use super::runs::catalog::Catalog;
-use super::runs::comparison::{Arm, Comparison};
 use super::runs::files::{Folder, log_part};
-use super::runs::run::{Run, now};
+use super::runs::results::ComparisonResults;
+use super::runs::run::{WatchedRun, now};
 use super::site::UPLOT;
+use crate::run::comparison::{Arm, Comparison};
 
 /// The largest file: mail and chat programs take so much.
 const MAX_BYTES: usize = 5_000_000;
@@ -51,13 +52,13 @@ pub fn of_folder(folder: &Path) -> Result<String> {
     let path = std::fs::canonicalize(folder)
         .with_context(|| format!("cannot read '{shown}'; pass the folder of a run or comparison"))?;
     let runs = Catalog::new(std::slice::from_ref(&path))?.runs();
-    let comparison = Comparison::read(&Folder::new(path.clone()));
+    let results = ComparisonResults::read(&Folder::new(path.clone()));
     let is_run = runs.first().is_some_and(|run| run.folder.path() == path);
     let title = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let rows = (ALL_ROWS / runs.len().max(1)).clamp(ROWS.0, ROWS.1);
     let mut entries: Vec<Value> = runs.iter().take(MAX_RUNS).map(|run| entry(run, rows, is_run)).collect();
-    let mut lines = comparison.as_ref().map_or_else(Vec::new, |comparison| comparison.setting.clone());
-    if let (Some(comparison), true) = (&comparison, runs.is_empty()) {
+    let mut lines = results.as_ref().map_or_else(Vec::new, |results| results.setting.clone());
+    if let (Some(ComparisonResults { comparison, .. }), true) = (&results, runs.is_empty()) {
         // The runs may be gone, as their networks are large; the results tell the distances still.
         entries = comparison.arms.iter().map(|arm| entry_of_results(comparison, arm)).collect();
         lines.push("The folders of the runs are not there any more: this is what results.json has.".to_owned());
@@ -72,14 +73,17 @@ pub fn of_folder(folder: &Path) -> Result<String> {
     });
     let room = MAX_BYTES.checked_sub(page(&title, &report).len() + MAX_BYTES / 100);
     let room = room.with_context(|| format!("'{shown}' has too much for one file; make a report of a single run"))?;
-    let mut pictures =
-        if is_run { Pictures::of_run(&runs[0])? } else { Pictures::of_runs(&runs[..runs.len().min(MAX_RUNS)])? };
+    let mut pictures = if is_run {
+        ReportPictures::of_run(&runs[0])?
+    } else {
+        ReportPictures::of_runs(&runs[..runs.len().min(MAX_RUNS)])?
+    };
     pictures.put_into(&mut report["runs"], room)?;
     Ok(page(&title, &report))
 }
 
 /// Returns everything about a run but its pictures.
-fn entry(run: &Run, rows: usize, is_only: bool) -> Value {
+fn entry(run: &WatchedRun, rows: usize, is_only: bool) -> Value {
     let summary = run.summary();
     let shorten = private::Shortener::new(&summary.options, run.folder.path());
     let most = if is_only { LOG_BYTES.0 } else { LOG_BYTES.1 };

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::config::GridSize;
 use crate::web::runs::files::Grid;
-use crate::web::runs::run::Run;
+use crate::web::runs::run::WatchedRun;
 
 /// The most grids of one run; the first and last are always among them.
 const MAX_GRIDS: usize = 24;
@@ -25,24 +25,24 @@ const FEWEST: (u32, u32) = (4, 3);
 const TRIES: [(f64, u8); 7] = [(1.0, 88), (1.0, 75), (0.75, 75), (0.5, 75), (0.35, 70), (0.25, 60), (0.15, 50)];
 
 /// The grids of a report.
-pub struct Pictures {
+pub struct ReportPictures {
     /// Run by run.
-    runs: Vec<Vec<Shown>>,
+    runs: Vec<Vec<ShownGrid>>,
 }
 
-struct Shown {
+struct ShownGrid {
     grid: Grid,
     pixels: RgbImage,
     /// What was left out.
     note: Option<String>,
 }
 
-impl Pictures {
+impl ReportPictures {
     /// Reads grids of one run over its whole course.
     ///
     /// # Errors
     /// A grid that is damaged.
-    pub fn of_run(run: &Run) -> Result<Self> {
+    pub fn of_run(run: &WatchedRun) -> Result<Self> {
         let grids = run.summary().grids;
         let (reals, made): (Vec<Grid>, Vec<Grid>) = grids.into_iter().partition(|grid| grid.kimg.is_none());
         let chosen = reals.into_iter().chain(spread(made, MAX_GRIDS));
@@ -53,9 +53,9 @@ impl Pictures {
     ///
     /// # Errors
     /// A grid that is damaged.
-    pub fn of_runs(runs: &[Arc<Run>]) -> Result<Self> {
-        let last = |run: &Arc<Run>| run.summary().grids.into_iter().rfind(|grid| grid.kimg.is_some());
-        let of = |run: &Arc<Run>| last(run).map(|grid| read(run, grid, WIDTH.1)).into_iter().collect();
+    pub fn of_runs(runs: &[Arc<WatchedRun>]) -> Result<Self> {
+        let last = |run: &Arc<WatchedRun>| run.summary().grids.into_iter().rfind(|grid| grid.kimg.is_some());
+        let of = |run: &Arc<WatchedRun>| last(run).map(|grid| read(run, grid, WIDTH.1)).into_iter().collect();
         Ok(Self { runs: runs.iter().map(of).collect::<Result<_>>()? })
     }
 
@@ -95,7 +95,7 @@ fn spread(all: Vec<Grid>, most: usize) -> Vec<Grid> {
 }
 
 /// Reads a grid, cut to whole pictures that are seen well at `width`.
-fn read(run: &Run, grid: Grid, width: u32) -> Result<Shown> {
+fn read(run: &WatchedRun, grid: Grid, width: u32) -> Result<ShownGrid> {
     let name = grid.file_name();
     let context = || format!("cannot read '{}'", run.folder.path().join(&name).display());
     let file = run.folder.open(&name).with_context(context)?;
@@ -109,12 +109,12 @@ fn read(run: &Run, grid: Grid, width: u32) -> Result<Shown> {
         }
         None => (pixels, None),
     };
-    Ok(Shown { grid, pixels: fitted(pixels, width), note })
+    Ok(ShownGrid { grid, pixels: fitted(pixels, width), note })
 }
 
 /// A part of a grid.
 #[derive(Debug, PartialEq)]
-struct Part {
+struct Cut {
     columns: u32,
     rows: u32,
     width: u32,
@@ -123,7 +123,7 @@ struct Part {
 }
 
 /// Returns the part of a grid that is shown; None where all of it is.
-fn part(of: GridSize, (width, height): (u32, u32), most: u32) -> Option<Part> {
+fn part(of: GridSize, (width, height): (u32, u32), most: u32) -> Option<Cut> {
     let (columns, rows) = (u32::try_from(of.columns).ok()?, u32::try_from(of.rows).ok()?);
     if width % columns != 0 || height % rows != 0 {
         return None;
@@ -131,7 +131,7 @@ fn part(of: GridSize, (width, height): (u32, u32), most: u32) -> Option<Part> {
     let (side, high) = (width / columns, height / rows);
     let highest = (f64::from(most) * HEIGHT_SHARE) as u32;
     let kept = ((most / side).max(FEWEST.0).min(columns), (highest / high).max(FEWEST.1).min(rows));
-    (kept != (columns, rows)).then(|| Part {
+    (kept != (columns, rows)).then(|| Cut {
         columns: kept.0,
         rows: kept.1,
         width: kept.0 * side,
@@ -194,8 +194,8 @@ mod tests {
             noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             image::Rgb([(noise >> 24) as u8, (noise >> 16) as u8, (noise >> 8) as u8])
         });
-        let shown = grids(6).into_iter().map(|grid| Shown { grid, pixels: pixels.clone(), note: None }).collect();
-        let mut pictures = Pictures { runs: vec![shown] };
+        let shown = grids(6).into_iter().map(|grid| ShownGrid { grid, pixels: pixels.clone(), note: None }).collect();
+        let mut pictures = ReportPictures { runs: vec![shown] };
         let mut runs = json!([{ "summary": {} }]);
         pictures.put_into(&mut runs, 300_000).unwrap();
         let size = runs.to_string().len();

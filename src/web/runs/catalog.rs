@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use walkdir::WalkDir;
 
-use super::comparison::Comparison;
 use super::files::Folder;
 use super::locks::Locks;
-use super::run::Run;
+use super::results::ComparisonResults;
+use super::run::WatchedRun;
+use crate::run::comparison::Arm;
 
 /// How deep runs are looked for: a folder of comparisons, a comparison, a data set, a run.
 const DEPTH: usize = 4;
@@ -27,13 +28,13 @@ const SIGNS: [&str; 2] = ["training_options.json", "stats.jsonl"];
 /// The runs in some folders.
 pub struct Catalog {
     places: Vec<PathBuf>,
-    found: Mutex<Found>,
+    found: Mutex<FoundRuns>,
 }
 
 #[derive(Default)]
-struct Found {
+struct FoundRuns {
     /// By the order in which they are shown.
-    runs: BTreeMap<(String, PathBuf), Arc<Run>>,
+    runs: BTreeMap<(String, PathBuf), Arc<WatchedRun>>,
     scanned: Option<Instant>,
     looked: Option<Instant>,
 }
@@ -55,7 +56,7 @@ impl Catalog {
     }
 
     /// Returns all runs as they are now, in order.
-    pub fn runs(&self) -> Vec<Arc<Run>> {
+    pub fn runs(&self) -> Vec<Arc<WatchedRun>> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if found.scanned.is_none_or(|at| at.elapsed() >= SCAN) {
             self.scan(&mut found);
@@ -70,11 +71,11 @@ impl Catalog {
     }
 
     /// Returns the run of this name, as it is now.
-    pub fn find(&self, id: &str) -> Option<Arc<Run>> {
+    pub fn find(&self, id: &str) -> Option<Arc<WatchedRun>> {
         self.runs().into_iter().find(|run| run.id == id)
     }
 
-    fn scan(&self, found: &mut Found) {
+    fn scan(&self, found: &mut FoundRuns) {
         let mut runs = BTreeMap::new();
         for place in &self.places {
             for (folder, group) in runs_in(place, self.places.len() > 1) {
@@ -83,7 +84,7 @@ impl Catalog {
                 }
                 let key = (group.clone(), folder.clone());
                 let known = found.runs.get(&key).cloned();
-                runs.insert(key, known.unwrap_or_else(|| Arc::new(Run::new(folder, group))));
+                runs.insert(key, known.unwrap_or_else(|| Arc::new(WatchedRun::new(folder, group))));
             }
         }
         name_arms(&runs);
@@ -120,12 +121,13 @@ fn runs_in(place: &Path, by_place: bool) -> Vec<(PathBuf, String)> {
 }
 
 /// Gives runs of comparisons the names of their arms.
-fn name_arms(runs: &BTreeMap<(String, PathBuf), Arc<Run>>) {
-    let mut comparisons: BTreeMap<&Path, Option<Comparison>> = BTreeMap::new();
+fn name_arms(runs: &BTreeMap<(String, PathBuf), Arc<WatchedRun>>) {
+    let mut comparisons: BTreeMap<&Path, Option<ComparisonResults>> = BTreeMap::new();
     for ((_, folder), run) in runs {
         let Some(above) = folder.parent() else { continue };
-        let comparison = comparisons.entry(above).or_insert_with(|| Comparison::read(&Folder::new(above.to_owned())));
-        run.set_arm(comparison.as_ref().and_then(|it| it.arm_of(&run.name())).map(super::comparison::Arm::words));
+        let results =
+            comparisons.entry(above).or_insert_with(|| ComparisonResults::read(&Folder::new(above.to_owned())));
+        run.set_arm(results.as_ref().and_then(|it| it.comparison.arm_of(&run.name())).map(Arm::words));
     }
 }
 

@@ -12,7 +12,7 @@ const MAX_POINTS: usize = 4000;
 
 /// One evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Point {
+pub struct Evaluated {
     /// Thousands of images seen.
     pub kimg: f64,
     /// The values in the order of [`Series::names`]; None for one that was no number.
@@ -33,7 +33,7 @@ pub struct Series {
     /// Whether less is better.
     pub lower_is_better: bool,
     /// The evaluations in order.
-    pub points: Vec<Point>,
+    pub points: Vec<Evaluated>,
     #[serde(skip)]
     tail: Tail,
 }
@@ -82,7 +82,7 @@ impl Series {
         self.names = results.keys().cloned().collect();
         self.measure = line["measure"].as_str().unwrap_or_default().to_owned();
         self.detector = line["detector"]["name"].as_str().unwrap_or_default().to_owned();
-        self.points.push(Point { kimg, values: results.values().map(Value::as_f64).collect() });
+        self.points.push(Evaluated { kimg, values: results.values().map(Value::as_f64).collect() });
     }
 
     /// Iterates over the first value of each evaluation; NaN where it is none.

@@ -1,10 +1,10 @@
 //! The section *Runs*: the list of runs, and for each its numbers, grids and log as JSON and PNG below `/api/runs`.
 
 pub mod catalog;
-pub mod comparison;
 pub mod files;
 pub mod locks;
 pub mod metrics;
+pub mod results;
 pub mod run;
 pub mod statistics;
 mod tail;
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use self::catalog::Catalog;
 use self::files::Grid;
-use self::run::Run;
+use self::run::WatchedRun;
 use super::answer::{Content, file, json_of, problem};
 use super::site::{Asset, Section, UPLOT};
 
@@ -65,7 +65,11 @@ pub fn section(catalog: Arc<Catalog>) -> Section {
 type Runs = State<Arc<Catalog>>;
 
 /// Answers with what `work` makes of a run; reading files would block the server's only thread.
-async fn of_run(catalog: Arc<Catalog>, id: String, work: impl FnOnce(&Run) -> Response + Send + 'static) -> Response {
+async fn of_run(
+    catalog: Arc<Catalog>,
+    id: String,
+    work: impl FnOnce(&WatchedRun) -> Response + Send + 'static,
+) -> Response {
     blocking(move || match catalog.find(&id) {
         Some(run) => work(&run),
         None => problem(StatusCode::NOT_FOUND, "there is no such run; it may have been moved or removed"),
@@ -86,7 +90,7 @@ async fn list(State(catalog): Runs, headers: HeaderMap) -> Response {
 }
 
 /// Returns a run's line in the list.
-fn entry(run: &Run) -> Value {
+fn entry(run: &WatchedRun) -> Value {
     let mut summary = run.summary();
     let metric = summary.metrics.first().map(|series| {
         json!({ "metric": series.metric, "last": series.first_values().last(), "best": series.best(), "lower_is_better": series.lower_is_better })

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::files::{self, Folder, Grid};
 use super::locks::Locks;
 use super::metrics::Series;
-use super::statistics::{KIMG, Statistics};
+use super::statistics::{KIMG, StatisticsColumns};
 use super::tail::{Growth, Tail};
 use super::warnings::{self, Warning};
 
@@ -41,7 +41,7 @@ pub enum State {
 
 /// What a page shows of a run besides its curves.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Summary {
+pub struct RunSummary {
     /// Name of the folder.
     pub name: String,
     /// The folder above it, as seen from the folder that is served; empty for none.
@@ -79,7 +79,7 @@ pub struct Summary {
 }
 
 /// A run folder and what was read of it.
-pub struct Run {
+pub struct WatchedRun {
     /// The name in addresses, which says nothing about the path.
     pub id: String,
     /// Its folder.
@@ -91,23 +91,23 @@ pub struct Run {
 #[derive(Default)]
 struct Read {
     tail: Tail,
-    statistics: Statistics,
-    summary: Summary,
-    seen: Option<Seen>,
+    statistics: StatisticsColumns,
+    summary: RunSummary,
+    seen: Option<SeenVersions>,
 }
 
 /// What tells whether something has changed.
 type Version = Option<(u64, u64, i64)>;
 
 #[derive(PartialEq)]
-struct Seen {
+struct SeenVersions {
     files: [Version; 3],
     metrics: Vec<Version>,
     folder: Option<SystemTime>,
     state: State,
 }
 
-impl Run {
+impl WatchedRun {
     /// Takes a folder, by its canonical path, that lies in `group` among the served ones.
     pub fn new(folder: PathBuf, group: String) -> Self {
         let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
@@ -123,7 +123,7 @@ impl Run {
         let version = |file: &Option<File>| file.as_ref().and_then(files::version);
         let state = self.state(&read.summary, locks, log.as_ref());
         let metrics = |known: &[Series]| known.iter().map(|series| version(&open(&series.file_name()))).collect();
-        let seen = Seen {
+        let seen = SeenVersions {
             files: [version(&stats), version(&log), version(&options)],
             metrics: metrics(&read.summary.metrics),
             folder: std::fs::metadata(self.folder.path()).and_then(|folder| folder.modified()).ok(),
@@ -150,7 +150,7 @@ impl Run {
         (read.summary.state, read.summary.last_words) = (state, last_words);
         read.summary.end_time = read.end_time();
         // Metric files that came with this reading count from now on.
-        read.seen = Some(Seen { metrics: metrics(&read.summary.metrics), state, ..seen });
+        read.seen = Some(SeenVersions { metrics: metrics(&read.summary.metrics), state, ..seen });
     }
 
     /// Returns the name of the folder.
@@ -164,7 +164,7 @@ impl Run {
     }
 
     /// Returns everything but the curves.
-    pub fn summary(&self) -> Summary {
+    pub fn summary(&self) -> RunSummary {
         self.lock().summary.clone()
     }
 
@@ -181,7 +181,7 @@ impl Run {
     }
 
     /// Decides whether the run goes on, and finds the last words of one that was ended.
-    fn state(&self, known: &Summary, locks: &Locks, log: Option<&File>) -> (State, Option<String>) {
+    fn state(&self, known: &RunSummary, locks: &Locks, log: Option<&File>) -> (State, Option<String>) {
         if self.folder.open(".lock").is_ok_and(|file| locks.hold(&file)) {
             return (State::Training, None);
         }
@@ -203,7 +203,7 @@ impl Run {
     }
 
     /// Returns the time of two ticks, or 0 where it is not known.
-    fn lock_free_tick_seconds(&self, known: &Summary) -> f64 {
+    fn lock_free_tick_seconds(&self, known: &RunSummary) -> f64 {
         let tick_kimg = known.options.get("tick_kimg").and_then(Value::as_f64);
         known.sec_per_kimg.zip(tick_kimg).map_or(0.0, |(seconds, kimg)| 2.0 * seconds * kimg)
     }
@@ -263,7 +263,7 @@ impl Read {
     }
 }
 
-fn curves_of(statistics: &Statistics, first: usize) -> Value {
+fn curves_of(statistics: &StatisticsColumns, first: usize) -> Value {
     let columns: Map<String, Value> =
         statistics.columns_from(first).map(|(name, values)| (name.to_owned(), json!(values))).collect();
     json!({ "generation": statistics.generation, "first": first, "rows": statistics.rows(), "columns": columns })
@@ -300,8 +300,8 @@ mod tests {
         log.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
     }
 
-    fn summary(folder: &Path) -> Summary {
-        let run = Run::new(std::fs::canonicalize(folder).unwrap(), String::new());
+    fn summary(folder: &Path) -> RunSummary {
+        let run = WatchedRun::new(std::fs::canonicalize(folder).unwrap(), String::new());
         run.refresh(&Locks::read());
         run.summary()
     }

@@ -14,7 +14,7 @@ pub const KIMG: &str = "Progress/kimg";
 
 /// Rows of a run's `stats.jsonl` as columns of equal length, NaN where a tick has no value.
 #[derive(Clone, Debug, Default)]
-pub struct Statistics {
+pub struct StatisticsColumns {
     columns: BTreeMap<String, Vec<f64>>,
     rows: usize,
     /// Changes when earlier rows did.
@@ -25,7 +25,7 @@ pub struct Statistics {
 
 /// How the values of several ticks make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum Merging {
     Mean,
     Max,
     /// The number of values in all.
@@ -33,15 +33,15 @@ enum Part {
 }
 
 /// Slopes are looked at for their largest value, skipped steps for their number, everything else for its mean.
-fn part_of(name: &str) -> Part {
+fn merging_of(name: &str) -> Merging {
     match name {
-        _ if name.ends_with("/slope") => Part::Max,
-        _ if name.starts_with("Progress/skipped_") => Part::Num,
-        _ => Part::Mean,
+        _ if name.ends_with("/slope") => Merging::Max,
+        _ if name.starts_with("Progress/skipped_") => Merging::Num,
+        _ => Merging::Mean,
     }
 }
 
-impl Statistics {
+impl StatisticsColumns {
     /// Forgets all rows.
     pub fn restart(&mut self) {
         *self = Self { generation: self.generation + 1, ..Self::default() };
@@ -55,10 +55,10 @@ impl Statistics {
         }
         self.last_time = line.get("timestamp").and_then(Value::as_f64).or(self.last_time);
         for (name, summary) in &line {
-            let value = match part_of(name) {
-                Part::Mean => &summary["mean"],
-                Part::Max => &summary["max"],
-                Part::Num => &summary["num"],
+            let value = match merging_of(name) {
+                Merging::Mean => &summary["mean"],
+                Merging::Max => &summary["max"],
+                Merging::Num => &summary["num"],
             };
             if !self.columns.contains_key(name) && (self.columns.len() >= MAX_COLUMNS || !summary.is_object()) {
                 continue;
@@ -86,15 +86,15 @@ impl Statistics {
     fn merge_pairs(&mut self) {
         for (name, column) in &mut self.columns {
             column.resize(self.rows, f64::NAN);
-            let merge = |pair: &[f64]| match (name.as_str(), part_of(name)) {
+            let merge = |pair: &[f64]| match (name.as_str(), merging_of(name)) {
                 (KIMG, _) => pair[pair.len() - 1],
-                (_, Part::Max) => pair.iter().copied().fold(f64::NAN, f64::max),
-                (_, part) => {
+                (_, Merging::Max) => pair.iter().copied().fold(f64::NAN, f64::max),
+                (_, merging) => {
                     let there: Vec<f64> = pair.iter().copied().filter(|value| !value.is_nan()).collect();
                     let sum: f64 = there.iter().sum();
-                    match part {
+                    match merging {
                         _ if there.is_empty() => f64::NAN,
-                        Part::Num => sum,
+                        Merging::Num => sum,
                         _ => sum / there.len() as f64,
                     }
                 }
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn slopes_are_maxima_and_the_rest_means_and_null_is_no_number() {
-        let mut statistics = Statistics::default();
+        let mut statistics = StatisticsColumns::default();
         statistics.add(&line(1.0, 3.0));
         statistics.add(br#"{"Progress/kimg": {"mean": 2.0}, "Loss/G/loss": {"mean": null}, "new": {"mean": 5.0}}"#);
         statistics.add(b"no JSON");
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_run_of_any_length_is_bounded_and_keeps_its_course() {
-        let mut statistics = Statistics::default();
+        let mut statistics = StatisticsColumns::default();
         for row in 0..3 * MAX_ROWS {
             statistics.add(&line(row as f64, if row == 5000 { 1e6 } else { 1.0 }));
         }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::metrics::Series;
-use super::statistics::Statistics;
+use super::statistics::StatisticsColumns;
 
 /// Ticks over which a rule looks.
 const TICKS: usize = 8;
@@ -29,17 +29,17 @@ pub struct Warning {
 }
 
 /// Applies every rule to a run.
-pub fn of_run(statistics: &Statistics, metrics: &[Series]) -> Vec<Warning> {
+pub fn of_run(statistics: &StatisticsColumns, metrics: &[Series]) -> Vec<Warning> {
     let rules = [overfitting(statistics), leak(statistics), slope(statistics), skipped(statistics)];
     rules.into_iter().flatten().chain(metrics.iter().filter_map(collapse)).collect()
 }
 
-fn mean_of_recent(statistics: &Statistics, name: &str) -> Option<f64> {
+fn mean_of_recent(statistics: &StatisticsColumns, name: &str) -> Option<f64> {
     let recent = statistics.recent(name, TICKS);
     (!recent.is_empty()).then(|| recent.iter().sum::<f64>() / recent.len() as f64)
 }
 
-fn overfitting(statistics: &Statistics) -> Option<Warning> {
+fn overfitting(statistics: &StatisticsColumns) -> Option<Warning> {
     let mean = |name: &str| mean_of_recent(statistics, name);
     let (sign_real, sign_fake) = (mean("Loss/signs/real")?, mean("Loss/signs/fake")?);
     let (real, fake) = (mean("Loss/scores/real")?, mean("Loss/scores/fake")?);
@@ -57,7 +57,7 @@ fn overfitting(statistics: &Statistics) -> Option<Warning> {
     })
 }
 
-fn leak(statistics: &Statistics) -> Option<Warning> {
+fn leak(statistics: &StatisticsColumns) -> Option<Warning> {
     let p = statistics.last("Progress/augment")?;
     (p > LEAKING_P).then(|| Warning {
         rule: "leak",
@@ -69,7 +69,7 @@ fn leak(statistics: &Statistics) -> Option<Warning> {
     })
 }
 
-fn slope(statistics: &Statistics) -> Option<Warning> {
+fn slope(statistics: &StatisticsColumns) -> Option<Warning> {
     let largest = |name: &str| statistics.recent(name, TICKS).into_iter().fold(0.0, f64::max);
     let (g, d) = (largest("Loss/G/slope"), largest("Loss/D/slope"));
     (g.max(d) > STEEP).then(|| Warning {
@@ -84,7 +84,7 @@ fn slope(statistics: &Statistics) -> Option<Warning> {
     })
 }
 
-fn skipped(statistics: &Statistics) -> Option<Warning> {
+fn skipped(statistics: &StatisticsColumns) -> Option<Warning> {
     let phases = ["Gmain", "Greg", "Dmain", "Dreg"].map(|phase| format!("Progress/skipped_{phase}"));
     let count: f64 = phases.iter().flat_map(|name| statistics.recent(name, TICKS)).sum();
     (count > 0.0).then(|| Warning {
@@ -116,8 +116,8 @@ mod tests {
 
     use super::*;
 
-    fn statistics(values: &[(&str, f64)]) -> Statistics {
-        let mut statistics = Statistics::default();
+    fn statistics(values: &[(&str, f64)]) -> StatisticsColumns {
+        let mut statistics = StatisticsColumns::default();
         for tick in 0..TICKS {
             let mut line = json!({ "Progress/kimg": { "mean": tick } });
             for (name, value) in values {
@@ -159,9 +159,9 @@ mod tests {
             let mut series = Series::from_file_name(file).unwrap();
             for value in values {
                 let values = vec![value.as_f64()];
-                series.points.push(super::super::metrics::Point { kimg: 0.0, values });
+                series.points.push(super::super::metrics::Evaluated { kimg: 0.0, values });
             }
-            of_run(&Statistics::default(), &[series]).len()
+            of_run(&StatisticsColumns::default(), &[series]).len()
         };
         assert_eq!(of("metric-fid2k.jsonl", &[json!(3.0), json!(6.1)]), 1);
         assert_eq!(of("metric-fid2k.jsonl", &[json!(3.0), json!(null)]), 1);

@@ -1,28 +1,30 @@
-//! The results of a comparison's runs, read from their folders.
+//! The results of a comparison: its runs with their evaluations, read from their folders, and as `results.json` keeps them.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::files::bounded::read_long_text;
 
 /// One evaluation of one run.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Thousands of images seen.
     pub kimg: f64,
     /// Seconds of training until then: without grids, snapshots and metrics.
     pub seconds: f64,
-    /// Value of the metric.
+    /// Value of the metric; NaN, which JSON writes as null, where it was no number.
+    #[serde(deserialize_with = "number_or_null")]
     pub value: f64,
 }
 
 /// One run: an arm with a seed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Arm {
-    /// The arm, such as `rooted, k = 2`.
+    /// The arm, such as `rooted, k = 2`; called `loss` by comparisons of version 0.1.
+    #[serde(alias = "loss")]
     pub name: String,
     /// The seed of data order, latents and augmentation; the same for all arms.
     pub seed: u64,
@@ -31,14 +33,19 @@ pub struct Arm {
     /// Its evaluations in order.
     pub points: Vec<Point>,
     /// The largest |dL/dlogit| of both networks.
+    #[serde(default)]
     pub largest_slope: f64,
     /// Steps skipped because a gradient was not finite.
+    #[serde(default)]
     pub skipped_steps: u64,
     /// Seconds of training in all.
+    #[serde(default)]
     pub seconds: f64,
     /// Why it was not trained to its end, where it was not.
+    #[serde(default)]
     pub ended: Option<String>,
     /// Whether it fell apart: it diverged, or ended twice as bad as it had been.
+    #[serde(default)]
     pub collapsed: bool,
 }
 
@@ -75,6 +82,11 @@ impl Arm {
             ended: None,
             collapsed: false,
         })
+    }
+
+    /// Returns the arm and seed in words.
+    pub fn words(&self) -> String {
+        format!("{}, seed {}", self.name, self.seed)
     }
 
     /// Returns the value at the end; NaN where there is none.
@@ -129,7 +141,7 @@ impl Arm {
 }
 
 /// All runs of a comparison, by a metric of which less is better.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// The metric, such as `fid2k_full`.
     pub metric: String,
@@ -153,6 +165,15 @@ impl Comparison {
         }
         groups
     }
+
+    /// Returns the arm whose run has a folder of this name.
+    pub fn arm_of(&self, folder: &str) -> Option<&Arm> {
+        self.arms.iter().find(|arm| arm.folder.file_name().is_some_and(|name| name == folder))
+    }
+}
+
+fn number_or_null<'de, D: Deserializer<'de>>(source: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(source)?.unwrap_or(f64::NAN))
 }
 
 /// Reads measure and detector of a metric from a line of `metric-<name>.jsonl`.
@@ -178,7 +199,7 @@ fn lines(path: &Path) -> Result<Vec<Value>> {
 }
 
 #[cfg(test)]
-pub(super) fn arm(name: &str, seed: u64, values: &[f64]) -> Arm {
+pub(crate) fn arm(name: &str, seed: u64, values: &[f64]) -> Arm {
     let points = (0..).zip(values).map(|(i, &value)| Point { kimg: f64::from(i) * 4.0, seconds: f64::from(i), value });
     Arm {
         name: name.to_owned(),
@@ -222,5 +243,18 @@ mod tests {
         let comparison = Comparison { metric: String::new(), measure: String::new(), detector: String::new(), arms };
         let sizes: Vec<_> = comparison.by_arm().iter().map(|(name, arms)| (*name, arms.len())).collect();
         assert_eq!(sizes, [("b", 2), ("a", 1)]);
+    }
+
+    #[test]
+    fn results_come_back_from_their_file_also_where_a_value_was_no_number() {
+        let arms = vec![arm("a", 0, &[10.0, f64::NAN]), arm("a", 1, &[10.0, 3.0])];
+        let comparison = Comparison { metric: "fid".into(), measure: String::new(), detector: String::new(), arms };
+        let again: Comparison = serde_json::from_str(&serde_json::to_string(&comparison).unwrap()).unwrap();
+        assert!(again.arms[0].last().is_nan());
+        assert_eq!(again.arms[1], comparison.arms[1]);
+        assert_eq!(again.arm_of("a-1").unwrap().words(), "a, seed 1");
+        assert!(again.arm_of("1").is_none());
+        let of_old = r#"{"loss": "rooted", "seed": 3, "folder": "x/rooted-3", "points": []}"#;
+        assert_eq!(serde_json::from_str::<Arm>(of_old).unwrap().words(), "rooted, seed 3");
     }
 }
