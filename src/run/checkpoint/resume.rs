@@ -151,8 +151,8 @@ impl Resumed {
             .context("the run has lost its options; bring the file back, or begin a new run from a snapshot")?;
         let changes = given.changes(&recorded);
         let texts: Vec<String> = changes.iter().map(|(key, before, now)| format!("{key} {before} -> {now}")).collect();
-        let fixed = ["generator", "generator_raw", "discriminator", "z_dim", "cfg", "init_p", "outdir"];
-        let without_effect = changes.iter().find(|(key, ..)| fixed.contains(&key.as_str()));
+        let only_at_the_start = ["generator", "generator_raw", "discriminator", "z_dim", "cfg", "init_p", "outdir"];
+        let without_effect = changes.iter().find(|(key, ..)| only_at_the_start.contains(&key.as_str()));
         if let Some((key, ..)) = without_effect {
             bail!(
                 "cannot resume with another --{}: that is for the beginning of a run; begin a new one",
