@@ -389,7 +389,7 @@ fn a_report_is_one_small_file_without_addresses_or_private_paths() {
     assert!(html.contains("default-src 'none'") && html.contains("the disk is full"));
     assert!(!html.contains("/home/ann") && !html.contains("src=\"") && !html.contains("@import"));
     let refused = String::from_utf8(report().failure().get_output().stderr.clone()).unwrap();
-    assert!(refused.contains("exists; remove it or pass another --out"), "{refused}");
+    assert!(refused.contains("is there already; remove it or pass another --out"), "{refused}");
 }
 
 #[test]

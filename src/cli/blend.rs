@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::Device;
 
 use crate::cli::args::OriginArgs;
 use crate::cli::confine::write_only_to;
-use crate::cli::grid::make_folder_of;
+use crate::cli::output::{make_folder_of, refuse_existing};
 use crate::files::checksum::sha256;
 use crate::latent::blend::{Swap, blend};
 use crate::model::Generator;
@@ -40,11 +40,7 @@ pub struct BlendArgs {
 /// # Errors
 /// Generators that cannot be found, loaded or blended, or no place for the output.
 pub fn run(args: BlendArgs) -> Result<()> {
-    ensure!(
-        std::fs::symlink_metadata(&args.out).is_err(),
-        "cannot write the blend '{}': it is there already; remove it or pass another --out",
-        args.out.display()
-    );
+    refuse_existing(&args.out, "blend")?;
     let from = args.origin.from.as_deref().context("no generator is given; pass --from SOURCE and --other SOURCE")?;
     let (source, other) = (Source::find(from, args.origin.sha256.as_deref())?, Source::find(&args.other, None)?);
     write_only_to(&[&args.out], Device::Cpu);

@@ -8,8 +8,9 @@ use anyhow::{Result, ensure};
 use tch::{Device, Tensor};
 
 use crate::cli::args::{ClassRule, PictureArgs};
-use crate::cli::grid::{check_cells, check_grid, make_folder_of, pictures_of_ws};
-use crate::draw::grid::save_grid;
+use crate::cli::grid::{check_cells, check_grid, pictures_of_ws};
+use crate::cli::output::{make_folder_of, refuse_existing, this_command};
+use crate::draw::grid::GridSheet;
 use crate::files::checksum::sha256;
 use crate::latent::directions::{Directions, Method, style_affines};
 use crate::latent::layers::LayerRange;
@@ -106,7 +107,9 @@ pub fn run(args: DirectionsArgs) -> Result<()> {
         let planar = walks(&source, &found, args.grid_seed, &layers)
             .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))?;
         let (side, columns) = (source.side(), GRID_STRENGTHS.len());
-        save_grid(grid, &planar, columns * usize::try_from(args.count)?, source.channels(), side, side, columns)?;
+        let (n, c) = (columns * usize::try_from(args.count)?, source.channels());
+        let command = Some(&*this_command());
+        GridSheet { pictures: &planar, n, c, size: (side, side), columns, command }.save(grid)?;
         println!("grid: {}", grid.display());
     }
     Ok(())
@@ -125,21 +128,14 @@ fn metadata(args: &DirectionsArgs, method: Method, generator: &Generator) -> Res
     Ok(entries.map(|(key, value)| (key.to_owned(), value)).into())
 }
 
-/// Refuses to replace a file that is no file of directions by its name.
+/// Makes sure that directions can be written.
 fn check_out(out: &Path) -> Result<()> {
     ensure!(
         out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")),
         "cannot write the directions '{}': they are safetensors; pass a name that ends in .safetensors",
         out.display()
     );
-    // Weights of networks have this ending too.
-    ensure!(
-        std::fs::symlink_metadata(out).is_err() || Directions::is_file_of(out),
-        "cannot write the directions '{}': something of that name is there, and no earlier directions; remove it or pass \
-         another name",
-        out.display()
-    );
-    Ok(())
+    refuse_existing(out, "directions")
 }
 
 /// Makes the pictures of a seed along every direction.

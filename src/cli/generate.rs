@@ -9,8 +9,9 @@ use tch::{Device, Tensor};
 
 use crate::cli::args::{ClassRule, PictureArgs, PngWriter, count_text, refuse_foreign};
 use crate::cli::direction::{DirectionArg, shift_of};
-use crate::cli::grid::{check_grid, make_folder, make_folder_of};
-use crate::draw::grid::{is_grid, save_grid};
+use crate::cli::grid::check_grid;
+use crate::cli::output::{make_folder, make_folder_of, this_command};
+use crate::draw::grid::{GridSheet, is_grid};
 use crate::draw::pixels::encode_png;
 use crate::latent::picture_source::{Latents, PictureBatch, PictureSource, PictureStart};
 use crate::latent::seeds::latents_of_seeds;
@@ -98,7 +99,8 @@ pub fn run(args: GenerateArgs) -> Result<()> {
     if let Some(path) = &args.grid {
         let (side, n) = (source.side(), origin.len());
         let columns = args.columns.map_or_else(|| square_columns(n), |columns| columns.min(n));
-        save_grid(path, &planar, n, source.channels(), side, side, columns)?;
+        let (size, c, command) = ((side, side), source.channels(), Some(&*this_command()));
+        GridSheet { pictures: &planar, n, c, size, columns, command }.save(path)?;
         println!("grid: {}", path.display());
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tch::Tensor;
 
 use crate::draw::grid::is_grid;
@@ -37,24 +37,6 @@ pub fn check_cells(rows: usize, columns: usize) -> Result<()> {
     let cells = rows.saturating_mul(columns);
     ensure!(cells <= MOST_CELLS, "cannot draw a grid of {rows} by {columns} cells: more than {MOST_CELLS}; pass fewer");
     Ok(())
-}
-
-/// Makes the folder that a file is to lie in.
-///
-/// # Errors
-/// The folder cannot be made.
-pub fn make_folder_of(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    folder.map_or(Ok(()), make_folder)
-}
-
-/// Makes a folder for output.
-///
-/// # Errors
-/// The folder cannot be made.
-pub fn make_folder(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder '{}'; pass another place", folder.display()))
 }
 
 /// Makes the pictures of ws [N, num_ws, w_dim], planar and one after the other, with a bar; a signal ends it.

@@ -7,8 +7,9 @@ use tch::{Device, Tensor};
 
 use crate::cli::args::{ClassRule, PictureArgs};
 use crate::cli::generate::parse_seeds;
-use crate::cli::grid::{check_cells, check_grid, make_folder_of, pictures_of_ws};
-use crate::draw::grid::save_grid;
+use crate::cli::grid::{check_cells, check_grid, pictures_of_ws};
+use crate::cli::output::{make_folder_of, this_command};
+use crate::draw::grid::GridSheet;
 use crate::latent::layers::LayerRange;
 use crate::latent::mixing::mixed;
 use crate::latent::picture_source::PictureSource;
@@ -57,7 +58,9 @@ pub fn run(args: MixArgs) -> Result<()> {
     let planar = cells(&source, &row_ws, &column_ws, &mixtures)
         .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))?;
     let (across, side) = (columns.len() + 1, source.side());
-    save_grid(&args.grid, &planar, (rows.len() + 1) * across, source.channels(), side, side, across)?;
+    let (n, c, size) = ((rows.len() + 1) * across, source.channels(), (side, side));
+    let command = Some(&*this_command());
+    GridSheet { pictures: &planar, n, c, size, columns: across, command }.save(&args.grid)?;
     println!("grid: {}", args.grid.display());
     Ok(())
 }

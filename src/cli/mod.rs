@@ -19,6 +19,7 @@ pub mod grid;
 pub mod inspect;
 pub mod metrics;
 pub mod mix;
+mod output;
 pub mod plot;
 pub mod processes;
 pub mod project;

@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use crate::cli::args::{GeneratorArgs, refuse_foreign};
 use crate::cli::confine::write_only_to;
-use crate::cli::grid::make_folder;
+use crate::cli::output::{make_folder, refuse_existing};
 use crate::data::decode::decode_picture;
 use crate::draw::pixels::{encode_png, to_interleaved};
 use crate::latent::picture_distance::PictureDistance;
@@ -78,7 +78,8 @@ pub fn run(args: ProjectArgs) -> Result<()> {
     ensure!(args.steps > 0, "cannot project in 0 steps; pass --steps 1 or more");
     ensure!(!args.target.is_dir(), "cannot project '{}': it is a folder; pass one picture", args.target.display());
     ensure!(args.target.is_file(), "cannot find the picture '{}'; check the path", args.target.display());
-    refuse_foreign(&args.out, |name| [WS, PROJECTED, TARGET].contains(&name))?;
+    refuse_existing(&args.out.join(WS), "projection")?;
+    refuse_foreign(&args.out, |name| [PROJECTED, TARGET].contains(&name))?;
     let device = args.generator.device()?;
     let found = args.generator.find()?;
     write_only_to(&[&args.out], device);

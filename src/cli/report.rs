@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
+use crate::cli::output::{make_folder_of, refuse_existing};
 use crate::files::atomic::write_atomically;
 use crate::web::report;
 
@@ -24,8 +25,9 @@ pub struct ReportArgs {
 /// No run in the folder, a file that is there already, or one that cannot be written.
 pub fn run(args: ReportArgs) -> Result<()> {
     let shown = args.out.display();
-    ensure!(!args.out.exists(), "'{shown}' exists; remove it or pass another --out");
+    refuse_existing(&args.out, "report")?;
     let html = report::of_folder(&args.folder)?;
+    make_folder_of(&args.out)?;
     write_atomically(&args.out, |file| Ok(file.write_all(html.as_bytes())?))?;
     println!("{shown}: {:.1} MB", html.len() as f64 / 1e6);
     Ok(())

@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 use crate::cli::args::{ClassRule, PictureArgs};
 use crate::cli::confine::write_only_to;
 use crate::cli::generate::parse_seeds;
-use crate::cli::grid::make_folder_of;
+use crate::cli::output::{make_folder_of, refuse_existing};
 use crate::config::{GridSize, Options};
 use crate::draw::film::{self, Film, FilmKind, FilmShape};
 use crate::draw::pixels::{grey_to_rgb, to_interleaved};
@@ -103,11 +103,7 @@ pub enum EasingArg {
 /// Latents, a run or a size that cannot be used, a generator that cannot be loaded or called, no place for the film.
 pub fn run(args: VideoArgs) -> Result<()> {
     let kind = FilmKind::of(&args.out)?;
-    ensure!(
-        std::fs::symlink_metadata(&args.out).is_err(),
-        "cannot write the film '{}': something of that name is there; remove it or pass another name",
-        args.out.display()
-    );
+    refuse_existing(&args.out, "film")?;
     ensure!(args.scale != Some(0), "cannot make pictures 0 times as large; pass --scale 1 or more");
     let made = match &args.run {
         Some(folder) => of_run(&args, folder, kind),

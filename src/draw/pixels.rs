@@ -2,12 +2,11 @@
 //! do), and writes PNG files.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
+use anyhow::{Context, Result, bail, ensure};
+use png::{BitDepth, ColorType, Compression, Encoder, Filter};
 
 use crate::files::atomic::{write_atomically, write_in_place};
 
@@ -77,7 +76,7 @@ pub fn mirror_rows(planar: &mut [u8], width: usize) {
 /// `channels` is neither 1 nor 3, the length is not `height * width * channels`, or the file cannot be written.
 pub fn encode_png(path: &Path, interleaved: &[u8], width: usize, height: usize, channels: usize) -> Result<()> {
     let colour = png_colour(path, interleaved, width, height, channels)?;
-    write_atomically(path, |file| write_png(file, interleaved, width, height, colour))
+    write_atomically(path, |file| write_png(file, interleaved, width, height, colour, &[]))
 }
 
 /// Writes a PNG as [`encode_png`] does, but in place and without waiting for the disk, see [`write_in_place`]: what
@@ -94,19 +93,33 @@ pub fn encode_png_in_place(
 ) -> Result<()> {
     let colour = png_colour(path, interleaved, width, height, channels)?;
     let mut bytes = Vec::with_capacity(interleaved.len());
-    write_png(&mut bytes, interleaved, width, height, colour)?;
+    write_png(&mut bytes, interleaved, width, height, colour, &[])?;
     write_in_place(path, &bytes)
 }
 
-/// Encodes `H x W x C` bytes as the content of a PNG.
+/// Encodes `H x W x C` bytes as the content of a PNG, with texts under keywords of the PNG specification.
 ///
 /// # Errors
 /// `channels` is neither 1 nor 3, or the length is not `height * width * channels`.
-pub fn png_bytes(interleaved: &[u8], width: usize, height: usize, channels: usize) -> Result<Vec<u8>> {
+pub fn png_bytes(
+    interleaved: &[u8],
+    width: usize,
+    height: usize,
+    channels: usize,
+    texts: &[(&str, &str)],
+) -> Result<Vec<u8>> {
     let colour = png_colour(Path::new("a png"), interleaved, width, height, channels)?;
     let mut bytes = Vec::new();
-    write_png(&mut bytes, interleaved, width, height, colour)?;
+    write_png(&mut bytes, interleaved, width, height, colour, texts)?;
     Ok(bytes)
+}
+
+/// Returns the text of a PNG under a keyword, if the file is a PNG and has one before its pixels.
+pub fn png_text(path: &Path, keyword: &str) -> Option<String> {
+    let reader = png::Decoder::new(BufReader::new(File::open(path).ok()?)).read_info().ok()?;
+    let (latin, international) = (&reader.info().uncompressed_latin1_text, &reader.info().utf8_text);
+    let latin = latin.iter().find(|text| text.keyword == keyword).map(|text| text.text.clone());
+    latin.or_else(|| international.iter().find(|text| text.keyword == keyword)?.get_text().ok())
 }
 
 /// Whether the file begins and ends as a PNG does, which an empty, cut or unreadable one does not. The check is cheap,
@@ -126,16 +139,10 @@ pub fn png_is_whole(path: &Path) -> bool {
     ends().unwrap_or(false)
 }
 
-fn png_colour(
-    path: &Path,
-    interleaved: &[u8],
-    width: usize,
-    height: usize,
-    channels: usize,
-) -> Result<ExtendedColorType> {
+fn png_colour(path: &Path, interleaved: &[u8], width: usize, height: usize, channels: usize) -> Result<ColorType> {
     let colour = match channels {
-        1 => ExtendedColorType::L8,
-        3 => ExtendedColorType::Rgb8,
+        1 => ColorType::Grayscale,
+        3 => ColorType::Rgb,
         _ => bail!("cannot write '{}': a picture of {channels} channels; a png here has 1 or 3", path.display()),
     };
     ensure!(
@@ -153,11 +160,24 @@ fn write_png(
     interleaved: &[u8],
     width: usize,
     height: usize,
-    colour: ExtendedColorType,
+    colour: ColorType,
+    texts: &[(&str, &str)],
 ) -> Result<()> {
-    let encoder = PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive);
-    encoder.write_image(interleaved, width.try_into()?, height.try_into()?, colour)?;
-    Ok(())
+    let mut encoder = Encoder::new(file, width.try_into()?, height.try_into()?);
+    encoder.set_color(colour);
+    encoder.set_depth(BitDepth::Eight);
+    encoder.set_compression(Compression::Fast);
+    encoder.set_filter(Filter::Adaptive);
+    for (keyword, text) in texts {
+        match text.is_ascii() {
+            true => encoder.add_text_chunk((*keyword).to_owned(), (*text).to_owned())?,
+            false => encoder.add_itxt_chunk((*keyword).to_owned(), (*text).to_owned())?,
+        }
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(interleaved)?;
+    // What does not fit on the disk must not be told by `drop` alone.
+    writer.finish().context("the png's end")
 }
 
 fn planes(planar: &[u8], channels: usize) -> std::slice::ChunksExact<'_, u8> {

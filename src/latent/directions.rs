@@ -96,12 +96,6 @@ impl Directions {
         weights::write_tensors(path, &named, self.metadata.clone())
     }
 
-    /// Whether there is a file of directions.
-    pub fn is_file_of(path: &Path) -> bool {
-        let holds = |names: &[(String, Tensor)]| names.iter().any(|(name, _)| name == DIRECTIONS);
-        weights::read(path).is_ok_and(|file| holds(&file.tensors))
-    }
-
     /// Reads a file for a generator with w of width `w_dim`.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::GridSize;
 use crate::data::{Dataset, Sampler};
-use crate::draw::grid::save_grid;
+use crate::draw::grid::GridSheet;
 use crate::model::{Generator, NoiseMode, Truncation};
 use crate::system::signals::StopRequest;
 use crate::system::ui::Bar;
@@ -63,7 +63,7 @@ impl Preview {
         }
         bar.finish();
         let (side, channels) = (g_ema.img_resolution() as usize, g_ema.img_channels() as usize);
-        save_grid(path, &pixels, cells as usize, channels, side, side, self.size.columns)
+        self.save(path, &pixels, cells as usize, channels, side)
     }
 
     /// Writes a grid of real pictures, drawn at random; with labels, of the row's class.
@@ -80,7 +80,12 @@ impl Preview {
             }
         }
         let (side, channels) = (dataset.resolution() as usize, dataset.channels() as usize);
-        save_grid(path, &pixels, shown.len(), channels, side, side, self.size.columns)
+        self.save(path, &pixels, shown.len(), channels, side)
+    }
+
+    /// Writes a grid; the run's folder tells with which options.
+    fn save(&self, path: &Path, pictures: &[u8], n: usize, c: usize, side: usize) -> Result<()> {
+        GridSheet { pictures, n, c, size: (side, side), columns: self.size.columns, command: None }.save(path)
     }
 
     /// Chooses the real picture of each cell.

@@ -112,7 +112,7 @@ impl Rules {
         if depth == 1 && self.channels == 3 {
             resized = resized.iter().flat_map(|&value| [value; 3]).collect();
         }
-        png_bytes(&resized, resolution as usize, resolution as usize, self.channels as usize)
+        png_bytes(&resized, resolution as usize, resolution as usize, self.channels as usize, &[])
     }
 }
 
