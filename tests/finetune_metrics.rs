@@ -12,17 +12,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Features: the mean colours. With `PASSES` 0 it fails on every picture that a generator makes from then on.
-const DETECTOR: &str = "\
-class Detector(torch.nn.Module):
-    def forward(self, img: torch.Tensor, return_features: bool = False):
-        x = img.to(torch.float32) / 255
-        if CONDITION:
-            raise ValueError('this detector is made to fail')
-        return torch.cat([x.mean(dim=[2, 3]), x[:, :, :8].mean(dim=[2, 3])], dim=1)
-net = Detector()
-";
-
 fn finetune(place: &Path, condition: &str, more: &[&str]) -> PathBuf {
     run_folder(&mut command(place, condition, more))
 }
@@ -34,8 +23,7 @@ fn command(place: &Path, condition: &str, more: &[&str]) -> assert_cmd::Command 
 }
 
 fn finetune_with(place: &Path, condition: &str, more: &[&str]) -> Finetune {
-    let detector = place.join("detector.pt");
-    common::scripted(&detector, &DETECTOR.replace("CONDITION", condition));
+    let detector = common::detector_that_fails(place, condition);
     common::picture_folder(&place.join("discs"), 12, 16);
     Finetune::new(&common::pair16(), &place.join("discs"), &place.join("runs"))
         .with(["--tick-kimg", "0.016", "--snapshot-ticks", "1"])

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::cli::args::{ClassRule, PictureArgs, PngWriter, class_counts, count_text, refuse_foreign};
+use crate::cli::processes;
+use crate::cli::team::Team;
 use crate::draw::pixels::{encode_png_in_place, grey_to_rgb, png_is_whole, to_interleaved};
 use crate::files::atomic::remove_if_there;
 use crate::files::checksum::sha256;
@@ -20,8 +23,10 @@ use crate::latent::picture_source::{DumpDraws, PictureBatch, PictureSource};
 use crate::model::NoiseMode;
 use crate::system::signals::{Interrupted, StopRequest};
 use crate::system::ui::{Bar, say};
+use crate::tensor::device;
 use crate::tensor::images::ToBytes;
 use crate::tensor::labels::ClassDistribution;
+use crate::tensor::world::World;
 
 /// The record of what a folder of pictures was asked for.
 const RECORD: &str = "dump.json";
@@ -44,6 +49,10 @@ pub struct DumpArgs {
     /// Draw classes as often as these pictures have them [default: as the training pictures had them]
     #[arg(long, value_name = "DIR_OR_ZIP", conflicts_with = "class")]
     pub labels_of: Option<PathBuf>,
+    /// Make the pictures of a folder in N processes, each on CPU cores or a GPU of its own; torchrun starts them on several
+    /// machines that share the folder
+    #[arg(long, value_name = "N")]
+    pub processes: Option<u64>,
 }
 
 /// Runs the command.
@@ -52,6 +61,10 @@ pub struct DumpArgs {
 /// A generator that cannot be loaded or called; a place that is not writable, that another process writes, or that holds
 /// the dump of another request or other files.
 pub fn run(args: DumpArgs) -> Result<()> {
+    if let Some(count) = args.processes {
+        return processes::run(count);
+    }
+    let mut team = Team::from_env()?;
     ensure!(args.count > 0, "cannot dump 0 pictures; pass --count 1 or more");
     let out = args.out.display();
     let ending = args.out.extension().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -72,14 +85,22 @@ pub fn run(args: DumpArgs) -> Result<()> {
     if !as_npz {
         refuse_foreign(&args.out, |name| name == RECORD || index_of(name).is_some())?;
     }
-    let generator = args.pictures.load(&[&args.out])?;
-    let source = args.pictures.source(&generator, NoiseMode::Random, ClassRule::Drawn)?;
+    ensure!(
+        !as_npz || team.planned == 1,
+        "cannot write '{out}' in {} processes: an .npz is filled from its beginning to its end; dump to a folder, or in one process",
+        team.planned
+    );
+    let mut pictures = args.pictures;
+    pictures.generator.device = device::name(team.device(Some(&pictures.generator.device))?);
+    let generator = pictures.load(&[&args.out])?;
+    team.join()?;
+    let source = pictures.source(&generator, NoiseMode::Random, ClassRule::Drawn)?;
     let class_counts = class_counts(&source, args.labels_of.as_deref())?;
     let request = describe(&source, args.seed, class_counts.as_deref())?;
     let classes = class_counts.and_then(|counts| ClassDistribution::new(&counts));
     let draws = DumpDraws { seed: args.seed, classes };
     let stop = StopRequest::listen()?;
-    let dump = Dump { source, draws, request, count: args.count as usize, out: args.out, stop };
+    let dump = Dump { source, draws, request, count: args.count as usize, out: args.out, stop, world: team.world };
     let outcome = if as_npz { dump.to_npz() } else { dump.to_folder() };
     outcome.map_err(|error| {
         let out = dump.out.display();
@@ -112,13 +133,51 @@ struct Dump<'g> {
     count: usize,
     out: PathBuf,
     stop: StopRequest,
+    world: World,
+}
+
+/// What is left to do for a folder of pictures.
+#[derive(Serialize, Deserialize)]
+struct FolderWork {
+    /// The indices of the pictures that are there.
+    present: BTreeSet<usize>,
+    /// The batches with gaps. They are made as a whole, so that their pictures are the same to the last bit.
+    batches: Vec<Range<usize>>,
 }
 
 impl Dump<'_> {
+    /// Makes what is missing in the folder; of several processes each makes every `size`-th batch.
     fn to_folder(&self) -> Result<()> {
+        let mut lock = None;
+        let work = match self.world.is_first() {
+            true => {
+                let (held, work) = self.prepare_folder()?;
+                lock = held;
+                self.world.share(&serde_json::to_vec(&work)?, 0)?;
+                work
+            }
+            false => serde_json::from_slice(&self.world.share(&[], 0)?)?,
+        };
+        let FolderWork { present, batches } = work;
+        if self.begin(present.len()) {
+            let (rank, size) = (self.world.rank() as usize, self.world.size() as usize);
+            let own: Vec<_> = batches.into_iter().skip(rank).step_by(size).collect();
+            self.make_folder_pictures(&own, &present)?;
+        }
+        // The dump is whole once all are done.
+        self.world.gather(&[])?;
+        drop(lock);
+        if self.world.is_first() {
+            self.say_where();
+        }
+        Ok(())
+    }
+
+    /// Makes the folder, or finds what it has; returns the lock on it, where one is needed.
+    fn prepare_folder(&self) -> Result<(Option<Lock>, FolderWork)> {
         make_folder(&self.out)?;
         let record = self.out.join(RECORD);
-        let _lock = match Lock::on(&record) {
+        let lock = match Lock::on(&record) {
             // A finished dump is only read, which can be done in folders that cannot be written.
             Err(_) if self.is_finished(&record) => None,
             lock => Some(lock.with_context(|| format!("cannot dump to '{}'", self.out.display()))?),
@@ -131,24 +190,25 @@ impl Dump<'_> {
         if present.len() < named.len() {
             say(format!("{} pictures are empty or cut short and are made again", named.len() - present.len()));
         }
-        // A batch with a gap is made as a whole, so that its pictures are the same to the last bit.
         let has_gap = |range: &Range<usize>| range.clone().any(|index| !present.contains(&index));
-        let batches: Vec<_> = self.source.batches(self.count).filter(has_gap).collect();
-        if self.begin(present.len()) {
-            let (out, picture_bytes) = (&self.out, self.source.picture_bytes());
-            let writer = PngWriter::new(&self.source, encode_png_in_place)?;
-            let bar = Bar::new((self.count - present.len()) as u64, "dumping");
-            self.make(&batches, |batch| {
-                let pictures = (batch.first..).zip(batch.pixels.chunks_exact(picture_bytes));
-                let missing = pictures.filter(|(index, _)| !present.contains(index));
-                let named: Vec<_> = missing.map(|(index, planar)| (out.join(png_name(index)), planar)).collect();
-                writer.write(&named)?;
-                bar.inc(named.len() as u64);
-                Ok(())
-            })?;
-            bar.finish();
-        }
-        self.say_where();
+        let batches = self.source.batches(self.count).filter(has_gap).collect();
+        Ok((lock, FolderWork { present, batches }))
+    }
+
+    fn make_folder_pictures(&self, batches: &[Range<usize>], present: &BTreeSet<usize>) -> Result<()> {
+        let (out, picture_bytes) = (&self.out, self.source.picture_bytes());
+        let writer = PngWriter::new(&self.source, encode_png_in_place)?;
+        let missing = batches.iter().cloned().flatten().filter(|index| !present.contains(index)).count();
+        let bar = Bar::new(missing as u64, "dumping");
+        self.make(batches, |batch| {
+            let pictures = (batch.first..).zip(batch.pixels.chunks_exact(picture_bytes));
+            let missing = pictures.filter(|(index, _)| !present.contains(index));
+            let named: Vec<_> = missing.map(|(index, planar)| (out.join(png_name(index)), planar)).collect();
+            writer.write(&named)?;
+            bar.inc(named.len() as u64);
+            Ok(())
+        })?;
+        bar.finish();
         Ok(())
     }
 

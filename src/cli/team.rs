@@ -8,6 +8,7 @@ use tch::Device;
 use crate::config::Options;
 use crate::run::launch::Launch;
 use crate::run::networks::NetworkFiles;
+use crate::system::ui::{Verbosity, is_verbose, set_verbosity};
 use crate::tensor::device;
 use crate::tensor::world::{ProcessPlace, World};
 
@@ -40,6 +41,10 @@ impl Team {
         let place = ProcessPlace::from_env()?;
         let (planned, restarts) = place.as_ref().map_or((1, 0), |place| (place.size, place.restarts));
         let launch = place.as_ref().and_then(|_| Launch::from_env());
+        if place.as_ref().is_some_and(|place| place.rank > 0) && !is_verbose() {
+            // The first process tells what all of them do.
+            set_verbosity(Verbosity::Quiet);
+        }
         Ok(Self { place, planned, launch, restarts, world: World::alone() })
     }
 

@@ -1,11 +1,13 @@
 //! Makes features of pictures: those of a folder, while the next ones are decoded, or those of a generator.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use tch::{Kind, Tensor};
 
+use super::by_rank::{DetectorRows, exchanged};
 use super::detector::Detector;
 use super::feature_set::{FeatureSet, Needs, PictureForm, SetRecord};
 use super::moments::Moments;
@@ -13,7 +15,9 @@ use crate::data::{Dataset, Loader, Sampler};
 use crate::latent::picture_source::{DumpDraws, PictureSource};
 use crate::system::signals::StopRequest;
 use crate::system::ui::Bar;
+use crate::tensor::caught;
 use crate::tensor::images::ToBytes;
+use crate::tensor::world::World;
 
 /// The number of decoded batches that wait for a detector.
 const PREFETCH: usize = 3;
@@ -39,43 +43,76 @@ pub fn of_dataset(
     for first in (0..count).step_by(batch) {
         stop.check()?;
         let pixels = loader.next()?.pixels;
-        let used = batch.min(count - first) as i64;
+        let used = batch.min(count - first);
         let pixels = Tensor::from_data_size(&pixels, &[batch as i64, channels, side, side], Kind::Uint8);
-        collectors.add(&pixels.narrow(0, 0, used))?;
+        let rows = collectors.look(first, &pixels.narrow(0, 0, used as i64))?;
+        collectors.add(first..first + used, rows);
         bar.inc(used as u64);
     }
     bar.finish();
     Ok(collectors.finish(&form, Some(total)))
 }
 
-/// Makes features of the first pictures of a dump, one set per detector.
+/// Makes features of the first pictures of a dump, one set per detector. Of several processes each looks at every
+/// `size`-th batch; the first one puts the rows together in order, so that the sets are those of one process, bit for
+/// bit, and the others return empty ones.
 ///
 /// # Errors
-/// The generator or the detector fails; a signal.
+/// The generator or the detector fails in any process; a signal.
 pub fn of_generator(
     needs: &[(&Detector, &Needs)],
     source: &PictureSource<'_>,
     draws: &DumpDraws,
     form: PictureForm,
+    world: &World,
     stop: &StopRequest,
 ) -> Result<Vec<FeatureSet>> {
-    let mut collectors = Collectors::new(needs);
-    let count = collectors.expected;
-    let batches: Vec<_> = source.batches(count).collect();
-    let bar = Bar::new(count as u64, "features of fakes");
-    source.each(
-        &batches,
-        ToBytes::Metric,
-        |range| draws.latents(source, range),
-        |_, pixels| {
-            stop.check()?;
-            collectors.add(pixels)?;
-            bar.inc(pixels.size()[0] as u64);
-            Ok(true)
-        },
-    )?;
+    let expected = needs.iter().map(|(_, needs)| needs.pictures()).max().unwrap_or(0);
+    let batches: Vec<_> = source.batches(expected).collect();
+    let bar = Bar::new(expected as u64, "features of fakes");
+    let mut rounds = Rounds { collectors: Collectors::new(needs), world, rest: &batches, all_know: false };
+    let own: Vec<_> = batches.iter().skip(world.rank() as usize).step_by(world.size() as usize).cloned().collect();
+    let take = |first: usize, pixels: &Tensor| {
+        let looked = stop.check().map_err(Error::from).and_then(|()| rounds.collectors.look(first, pixels));
+        bar.inc(rounds.exchange(looked)?);
+        Ok(true)
+    };
+    let made = caught(|| source.each(&own, ToBytes::Metric, |range| draws.latents(source, range), take));
+    match made {
+        // The generator failed; the others wait for rows.
+        Err(error) if !rounds.all_know => rounds.exchange(Err(error)).map(drop)?,
+        made => made?,
+    }
+    if !rounds.rest.is_empty() {
+        // The last round has no batch for this process.
+        bar.inc(rounds.exchange(Ok(Vec::new()))?);
+    }
     bar.finish();
-    Ok(collectors.finish(&form, None))
+    Ok(rounds.collectors.finish(&form, None))
+}
+
+/// The batches of a dump in rounds of one batch for each process.
+struct Rounds<'a, 'd> {
+    collectors: Collectors<'d>,
+    world: &'a World,
+    /// The batches that no process has looked at.
+    rest: &'a [Range<usize>],
+    /// Whether all processes know that one has failed.
+    all_know: bool,
+}
+
+impl Rounds<'_, '_> {
+    /// Ends a round with the rows of this process; returns the number of pictures that it was about.
+    fn exchange(&mut self, own: Result<Vec<DetectorRows>>) -> Result<u64> {
+        let (round, rest) = self.rest.split_at(self.rest.len().min(self.world.size() as usize));
+        self.rest = rest;
+        let all = exchanged(self.world, round, own).inspect_err(|_| self.all_know = true)?;
+        let keeps = self.world.is_first();
+        for (range, rows) in round.iter().zip(all).filter(|_| keeps) {
+            self.collectors.add(range.clone(), rows);
+        }
+        Ok(round.iter().map(|range| range.len() as u64).sum())
+    }
 }
 
 /// Several detectors that look at the same pictures.
@@ -91,10 +128,18 @@ impl<'a> Collectors<'a> {
         Self { each, expected }
     }
 
-    /// Adds u8 pixels [n, C, H, W] of any device.
-    fn add(&mut self, pixels: &Tensor) -> Result<()> {
+    /// Looks at u8 pixels [n, C, H, W] of any device, the first of which is picture `first`.
+    fn look(&self, first: usize, pixels: &Tensor) -> Result<Vec<DetectorRows>> {
         let pixels = to_rgb(pixels);
-        self.each.iter_mut().try_for_each(|collector| collector.add(&pixels.to_device(collector.detector.device())))
+        self.each
+            .iter()
+            .map(|collector| collector.look(first, &pixels.to_device(collector.detector.device())))
+            .collect()
+    }
+
+    /// Adds the rows of the next pictures.
+    fn add(&mut self, range: Range<usize>, rows: Vec<DetectorRows>) {
+        self.each.iter_mut().zip(rows).for_each(|(collector, rows)| collector.add(range.clone(), &rows));
     }
 
     fn finish(self, form: &PictureForm, out_of: Option<usize>) -> Vec<FeatureSet> {
@@ -126,20 +171,29 @@ impl<'a> Collector<'a> {
         Self { detector, needs, expected, count: 0, running: None, moments, features, probabilities }
     }
 
-    /// Adds u8 pixels [n, 3, H, W] on the detector's device.
-    fn add(&mut self, pixels: &Tensor) -> Result<()> {
-        let (first, n) = (self.count, pixels.size()[0] as usize);
-        self.count += n;
-        if first < self.needs.features.max(self.needs.moments.last().copied().unwrap_or(0)) {
-            let rows = self.detector.features(pixels).with_context(|| self.place(first))?;
-            self.add_moments(first, &rows);
-            keep(&mut self.features, &rows, first, self.needs.features);
+    /// Looks at u8 pixels [n, 3, H, W] on the detector's device, for as much as is needed of them.
+    fn look(&self, first: usize, pixels: &Tensor) -> Result<DetectorRows> {
+        let needs = self.needs;
+        let with_features = first < needs.features.max(needs.moments.last().copied().unwrap_or(0));
+        let features = with_features.then(|| self.detector.features(pixels)).transpose();
+        let with_probabilities = first < needs.probabilities;
+        let probabilities = with_probabilities.then(|| self.detector.probabilities(pixels)).transpose();
+        Ok(DetectorRows {
+            features: features.with_context(|| self.place(first))?,
+            probabilities: probabilities.with_context(|| self.place(first))?,
+        })
+    }
+
+    /// Adds the rows of the pictures that follow those added before.
+    fn add(&mut self, range: Range<usize>, rows: &DetectorRows) {
+        self.count = range.end;
+        if let Some(rows) = &rows.features {
+            self.add_moments(range.start, rows);
+            keep(&mut self.features, rows, range.start, self.needs.features);
         }
-        if first < self.needs.probabilities {
-            let rows = self.detector.probabilities(pixels).with_context(|| self.place(first))?;
-            keep(&mut self.probabilities, &rows, first, self.needs.probabilities);
+        if let Some(rows) = &rows.probabilities {
+            keep(&mut self.probabilities, rows, range.start, self.needs.probabilities);
         }
-        Ok(())
     }
 
     fn place(&self, first: usize) -> String {

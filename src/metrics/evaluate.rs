@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -19,6 +20,7 @@ use super::path_length;
 use crate::data::{Dataset, DatasetOptions, Pictures, Sampler};
 use crate::latent::picture_source::{DumpDraws, PictureSource};
 use crate::system::signals::StopRequest;
+use crate::tensor::world::World;
 
 /// The rule by which real pictures come to their size, for records.
 const LANCZOS: &str = "centre crop, Lanczos";
@@ -79,6 +81,8 @@ pub struct EvaluateSettings {
     pub save_features: Option<PathBuf>,
     /// Folder to which the moments of both sides are written.
     pub save_moments: Option<PathBuf>,
+    /// The processes that look at a generator's pictures together.
+    pub world: Rc<World>,
     /// Request that ends the measuring with [`Interrupted`](crate::system::signals::Interrupted).
     pub stop: StopRequest,
 }
@@ -92,6 +96,7 @@ impl Default for EvaluateSettings {
             cache: None,
             save_features: None,
             save_moments: None,
+            world: Rc::new(World::alone()),
             stop: StopRequest::default(),
         }
     }
@@ -120,21 +125,43 @@ impl Evaluation {
         Ok(Self { metrics, detectors, reals, settings, known: HashMap::new(), notices: RefCell::default() })
     }
 
+    /// Does what comes before the fakes: looks whether they can be measured, and makes the features of the real pictures
+    /// where they are not known yet. What is wrong with those shows before fakes are made.
+    ///
+    /// # Errors
+    /// Real pictures or a detector that fail; too few pictures.
+    pub fn prepare(&mut self, fakes: &Fakes) -> Result<()> {
+        self.check(fakes)?;
+        let jobs = self.jobs();
+        if !jobs.is_empty() {
+            let form = self.form(fakes)?;
+            jobs.iter().try_for_each(|job| self.ready_reals(job, &form))?;
+        }
+        Ok(())
+    }
+
+    /// Helps the first of several processes, which calls [`run`](Self::run), to look at a generator's pictures.
+    ///
+    /// # Errors
+    /// The generator or a detector fails, here or in another process; another process has left.
+    pub fn assist(&self, fakes: &Fakes) -> Result<()> {
+        let jobs = self.jobs();
+        if !jobs.is_empty() {
+            self.make_fakes(&jobs, fakes, self.form(fakes)?)?;
+        }
+        Ok(())
+    }
+
     /// Computes all metrics of these fakes, in the order in which they were asked for.
     ///
     /// # Errors
     /// Pictures, a generator or a detector that fail; too few pictures; features of different detectors.
     pub fn run(&mut self, fakes: &Fakes) -> Result<Vec<Outcome>> {
-        self.check(fakes)?;
+        self.prepare(fakes)?;
         let jobs = self.jobs();
         let mut outcomes = Vec::new();
         if !jobs.is_empty() {
-            // The real pictures come first: what is wrong with them shows before fakes are made.
-            let form = self.form(fakes)?;
-            for job in &jobs {
-                self.ready_reals(job, &form)?;
-            }
-            let made = self.make_fakes(&jobs, fakes, form)?;
+            let made = self.make_fakes(&jobs, fakes, self.form(fakes)?)?;
             for (place, job) in jobs.iter().enumerate() {
                 let set = if let Fakes::Features(set) = fakes { set } else { &made[place] };
                 self.save(job.slot, "fakes", set)?;
@@ -276,7 +303,9 @@ impl Evaluation {
                 let order = Sampler::in_order(dataset.len());
                 of_dataset(&needs, dataset, order, form, self.settings.batch, &self.settings.stop)
             }
-            Fakes::Generator(source, draws) => of_generator(&needs()?, source, draws, form, &self.settings.stop),
+            Fakes::Generator(source, draws) => {
+                of_generator(&needs()?, source, draws, form, &self.settings.world, &self.settings.stop)
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! [`Formula`](formula::Formula) turns the features of both sides into numbers, and [`evaluate`] leads from pictures to
 //! results. Nothing here knows the training loop.
 
+mod by_rank;
 mod cache;
 mod collect;
 mod compute;

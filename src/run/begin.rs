@@ -119,7 +119,7 @@ impl Run {
             parts;
         networks.set_precision(settings.precision)?;
         let provenance = provenance::of_run(&settings, &networks, &dataset, &parents);
-        let evaluator = Evaluator::new(&settings, &dataset, &networks.g_ema, &stop)?;
+        let evaluator = Evaluator::new(&settings, &dataset, &networks.g_ema, &world, &stop)?;
         let classes = classes_of(&dataset);
         let dataset = Arc::new(dataset);
         let loader = loader(&settings, &dataset, 0, &world)?;

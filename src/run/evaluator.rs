@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ use crate::metrics::{
 use crate::model::{Generator, NoiseMode, Truncation};
 use crate::system::signals::StopRequest;
 use crate::tensor::labels::ClassDistribution;
+use crate::tensor::world::World;
 
 /// Seed of the fakes, the default of `rootgan metrics` and `rootgan dump`.
 const FAKES_SEED: u32 = 0;
@@ -62,6 +64,7 @@ impl Evaluator {
         settings: &RunSettings,
         dataset: &Dataset,
         generator: &Generator,
+        world: &Rc<World>,
         stop: &StopRequest,
     ) -> Result<Option<Self>> {
         let options = settings.effective();
@@ -75,6 +78,7 @@ impl Evaluator {
         let lower_is_better = metrics.first().is_some_and(|first| first.formula.lower_is_better());
         let how = EvaluateSettings {
             cache: FeatureCache::default_folder(),
+            world: Rc::clone(world),
             stop: stop.clone(),
             ..EvaluateSettings::default()
         };
@@ -83,13 +87,27 @@ impl Evaluator {
         Ok(Some(Self { evaluation, classes, lower_is_better }))
     }
 
-    /// Computes all metrics of the averaged generator as it is, and adds each to `metric-<name>.jsonl` in the run's
-    /// folder.
+    /// Computes all metrics of the averaged generator as it is. `call_others` is called before its pictures are made: of
+    /// several processes all have a part in that, see [`assist`](Self::assist).
     ///
     /// # Errors
-    /// Too few pictures, a detector that fails, a full disk.
-    pub fn measure(&mut self, g_ema: &Generator, folder: &Path, snapshot: &str, kimg: f64) -> Result<Vec<Outcome>> {
-        let begun = Instant::now();
+    /// Too few pictures, a detector that fails, another process that has left.
+    pub fn measure(&mut self, g_ema: &Generator, call_others: impl FnOnce() -> Result<()>) -> Result<Vec<Outcome>> {
+        let fakes = self.fakes(g_ema);
+        self.evaluation.prepare(&fakes)?;
+        call_others()?;
+        self.evaluation.run(&fakes)
+    }
+
+    /// Helps the first process to measure.
+    ///
+    /// # Errors
+    /// A detector that fails, here or in another process, or another process that has left.
+    pub fn assist(&self, g_ema: &Generator) -> Result<()> {
+        self.evaluation.assist(&self.fakes(g_ema))
+    }
+
+    fn fakes<'g>(&self, g_ema: &'g Generator) -> Fakes<'g> {
         let source = PictureSource {
             generator: g_ema,
             truncation: Truncation::OFF,
@@ -97,14 +115,7 @@ impl Evaluator {
             class: None,
             batch: default_batch(g_ema.img_resolution()),
         };
-        let draws = DumpDraws { seed: FAKES_SEED, classes: self.classes.clone() };
-        let outcomes = self.evaluation.run(&Fakes::Generator(source, draws))?;
-        for outcome in &outcomes {
-            let mut record = outcome.record(snapshot, begun.elapsed());
-            record["kimg"] = json!(kimg);
-            outcome::append(folder, &outcome.metric, &record)?;
-        }
-        Ok(outcomes)
+        Fakes::Generator(source, DumpDraws { seed: FAKES_SEED, classes: self.classes.clone() })
     }
 
     /// Returns what is worth telling about the measuring since the last call.
@@ -134,6 +145,18 @@ fn better(lower_is_better: bool, best: Option<Best>, outcomes: &[Outcome], snaps
         detector: first.detector.sha256.clone(),
     };
     if replaces { Some(new()) } else { best }
+}
+
+/// Adds each outcome to `metric-<name>.jsonl` in the run's folder.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn record(outcomes: &[Outcome], folder: &Path, snapshot: &str, kimg: f64, took: Duration) -> Result<()> {
+    outcomes.iter().try_for_each(|outcome| {
+        let mut record = outcome.record(snapshot, took);
+        record["kimg"] = json!(kimg);
+        outcome::append(folder, &outcome.metric, &record)
+    })
 }
 
 /// Writes `best.json`, which names the best snapshot; removes it where there is none.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
+use super::evaluator::Evaluator;
 use super::feed::{classes_of, loader, reals_of};
 use super::orders::{Order, announce};
 use super::start::Start;
 use crate::system::signals::{StopRequest, Stopped};
+use crate::tensor::caught;
 use crate::train::{Diverged, Statistics, Trainer};
 
 /// Trains under the orders of the first process until it ends the run.
@@ -21,6 +23,8 @@ pub fn follow(start: Start) -> Result<()> {
     let Start { settings, mut networks, dataset, world, .. } = start;
     ensure!(!world.is_first(), "the first process has a run of its own");
     networks.set_precision(settings.precision)?;
+    // The first process alone looks at signals while it measures, and ends the measuring for all.
+    let evaluator = Evaluator::new(&settings, &dataset, &networks.g_ema, &world, &StopRequest::default())?;
     let dataset = Arc::new(dataset);
     let mut pictures = loader(&settings, &dataset, 0, &world)?;
     let mut trainer = Trainer::in_world(networks, settings.train.clone(), classes_of(&dataset), Rc::clone(&world));
@@ -42,6 +46,12 @@ pub fn follow(start: Start) -> Result<()> {
             Order::Gather => {
                 trainer.gather(&mut statistics)?;
                 world.gather(&trainer.fingerprint())?;
+            }
+            Order::Measure => {
+                // The first process tells what failed, and goes on training.
+                if let Some(evaluator) = &evaluator {
+                    let _ = caught(|| evaluator.assist(&trainer.networks.g_ema));
+                }
             }
             Order::End => {
                 return match stop.received() {

@@ -19,11 +19,13 @@ pub(super) enum Order {
     Iterate = 2,
     /// Send the waiting statistics to the first process, and show that weights and optimisers are still the same everywhere.
     Gather = 3,
+    /// Make features of the averaged generator's pictures for the metrics.
+    Measure = 4,
     /// End.
-    End = 4,
+    End = 5,
 }
 
-const ORDERS: [Order; 4] = [Order::Follow, Order::Iterate, Order::Gather, Order::End];
+const ORDERS: [Order; 5] = [Order::Follow, Order::Iterate, Order::Gather, Order::Measure, Order::End];
 const SIGNALS: [Signal; 3] = [Signal::Interrupt, Signal::Terminate, Signal::Hangup];
 
 /// Announces `order` in the first process, where it is Some, or waits for it in the others. A signal that came to any

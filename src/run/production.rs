@@ -6,9 +6,10 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Run;
-use super::evaluator::save_best;
+use super::evaluator::{record, save_best};
 use super::networks::save_networks;
 use super::numbering::Numbered;
+use super::orders::{Order, announce};
 use super::outputs::Output;
 use super::snapshot::{self, SnapshotFiles};
 use crate::files::atomic::remove_if_there;
@@ -94,8 +95,13 @@ impl Run {
         let Some(evaluator) = &mut self.outputs.evaluator else {
             return Ok(Vec::new());
         };
-        let g_ema = &self.trainer.networks.g_ema;
-        let measured = caught(|| evaluator.measure(g_ema, &self.folder, name, kimg));
+        let (begun, trainer, stop) = (Instant::now(), &self.trainer, &self.stop);
+        let call_others = || announce(&trainer.world, Some(Order::Measure), stop).map(drop);
+        let measured = caught(|| {
+            let outcomes = evaluator.measure(&trainer.networks.g_ema, call_others)?;
+            record(&outcomes, &self.folder, name, kimg, begun.elapsed())?;
+            Ok(outcomes)
+        });
         for notice in evaluator.take_notices() {
             self.journal.say(bar, &notice)?;
         }

@@ -66,6 +66,23 @@ pub fn scripted(path: &Path, code: &str) {
     python(&[text(&script), text(path)]);
 }
 
+/// A detector in `folder` whose features are mean colours. It fails where `condition`, Python about the pictures `x`
+/// [N, 3, R, R] from 0 to 1, is true.
+pub fn detector_that_fails(folder: &Path, condition: &str) -> PathBuf {
+    const CODE: &str = "\
+class Detector(torch.nn.Module):
+    def forward(self, img: torch.Tensor, return_features: bool = False):
+        x = img.to(torch.float32) / 255
+        if CONDITION:
+            raise ValueError('this detector is made to fail')
+        return torch.cat([x.mean(dim=[2, 3]), x[:, :, :8].mean(dim=[2, 3])], dim=1)
+net = Detector()
+";
+    let path = folder.join("detector.pt");
+    scripted(&path, &CODE.replace("CONDITION", condition));
+    path
+}
+
 /// Where the golden vectors lie: `GOLDEN_DIR`, or `tests/golden`.
 pub fn golden_dir() -> PathBuf {
     std::env::var_os("GOLDEN_DIR").map_or_else(|| root().join("tests/golden"), PathBuf::from)
