@@ -35,8 +35,11 @@ fn compile_native(include: &std::path::Path) {
         "src/tensor/native/profile.cpp",
         "src/tensor/native/script_output.cpp",
     ];
-    let distributed = std::env::var_os("CARGO_FEATURE_DISTRIBUTED").map(|_| "src/tensor/native/world.cpp");
-    let sources: Vec<&str> = SOURCES.into_iter().chain(distributed).collect();
+    let is_distributed = std::env::var_os("CARGO_FEATURE_DISTRIBUTED").is_some();
+    let nccl = if is_distributed { nccl_headers(include) } else { None };
+    let mut sources = SOURCES.to_vec();
+    sources.extend(is_distributed.then_some("src/tensor/native/world.cpp"));
+    sources.extend(nccl.as_ref().map(|_| "src/tensor/native/nccl.cpp"));
     sources.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
@@ -44,9 +47,33 @@ fn compile_native(include: &std::path::Path) {
     build.cpp(true).std("c++17").files(sources).include(include).include(include.join("torch/csrc/api/include"));
     // The wheels of PyTorch leave gloo's headers out; where they are there, they come first.
     build.include("src/tensor/native/gloo");
+    if let Some(folders) = nccl {
+        build.define("ROOTGAN_NCCL", None).includes(folders).include("src/tensor/native");
+    }
     build.define("_GLIBCXX_USE_CXX11_ABI", abi.as_str()).opt_level(2).debug(false);
     // Warnings are off: those of libtorch's own headers cannot be mended here.
     build.warnings(false).flag_if_supported("-w").compile("rootgan_native");
+}
+
+/// Finds the folders of the headers of NCCL and CUDA, which PyTorch's wheels bring along; None where one is missing or
+/// libtorch has no CUDA. Processes then send tensors of GPUs by way of the host.
+fn nccl_headers(include: &std::path::Path) -> Option<Vec<std::path::PathBuf>> {
+    let has_cuda = include.join("../lib/libtorch_cuda.so").exists();
+    let packages = include.join("../..");
+    let toolkit = std::env::var_os("CUDA_HOME").map(|home| std::path::Path::new(&home).join("include"));
+    println!("cargo:rerun-if-env-changed=CUDA_HOME");
+    let of_wheels = ["nvidia/nccl/include", "nvidia/cu13/include", "triton/backends/nvidia/include"];
+    let of_system = ["/usr/local/cuda/include", "/usr/include"].map(std::path::PathBuf::from);
+    let folders: Vec<_> =
+        toolkit.into_iter().chain(of_wheels.map(|folder| packages.join(folder))).chain(of_system).collect();
+    let mut needed = Vec::new();
+    for header in ["nccl.h", "cuda_runtime.h", "crt/host_config.h", "cublas_v2.h"] {
+        let folder = folders.iter().find(|folder| folder.join(header).exists())?;
+        if !needed.contains(folder) && folder != std::path::Path::new("/usr/include") {
+            needed.push(folder.clone());
+        }
+    }
+    has_cuda.then_some(needed)
 }
 
 /// Reads libtorch's version from its headers.

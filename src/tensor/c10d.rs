@@ -1,4 +1,5 @@
-//! Sums and copies of tensors over processes, by the gloo of libtorch's c10d (`native/world.cpp`). A build without the
+//! Sums and copies of tensors over processes by libtorch's c10d (`native/world.cpp`): gloo for tensors of the host, NCCL for
+//! those of GPUs where the build found its headers. A build without the
 //! feature `distributed` has none of it.
 
 use std::time::Duration;
@@ -52,6 +53,7 @@ mod gloo {
             wait_ms: i64,
             out: *mut *mut c_void,
         ) -> *mut c_char;
+        fn rootgan_world_has_nccl() -> bool;
         fn rootgan_world_leave(world: *mut c_void);
         fn rootgan_world_sum(world: *mut c_void, tensor: *mut C_tensor) -> *mut c_char;
         fn rootgan_world_broadcast(world: *mut c_void, tensor: *mut C_tensor, root: i32) -> *mut c_char;
@@ -89,6 +91,12 @@ mod gloo {
                 )
             };
             outcome(failure).map(|()| Self(group))
+        }
+
+        /// Whether tensors of GPUs are sent as they are.
+        pub fn takes_gpu_tensors() -> bool {
+            // SAFETY: the call only reads a constant.
+            unsafe { rootgan_world_has_nccl() }
         }
 
         pub fn sum(&self, tensor: &Tensor) -> Result<()> {
@@ -137,6 +145,10 @@ mod gloo {
                 "this build trains in one process only, and {} were started; build it with the feature 'distributed'",
                 meeting.size
             )
+        }
+
+        pub fn takes_gpu_tensors() -> bool {
+            false
         }
 
         pub fn sum(&self, _: &Tensor) -> Result<()> {

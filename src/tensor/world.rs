@@ -1,7 +1,9 @@
-//! The processes that train together, over libtorch's c10d: they meet at a TCPStore and send each other tensors by gloo.
+//! The processes that train together, over libtorch's c10d: they meet at a TCPStore and send each other tensors by gloo or
+//! NCCL.
 //!
 //! torchrun, or whatever starts the processes, says by environment variables who is who (`RANK`, `WORLD_SIZE`,
-//! `LOCAL_RANK`, `MASTER_ADDR`, `MASTER_PORT`, `TORCHELASTIC_*`). Tensors on a GPU go by way of the host.
+//! `LOCAL_RANK`, `MASTER_ADDR`, `MASTER_PORT`, `TORCHELASTIC_*`). Tensors on a GPU go by NCCL, or by way of the host where the
+//! build found no headers of NCCL.
 
 use std::cell::Cell;
 use std::env;
@@ -100,14 +102,35 @@ impl World {
         Self { rank: 0, size: 1, group: None, traffic: Cell::default() }
     }
 
-    /// Joins the other processes, and waits at most `timeout` for them.
+    /// Joins the other processes, and waits at most `timeout` for them. A process by itself connects to nobody.
     ///
     /// # Errors
     /// They do not come, or the network does not let them reach each other.
     pub fn join(place: &ProcessPlace, timeout: Duration) -> Result<Self> {
-        if place.size == 1 {
-            return Ok(Self::alone());
+        match place.size {
+            1 => Ok(Self::alone()),
+            _ => Self::connect(place, timeout),
         }
+    }
+
+    /// Makes the world of this process alone with all that several would use, which then sums over one. For trying out
+    /// whether gloo and NCCL work here.
+    ///
+    /// # Errors
+    /// No port is free, or gloo finds no network interface.
+    pub fn connected_to_itself() -> Result<Self> {
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr())?.port();
+        let master = ("127.0.0.1".to_owned(), port);
+        let place = ProcessPlace { rank: 0, size: 1, local_rank: 0, restarts: 0, master, agent_serves: false };
+        Self::connect(&place, Duration::from_secs(60))
+    }
+
+    /// Whether tensors of GPUs are sent by NCCL.
+    pub fn has_nccl() -> bool {
+        Group::takes_gpu_tensors()
+    }
+
+    fn connect(place: &ProcessPlace, timeout: Duration) -> Result<Self> {
         let (host, port) = &place.master;
         let context = || {
             format!(
@@ -207,18 +230,20 @@ impl World {
         Ok(super::images::bytes(&shared))
     }
 
-    /// Lets `call` exchange a tensor with the other processes; one that is on a GPU, or not in one piece, by way of a copy.
+    /// Lets `call` exchange a tensor with the other processes; one that is not in one piece, or on a GPU without NCCL, by way
+    /// of a copy.
     fn exchange(&self, tensor: &Tensor, call: impl Fn(&Group, &Tensor) -> Result<()>) -> Result<()> {
         let Some(group) = self.group.as_ref().filter(|_| tensor.numel() > 0) else {
             return Ok(());
         };
         let begun = Instant::now();
         let own = tensor.detach();
-        let on_host = own.to_device(Device::Cpu).contiguous();
-        call(group, &on_host)
+        let device = if Self::has_nccl() { own.device() } else { Device::Cpu };
+        let sent = own.to_device(device).contiguous();
+        call(group, &sent)
             .map_err(|error| anyhow!("another process has left; its own message says why ({error:#})"))?;
-        if on_host.data_ptr() != own.data_ptr() {
-            no_grad(|| own.shallow_clone().f_copy_(&on_host))?;
+        if sent.data_ptr() != own.data_ptr() {
+            no_grad(|| own.shallow_clone().f_copy_(&sent))?;
         }
         let mut traffic = self.traffic.get();
         traffic.bytes += (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
@@ -275,6 +300,17 @@ mod tests {
         assert!(message(&[("WORLD_SIZE", "2"), ("RANK", "2")]).contains("RANK must be from 0 to 1, not '2'"));
         assert!(message(&[("WORLD_SIZE", "no"), ("RANK", "0")]).contains("WORLD_SIZE must be"));
         assert!(message(&[("WORLD_SIZE", "2"), ("RANK", "0")]).contains("MASTER_ADDR is not"));
+    }
+
+    #[cfg(feature = "distributed")]
+    #[test]
+    fn a_process_connected_to_itself_sums_over_one() {
+        let world = World::connected_to_itself().unwrap();
+        let tensor = Tensor::from_slice(&[1f32, 2.0]);
+        world.sum_(&tensor).unwrap();
+        world.broadcast_(&tensor, 0).unwrap();
+        assert_eq!(tensor, Tensor::from_slice(&[1f32, 2.0]));
+        assert_eq!(world.traffic().calls, 2);
     }
 
     #[test]

@@ -2,10 +2,16 @@
 
 mod agreement;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use tch::{Device, Kind, Tensor};
 
 use crate::cli::args::PairArgs;
+use crate::system::ui::say;
 use crate::tensor::device;
+use crate::tensor::world::World;
+
+/// Length of the tensor by which sums over processes are tried.
+const SUMMED: i64 = 1 << 20;
 
 /// Say which devices are usable, and why one is not.
 #[derive(Debug, clap::Args)]
@@ -39,7 +45,8 @@ pub fn run(args: DevicesArgs) -> Result<()> {
         let (generator, discriminator) = args.pair.find_pair()?;
         ensure!(args.images > 0, "cannot compare 0 images; pass --images 1 or more");
         let device = device::parse(&args.device)?;
-        return agreement::check(&generator, &discriminator, device, args.images as i64, args.json);
+        agreement::check(&generator, &discriminator, device, args.images as i64, args.json)?;
+        return check_sums(device);
     }
     let report = device::report();
     let width = report.iter().map(|entry| entry.name.len()).max().unwrap_or(0).max("device".len());
@@ -52,5 +59,20 @@ pub fn run(args: DevicesArgs) -> Result<()> {
     println!("this program is linked to a libtorch {cuda} CUDA");
     let chosen = device::parse("auto")?;
     println!("--device auto means {}", device::name(chosen));
+    Ok(())
+}
+
+/// Sums a tensor by what several processes would use, over this one alone: every bit has to stay.
+fn check_sums(device: Device) -> Result<()> {
+    if !cfg!(feature = "distributed") {
+        return Ok(());
+    }
+    let way = if device.is_cuda() && World::has_nccl() { "NCCL" } else { "gloo" };
+    let context = || format!("cannot sum over processes by {way} on {}", device::name(device));
+    let values = Tensor::randn([SUMMED], (Kind::Float, device));
+    let before = values.copy();
+    World::connected_to_itself().and_then(|world| world.sum_(&values)).with_context(context)?;
+    ensure!(values.equal(&before), "a sum over one process by {way} changed bits on {}", device::name(device));
+    say(format!("a sum over one process by {way} keeps every bit"));
     Ok(())
 }

@@ -1,10 +1,15 @@
-// Processes that speak to each other over libtorch's c10d: a TCPStore to meet at, gloo to send tensors.
+// Processes that speak to each other over libtorch's c10d: a TCPStore to meet at, gloo to send tensors of the host, NCCL
+// (nccl.cpp, where its headers were found) to send those of GPUs.
 
 #define USE_C10D_GLOO
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#ifdef ROOTGAN_NCCL
+#include "nccl.hpp"
+#endif
 
 #include <cstdlib>
 #include <cstring>
@@ -28,9 +33,27 @@ char* text_of_failure(Work work) noexcept {
     }
 }
 
+// The longest that a sum over GPUs may take. Before it all have told each other by gloo that they are there, so only a process
+// that dies in between makes the others wait; c10d then ends them.
+[[maybe_unused]] constexpr std::chrono::milliseconds LONGEST_GPU_SUM{25'000};
+
 struct World {
     c10::intrusive_ptr<c10d::Store> store;
-    c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
+    c10::intrusive_ptr<c10d::ProcessGroupGloo> of_host;
+    // Made when the first tensor of a GPU comes.
+    c10::intrusive_ptr<c10d::Backend> of_gpu;
+
+    c10d::Backend& group_for(const at::Tensor& tensor) {
+#ifdef ROOTGAN_NCCL
+        if (tensor.is_cuda()) {
+            if (!of_gpu) {
+                of_gpu = rootgan::nccl_group(store, of_host->getRank(), of_host->getSize(), LONGEST_GPU_SUM);
+            }
+            return *of_gpu;
+        }
+#endif
+        return *of_host;
+    }
 };
 
 }  // namespace
@@ -56,8 +79,17 @@ extern "C" char* rootgan_world_join(const char* host, uint16_t port, bool serves
                                                  : c10d::ProcessGroupGloo::createDeviceForInterface(name));
         auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, of_group);
         group->setTimeout(std::chrono::milliseconds(wait_ms));
-        *out = new World{store, group};
+        *out = new World{store, group, nullptr};
     });
+}
+
+// Whether tensors of GPUs are sent as they are.
+extern "C" bool rootgan_world_has_nccl() noexcept {
+#ifdef ROOTGAN_NCCL
+    return true;
+#else
+    return false;
+#endif
 }
 
 extern "C" void rootgan_world_leave(void* world) noexcept {
@@ -73,7 +105,7 @@ extern "C" char* rootgan_world_sum(void* world, at::Tensor* tensor) noexcept {
         c10d::AllreduceOptions options;
         options.reduceOp = c10d::ReduceOp::SUM;
         std::vector<at::Tensor> tensors{*tensor};
-        static_cast<World*>(world)->group->allreduce(tensors, options)->wait();
+        static_cast<World*>(world)->group_for(*tensor).allreduce(tensors, options)->wait();
     });
 }
 
@@ -83,6 +115,6 @@ extern "C" char* rootgan_world_broadcast(void* world, at::Tensor* tensor, int ro
         c10d::BroadcastOptions options;
         options.rootRank = root;
         std::vector<at::Tensor> tensors{*tensor};
-        static_cast<World*>(world)->group->broadcast(tensors, options)->wait();
+        static_cast<World*>(world)->group_for(*tensor).broadcast(tensors, options)->wait();
     });
 }
