@@ -85,8 +85,40 @@ fn frozen_mapping_and_coarse_blocks_stay_in_both_generators_and_the_rest_moves()
 }
 
 #[test]
+fn frozen_noise_keeps_its_strengths_and_nothing_else() {
+    let strengths = |parameters: &[Parameter]| -> Vec<Tensor> {
+        let named = parameters.iter().filter(|p| p.name.ends_with(".noise_strength"));
+        named.map(|p| p.tensor.detach().copy()).collect()
+    };
+    for noise in [false, true] {
+        let networks = load(FreezeSettings { noise, ..FreezeSettings::default() });
+        let (before, all) = (strengths(&networks.g.script.parameters), copies(&networks.g.script.parameters));
+        let trainer = train(networks, Options::default());
+        let after = strengths(&trainer.networks.g.script.parameters);
+        assert_eq!((before.len(), before == after), (5, noise));
+        let moved = moved(&all, &trainer.networks.g.script.parameters);
+        assert!(moved.contains("synthesis.b16.conv0") && moved.contains("mapping.fc0"), "{moved:?}");
+    }
+    // A generator of another architecture, with something to train and no noise.
+    const CODE: &str = "\
+class G(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(64, 768)
+    def forward(self, z):
+        return self.net(z).reshape(-1, 3, 16, 16)
+net = G()
+";
+    let place = tempfile::tempdir().unwrap();
+    let (generator, discriminator) = (common::z_only_generator(place.path(), CODE), files().discriminator);
+    let files = NetworkFiles { generator, discriminator, ..NetworkFiles::default() };
+    let message = refusal(&files, FreezeSettings { noise: true, ..FreezeSettings::default() });
+    assert!(message.contains("leave --freeze-noise away"), "{message}");
+}
+
+#[test]
 fn saved_networks_can_be_trained_again_as_a_whole() {
-    let mut networks = load(FreezeSettings { d_layers: 3, g_blocks: 1, mapping: true });
+    let mut networks = load(FreezeSettings { d_layers: 3, g_blocks: 1, mapping: true, noise: true });
     let place = tempfile::tempdir().unwrap();
     let snapshot = SnapshotFiles::at(place.path(), 0);
     save_networks(&mut networks, &snapshot, &serde_json::json!({})).unwrap();
@@ -107,7 +139,7 @@ fn saved_networks_can_be_trained_again_as_a_whole() {
 
 #[test]
 fn more_frozen_layers_than_there_are_is_an_error_with_the_number() {
-    let of = |d_layers, g_blocks| refusal(&files(), FreezeSettings { d_layers, g_blocks, mapping: true });
+    let of = |d_layers, g_blocks| refusal(&files(), FreezeSettings { d_layers, g_blocks, mapping: true, noise: false });
     assert!(of(8, 0).contains("has 7 layers"), "{}", of(8, 0));
     assert!(of(0, 4).contains("synthesis.b32."), "{}", of(0, 4));
     assert!(of(0, 3).contains("nothing of"), "{}", of(0, 3));

@@ -320,6 +320,9 @@ options! {
     /// Leave the generator's mapping network as it is [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Transfer")]
     freeze_mapping: bool = Spec::default(false),
+    /// Leave the strengths of the generator's noise as they are, against grain in flat artwork [default: false]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Transfer")]
+    freeze_noise: bool = Spec::default(false),
     /// Training counts as diverged after this many skipped steps of one phase in a row [default: 20]
     #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true)]
     max_bad_steps: u64 = Spec::default(20).range(at_least_one),

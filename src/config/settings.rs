@@ -183,6 +183,7 @@ pub fn freeze_settings(o: &Options) -> FreezeSettings {
         d_layers: o.freeze_d.unwrap_or_default(),
         g_blocks: o.freeze_g.unwrap_or_default(),
         mapping: o.freeze_mapping.unwrap_or_default(),
+        noise: o.freeze_noise.unwrap_or_default(),
     }
 }
 

@@ -1,11 +1,14 @@
-//! Freezes the parameters that a run leaves as they are: FreezeD for the discriminator, mapping and coarse blocks for
-//! the generator.
+//! Freezes the parameters that a run leaves as they are: FreezeD for the discriminator; mapping, coarse blocks and the
+//! strengths of the noise for the generator.
 //!
 //! Freezing belongs to a run, not to the weights: files are saved with everything trainable again.
 
 use anyhow::{Result, bail, ensure};
 
 use super::{Discriminator, Generator, ScriptModule};
+
+/// End of the names of the parameters that noise is multiplied by.
+const NOISE_STRENGTH: &str = ".noise_strength";
 
 /// The parts of both networks that a run does not train.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct FreezeSettings {
     pub g_blocks: u64,
     /// Whether the mapping network is frozen.
     pub mapping: bool,
+    /// Whether the strengths of the noise are frozen.
+    pub noise: bool,
 }
 
 /// Freezes the first `count` layers of the discriminator (FreezeD), in the order from the highest resolution down and
@@ -42,17 +47,17 @@ pub fn freeze_discriminator(d: &mut Discriminator, count: u64) -> Result<()> {
     Ok(())
 }
 
-/// Freezes the mapping network if `mapping`, and the synthesis blocks of the lowest `blocks` resolutions (4x4 is the
-/// first).
+/// Freezes what the settings say of the generator: the mapping network, the synthesis blocks of the lowest resolutions
+/// (4x4 is the first), the strengths of the noise.
 ///
 /// # Errors
-/// The generator has no blocks of those names, or fewer of them, or nothing is left to train.
-pub fn freeze_generator(g: &mut Generator, blocks: u64, mapping: bool) -> Result<()> {
+/// The generator has no parameters of those names, or fewer blocks, or nothing is left to train.
+pub fn freeze_generator(g: &mut Generator, settings: FreezeSettings) -> Result<()> {
     let mut prefixes: Vec<String> = Vec::new();
-    if mapping {
+    if settings.mapping {
         prefixes.push("mapping.".to_owned());
     }
-    let named = (0..blocks.min(32)).map(|block| format!("synthesis.b{}.", 4u64 << block));
+    let named = (0..settings.g_blocks.min(32)).map(|block| format!("synthesis.b{}.", 4u64 << block));
     prefixes.extend(named);
     for prefix in &prefixes {
         let path = g.script.path.display();
@@ -61,10 +66,17 @@ pub fn freeze_generator(g: &mut Generator, blocks: u64, mapping: bool) -> Result
             bail!("cannot freeze '{prefix}*' of '{path}': it has no such parameters; {remedy}");
         }
     }
-    g.script.freeze(|name| prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())));
+    let is_noise = |name: &str| settings.noise && name.ends_with(NOISE_STRENGTH);
+    ensure!(
+        !settings.noise || g.script.parameters.iter().any(|p| is_noise(&p.name)),
+        "cannot freeze the noise of '{}': it has no parameters '*{NOISE_STRENGTH}'; leave --freeze-noise away",
+        g.script.path.display()
+    );
+    g.script.freeze(|name| is_noise(name) || prefixes.iter().any(|prefix| name.starts_with(prefix.as_str())));
     ensure!(
         g.script.parameters.iter().any(|p| p.trainable),
-        "--freeze-g {blocks} and --freeze-mapping leave nothing of '{}' to train; pass less",
+        "--freeze-g {} and --freeze-mapping leave nothing of '{}' to train; pass less",
+        settings.g_blocks,
         g.script.path.display()
     );
     Ok(())

@@ -45,8 +45,8 @@ impl Networks {
         check_same_shapes(&g.script, &g_ema.script)?;
         check_pair(&g, &d)?;
         freeze_discriminator(&mut d, freeze.d_layers)?;
-        freeze_generator(&mut g, freeze.g_blocks, freeze.mapping)?;
-        freeze_generator(&mut g_ema, freeze.g_blocks, freeze.mapping)?;
+        freeze_generator(&mut g, freeze)?;
+        freeze_generator(&mut g_ema, freeze)?;
         let g_flat = FlatParameters::adopt(&mut g.script);
         let ema_flat = FlatParameters::adopt(&mut g_ema.script);
         let d_flat = FlatParameters::adopt(&mut d.script);

@@ -208,7 +208,7 @@ fn restore_adam(adam: &mut Adam, tensors: &mut Tensors, network: &str, steps: i3
     let mean = tensors.remove(&format!("adam.{network}.mean"));
     let square = take(tensors, &format!("adam.{network}.square"))?;
     adam.restore(&AdamState { mean, square, steps })
-        .context("the checkpoint does not fit: was --freeze-d, --freeze-g or --freeze-mapping changed?")
+        .context("the checkpoint does not fit: was a --freeze option changed?")
 }
 
 fn take(tensors: &mut Tensors, name: &str) -> Result<Tensor> {
