@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Two strips of a generator's pictures: truncation (each row a seed, psi from 0 to 1) and interpolation in w between seeds.
+"""Pictures for samples/: truncation (each row a seed, psi from 0 to 1), interpolation in w between seeds, and the same seeds of a
+generator above and of its finetuning below.
 
     .venv/bin/python scripts/strips.py --generator weights/generator.pt --truncation t.png --interpolation i.png
+    .venv/bin/python scripts/strips.py --generator weights/generator.pt --finetuned G_ema.pt --before-after b.png
 """
 
 import argparse
@@ -28,28 +30,62 @@ def picture(rows: list[torch.Tensor]) -> Image.Image:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", type=Path, required=True, help="TorchScript of the contract (weights/README.md)")
-    parser.add_argument("--truncation", type=Path, required=True, help="PNG to write")
-    parser.add_argument("--interpolation", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--finetuned", type=Path, help="the generator after finetuning, for --before-after")
+    parser.add_argument("--truncation", type=Path, help="PNG to write")
+    parser.add_argument("--interpolation", type=Path, help="PNG to write")
+    parser.add_argument("--before-after", type=Path, help="PNG to write: 4 rows of 12 seeds each, psi 0.7")
     parser.add_argument("--seeds", type=int, default=4, help="rows of each strip [default: 4]")
     parser.add_argument("--steps", type=int, default=12, help="pictures in a row [default: 12]")
     parser.add_argument("--z-dim", type=int, default=128, help="width of z [default: 128, that of the default pair]")
     args = parser.parse_args()
-    g = torch.jit.load(str(args.generator), map_location="cpu").eval()
+    if bool(args.finetuned) != bool(args.before_after):
+        parser.error("--finetuned and --before-after belong together")
+    if not (args.truncation or args.interpolation or args.before_after):
+        parser.error("nothing to write: pass --truncation, --interpolation or --before-after")
+    g = load(args.generator)
     with torch.no_grad():
-        rows = []
-        for seed in range(args.seeds):
-            z = latents(range(seed, seed + 1), args.z_dim)
-            psis = torch.linspace(0, 1, args.steps)
-            ws = torch.cat([g.run_mapping(z, None, float(psi), None, False) for psi in psis])
-            rows.append(g.run_synthesis(ws, "const", None))
-        picture(rows).save(args.truncation)
-        rows = []
-        for seed in range(args.seeds):
-            first, last = g.run_mapping(latents(range(2 * seed, 2 * seed + 2), args.z_dim), None, 1.0, None, False)
-            steps = torch.linspace(0, 1, args.steps).view(-1, 1, 1)
-            rows.append(g.run_synthesis(torch.lerp(first, last, steps), "const", None))
-        picture(rows).save(args.interpolation)
+        if args.truncation:
+            picture(truncation(g, args)).save(args.truncation)
+        if args.interpolation:
+            picture(interpolation(g, args)).save(args.interpolation)
+        if args.before_after:
+            before_after(g, load(args.finetuned), args.z_dim).save(args.before_after)
     return 0
+
+
+def load(path: Path) -> torch.jit.ScriptModule:
+    return torch.jit.load(str(path), map_location="cpu").eval()
+
+
+def truncation(g: torch.jit.ScriptModule, args: argparse.Namespace) -> list[torch.Tensor]:
+    rows = []
+    for seed in range(args.seeds):
+        z = latents(range(seed, seed + 1), args.z_dim)
+        psis = torch.linspace(0, 1, args.steps)
+        ws = torch.cat([g.run_mapping(z, None, float(psi), None, False) for psi in psis])
+        rows.append(g.run_synthesis(ws, "const", None))
+    return rows
+
+
+def interpolation(g: torch.jit.ScriptModule, args: argparse.Namespace) -> list[torch.Tensor]:
+    rows = []
+    for seed in range(args.seeds):
+        first, last = g.run_mapping(latents(range(2 * seed, 2 * seed + 2), args.z_dim), None, 1.0, None, False)
+        steps = torch.linspace(0, 1, args.steps).view(-1, 1, 1)
+        rows.append(g.run_synthesis(torch.lerp(first, last, steps), "const", None))
+    return rows
+
+
+def before_after(before: torch.jit.ScriptModule, after: torch.jit.ScriptModule, z_dim: int) -> Image.Image:
+    rows, columns, gap, psi = 4, 12, 8, 0.7
+    halves = []
+    for g in (before, after):
+        z = latents(range(rows * columns), z_dim)
+        halves.append(picture(list(g(z, None, psi, None, "const").split(columns))))
+    both = Image.new("RGB", (halves[0].width, 2 * halves[0].height + gap), "white")
+    both.paste(halves[0], (0, 0))
+    both.paste(halves[1], (0, halves[0].height + gap))
+    return both
 
 
 if __name__ == "__main__":
