@@ -83,6 +83,14 @@ fn mixtures_stand_beside_the_pictures_that_are_mixed() {
     run16("mix", &[&seeds[..], &["--layers", "all"]].concat()).success();
     let sheet = read(&grid);
     assert!(furthest(&cell(&sheet, 2, 1), &cell(&sheet, 2, 0)) <= 1, "all layers are the column's");
+
+    // Saved ws stand where their seeds would.
+    let file = place.path().join("rows.npz");
+    ws_file::write(&file, &ws_of_seeds(&generator16(), &[1, 2])).unwrap();
+    run16("mix", &["--rows", text(&file), "--columns", "3-5", "--layers", "all", "--grid", text(&grid)]).success();
+    assert!(furthest(&read(&grid), &sheet) <= 1);
+    let nowhere = ["--rows", "nowhere.npz", "--columns", "3", "--grid", text(&grid)];
+    run16("mix", &nowhere).code(1).stderr(contains("nowhere.npz"));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::latent::mixing::mixed;
 use crate::latent::picture_source::PictureSource;
 use crate::latent::seeds::latents_of_seeds;
 use crate::latent::w_samples::sizes_of_ws;
+use crate::latent::ws_file;
 use crate::model::NoiseMode;
 use crate::system::signals::Interrupted;
 
@@ -24,11 +25,11 @@ pub struct MixArgs {
     /// The generator and how it is called.
     #[command(flatten)]
     pub pictures: PictureArgs,
-    /// Seeds of the rows: numbers and ranges, as in 0-3 or 1,5,9-12
-    #[arg(long, value_name = "SEEDS")]
+    /// Seeds of the rows, as in 0-3 or 1,5,9-12, or a file of ws, as rootgan project writes it
+    #[arg(long, value_name = "SEEDS_OR_FILE.npz")]
     pub rows: String,
-    /// Seeds of the columns
-    #[arg(long, value_name = "SEEDS")]
+    /// Seeds of the columns, or a file of ws
+    #[arg(long, value_name = "SEEDS_OR_FILE.npz")]
     pub columns: String,
     /// Layers that come from the column: coarse (4x4, 8x8), middle (16x16, 32x32), fine (the others), or numbers as in 0-3
     #[arg(long, value_name = "LAYERS", default_value = "coarse")]
@@ -41,28 +42,56 @@ pub struct MixArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// Seeds or layers that cannot be used, a generator that cannot be loaded or called, no place for the grid.
+/// Seeds, ws or layers that cannot be used, a generator that cannot be loaded or called, no place for the grid.
 pub fn run(args: MixArgs) -> Result<()> {
-    let (rows, columns) = (parse_seeds(&args.rows)?, parse_seeds(&args.columns)?);
-    check_cells(rows.len() + 1, columns.len() + 1)?;
+    let (rows, columns) = (Heads::parse(&args.rows)?, Heads::parse(&args.columns)?);
+    if let (Heads::Seeds(rows), Heads::Seeds(columns)) = (&rows, &columns) {
+        check_cells(rows.len() + 1, columns.len() + 1)?;
+    }
     check_grid(&args.grid)?;
     let generator = args.pictures.load(&[&args.grid])?;
     let (num_ws, _) = sizes_of_ws(&generator)?;
     let layers = args.layers.rows(num_ws)?;
     let source = args.pictures.source(&generator, NoiseMode::Const, ClassRule::OneForAll)?;
+    let (row_ws, column_ws) = (rows.ws(&source)?, columns.ws(&source)?);
+    let (down, across) = (row_ws.size()[0] as usize + 1, column_ws.size()[0] as usize + 1);
+    check_cells(down, across)?;
     make_folder_of(&args.grid)?;
 
-    let of_seeds = |seeds: &[u32]| source.ws_of(&latents_of_seeds(seeds, generator.z_dim(), Device::Cpu));
-    let (row_ws, column_ws) = (of_seeds(&rows)?, of_seeds(&columns)?);
     let mixtures = mixed(&row_ws, &column_ws, &layers);
     let planar = cells(&source, &row_ws, &column_ws, &mixtures)
         .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))?;
-    let (across, side) = (columns.len() + 1, source.side());
-    let (n, c, size) = ((rows.len() + 1) * across, source.channels(), (side, side));
+    let side = source.side();
+    let (n, c, size) = (down * across, source.channels(), (side, side));
     let command = Some(&*this_command());
     GridSheet { pictures: &planar, n, c, size, columns: across, command }.save(&args.grid)?;
     println!("grid: {}", args.grid.display());
     Ok(())
+}
+
+/// What stands at the head of the rows or columns.
+enum Heads {
+    Seeds(Vec<u32>),
+    /// A file of ws.
+    Ws(PathBuf),
+}
+
+impl Heads {
+    fn parse(text: &str) -> Result<Self> {
+        let is_file = text.to_lowercase().ends_with(".npz");
+        if is_file { Ok(Self::Ws(text.into())) } else { parse_seeds(text).map(Self::Seeds) }
+    }
+
+    /// Returns ws [N, num_ws, w_dim]; those of a file are as they were saved, without truncation.
+    fn ws(&self, source: &PictureSource<'_>) -> Result<Tensor> {
+        match self {
+            Self::Seeds(seeds) => source.ws_of(&latents_of_seeds(seeds, source.generator.z_dim(), Device::Cpu)),
+            Self::Ws(path) => {
+                let (num_ws, w_dim) = sizes_of_ws(source.generator)?;
+                ws_file::read(path, num_ws, w_dim)
+            }
+        }
+    }
 }
 
 /// Makes the cells row by row: a black one and the columns' pictures, then each row's picture and its mixtures.
