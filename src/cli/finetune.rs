@@ -150,7 +150,7 @@ fn load(sources: Sources, team: Team) -> Result<Start> {
     let Sources { options, files, folder, resume, mut remarks } = sources;
     let device = team.device(options.device.as_deref())?;
     let begun = Instant::now();
-    let networks = files.load(freeze_settings(&options), device)?;
+    let networks = files.load(freeze_settings(&options)?, device)?;
     detail(format!("networks loaded and tried out: {:.2} s", begun.elapsed().as_secs_f64()));
     let facts = NetworkFacts { processes: team.planned, ..NetworkFacts::from_pair(&networks.g, &networks.d) };
     let settings = RunSettings::resolve(&options, facts)?;

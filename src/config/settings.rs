@@ -177,14 +177,19 @@ fn augment_settings(o: &Options) -> AugmentSettings {
     }
 }
 
-/// Returns what the options freeze; needed before the networks are loaded.
-pub fn freeze_settings(o: &Options) -> FreezeSettings {
-    FreezeSettings {
+/// Returns what the options and their preset freeze; needed before the networks are loaded.
+///
+/// # Errors
+/// An unknown preset.
+pub fn freeze_settings(options: &Options) -> Result<FreezeSettings> {
+    let preset = presets::preset(options.cfg.as_deref().unwrap_or("auto"))?;
+    let o = options.clone().over(preset);
+    Ok(FreezeSettings {
         d_layers: o.freeze_d.unwrap_or_default(),
         g_blocks: o.freeze_g.unwrap_or_default(),
         mapping: o.freeze_mapping.unwrap_or_default(),
         noise: o.freeze_noise.unwrap_or_default(),
-    }
+    })
 }
 
 fn value<T: Clone>(option: &Option<T>) -> T {
@@ -233,6 +238,17 @@ mod tests {
         );
         assert!((settings.train.r1.gamma - 0.0256).abs() < 1e-12);
         assert_eq!(settings.grid, GridSize { columns: 32, rows: 32 });
+    }
+
+    #[test]
+    fn what_a_preset_freezes_is_frozen_unless_an_option_says_otherwise() {
+        let of = |options: Options| freeze_settings(&options).unwrap();
+        let demo = || Options { cfg: Some("demo".to_owned()), ..Options::default() };
+        assert!(of(demo()).noise && !of(Options::default()).noise);
+        assert!(!of(Options { freeze_noise: Some(false), ..demo() }).noise);
+        let more = of(Options { freeze_d: Some(3), freeze_mapping: Some(true), ..demo() });
+        assert_eq!(more, FreezeSettings { d_layers: 3, g_blocks: 0, mapping: true, noise: true });
+        assert!(freeze_settings(&Options { cfg: Some("dmeo".to_owned()), ..Options::default() }).is_err());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! One training iteration on one screen: the four phases in the paper's order, then the average.
 //!
 //! `phases.rs` computes the phases, `objective/` their losses. Each phase goes through [`Trainer::phase`], which takes
-//! the optimiser's step; around that go timing (`timing.rs`), another try where memory ran out (`retry.rs`), the sum over
-//! micro-batches and processes (`rounds.rs`), and the look at skipped steps (`step_guard.rs`).
+//! the optimiser's step with the gradient that a closure sums over micro-batches and processes (`rounds.rs`); around that go
+//! timing (`timing.rs`) and another try where memory ran out (`retry.rs`). The look at skipped steps comes after the phases
+//! (`step_guard.rs`).
 
 use anyhow::{Context, Result};
 use tch::Tensor;

@@ -1,5 +1,5 @@
-//! The two regularisers of StyleGAN2: R1 on the discriminator, path length on the generator. Both
-//! differentiate a gradient, so their inner gradient keeps its graph.
+//! The regularisers: R1 and R2 on the discriminator, which are one function of real and of generated images, and path length
+//! on the generator. They differentiate a gradient, so their inner gradient keeps its graph.
 //!
 //! # Source
 //! Mescheder et al., arXiv 1801.04406 (R1); Karras et al., arXiv 1912.04958, section 3.2 (path length).
