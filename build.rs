@@ -58,7 +58,9 @@ fn compile_native(include: &std::path::Path) {
 /// Finds the folders of the headers of NCCL and CUDA, which PyTorch's wheels bring along; None where one is missing or
 /// libtorch has no CUDA. Processes then send tensors of GPUs by way of the host.
 fn nccl_headers(include: &std::path::Path) -> Option<Vec<std::path::PathBuf>> {
-    let has_cuda = include.join("../lib/libtorch_cuda.so").exists();
+    if !include.join("../lib/libtorch_cuda.so").exists() {
+        return None;
+    }
     let packages = include.join("../..");
     let toolkit = std::env::var_os("CUDA_HOME").map(|home| std::path::Path::new(&home).join("include"));
     println!("cargo:rerun-if-env-changed=CUDA_HOME");
@@ -73,7 +75,7 @@ fn nccl_headers(include: &std::path::Path) -> Option<Vec<std::path::PathBuf>> {
             needed.push(folder.clone());
         }
     }
-    has_cuda.then_some(needed)
+    Some(needed)
 }
 
 /// Reads libtorch's version from its headers.

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from serve_load import ROOT, open_page  # noqa: E402
+from serve_load import ROOT, open_page, serving  # noqa: E402
 
 MOST_SLOWER = 0.03
 
@@ -44,13 +44,8 @@ def measure(args: argparse.Namespace, scratch: Path) -> int:
     try:
         while not list(runs.glob("*/stats.jsonl")):
             time.sleep(1)
-        server = subprocess.Popen([args.rootgan, "serve", "--port", "0", runs], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        try:
-            address, token = server.stdout.readline().strip().removeprefix("http://").split("/?token=")
-            return compare(args, next(runs.glob("*/stats.jsonl")), server.pid, address, token)
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(60)
+        with serving(args.rootgan, runs) as server:
+            return compare(args, next(runs.glob("*/stats.jsonl")), *server)
     finally:
         training.send_signal(signal.SIGINT)
         training.wait(120)

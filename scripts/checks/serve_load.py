@@ -8,6 +8,7 @@ Prints what the server uses; exit code 1 if a request is neither answered nor re
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,10 +33,17 @@ def main() -> int:
     args = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, args.requests + 1000), hard))
-    server = subprocess.Popen([args.rootgan, "serve", "--port", "0", args.runs], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    address, token = server.stdout.readline().strip().removeprefix("http://").split("/?token=")
+    with serving(args.rootgan, args.runs) as server:
+        return burden(args, *server)
+
+
+@contextlib.contextmanager
+def serving(rootgan: Path, runs: Path) -> Iterator[tuple[int, str, str]]:
+    """Serves runs: the server's process, address and token."""
+    server = subprocess.Popen([rootgan, "serve", "--port", "0", runs], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        return burden(args, server.pid, address, token)
+        address, token = server.stdout.readline().strip().removeprefix("http://").split("/?token=")
+        yield server.pid, address, token
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(60)

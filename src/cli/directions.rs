@@ -8,9 +8,8 @@ use anyhow::{Result, ensure};
 use tch::{Device, Tensor};
 
 use crate::cli::args::{ClassRule, PictureArgs};
-use crate::cli::grid::{check_cells, check_grid, pictures_of_ws};
-use crate::cli::output::{make_folder_of, refuse_existing, this_command};
-use crate::draw::grid::GridSheet;
+use crate::cli::grid::{check_cells, check_grid, pictures_of_ws, write_grid};
+use crate::cli::output::{make_folder_of, refuse_existing};
 use crate::files::checksum::sha256;
 use crate::latent::directions::{Directions, Method, style_affines};
 use crate::latent::layers::LayerRange;
@@ -106,11 +105,7 @@ pub fn run(args: DirectionsArgs) -> Result<()> {
     if let Some(grid) = &args.grid {
         let planar = walks(&source, &found, args.grid_seed, &layers)
             .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))?;
-        let (side, columns) = (source.side(), GRID_STRENGTHS.len());
-        let (n, c) = (columns * usize::try_from(args.count)?, source.channels());
-        let command = Some(&*this_command());
-        GridSheet { pictures: &planar, n, c, size: (side, side), columns, command }.save(grid)?;
-        println!("grid: {}", grid.display());
+        write_grid(grid, &planar, &source, GRID_STRENGTHS.len())?;
     }
     Ok(())
 }

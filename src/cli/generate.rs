@@ -9,13 +9,12 @@ use tch::{Device, Tensor};
 
 use crate::cli::args::{ClassRule, PictureArgs, PngWriter, count_text, refuse_foreign};
 use crate::cli::direction::{DirectionArg, shift_of};
-use crate::cli::grid::check_grid;
-use crate::cli::output::{make_folder, make_folder_of, this_command};
-use crate::draw::grid::{GridSheet, is_grid};
+use crate::cli::grid::{check_grid, write_grid};
+use crate::cli::output::{make_folder, make_folder_of};
+use crate::draw::grid::is_grid;
 use crate::draw::pixels::encode_png;
 use crate::latent::picture_source::{Latents, PictureBatch, PictureSource, PictureStart};
 use crate::latent::seeds::latents_of_seeds;
-use crate::latent::w_samples::sizes_of_ws;
 use crate::latent::ws_file;
 use crate::model::{Generator, NoiseMode};
 use crate::system::signals::{Interrupted, StopRequest};
@@ -97,11 +96,9 @@ pub fn run(args: GenerateArgs) -> Result<()> {
         println!("{}: {}", count_text(origin.len()), outdir.display());
     }
     if let Some(path) = &args.grid {
-        let (side, n) = (source.side(), origin.len());
+        let n = origin.len();
         let columns = args.columns.map_or_else(|| square_columns(n), |columns| columns.min(n));
-        let (size, c, command) = ((side, side), source.channels(), Some(&*this_command()));
-        GridSheet { pictures: &planar, n, c, size, columns, command }.save(path)?;
-        println!("grid: {}", path.display());
+        write_grid(path, &planar, &source, columns)?;
     }
     Ok(())
 }
@@ -109,8 +106,7 @@ pub fn run(args: GenerateArgs) -> Result<()> {
 impl Origin {
     fn find(seeds: Option<Vec<u32>>, ws: Option<&Path>, generator: &Generator) -> Result<Self> {
         let Some(path) = ws else { return Ok(Self::Seeds(seeds.unwrap_or_default())) };
-        let (num_ws, w_dim) = sizes_of_ws(generator)?;
-        ws_file::read(path, num_ws, w_dim).map(Self::Ws)
+        ws_file::read_for(path, generator).map(Self::Ws)
     }
 
     fn len(&self) -> usize {

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
-use crate::draw::grid::is_grid;
+use crate::cli::output::this_command;
+use crate::draw::grid::{GridSheet, is_grid};
 use crate::latent::picture_source::{PictureBatch, PictureSource};
 use crate::system::signals::StopRequest;
 use crate::system::ui::Bar;
@@ -36,6 +37,17 @@ pub fn check_grid(path: &Path) -> Result<()> {
 pub fn check_cells(rows: usize, columns: usize) -> Result<()> {
     let cells = rows.saturating_mul(columns);
     ensure!(cells <= MOST_CELLS, "cannot draw a grid of {rows} by {columns} cells: more than {MOST_CELLS}; pass fewer");
+    Ok(())
+}
+
+/// Writes the pictures of a generator, planar and one after the other, as a grid that holds this command, and says where.
+///
+/// # Errors
+/// No pictures or columns, or a file that cannot be written.
+pub fn write_grid(path: &Path, pictures: &[u8], source: &PictureSource<'_>, columns: usize) -> Result<()> {
+    let (n, c, size) = (pictures.len() / source.picture_bytes(), source.channels(), (source.side(), source.side()));
+    GridSheet { pictures, n, c, size, columns, command: Some(&this_command()) }.save(path)?;
+    println!("grid: {}", path.display());
     Ok(())
 }
 

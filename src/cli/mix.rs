@@ -7,9 +7,8 @@ use tch::{Device, Tensor};
 
 use crate::cli::args::{ClassRule, PictureArgs};
 use crate::cli::generate::parse_seeds;
-use crate::cli::grid::{check_cells, check_grid, pictures_of_ws};
-use crate::cli::output::{make_folder_of, this_command};
-use crate::draw::grid::GridSheet;
+use crate::cli::grid::{check_cells, check_grid, pictures_of_ws, write_grid};
+use crate::cli::output::make_folder_of;
 use crate::latent::layers::LayerRange;
 use crate::latent::mixing::mixed;
 use crate::latent::picture_source::PictureSource;
@@ -61,12 +60,7 @@ pub fn run(args: MixArgs) -> Result<()> {
     let mixtures = mixed(&row_ws, &column_ws, &layers);
     let planar = cells(&source, &row_ws, &column_ws, &mixtures)
         .map_err(|error| Interrupted::or_else(error, |signal| format!("stopped by {signal}")))?;
-    let side = source.side();
-    let (n, c, size) = (down * across, source.channels(), (side, side));
-    let command = Some(&*this_command());
-    GridSheet { pictures: &planar, n, c, size, columns: across, command }.save(&args.grid)?;
-    println!("grid: {}", args.grid.display());
-    Ok(())
+    write_grid(&args.grid, &planar, &source, across)
 }
 
 /// What stands at the head of the rows or columns.
@@ -86,10 +80,7 @@ impl Heads {
     fn ws(&self, source: &PictureSource<'_>) -> Result<Tensor> {
         match self {
             Self::Seeds(seeds) => source.ws_of(&latents_of_seeds(seeds, source.generator.z_dim(), Device::Cpu)),
-            Self::Ws(path) => {
-                let (num_ws, w_dim) = sizes_of_ws(source.generator)?;
-                ws_file::read(path, num_ws, w_dim)
-            }
+            Self::Ws(path) => ws_file::read_for(path, source.generator),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `--processes N`: starts the same command N times on this machine, as `torchrun --nproc-per-node N` would.
 
 use std::ffi::OsString;
-use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::system::signals::{Signal, StopRequest, Stopped};
 use crate::system::ui::say;
+use crate::tensor::world::free_port;
 
 /// The time between two looks at the processes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -29,8 +29,8 @@ pub fn run(count: u64) -> Result<()> {
     let stop = StopRequest::listen()?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let arguments = without_processes(std::env::args_os().skip(1));
-    // The port is free now; a program that takes it in the next moment makes the first process fail with a clear line.
-    let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()).context("no port is free")?;
+    // A program that takes the port in the next moment makes the first process fail with a clear line.
+    let port = free_port()?;
     let threads = (std::thread::available_parallelism().map_or(1, usize::from) as u64 / count).max(1);
     let mut children = Vec::new();
     for rank in 0..count {
@@ -38,7 +38,7 @@ pub fn run(count: u64) -> Result<()> {
         command.args(&arguments);
         let variables = [("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", count), ("LOCAL_WORLD_SIZE", count)];
         command.envs(variables.map(|(name, value)| (name, value.to_string())));
-        command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.port().to_string());
+        command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
         if std::env::var_os("OMP_NUM_THREADS").is_none() {
             command.env("OMP_NUM_THREADS", threads.to_string());
         }

@@ -33,7 +33,8 @@ impl Team {
         Self { place: None, planned: 1, launch: None, restarts: 0, world: World::alone() }
     }
 
-    /// Reads from the environment how many processes there are and which one this is.
+    /// Reads from the environment how many processes there are and which one this is. All but the first then tell warnings
+    /// alone, unless asked for more.
     ///
     /// # Errors
     /// A variable is missing or no number.

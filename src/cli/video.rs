@@ -126,7 +126,7 @@ fn of_walks(args: &VideoArgs, kind: FilmKind) -> Result<(usize, u32)> {
     );
     let seeds = args.seeds.as_deref().map(parse_seeds).transpose()?;
     let generator = args.pictures.load(&[&args.out])?;
-    let (num_ws, w_dim) = sizes_of_ws(&generator)?;
+    sizes_of_ws(&generator)?;
     let rule = if seeds.is_some() { ClassRule::OneForAll } else { ClassRule::Drawn };
     let source = args.pictures.source(&generator, NoiseMode::Const, rule)?;
     ensure!(
@@ -149,7 +149,7 @@ fn of_walks(args: &VideoArgs, kind: FilmKind) -> Result<(usize, u32)> {
         Some(seeds) => latents_of_seeds(seeds, generator.z_dim(), Device::Cpu),
         None => {
             ensure!(way != Way::Z, "ws are not in z; pass --way w or cubic with --ws");
-            let read = |path: &PathBuf| ws_file::read(path, num_ws, w_dim);
+            let read = |path: &PathBuf| ws_file::read_for(path, &generator);
             Tensor::cat(&args.ws.iter().map(read).collect::<Result<Vec<_>>>()?, 0)
         }
     };

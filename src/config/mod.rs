@@ -15,5 +15,5 @@ pub use facts::NetworkFacts;
 pub use grid_size::GridSize;
 pub use memory::MemoryFacts;
 pub use options::{AugmentMode, LossKind, OnDivergence, Options, Pairing};
-pub use presets::preset;
+pub use presets::preset_of;
 pub use settings::{RunSettings, freeze_settings, train_settings};

@@ -29,13 +29,21 @@ pub fn preset(name: &str) -> Result<Options> {
     serde_json::from_str(text).with_context(|| format!("the preset '{name}' is broken; please report it"))
 }
 
+/// Returns the preset that the options name, or else `auto`.
+///
+/// # Errors
+/// An unknown preset.
+pub fn preset_of(options: &Options) -> Result<Options> {
+    preset(options.cfg.as_deref().unwrap_or("auto"))
+}
+
 /// Returns these options over those of their preset. A preset's ramp-up of the average is for random pairs only, since
 /// a transfer begins with an average that is worth keeping.
 ///
 /// # Errors
 /// An unknown preset.
 pub(super) fn under(options: &Options, facts: &NetworkFacts) -> Result<Options> {
-    let mut preset = preset(options.cfg.as_deref().unwrap_or("auto"))?;
+    let mut preset = preset_of(options)?;
     if !facts.is_random {
         preset.ema_rampup = None;
     }

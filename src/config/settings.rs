@@ -182,8 +182,7 @@ fn augment_settings(o: &Options) -> AugmentSettings {
 /// # Errors
 /// An unknown preset.
 pub fn freeze_settings(options: &Options) -> Result<FreezeSettings> {
-    let preset = presets::preset(options.cfg.as_deref().unwrap_or("auto"))?;
-    let o = options.clone().over(preset);
+    let o = options.clone().over(presets::preset_of(options)?);
     Ok(FreezeSettings {
         d_layers: o.freeze_d.unwrap_or_default(),
         g_blocks: o.freeze_g.unwrap_or_default(),

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
 
 use crate::files::npz::{floats_as_npz, read_floats, write_floats};
+use crate::latent::w_samples::sizes_of_ws;
+use crate::model::Generator;
 
 /// Name of the array in the archive.
 const ARRAY: &str = "w";
@@ -27,6 +29,15 @@ pub fn read(path: &Path, num_ws: i64, w_dim: i64) -> Result<Tensor> {
         path.display()
     );
     Ok(Tensor::from_slice(&values).view([shape[0] as i64, num_ws, w_dim]))
+}
+
+/// Reads ws [N, num_ws, w_dim] for this generator.
+///
+/// # Errors
+/// The errors of [`read`], or the generator only takes z.
+pub fn read_for(path: &Path, generator: &Generator) -> Result<Tensor> {
+    let (num_ws, w_dim) = sizes_of_ws(generator)?;
+    read(path, num_ws, w_dim)
 }
 
 /// Writes ws [N, num_ws, w_dim]; the file appears whole or not at all.

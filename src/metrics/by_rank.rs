@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use crate::tensor::world::World;
 
 /// What one detector says about a batch of N pictures.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DetectorRows {
     /// [N, F]; None where none are needed.
     pub features: Option<Tensor>,

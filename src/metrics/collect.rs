@@ -67,10 +67,10 @@ pub fn of_generator(
     world: &World,
     stop: &StopRequest,
 ) -> Result<Vec<FeatureSet>> {
-    let expected = needs.iter().map(|(_, needs)| needs.pictures()).max().unwrap_or(0);
-    let batches: Vec<_> = source.batches(expected).collect();
-    let bar = Bar::new(expected as u64, "features of fakes");
-    let mut rounds = Rounds { collectors: Collectors::new(needs), world, rest: &batches, all_know: false };
+    let collectors = Collectors::new(needs);
+    let batches: Vec<_> = source.batches(collectors.expected).collect();
+    let bar = Bar::new(collectors.expected as u64, "features of fakes");
+    let mut rounds = Rounds { collectors, world, rest: &batches, all_know: false };
     let own: Vec<_> = batches.iter().skip(world.rank() as usize).step_by(world.size() as usize).cloned().collect();
     let take = |first: usize, pixels: &Tensor| {
         let looked = stop.check().map_err(Error::from).and_then(|()| rounds.collectors.look(first, pixels));

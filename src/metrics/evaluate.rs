@@ -125,22 +125,7 @@ impl Evaluation {
         Ok(Self { metrics, detectors, reals, settings, known: HashMap::new(), notices: RefCell::default() })
     }
 
-    /// Does what comes before the fakes: looks whether they can be measured, and makes the features of the real pictures
-    /// where they are not known yet. What is wrong with those shows before fakes are made.
-    ///
-    /// # Errors
-    /// Real pictures or a detector that fail; too few pictures.
-    pub fn prepare(&mut self, fakes: &Fakes) -> Result<()> {
-        self.check(fakes)?;
-        let jobs = self.jobs();
-        if !jobs.is_empty() {
-            let form = self.form(fakes)?;
-            jobs.iter().try_for_each(|job| self.ready_reals(job, &form))?;
-        }
-        Ok(())
-    }
-
-    /// Helps the first of several processes, which calls [`run`](Self::run), to look at a generator's pictures.
+    /// Helps the first of several processes, which calls [`run_together`](Self::run_together), to look at a generator's pictures.
     ///
     /// # Errors
     /// The generator or a detector fails, here or in another process; another process has left.
@@ -157,11 +142,26 @@ impl Evaluation {
     /// # Errors
     /// Pictures, a generator or a detector that fail; too few pictures; features of different detectors.
     pub fn run(&mut self, fakes: &Fakes) -> Result<Vec<Outcome>> {
-        self.prepare(fakes)?;
+        self.run_together(fakes, || Ok(()))
+    }
+
+    /// Computes all metrics as [`run`](Self::run) does, in the first of several processes. `call_others` has the others
+    /// [`assist`](Self::assist); it is called when everything is ready for features of the fakes.
+    ///
+    /// # Errors
+    /// The errors of [`run`](Self::run), those of `call_others`, or another process that fails.
+    pub fn run_together(&mut self, fakes: &Fakes, call_others: impl FnOnce() -> Result<()>) -> Result<Vec<Outcome>> {
+        self.check(fakes)?;
         let jobs = self.jobs();
         let mut outcomes = Vec::new();
         if !jobs.is_empty() {
-            let made = self.make_fakes(&jobs, fakes, self.form(fakes)?)?;
+            // The real pictures come first: what is wrong with them shows before fakes are made.
+            let form = self.form(fakes)?;
+            for job in &jobs {
+                self.ready_reals(job, &form)?;
+            }
+            call_others()?;
+            let made = self.make_fakes(&jobs, fakes, form)?;
             for (place, job) in jobs.iter().enumerate() {
                 let set = if let Fakes::Features(set) = fakes { set } else { &made[place] };
                 self.save(job.slot, "fakes", set)?;

@@ -94,9 +94,7 @@ impl Evaluator {
     /// Too few pictures, a detector that fails, another process that has left.
     pub fn measure(&mut self, g_ema: &Generator, call_others: impl FnOnce() -> Result<()>) -> Result<Vec<Outcome>> {
         let fakes = self.fakes(g_ema);
-        self.evaluation.prepare(&fakes)?;
-        call_others()?;
-        self.evaluation.run(&fakes)
+        self.evaluation.run_together(&fakes, call_others)
     }
 
     /// Helps the first process to measure.

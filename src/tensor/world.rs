@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::env;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -85,6 +85,15 @@ pub struct World {
     traffic: Cell<Traffic>,
 }
 
+/// Returns a port of this machine that is free now; another program may take it in the next moment.
+///
+/// # Errors
+/// No port is free.
+pub fn free_port() -> Result<u16> {
+    let address = TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr());
+    Ok(address.context("no port is free")?.port())
+}
+
 /// What was sent so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -119,8 +128,7 @@ impl World {
     /// # Errors
     /// No port is free, or gloo finds no network interface.
     pub fn connected_to_itself() -> Result<Self> {
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr())?.port();
-        let master = ("127.0.0.1".to_owned(), port);
+        let master = ("127.0.0.1".to_owned(), free_port()?);
         let place = ProcessPlace { rank: 0, size: 1, local_rank: 0, restarts: 0, master, agent_serves: false };
         Self::connect(&place, Duration::from_secs(60))
     }

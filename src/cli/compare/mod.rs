@@ -20,7 +20,7 @@ use crate::cli::confine::write_only_to_and_cache;
 use crate::cli::finetune::with_networks;
 use crate::cli::processes;
 use crate::cli::team::Team;
-use crate::config::{Options, preset};
+use crate::config::{Options, preset_of};
 use crate::run::comparison::{Arm, Comparison, measure_of};
 use crate::system::ui::say;
 use crate::tensor::device;
@@ -142,7 +142,7 @@ impl Plan {
                 "cannot compare with --loss, --root-k or --root-slope-cap: the losses are those of --losses and --arm"
             );
         }
-        let preset = preset(options.cfg.as_deref().unwrap_or("auto"))?;
+        let preset = preset_of(&options)?;
         ensure!(
             preset.root_slope_cap.is_none(),
             "cannot compare with --cfg {}: it caps the slope of every loss; take another, and name caps as rooted:K:SLOPE",
