@@ -124,6 +124,18 @@ fn losses_and_seeds_are_run_measured_and_reported_and_an_interruption_changes_no
     succeed(stage.compare("whole", &[]));
     assert_eq!(curves(&whole), found);
     assert!(begun.elapsed() < Duration::from_secs(20));
+    // Nor are those whose networks were deleted.
+    for run in fs::read_dir(&whole).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        for file in fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.is_dir() {
+                fs::remove_dir_all(file).unwrap();
+            } else if !["json", "jsonl", "png"].iter().any(|kept| file.extension().is_some_and(|end| end == *kept)) {
+                fs::remove_file(file).unwrap();
+            }
+        }
+    }
+    succeed(stage.compare("whole", &[]));
+    assert_eq!(curves(&whole), found);
     let refused = stage.compare("whole", &["--r1-gamma", "3"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("comparison with other options"));

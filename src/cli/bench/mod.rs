@@ -16,7 +16,7 @@ use crate::cli::args::PairArgs;
 use crate::cli::confine::write_only_to;
 use crate::cli::processes;
 use crate::cli::team::Team;
-use crate::config::{AugmentMode, NetworkFacts, Options, train_settings};
+use crate::config::{AugmentMode, NetworkFacts, Options, Pairing, train_settings};
 use crate::metrics::Detector;
 use crate::model::{FreezeSettings, Precision, PrecisionKind};
 use crate::run::networks::NetworkFiles;
@@ -72,6 +72,9 @@ pub struct BenchArgs {
     /// Type that the networks compute in [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long)]
     pub precision: Option<PrecisionKind>,
+    /// Form of the loss, as for finetune; relativistic has R2 too
+    #[arg(long)]
+    pub pairing: Option<Pairing>,
     /// Let a GPU round the factors of float32 products to 10 bits, as for finetune
     #[arg(long)]
     pub tf32: bool,
@@ -282,6 +285,7 @@ fn settings(args: &BenchArgs, facts: NetworkFacts) -> Result<(TrainSettings, Pre
         r1_interval: Some(1),
         pl_interval: Some(1),
         precision: args.precision,
+        pairing: args.pairing,
         aug: Some(AugmentMode::Fixed),
         augpipe: Some(args.augpipe.clone()),
         p: Some(0.0),
@@ -391,7 +395,7 @@ impl BenchReport {
         });
         json!({
             "device": self.device, "threads": tch::get_num_threads(), "resolution": self.side, "batch": args.batch,
-            "iterations": args.iterations, "phase_seconds": seconds_of(&self.medians[0]), "seconds_per_image": per_image,
+            "pairing": args.pairing, "iterations": args.iterations, "phase_seconds": seconds_of(&self.medians[0]), "seconds_per_image": per_image,
             "images_per_second": 1.0 / per_image, "augment_p": args.augment_p,
             "augmented_phase_seconds": augmented.map(seconds_of),
             "augmented_seconds_per_image": augmented.map(|medians| self.per_image(medians, args)),

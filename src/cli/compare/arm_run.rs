@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,8 +13,7 @@ use crate::config::Options;
 use crate::files::atomic::write_json;
 use crate::files::bounded::read_text;
 use crate::metrics::parse_list;
-use crate::run::checkpoint::Checkpoints;
-use crate::run::checkpoint::Resumed;
+use crate::run::checkpoint::{Checkpoints, Resumed};
 use crate::run::folder::{self, FolderLock};
 use crate::system::signals::Stopped;
 use crate::system::ui::say;
@@ -23,6 +23,9 @@ use crate::train::Diverged;
 const METRIC: &str = "fid2k_full";
 /// The record in the folder of a run that did not come to its end, and will not.
 const ENDED: &str = "compare-ended.json";
+/// The record in the folder of a run that came to its end. With it the run counts as trained even where its networks and
+/// its checkpoint were deleted, which take up nearly all of its space.
+const COMPLETE: &str = "compare-complete.json";
 
 /// The reason why a run has no end.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,6 +34,13 @@ pub struct Ended {
     pub collapsed: bool,
     /// The reason, as a clause.
     pub why: String,
+}
+
+/// How far a run was trained and measured.
+#[derive(Debug, Serialize, Deserialize)]
+struct Complete {
+    /// Thousands of images.
+    kimg: f64,
 }
 
 /// Sets what the runs of a comparison have in common; returns the metric that they are compared by.
@@ -91,22 +101,30 @@ impl ArmRun {
     /// Trains to so many thousand images, from where it is; returns why it went no further, where it did not.
     pub fn train_to(&self, kimg: f64) -> Result<Option<Ended>> {
         let context = || format!("the run '{}'", self.folder.display());
+        let trained = self.trained_kimg()?;
+        if trained >= kimg {
+            say("it is complete");
+            return Ok(None);
+        }
         let newest = Checkpoints::in_run(&self.folder, 1).list()?.pop().map(|checkpoint| checkpoint.seen_images);
+        ensure!(
+            newest.is_some() || trained == 0.0,
+            "'{}' cannot go on from {trained} to {kimg} thousand images: its checkpoint was deleted; delete the folder to \
+             train it from the beginning",
+            self.folder.display()
+        );
         if newest.is_none() && self.folder.exists() {
             // The run was interrupted before its first checkpoint, so nothing in the folder is worth keeping.
             fs::remove_dir_all(&self.folder).with_context(context)?;
         }
         let length = Options { kimg: Some(kimg), ..Options::default() };
         let outcome = match newest {
-            Some(_) if self.is_complete(kimg)? => {
-                say("it is complete");
-                return Ok(None);
-            }
+            Some(_) if self.is_complete(kimg)? => return self.complete(kimg),
             Some(_) => train(length, Place::Resume { folder: self.folder.clone(), allow_changes: true }),
             None => train(length.over(self.options.clone()), Place::Folder(self.folder.clone())),
         };
         match outcome {
-            Ok(_) => Ok(None),
+            Ok(_) => self.complete(kimg),
             Err(error) if error.is::<Diverged>() => {
                 self.end(Ended { collapsed: true, why: format!("{error:#}") }).map(Some)
             }
@@ -122,13 +140,28 @@ impl ArmRun {
         }
     }
 
-    /// Whether it has come so far, metrics included.
+    /// Whether its newest checkpoint has come so far, metrics included.
     fn is_complete(&self, kimg: f64) -> Result<bool> {
         Ok(Resumed::open(&self.folder)?.0.record.is_complete((kimg * 1000.0).round() as u64))
     }
 
+    fn complete(&self, kimg: f64) -> Result<Option<Ended>> {
+        write_json(&self.folder.join(COMPLETE), &Complete { kimg })?;
+        Ok(None)
+    }
+
+    /// Returns how many thousand images it was trained for, metrics included; 0 where it has not come to an end yet.
+    fn trained_kimg(&self) -> Result<f64> {
+        Ok(self.read::<Complete>(COMPLETE)?.map_or(0.0, |complete| complete.kimg))
+    }
+
     pub fn ended(&self) -> Result<Option<Ended>> {
-        let path = self.folder.join(ENDED);
+        self.read(ENDED)
+    }
+
+    /// Reads a record of the run, where it is there.
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let path = self.folder.join(name);
         if !path.exists() {
             return Ok(None);
         }
