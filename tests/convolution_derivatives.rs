@@ -74,6 +74,13 @@ fn derivatives_of_three_orders_are_those_of_libtorch() {
     // The first is libtorch's own before anything was chosen.
     let expected: Vec<Vec<Tensor>> = CASES.iter().map(derivatives).collect();
     assert!(use_convolution_derivatives(ConvolutionDerivatives::SameSize));
+    // Every thread that sets libtorch up chooses it again, while others compute.
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| (0..20).for_each(|_| drop(derivatives(&CASES[0]))));
+        }
+        (0..10_000).for_each(|_| assert!(use_convolution_derivatives(ConvolutionDerivatives::SameSize)));
+    });
     let found: Vec<Vec<Tensor>> = CASES.iter().map(derivatives).collect();
     for (case, (expected, found)) in CASES.iter().zip(expected.iter().zip(&found)) {
         assert_eq!(expected.len(), found.len(), "{}", case.name);
