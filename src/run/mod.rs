@@ -118,7 +118,7 @@ impl Run {
     /// Trains tick by tick until all images are seen, a signal comes, or something fails.
     fn train(&mut self) -> Result<()> {
         let bar = Bar::with_interval(self.settings.total_images, "finetuning", PROGRESS_INTERVAL);
-        bar.inc(self.trainer.seen_images);
+        bar.begin_at(self.trainer.seen_images);
         // Pending outputs belong to the current weights, so stop before training changes them.
         if let Some(signal) = self.stop.received().filter(|_| self.outputs.are_pending()) {
             return Err(self.stopped(signal)?.into());

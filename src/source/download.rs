@@ -222,7 +222,7 @@ impl Partial {
             }
         });
         let bar = Bar::of_bytes(total.unwrap_or(0), "downloading");
-        bar.inc(done);
+        bar.begin_at(done);
         let again = "call this again to go on";
         loop {
             stop.check()?;

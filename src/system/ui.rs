@@ -56,6 +56,21 @@ impl Bar {
         Self { begun: Instant::now(), shown }
     }
 
+    /// Counts `n` items as done before: they are no part of the speed.
+    pub fn begin_at(&self, n: u64) {
+        match &self.shown {
+            Shown::Terminal(bar) => {
+                bar.set_position(n);
+                bar.reset_eta();
+            }
+            Shown::Lines(lines) => {
+                let mut lines = locked(lines);
+                (lines.done, lines.before) = (n, n);
+            }
+            Shown::Nothing => {}
+        }
+    }
+
     /// Counts `n` more items as done.
     pub fn inc(&self, n: u64) {
         match &self.shown {
@@ -245,6 +260,8 @@ struct Lines {
     what: String,
     message: String,
     done: u64,
+    /// Those of the items that were done before the bar began.
+    before: u64,
     len: u64,
     interval: Duration,
     said: Duration,
@@ -278,16 +295,18 @@ impl Unit {
 impl Lines {
     fn new(len: u64, what: &str, interval: Duration) -> Self {
         let (what, message) = (what.to_owned(), String::new());
-        Self { what, message, done: 0, len, interval, said: Duration::ZERO, finished: false, unit: Unit::Items }
+        let said = Duration::ZERO;
+        Self { what, message, done: 0, before: 0, len, interval, said, finished: false, unit: Unit::Items }
     }
 
     fn advance(&mut self, n: u64, elapsed: Duration) -> Option<String> {
         self.done += n;
         // The last item is left to `finish`, which would say the same again.
-        let due = elapsed.saturating_sub(self.said) >= self.interval && (1..self.len).contains(&self.done);
+        let due =
+            elapsed.saturating_sub(self.said) >= self.interval && (self.before + 1..self.len).contains(&self.done);
         due.then(|| {
             self.said = elapsed;
-            let rate = self.done as f64 / elapsed.as_secs_f64();
+            let rate = (self.done - self.before) as f64 / elapsed.as_secs_f64();
             let left = Duration::from_secs_f64((self.len - self.done) as f64 / rate);
             let percent = 100 * self.done / self.len;
             let (done, len) = (self.unit.text(self.done), self.unit.text(self.len));
@@ -300,7 +319,11 @@ impl Lines {
         let silent = self.finished || elapsed < WORTH_MENTIONING;
         self.finished = true;
         let (done, len, time) = (self.unit.text(self.done), self.unit.text(self.len), duration_text(elapsed));
-        (!silent).then(|| format!("{}: {done} of {len} in {time}{}", self.what, self.remark()))
+        let now = match self.before {
+            0 => String::new(),
+            before => format!(", {} of them", self.unit.text(self.done - before)),
+        };
+        (!silent).then(|| format!("{}: {done} of {len}{now} in {time}{}", self.what, self.remark()))
     }
 
     fn remark(&self) -> String {
@@ -341,6 +364,19 @@ mod tests {
                 std::process::Command::new("bash").args(["-c", &format!("printf %s {command}")]).output().unwrap();
             assert_eq!(String::from_utf8(said.stdout).unwrap(), word, "{command}");
         }
+    }
+
+    #[test]
+    fn what_was_done_before_is_no_part_of_the_speed() {
+        let mut lines = Lines::new(100, "finetuning", Duration::from_secs(1));
+        assert_eq!(lines.advance(20, Duration::from_secs(2)).unwrap(), "finetuning: 20 of 100 (20 %), 10.0/s, 8s left");
+        (lines.done, lines.before) = (60, 60);
+        assert_eq!(lines.advance(0, Duration::from_secs(9)), None);
+        assert_eq!(
+            lines.advance(20, Duration::from_secs(10)).unwrap(),
+            "finetuning: 80 of 100 (80 %), 2.0/s, 10s left"
+        );
+        assert_eq!(lines.finish(Duration::from_secs(11)).unwrap(), "finetuning: 80 of 100, 20 of them in 11s");
     }
 
     #[test]
