@@ -220,13 +220,14 @@ fn tuning_ends_with_a_command_that_works() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let printed = String::from_utf8(output.stdout).unwrap();
     let line = printed.lines().find_map(|line| line.strip_prefix("use:  rootgan ")).unwrap();
-    assert!(line.contains("--r1-gamma ") && line.contains("--data discs") && !line.contains("--kimg"), "{line}");
+    assert!(line.contains("--r1-gamma ") && line.contains("--data discs --outdir runs"), "{line}");
+    assert!(!line.contains("--kimg") && !line.contains("--detector"), "{line}");
     let lengths: Vec<usize> = curves(&stage.out("tuned")).into_iter().map(|(_, _, points)| points.len()).collect();
     let (most, least) = (lengths.iter().max().unwrap(), lengths.iter().min().unwrap());
     assert!(lengths.len() == 3 && least < most, "{lengths:?}");
 
     let mut finetune = Command::new(env!("CARGO_BIN_EXE_rootgan"));
-    finetune.args(shlex::split(line).unwrap()).args(["--outdir", "runs", "--kimg", "0.008"]);
+    finetune.args(shlex::split(line).unwrap()).args(["--kimg", "0.008"]);
     finetune.current_dir(stage.place.path()).env("OMP_NUM_THREADS", "1");
     let output = finetune.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -81,7 +81,8 @@ pub fn run(args: TuneArgs) -> Result<()> {
     found.r1_gamma = gamma.as_f64();
     found.g_lr = best.options.g_lr.or(found.g_lr);
     found.d_lr = best.options.d_lr.or(found.d_lr);
-    (found.kimg, found.metrics) = (None, None);
+    (found.kimg, found.metrics, found.detector) = (None, None, None);
+    found.outdir = Some("runs".into());
     println!("report: {}", args.out.join("report.md").display());
     println!("best: {}", best.name);
     println!("use:  {}", command_of(&found));
