@@ -73,8 +73,8 @@ pub fn refuse_foreign(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(
 /// The source of networks in any format.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct OriginArgs {
-    /// Networks: a run, a snapshot, a folder or file of TorchScript, NVIDIA's .pkl, rosinality's .pt, safetensors or a state
-    /// dict (imported once), or the http(s) address of a file (downloaded once)
+    /// Networks: a run (its newest snapshot), a run's best.json, a snapshot, a folder or file of TorchScript, NVIDIA's .pkl,
+    /// rosinality's .pt, safetensors or a state dict (imported once), or the http(s) address of a file (downloaded once)
     #[arg(long, value_name = "SOURCE")]
     pub from: Option<PathBuf>,
     /// SHA-256 that the file of --from has to have

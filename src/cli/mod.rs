@@ -107,7 +107,7 @@ pub enum Command {
     Tune(Box<compare::tune::TuneArgs>),
     /// Show runs live and explore generators in a browser
     Serve(serve::ServeArgs),
-    /// Write runs or a comparison as one HTML file
+    /// Write a run or a comparison as one HTML file
     Report(report::ReportArgs),
     /// Draw a statistic of runs against the images seen
     Plot(plot::PlotArgs),

@@ -305,11 +305,11 @@ options! {
     /// Half-life of the averaged generator in thousands of images [default: 10 batch / 32]
     #[arg(long, value_name = "KIMG", help_heading = "Training", allow_negative_numbers = true)]
     ema_kimg: f64 = Spec::default_from(|o, _| Some(o.batch? as f64 * 10.0 / 32.0)).range(zero_or_more),
-    /// Bound that half-life to this share of the images seen, 0 for no bound [default: 0, for a random pair 0.05]
+    /// Limit the half-life of --ema-kimg to this share of the images seen, 0 for no limit [default: 0, for a random pair 0.05]
     #[arg(long, value_name = "SHARE", help_heading = "Training", allow_negative_numbers = true)]
     ema_rampup: f64 = Spec::default_from(|_, facts| Some(if facts.is_random { 0.05 } else { 0.0 })).range(zero_or_more),
     /// Train on mirror images too [default: false]
-    #[arg(long, alias = "mirror", num_args = 0..=1, default_missing_value = "true", help_heading = "Training")]
+    #[arg(long, visible_alias = "mirror", num_args = 0..=1, default_missing_value = "true", help_heading = "Training")]
     xflip: bool = Spec::default(false),
     /// Leave the first N layers of the discriminator as they are (FreezeD), from the highest resolution [default: 0]
     #[arg(long, value_name = "N", help_heading = "Transfer", allow_negative_numbers = true)]
@@ -345,16 +345,16 @@ options! {
     /// Thousands of images from one line of statistics to the next [default: 4]
     #[arg(long, value_name = "KIMG", help_heading = "Output", allow_negative_numbers = true)]
     tick_kimg: f64 = Spec::default(4.0).range(above_zero),
-    /// Ticks between two snapshots of the weights, 0 for only the last [default: 50]
+    /// Ticks between two snapshots of the weights, 0 for only the last [default: 50, less in short runs: at least 4 snapshots]
     #[arg(long, value_name = "TICKS", help_heading = "Output", allow_negative_numbers = true)]
-    snapshot_ticks: u64 = Spec::default(50),
-    /// Ticks between two image grids, 0 for only the last [default: 50]
+    snapshot_ticks: u64 = Spec::default_from(|o, _| ticks_between(4, o)),
+    /// Ticks between two image grids, 0 for only the last [default: 50, less in short runs: at least 10 grids]
     #[arg(long, value_name = "TICKS", help_heading = "Output", allow_negative_numbers = true)]
-    image_ticks: u64 = Spec::default(50),
+    image_ticks: u64 = Spec::default_from(|o, _| ticks_between(10, o)),
     /// Snapshots that are kept besides the best one, 0 for all [default: 0]
     #[arg(long, value_name = "N", help_heading = "Output", allow_negative_numbers = true)]
     keep_snapshots: u64 = Spec::default(0),
-    /// Measure every snapshot, as in fid10k_full,kid10k_full; the first metric names the best one [default: none]
+    /// Measure every snapshot, as in fid10k_full,kid10k_full; the first one decides which snapshot is the best [default: none]
     #[arg(long, value_name = "NAMES", help_heading = "Output")]
     metrics: String = Spec::optional().fits(|_, o, _| {
             let missing = || "--metrics needs --detector (rootgan detector makes one)".to_owned();
@@ -374,6 +374,12 @@ options! {
 /// Returns the flag of a key: `r1-gamma` for `r1_gamma`.
 fn flag_of(key: &str) -> String {
     key.replace('_', "-")
+}
+
+/// Returns the ticks between two outputs of which a run is to have `least`: 50 as in other StyleGAN trainings, or fewer.
+fn ticks_between(least: u64, o: &Options) -> Option<u64> {
+    let ticks = o.kimg? / o.tick_kimg? / least as f64;
+    Some((ticks as u64).clamp(1, 50))
 }
 
 fn is_rooted(o: &Options) -> bool {

@@ -240,6 +240,20 @@ mod tests {
     }
 
     #[test]
+    fn short_runs_have_grids_and_snapshots_too() {
+        let of = |kimg, tick_kimg, image_ticks| {
+            let options = Options { kimg: Some(kimg), tick_kimg: Some(tick_kimg), image_ticks, ..complete() };
+            let settings = RunSettings::resolve(&options, FACTS).unwrap();
+            (settings.image_ticks, settings.snapshot_ticks)
+        };
+        assert_eq!(of(25_000.0, 4.0, None), (50, 50));
+        assert_eq!(of(1000.0, 4.0, None), (25, 50));
+        assert_eq!(of(100.0, 4.0, None), (2, 6));
+        assert_eq!(of(1.0, 4.0, None), (1, 1));
+        assert_eq!(of(100.0, 4.0, Some(0)), (0, 6));
+    }
+
+    #[test]
     fn what_a_preset_freezes_is_frozen_unless_an_option_says_otherwise() {
         let of = |options: Options| freeze_settings(&options).unwrap();
         let demo = || Options { cfg: Some("demo".to_owned()), ..Options::default() };

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::feed::classes_of;
+use super::snapshot::BEST;
 use crate::config::RunSettings;
 use crate::data::Dataset;
 use crate::files::atomic::{remove_if_there, write_atomically, write_json};
@@ -162,7 +163,7 @@ pub fn record(outcomes: &[Outcome], folder: &Path, snapshot: &str, kimg: f64, to
 /// # Errors
 /// A file that cannot be written or removed.
 pub fn save_best(folder: &Path, best: Option<&Best>) -> Result<()> {
-    let path = folder.join("best.json");
+    let path = folder.join(BEST);
     match best {
         Some(best) => write_json(&path, best),
         None => remove_if_there(&path),

@@ -13,6 +13,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 const STEM: &str = "network-snapshot-";
+/// The file of a run that names its best snapshot.
+pub const BEST: &str = "best.json";
 
 /// The networks of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,14 +180,17 @@ impl SnapshotManifest {
     }
 }
 
-/// Finds the snapshot that `path` means: the newest of a run directory, or the one that a manifest or any other file of
-/// a snapshot belongs to.
+/// Finds the snapshot that `path` means: the newest of a run directory, the one that a run's `best.json` names, or the
+/// one that a manifest or any other file of a snapshot belongs to.
 ///
 /// # Errors
-/// No such path, a folder without complete snapshots, or a file of another name.
+/// No such path, a folder without complete snapshots, a damaged `best.json`, or a file of another name.
 pub fn find(path: &Path) -> Result<SnapshotFiles> {
     if path.is_dir() {
         return newest(path)?.with_context(|| no_snapshot_in(path));
+    }
+    if path.file_name().is_some_and(|name| name == BEST) && path.is_file() {
+        return best(path);
     }
     let number = path.file_name().and_then(|name| number_of(name.to_str()?));
     let Some(number) = number else {
@@ -209,6 +214,24 @@ pub fn find(path: &Path) -> Result<SnapshotFiles> {
         files.manifest.display()
     );
     Ok(files)
+}
+
+/// Returns the snapshot that a run's `best.json` names.
+fn best(path: &Path) -> Result<SnapshotFiles> {
+    /// The part of the file that is needed here; the evaluator writes more.
+    #[derive(Deserialize)]
+    struct Named {
+        snapshot: String,
+    }
+    let named: Named = serde_json::from_str(&read_text(path)?)
+        .with_context(|| format!("'{}' is damaged; pass a snapshot of the run instead", path.display()))?;
+    ensure!(
+        number_of(&named.snapshot).is_some() && !named.snapshot.contains(std::path::is_separator),
+        "'{}' names '{}', which is no snapshot; pass a snapshot of the run instead",
+        path.display(),
+        named.snapshot
+    );
+    find(&path.with_file_name(named.snapshot))
 }
 
 /// Returns the complete snapshot with the highest number in a folder.
@@ -272,6 +295,17 @@ mod tests {
         assert_eq!(find(folder.path()).unwrap(), new);
         for path in [&old.g_ema, &old.g, &old.d, &old.manifest] {
             assert_eq!(find(path).unwrap(), old);
+        }
+        let best = folder.path().join(BEST);
+        std::fs::write(&best, r#"{"metric": "fid5k_full", "snapshot": "network-snapshot-999999.json"}"#).unwrap();
+        assert_eq!(find(&best).unwrap(), old);
+        for (text, words) in [
+            (r#"{"snapshot": "../network-snapshot-999999.json"}"#, "is no snapshot"),
+            (r#"{"snapshot": "network-snapshot-000007.json"}"#, "is missing"),
+            ("{", "is damaged"),
+        ] {
+            std::fs::write(&best, text).unwrap();
+            assert!(find(&best).unwrap_err().to_string().contains(words), "{text}");
         }
         assert!(old.d.ends_with("network-snapshot-999999.D.pt"));
     }

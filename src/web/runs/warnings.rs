@@ -14,7 +14,7 @@ const LEAKING_P: f64 = crate::run::HIGH_P;
 /// How many times its best a metric must be to count as collapse.
 const COLLAPSE: f64 = 2.0;
 /// The slope |dL/dlogit| above which single pictures decide the steps: the logistic loss has 1 at most, and rooted losses
-/// whose runs did not fall apart had 64 (docs/training.md, "Which loss").
+/// whose runs did not fall apart had less (docs/objectives.md).
 const STEEP: f64 = 100.0;
 
 /// One warning.
@@ -53,7 +53,7 @@ fn overfitting(statistics: &StatisticsColumns) -> Option<Warning> {
              {:.1} apart. It may know your pictures by heart.",
             real - fake
         ),
-        remedy: "More pictures, --mirror, adaptive augmentation (--aug ada) or a higher --r1-gamma help.",
+        remedy: "More pictures, mirror images (--xflip), adaptive augmentation (--aug ada) or a higher --r1-gamma help.",
     })
 }
 
