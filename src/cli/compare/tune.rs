@@ -20,6 +20,8 @@ use crate::tensor::device;
 
 /// The shares of the images after which the worse half ends.
 const ROUNDS: [f64; 3] = [0.25, 0.5, 1.0];
+/// By how much of it a metric differs between runs that only differ in their seeds, as in docs/objectives.md.
+const SEEDS_DIFFER: f64 = 0.1;
 
 /// Find the R1 gamma and learning rate for these pictures, by short runs that race.
 #[derive(Debug, clap::Args)]
@@ -69,6 +71,7 @@ pub fn run(args: TuneArgs) -> Result<()> {
         metric,
         seeds: first_seed..first_seed + args.seeds,
         arms: Vec::new(),
+        verdicts: Vec::new(),
     };
 
     let mut best = race.run(gammas)?;
@@ -85,6 +88,7 @@ pub fn run(args: TuneArgs) -> Result<()> {
     found.outdir = Some("runs".into());
     println!("report: {}", args.out.join("report.md").display());
     println!("best: {}", best.name);
+    race.verdicts.iter().for_each(|verdict| println!("      {verdict}"));
     println!("use:  {}", command_of(&found));
     Ok(())
 }
@@ -98,11 +102,29 @@ struct Race {
     seeds: std::ops::Range<u64>,
     /// What every run came to.
     arms: Vec<Arm>,
+    /// Whether the best of a race is better than the first one.
+    verdicts: Vec<String>,
+}
+
+/// Says how the best of sorted results stands to the first recipe, where that is another one.
+fn verdict(results: &[(f64, Recipe)], first: &Recipe) -> Option<String> {
+    let (best, winner) = results.first()?;
+    let (level, _) = results.iter().find(|(_, recipe)| recipe.slug == first.slug)?;
+    let numbers = format!("{} against {}", number(*level), number(*best));
+    if level.is_nan() {
+        return Some(format!("{} fell apart", first.name));
+    }
+    (winner.slug != first.slug).then(|| match *level <= *best * (1.0 + SEEDS_DIFFER) {
+        true => format!("{} is as good ({numbers}): runs of two seeds differ by about a tenth", first.name),
+        false => format!("{} is worse ({numbers})", first.name),
+    })
 }
 
 impl Race {
-    /// Trains all of these, then the better half further, and so on; returns the best.
+    /// Trains all of these, then the better half further, and so on; returns the best. The first one runs to the end too,
+    /// because what is ahead after a few images need not stay so.
     fn run(&mut self, mut recipes: Vec<Recipe>) -> Result<Recipe> {
+        let first = recipes.first().context("there is nothing to try; pass --gammas with one value or more")?.clone();
         for share in ROUNDS {
             let mut results = Vec::new();
             for recipe in recipes {
@@ -112,10 +134,17 @@ impl Race {
             }
             // What fell apart has no number, and goes last.
             results.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let kept = if share < 1.0 { results.len().div_ceil(2) } else { 1 };
-            recipes = results.into_iter().take(kept).map(|(_, recipe)| recipe).collect();
+            let better = results.len().div_ceil(2);
+            if share == 1.0 {
+                self.verdicts.extend(verdict(&results, &first));
+            }
+            let kept = results
+                .into_iter()
+                .enumerate()
+                .filter(|(place, (_, recipe))| *place < better || recipe.slug == first.slug);
+            recipes = kept.map(|(_, (_, recipe))| recipe).collect();
         }
-        recipes.pop().context("there is nothing to try; pass --gammas with one value or more")
+        Ok(recipes.swap_remove(0))
     }
 
     /// Trains an arm to so many thousand images with every seed; returns the mean of the metric there.
@@ -160,7 +189,7 @@ impl Race {
         let comparison = Comparison { metric: self.metric.clone(), measure, detector, arms: self.arms.clone() };
         let lines = vec![
             format!(
-                "A race: all runs saw {} thousand images, the better half {}, the best of those {}; {device}; rootgan {}; {}.",
+                "A race: all runs saw {} thousand images, the better half and the first arm {}, the best of those and the first arm {}; {device}; rootgan {}; {}.",
                 self.kimg * ROUNDS[0],
                 self.kimg * ROUNDS[1],
                 self.kimg,
@@ -237,6 +266,23 @@ mod tests {
         for list in ["", "a", "-1", "1,1.0", "inf"] {
             assert!(gammas_of(list).is_err(), "{list}");
         }
+    }
+
+    #[test]
+    fn the_first_is_as_good_within_what_seeds_differ_by() {
+        let recipes = gammas_of("auto,2").unwrap();
+        let of = |auto: f64, two: f64| {
+            let mut results = vec![(auto, recipes[0].clone()), (two, recipes[1].clone())];
+            results.sort_by(|a, b| a.0.total_cmp(&b.0));
+            verdict(&results, &recipes[0]).unwrap_or_default()
+        };
+        assert_eq!(of(1.0, 1.1), "");
+        assert_eq!(
+            of(1.0, 0.95),
+            "r1_gamma = auto is as good (1.00 against 0.950): runs of two seeds differ by about a tenth"
+        );
+        assert_eq!(of(3.0, 2.0), "r1_gamma = auto is worse (3.00 against 2.00)");
+        assert_eq!(of(f64::NAN, 2.0), "r1_gamma = auto fell apart");
     }
 
     #[test]
