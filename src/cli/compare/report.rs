@@ -66,8 +66,12 @@ fn plot(comparison: &Comparison, x_label: &str, x: impl Fn(&Point) -> f64) -> Pl
         }
     };
     let seeds = comparison.by_arm().first().map_or(0, |(_, arms)| arms.len());
+    let over = match seeds {
+        1 => "one seed".to_owned(),
+        _ => format!("mean and standard deviation over {seeds} seeds"),
+    };
     Plot {
-        title: format!("{}: mean and standard deviation over {seeds} seeds", comparison.metric),
+        title: format!("{}: {over}", comparison.metric),
         x_label: x_label.to_owned(),
         y_label: comparison.measure.clone(),
         lines: comparison.by_arm().into_iter().map(line).collect(),
