@@ -25,24 +25,33 @@ LONGEST = 400  # seconds for one measurement; the table only says that it took l
 
 
 def make_pair(name: str) -> None:
-    """Makes the random pair of a configuration where it is not there yet."""
+    """Makes the random pair of a configuration where it needs one and has none yet."""
     folder = CONFIGURATIONS[name][0]
-    if not (folder / "discriminator.pt").exists():
+    if name in SIZES and not (folder / "discriminator.pt").exists():
         subprocess.run([sys.executable, ROOT / "python/rootgan", "new", "--outdir", folder, "--mapping-layers", "2",
                         *SIZES[name].split()], check=True, stdout=subprocess.DEVNULL)
 
 
-def seconds_per_image(name: str, way: str) -> float:
-    """Measures one configuration with `rootgan bench`; infinity where it takes longer than LONGEST."""
+def without_openmp(**more: str) -> dict[str, str]:
+    """This environment without OpenMP's settings, and with these."""
+    return {**{key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}, **more}
+
+
+def bench(name: str, *options: str, environment: dict[str, str] | None = None, timeout: float | None = None) -> dict:
+    """Measures one configuration with `rootgan bench`: its JSON."""
     folder, batch, iterations = CONFIGURATIONS[name]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
     command = [ROOT / "target/release/rootgan", "bench", "--generator", folder / "generator.pt", "--discriminator",
-               folder / "discriminator.pt", "--batch", str(batch), "--iterations", str(iterations), "--json"]
+               folder / "discriminator.pt", "--batch", str(batch), "--iterations", str(iterations), "--json", *options]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=timeout, check=True)
+    return json.loads(done.stdout)
+
+
+def seconds_per_image(name: str, way: str) -> float:
+    """Measures one configuration; infinity where it takes longer than LONGEST."""
     try:
-        done = subprocess.run(command, env={**environment, **WAYS[way]}, capture_output=True, timeout=LONGEST, check=True)
+        return bench(name, environment=without_openmp(**WAYS[way]), timeout=LONGEST)["seconds_per_image"]
     except subprocess.TimeoutExpired:
         return float("inf")
-    return json.loads(done.stdout)["seconds_per_image"]
 
 
 def main() -> int:
@@ -56,8 +65,7 @@ def main() -> int:
     print("| configuration | busy processes | " + " | ".join(ways) + " | rootgan / passive |")
     print("|---" * (len(ways) + 3) + "|")
     for name in args.configurations.split(","):
-        if name in SIZES:
-            make_pair(name)
+        make_pair(name)
         for load in map(int, args.loads.split(",")):
             busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(load)]
             try:

@@ -8,24 +8,15 @@ slower by more than 1.35 or takes more than 1.6 times the memory.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from busy import CONFIGURATIONS, ROOT, SIZES, make_pair  # noqa: E402
+from busy import bench, make_pair  # noqa: E402
 
 MOST = {"seconds_per_image": 1.35, "peak_host_memory_mib": 1.6}
 FORMS = ["none", "relativistic"]
-
-
-def measure(name: str, form: str) -> dict:
-    folder, batch, iterations = CONFIGURATIONS[name]
-    command = [ROOT / "target/release/rootgan", "bench", "--generator", folder / "generator.pt", "--discriminator",
-               folder / "discriminator.pt", "--batch", str(batch), "--iterations", str(iterations), "--pairing", form, "--json"]
-    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def main() -> int:
@@ -37,9 +28,8 @@ def main() -> int:
     print("|---|---|---|---|---|")
     too_much = False
     for name in args.configurations.split(","):
-        if name in SIZES:
-            make_pair(name)
-        rounds = [{form: measure(name, form) for form in FORMS} for _ in range(args.rounds)]
+        make_pair(name)
+        rounds = [{form: bench(name, "--pairing", form) for form in FORMS} for _ in range(args.rounds)]
         cells = []
         for key, most in MOST.items():
             scale = 1000.0 if key == "seconds_per_image" else 1.0

@@ -8,28 +8,20 @@ Prints the median images per second of each way and its ratio to one process wit
 """
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from busy import CONFIGURATIONS, ROOT, SIZES, make_pair  # noqa: E402
+from busy import bench, make_pair, without_openmp  # noqa: E402
 
 WAYS = {"1 process x 1 thread": (1, 1), "1 process x 2 threads": (1, 2), "2 processes x 1 thread": (2, 1)}
 BASE = "1 process x 2 threads"
 
 
 def measure(name: str, processes: int, threads: int) -> dict:
-    folder, batch, iterations = CONFIGURATIONS[name]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
-    command = [ROOT / "target/release/rootgan", "bench", "--generator", folder / "generator.pt", "--discriminator",
-               folder / "discriminator.pt", "--batch", str(batch), "--iterations", str(iterations), "--json"]
-    command += ["--processes", str(processes)] if processes > 1 else []
-    done = subprocess.run(command, env={**environment, "OMP_NUM_THREADS": str(threads)}, capture_output=True, check=True)
-    return json.loads(done.stdout)
+    options = ["--processes", str(processes)] if processes > 1 else []
+    return bench(name, *options, environment=without_openmp(OMP_NUM_THREADS=str(threads)))
 
 
 def main() -> int:
@@ -40,8 +32,7 @@ def main() -> int:
     print("| configuration | way | images/s | of one process x 2 threads | MB summed an iteration | time in sums |")
     print("|---|---|---|---|---|---|")
     for name in args.configurations.split(","):
-        if name in SIZES:
-            make_pair(name)
+        make_pair(name)
         rounds = [{way: measure(name, *numbers) for way, numbers in WAYS.items()} for _ in range(args.rounds)]
         for way in WAYS:
             of_way = [one[way] for one in rounds]
