@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::arm_run::{ArmRun, claim, common, prepare, shown, values_of};
-use super::figures::{Spread, number};
+use super::figures::{Spread, Verdict, number};
 use super::recipe::Recipe;
 use super::report::{Setting, save};
 use crate::cli::confine::write_only_to_and_cache;
@@ -20,7 +20,8 @@ use crate::tensor::device;
 
 /// The shares of the images after which the worse half ends.
 const ROUNDS: [f64; 3] = [0.25, 0.5, 1.0];
-/// By how much of it a metric differs between runs that only differ in their seeds, as in docs/objectives.md.
+/// By how much of it a metric differs between runs that only differ in their seeds, as in docs/objectives.md. It stands in
+/// for the spread where there is one seed.
 const SEEDS_DIFFER: f64 = 0.1;
 
 /// Find the R1 gamma and learning rate for these pictures, by short runs that race.
@@ -106,17 +107,42 @@ struct Race {
     verdicts: Vec<String>,
 }
 
-/// Says how the best of sorted results stands to the first recipe, where that is another one.
-fn verdict(results: &[(f64, Recipe)], first: &Recipe) -> Option<String> {
-    let (best, winner) = results.first()?;
-    let (level, _) = results.iter().find(|(_, recipe)| recipe.slug == first.slug)?;
-    let numbers = format!("{} against {}", number(*level), number(*best));
-    if level.is_nan() {
+/// What a recipe came to.
+struct Outcome {
+    recipe: Recipe,
+    /// The metric of each seed; NaN for a run that fell apart.
+    values: Vec<f64>,
+}
+
+impl Outcome {
+    /// The mean over the seeds; NaN where a run fell apart.
+    fn mean(&self) -> f64 {
+        Spread::from_values(&self.values).mean
+    }
+}
+
+/// Says how the best of sorted outcomes stands to the first recipe, where that is another one.
+fn verdict(outcomes: &[Outcome], first: &Recipe) -> Option<String> {
+    let best = outcomes.first()?;
+    let level = outcomes.iter().find(|outcome| outcome.recipe.slug == first.slug)?;
+    if level.mean().is_nan() {
         return Some(format!("{} fell apart", first.name));
     }
-    (winner.slug != first.slug).then(|| match *level <= *best * (1.0 + SEEDS_DIFFER) {
-        true => format!("{} is as good ({numbers}): runs of two seeds differ by about a tenth", first.name),
-        false => format!("{} is worse ({numbers})", first.name),
+    if best.recipe.slug == first.slug {
+        return None;
+    }
+    let numbers =
+        format!("{} against {}", Spread::from_values(&level.values).text(), Spread::from_values(&best.values).text());
+    let (is_worse, spread) = match Verdict::between(&level.values, &best.values) {
+        Verdict::Worse => (true, ""),
+        Verdict::OneSeed => {
+            (level.mean() > best.mean() * (1.0 + SEEDS_DIFFER), "runs of two seeds differ by about a tenth")
+        }
+        Verdict::Within | Verdict::Better => (false, "the difference is within the spread over seeds"),
+    };
+    Some(match is_worse {
+        true => format!("{} is worse ({numbers})", first.name),
+        false => format!("{} is as good ({numbers}): {spread}", first.name),
     })
 }
 
@@ -126,29 +152,29 @@ impl Race {
     fn run(&mut self, mut recipes: Vec<Recipe>) -> Result<Recipe> {
         let first = recipes.first().context("there is nothing to try; pass --gammas with one value or more")?.clone();
         for share in ROUNDS {
-            let mut results = Vec::new();
+            let mut outcomes = Vec::new();
             for recipe in recipes {
-                let value = self.train(&recipe, self.kimg * share)?;
-                say(format!("{}: {} after {} kimg", recipe.name, number(value), self.kimg * share));
-                results.push((value, recipe));
+                let outcome = Outcome { values: self.train(&recipe, self.kimg * share)?, recipe };
+                say(format!("{}: {} after {} kimg", outcome.recipe.name, number(outcome.mean()), self.kimg * share));
+                outcomes.push(outcome);
             }
             // What fell apart has no number, and goes last.
-            results.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let better = results.len().div_ceil(2);
+            outcomes.sort_by(|a, b| a.mean().total_cmp(&b.mean()));
+            let better = outcomes.len().div_ceil(2);
             if share == 1.0 {
-                self.verdicts.extend(verdict(&results, &first));
+                self.verdicts.extend(verdict(&outcomes, &first));
             }
-            let kept = results
+            let kept = outcomes
                 .into_iter()
                 .enumerate()
-                .filter(|(place, (_, recipe))| *place < better || recipe.slug == first.slug);
-            recipes = kept.map(|(_, (_, recipe))| recipe).collect();
+                .filter(|(place, outcome)| *place < better || outcome.recipe.slug == first.slug);
+            recipes = kept.map(|(_, outcome)| outcome.recipe).collect();
         }
         Ok(recipes.swap_remove(0))
     }
 
-    /// Trains an arm to so many thousand images with every seed; returns the mean of the metric there.
-    fn train(&mut self, recipe: &Recipe, kimg: f64) -> Result<f64> {
+    /// Trains an arm to so many thousand images with every seed; returns the metric of each there.
+    fn train(&mut self, recipe: &Recipe, kimg: f64) -> Result<Vec<f64>> {
         let mut values = Vec::new();
         for seed in self.seeds.clone() {
             let run = ArmRun { folder: self.folder(recipe, seed), options: self.options_of(recipe, seed) };
@@ -163,7 +189,7 @@ impl Race {
             self.arms.retain(|other| other.name != arm.name || other.seed != seed);
             self.arms.push(arm);
         }
-        Ok(Spread::from_values(&values).mean)
+        Ok(values)
     }
 
     fn folder(&self, recipe: &Recipe, seed: u64) -> PathBuf {
@@ -268,21 +294,42 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_first_is_as_good_within_what_seeds_differ_by() {
+    /// The verdict on auto and gamma 2 with these values.
+    fn verdict_of(auto: &[f64], two: &[f64]) -> String {
         let recipes = gammas_of("auto,2").unwrap();
-        let of = |auto: f64, two: f64| {
-            let mut results = vec![(auto, recipes[0].clone()), (two, recipes[1].clone())];
-            results.sort_by(|a, b| a.0.total_cmp(&b.0));
-            verdict(&results, &recipes[0]).unwrap_or_default()
-        };
-        assert_eq!(of(1.0, 1.1), "");
+        let first = recipes[0].clone();
+        let mut outcomes: Vec<_> = recipes
+            .into_iter()
+            .zip([auto, two])
+            .map(|(recipe, values)| Outcome { recipe, values: values.to_vec() })
+            .collect();
+        outcomes.sort_by(|a, b| a.mean().total_cmp(&b.mean()));
+        verdict(&outcomes, &first).unwrap_or_default()
+    }
+
+    #[test]
+    fn with_one_seed_the_first_is_as_good_within_a_tenth() {
+        assert_eq!(verdict_of(&[1.0], &[1.1]), "");
         assert_eq!(
-            of(1.0, 0.95),
+            verdict_of(&[1.0], &[0.95]),
             "r1_gamma = auto is as good (1.00 against 0.950): runs of two seeds differ by about a tenth"
         );
-        assert_eq!(of(3.0, 2.0), "r1_gamma = auto is worse (3.00 against 2.00)");
-        assert_eq!(of(f64::NAN, 2.0), "r1_gamma = auto fell apart");
+        assert_eq!(verdict_of(&[3.0], &[2.0]), "r1_gamma = auto is worse (3.00 against 2.00)");
+        assert_eq!(verdict_of(&[f64::NAN], &[2.0]), "r1_gamma = auto fell apart");
+    }
+
+    #[test]
+    fn with_several_seeds_the_first_is_as_good_within_their_spread() {
+        assert_eq!(
+            verdict_of(&[2.0, 3.0], &[1.8, 2.8]),
+            "r1_gamma = auto is as good (2.50 ± 0.707 against 2.30 ± 0.707): the difference is within the spread over seeds"
+        );
+        // Within a tenth, but seeds differ by less.
+        assert_eq!(
+            verdict_of(&[1.04, 1.06], &[1.0, 1.02]),
+            "r1_gamma = auto is worse (1.05 ± 0.0141 against 1.01 ± 0.0141)"
+        );
+        assert_eq!(verdict_of(&[1.0, f64::NAN], &[2.0, 2.1]), "r1_gamma = auto fell apart");
     }
 
     #[test]
