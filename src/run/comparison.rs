@@ -8,6 +8,15 @@ use serde_json::Value;
 
 use crate::files::bounded::read_long_text;
 
+/// How many times its best a metric must be to count as fallen apart.
+pub const COLLAPSE: f64 = 2.0;
+
+/// Whether a metric of which less is better ended as no number or [`COLLAPSE`] times as bad as it had been. The kernel distance can
+/// be 0 or less, of which nothing is a multiple.
+pub fn has_fallen_apart(last: f64, best: f64) -> bool {
+    !last.is_finite() || (best > 0.0 && last > COLLAPSE * best)
+}
+
 /// One evaluation of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
@@ -41,7 +50,7 @@ pub struct Arm {
     /// Seconds of training in all.
     #[serde(default)]
     pub seconds: f64,
-    /// Why it was not trained to its end, where it was not.
+    /// Why it has no value at its end, where it has none.
     #[serde(default)]
     pub ended: Option<String>,
     /// Whether it fell apart: it diverged, or ended twice as bad as it had been.
@@ -67,19 +76,23 @@ impl Arm {
         let skipped = stats.iter().filter_map(Value::as_object).flatten();
         let skipped = skipped.filter(|(name, _)| name.starts_with("Progress/skipped_"));
         let points = lines(&folder.join(format!("metric-{metric}.jsonl")))?.into_iter().filter_map(|line| {
-            let (kimg, value) = (line["kimg"].as_f64()?, line["results"].as_object()?.values().next()?.as_f64()?);
+            let (kimg, value) = (line["kimg"].as_f64()?, line["results"].as_object()?.values().next()?);
+            let value = value.as_f64().unwrap_or(f64::NAN);
             let until = ends.iter().rfind(|(end, _)| *end <= kimg + 1e-9).map(|end| end.1);
             Some(Point { kimg, seconds: until.filter(|_| kimg > 0.0).unwrap_or(0.0), value })
         });
+        let points: Vec<Point> = points.collect();
+        let (end, measured) = (ends.last().map(|end| end.0), points.last().map(|point| point.kimg));
+        let is_measured = end.is_none_or(|end| measured.is_some_and(|kimg| kimg > end - 1e-9));
         Ok(Self {
             name: name.to_owned(),
             seed,
             folder: folder.to_owned(),
-            points: points.collect(),
+            points,
             largest_slope: largest("Loss/G/slope").max(largest("Loss/D/slope")),
             skipped_steps: skipped.filter_map(|(_, summary)| summary["num"].as_u64()).sum(),
             seconds,
-            ended: None,
+            ended: (!is_measured).then(|| "its last evaluation failed (log.txt says why)".to_owned()),
             collapsed: false,
         })
     }
@@ -89,9 +102,19 @@ impl Arm {
         format!("{}, seed {}", self.name, self.seed)
     }
 
-    /// Returns the value at the end; NaN where there is none.
+    /// Returns the value of the newest evaluation; NaN where there is none.
     pub fn last(&self) -> f64 {
         self.points.last().map_or(f64::NAN, |point| point.value)
+    }
+
+    /// Returns the value at the end of training; None for a run that ended early, or has no number there.
+    pub fn end(&self) -> Option<f64> {
+        Some(self.last()).filter(|value| value.is_finite() && self.ended.is_none())
+    }
+
+    /// Returns the value of the first evaluation after so many thousand images or more.
+    pub fn value_from(&self, kimg: f64) -> Option<f64> {
+        self.points.iter().find(|point| point.kimg > kimg - 1e-9).map(|point| point.value)
     }
 
     /// Returns the least value; infinity where there is none.
@@ -124,7 +147,7 @@ impl Arm {
 
     /// Whether it ends twice as bad as it has been, or with no number.
     pub fn has_collapsed(&self) -> bool {
-        !self.points.is_empty() && (!self.last().is_finite() || self.last() > 2.0 * self.best())
+        !self.points.is_empty() && has_fallen_apart(self.last(), self.best())
     }
 
     /// Returns the thousands of images at which the metric first is at most `level`, between evaluations by a straight
@@ -235,6 +258,36 @@ mod tests {
         assert!(!arm.has_collapsed());
         assert!(super::arm("b", 0, &[10.0, 3.0, 6.1]).has_collapsed());
         assert!(super::arm("b", 0, &[10.0, f64::NAN]).has_collapsed());
+    }
+
+    #[test]
+    fn the_kernel_distance_may_be_zero_or_less() {
+        assert!(!has_fallen_apart(-0.0003, -0.0003) && !has_fallen_apart(0.001, 0.0));
+        assert!(has_fallen_apart(2.1, 1.0) && has_fallen_apart(f64::NAN, -1.0));
+    }
+
+    /// Writes a run of two ticks with these lines of its metric.
+    fn run_with(metric: &[&str]) -> (tempfile::TempDir, Arm) {
+        let folder = tempfile::tempdir().unwrap();
+        let tick = |kimg: f64| format!("{{\"Progress/kimg\": {{\"mean\": {kimg}}}}}\n");
+        std::fs::write(folder.path().join("stats.jsonl"), tick(4.0) + &tick(8.0)).unwrap();
+        std::fs::write(folder.path().join("metric-fid.jsonl"), metric.join("\n")).unwrap();
+        let arm = Arm::read("a", 0, folder.path(), "fid").unwrap();
+        (folder, arm)
+    }
+
+    #[test]
+    fn a_run_ends_where_it_was_trained_to_and_has_a_number_there() {
+        let at = |kimg: f64, value: &str| format!("{{\"kimg\": {kimg}, \"results\": {{\"fid\": {value}}}}}");
+        let (start, half) = (at(0.0, "9.0"), at(4.0, "3.0"));
+        let (_folder, whole) = run_with(&[&start, &half, &at(8.0, "2.0")]);
+        assert_eq!((whole.end(), whole.value_from(3.0), whole.value_from(8.1)), (Some(2.0), Some(3.0), None));
+        // The evaluation at the end failed: the one before is not the end.
+        let (_folder, failed) = run_with(&[&start, &half]);
+        assert_eq!((failed.end(), failed.last()), (None, 3.0));
+        assert!(failed.ended.is_some_and(|why| why.contains("last evaluation failed")) && !failed.collapsed);
+        let (_folder, nan) = run_with(&[&start, &half, &at(8.0, "null")]);
+        assert!(nan.end().is_none() && nan.has_collapsed() && nan.ended.is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::cli::finetune::{Place, train};
 use crate::config::Options;
@@ -66,26 +66,44 @@ pub fn prepare(options: &mut Options, out: &Path, eval_kimg: Option<f64>) -> Res
     Ok(first.name)
 }
 
-/// Makes the folder of a comparison, or makes sure that it is that of this one: what `wanted` says is the same.
+/// Makes the folder of a comparison, or makes sure that it is that of this one: what `wanted` says is the same. In a map of `named`
+/// more may come each time, but what has a name keeps its value: an arm its options, a folder its data set.
 ///
 /// # Errors
-/// Another comparison or other files are there, or the folder cannot be written.
-pub fn claim(out: &Path, wanted: &Value) -> Result<FolderLock> {
+/// Another comparison or other files are there, a name stands for something else there, or the folder cannot be written.
+pub fn claim(out: &Path, wanted: &Value, named: &[(&str, Map<String, Value>)]) -> Result<FolderLock> {
     let (shown, path) = (out.display(), out.join("compare.json"));
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder '{shown}'; pass another --out"))?;
     let lock = folder::lock(out)?;
     if path.exists() {
         let text = read_text(&path)?;
-        let there: Value = serde_json::from_str(&text).with_context(|| format!("'{}' is damaged", path.display()))?;
+        let damaged = || format!("'{}' is damaged", path.display());
+        let mut there: Map<String, Value> = serde_json::from_str(&text).with_context(damaged)?;
+        let mut known = there.clone();
+        named.iter().for_each(|(kind, _)| drop(known.remove(*kind)));
         ensure!(
-            there == *wanted,
+            Value::Object(known) == *wanted,
             "'{shown}' holds a comparison with other options (see compare.json); pass those, or another --out"
         );
+        for (kind, values) in named {
+            let kept = there.entry(*kind).or_insert_with(|| json!({})).as_object_mut().with_context(damaged)?;
+            for (name, value) in values {
+                let before = kept.entry(name).or_insert_with(|| value.clone());
+                ensure!(
+                    before == value,
+                    "'{shown}' has '{name}' of {before} among its {kind}, now it is {value}; give it another name, or pass \
+                     another --out"
+                );
+            }
+        }
+        write_json(&path, &there)?;
         return Ok(lock);
     }
     let mut others = fs::read_dir(out)?.flatten().filter(|entry| entry.file_name() != ".lock");
     ensure!(others.next().is_none(), "'{shown}' is not empty and holds no comparison; pass another --out");
-    write_json(&path, wanted)?;
+    let mut record = wanted.as_object().cloned().unwrap_or_default();
+    record.extend(named.iter().map(|(kind, values)| ((*kind).to_owned(), Value::Object(values.clone()))));
+    write_json(&path, &record)?;
     Ok(lock)
 }
 
@@ -151,7 +169,7 @@ impl ArmRun {
     }
 
     /// Returns how many thousand images it was trained for, metrics included; 0 where it has not come to an end yet.
-    fn trained_kimg(&self) -> Result<f64> {
+    pub fn trained_kimg(&self) -> Result<f64> {
         Ok(self.read::<Complete>(COMPLETE)?.map_or(0.0, |complete| complete.kimg))
     }
 
@@ -199,4 +217,34 @@ pub fn common(options: &Options) -> Result<Value> {
         options.retain(|name, value| !value.is_null() && !["outdir", "device"].contains(&name.as_str()));
     }
     Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_grows_by_names_but_no_name_changes_its_meaning() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("compared");
+        let claim_with = |seed: u64, k20: u64, more: bool| {
+            let mut arms = Map::from_iter([("k20".to_owned(), json!({ "root_k": k20 }))]);
+            if more {
+                arms.insert("k2".to_owned(), json!({ "root_k": 2 }));
+            }
+            claim(&out, &json!({ "first_seed": seed }), &[("arms", arms)]).map(drop)
+        };
+        claim_with(1, 20, false).unwrap();
+        claim_with(1, 20, true).unwrap();
+        claim_with(1, 20, false).unwrap();
+        let record: Value = serde_json::from_str(&read_text(&out.join("compare.json")).unwrap()).unwrap();
+        assert_eq!(record["arms"]["k2"]["root_k"], 2);
+        let message = claim_with(1, 5, false).unwrap_err().to_string();
+        assert!(message.contains("'k20' of {\"root_k\":20} among its arms, now it is {\"root_k\":5}"), "{message}");
+        assert!(claim_with(2, 20, false).unwrap_err().to_string().contains("other options"));
+        // Comparisons of before had no record of their arms.
+        write_json(&out.join("compare.json"), &json!({ "first_seed": 1 })).unwrap();
+        claim_with(1, 20, false).unwrap();
+        assert!(claim_with(1, 5, false).is_err());
+    }
 }

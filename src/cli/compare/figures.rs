@@ -23,7 +23,7 @@ impl Spread {
         Self { n, mean, deviation }
     }
 
-    /// Formats it as `12.3 +- 0.4`, or as the mean alone where there is one value.
+    /// Formats it as `12.3 ± 0.4`, or as the mean alone where there is one value.
     pub fn text(&self) -> String {
         match self.n {
             0 => "-".to_owned(),

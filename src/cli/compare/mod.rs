@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use self::arm_run::{ArmRun, Ended, claim, common, prepare, shown};
 use self::recipe::{LOSSES, Recipe};
@@ -79,7 +79,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let shared = plan.shared()?;
     let device = team.device(plan.options.device.as_deref())?;
     // One process after the other, so that networks are imported once.
-    let _lock = if team.is_first() { Some(claim(&plan.out, &shared)?) } else { None };
+    let _lock = if team.is_first() { Some(claim(&plan.out, &shared, &plan.named()?)?) } else { None };
     team.join()?;
     for rank in 0..team.planned {
         if rank == team.world.rank() {
@@ -180,8 +180,9 @@ impl Plan {
         let mut sets: Vec<Set> = Vec::new();
         for data in self.options.data.iter().chain(&self.more_data) {
             let stem = data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let alike = sets.iter().filter(|set| set.name == stem || set.name.starts_with(&format!("{stem}-"))).count();
-            let name = if alike == 0 { stem } else { format!("{stem}-{}", alike + 1) };
+            let numbered = (2..).map(|number| format!("{stem}-{number}"));
+            let is_free = |name: &String| sets.iter().all(|set| set.name != *name);
+            let name = std::iter::once(stem.clone()).chain(numbered).find(is_free).unwrap_or_default();
             sets.push(Set { folder: self.out.join(&name), name, data: Some(data.clone()) });
         }
         sets
@@ -190,6 +191,13 @@ impl Plan {
     /// Returns what has to be the same when a comparison goes on; seeds, arms and data sets may be added.
     fn shared(&self) -> Result<Value> {
         Ok(json!({ "options": common(&self.options)?, "first_seed": self.first_seed }))
+    }
+
+    /// Returns what has a name in the folder: the arms with their options, and the folders of several data sets.
+    fn named(&self) -> Result<[(&'static str, Map<String, Value>); 2]> {
+        let arms = self.arms.iter().map(|arm| Ok((arm.slug.clone(), common(&arm.options)?)));
+        let sets = self.sets().into_iter().filter(|set| !set.name.is_empty()).map(|set| (set.name, json!(set.data)));
+        Ok([("arms", arms.collect::<Result<_>>()?), ("sets", sets.collect())])
     }
 
     /// Trains the runs whose numbers are this process's, and waits for the others'.
@@ -242,16 +250,15 @@ impl Plan {
         fs::create_dir_all(&set.folder)
             .with_context(|| format!("cannot make the folder '{}'", set.folder.display()))?;
         let mut ended = run.ended()?;
-        if let (None, Some(factor), Some(first)) = (&ended, self.stop_hopeless, first) {
-            ended = run.train_to(self.kimg / 2.0)?;
-            let at_half = first.value_at(self.kimg / 2.0);
-            let arm = read()?;
-            if ended.is_none() && at_half.is_some_and(|level| arm.last() > factor * level) {
-                let why = format!(
-                    "it was at {:.3} at half of the images, the first arm at {:.3}",
-                    arm.last(),
-                    at_half.unwrap_or(f64::NAN)
-                );
+        let half = self.kimg / 2.0;
+        if let (None, Some(factor), Some(first)) = (&ended, self.stop_hopeless, first)
+            && run.trained_kimg()? < self.kimg
+        {
+            ended = run.train_to(half)?;
+            if let (None, Some(value), Some(level)) = (&ended, read()?.value_at(half), first.value_at(half))
+                && value > factor * level
+            {
+                let why = format!("it was at {value:.3} at half of the images, the first arm at {level:.3}");
                 ended = Some(run.end(Ended { collapsed: false, why })?);
             }
         }
@@ -262,7 +269,7 @@ impl Plan {
             say(format!("'{}' is not trained to its end: {}", run.folder.display(), ended.why));
         }
         let mut arm = read()?;
-        arm.ended = ended.as_ref().map(|ended| ended.why.clone());
+        arm.ended = ended.as_ref().map(|ended| ended.why.clone()).or(arm.ended);
         arm.collapsed = ended.is_some_and(|ended| ended.collapsed) || arm.has_collapsed();
         Ok(arm)
     }
@@ -307,6 +314,26 @@ fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) -> Result<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_sets_have_folders_of_their_own() {
+        let mut plan = Plan {
+            arms: Vec::new(),
+            first_seed: 0,
+            seeds: 1,
+            metric: String::new(),
+            kimg: 1.0,
+            stop_hopeless: None,
+            more_data: ["cats", "old/cats.zip", "dogs"].map(PathBuf::from).to_vec(),
+            out: "out".into(),
+            options: Options { data: Some("cats-2".into()), ..Options::default() },
+        };
+        let names: Vec<String> = plan.sets().into_iter().map(|set| set.name).collect();
+        assert_eq!(names, ["cats-2", "cats", "cats-3", "dogs"]);
+        assert_eq!(plan.named().unwrap()[1].1["cats-3"], "old/cats.zip");
+        plan.more_data.clear();
+        assert!(plan.named().unwrap()[1].1.is_empty());
+    }
 
     #[test]
     fn arms_are_losses_named_arms_and_all_their_variations() {

@@ -2,11 +2,41 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::arm_run::values_of;
 use crate::cli::args::parsed;
 use crate::config::{LossKind, Options};
 
 /// The losses that are compared where none are named.
 pub const LOSSES: &str = "logistic,rooted:2,rooted:5,rooted:20";
+
+/// The options that are the same for all arms: what is trained, on what and for how long, and how it is measured.
+const OF_ALL_ARMS: [&str; 17] = [
+    "cfg",
+    "from",
+    "sha256",
+    "generator",
+    "generator_raw",
+    "discriminator",
+    "data",
+    "outdir",
+    "desc",
+    "device",
+    "seed",
+    "kimg",
+    "tick_kimg",
+    "snapshot_ticks",
+    "metrics",
+    "detector",
+    "vgg_detector",
+];
+
+/// Refuses options that an arm cannot have. `whose` is the text that gave them.
+fn ensure_own(options: &Options, whose: &str) -> Result<()> {
+    match values_of(options).into_iter().find(|(name, _)| OF_ALL_ARMS.contains(&name.as_str())) {
+        Some((name, _)) => bail!("{whose} cannot have --{}: it is the same for all arms", name.replace('_', "-")),
+        None => Ok(()),
+    }
+}
 
 /// One arm: the names of its runs, and the options in which they differ from those of the other arms.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,16 +62,7 @@ impl Recipe {
         ensure!(!name.is_empty(), cannot());
         let words = shlex::split(flags).with_context(cannot)?;
         let options = parsed::<Options>(words).with_context(cannot)?;
-        for (flag, is_given) in [
-            ("--data", options.data.is_some()),
-            ("--outdir", options.outdir.is_some()),
-            ("--kimg", options.kimg.is_some()),
-            ("--seed", options.seed.is_some()),
-            ("--metrics", options.metrics.is_some()),
-            ("--cfg", options.cfg.is_some()),
-        ] {
-            ensure!(!is_given, "--arm '{name}' cannot have {flag}: it is the same for all arms");
-        }
+        ensure_own(&options, &format!("--arm '{name}'"))?;
         Ok(Self { name: name.to_owned(), slug: slug_of(name), options })
     }
 
@@ -91,6 +112,7 @@ impl Recipe {
             let value = value.trim();
             let flag = format!("--{}={value}", option.replace('_', "-"));
             let given = parsed::<Options>([flag]).with_context(cannot)?;
+            ensure_own(&given, &format!("--vary '{text}'"))?;
             Ok(Self {
                 name: format!("{}, {option} = {value}", self.name),
                 slug: format!("{}-{}", self.slug, slug_of(&format!("{option}{value}"))),
@@ -146,7 +168,9 @@ mod tests {
             (": --root-k 20", "write a name and flags"),
             ("a: --rootk 20", "unexpected argument '--rootk'"),
             ("a: --root-k x", "invalid value 'x'"),
-            ("a: --kimg 3", "is the same for all arms"),
+            ("a: --kimg 3", "cannot have --kimg: it is the same for all arms"),
+            ("a: --from b.pkl", "cannot have --from"),
+            ("a: --generator-raw b.pt", "cannot have --generator-raw"),
         ] {
             let message = format!("{:#}", Recipe::from_flags(text).unwrap_err());
             assert!(message.contains(expected), "{message}");
@@ -165,7 +189,7 @@ mod tests {
                 ("rooted, k = 2, r1_gamma = 8", "rooted2-r1_gamma8", Some(8.0)),
             ]
         );
-        for text in ["r1_gamma", "r1_gamma=", "nothing=1", "r1_gamma=x"] {
+        for text in ["r1_gamma", "r1_gamma=", "nothing=1", "r1_gamma=x", "seed=1,2", "data=a,b", "metrics=fid2k_full"] {
             assert!(arms[0].varied(text).is_err(), "{text}");
         }
     }

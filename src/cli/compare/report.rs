@@ -48,9 +48,16 @@ fn csv(comparison: &Comparison) -> String {
     text
 }
 
-/// Plots mean and standard deviation over seeds, one line an arm.
+/// Plots mean and standard deviation over seeds, one line an arm. Runs without an end are left out, unless an arm has no others.
 fn plot(comparison: &Comparison, x_label: &str, x: impl Fn(&Point) -> f64) -> Plot {
     let line = |(name, arms): (&str, Vec<&Arm>)| {
+        let whole: Vec<&Arm> = arms.iter().copied().filter(|arm| arm.ended.is_none()).collect();
+        let label = if whole.len() < arms.len() {
+            format!("{name} ({} of {})", whole.len(), arms.len())
+        } else {
+            name.to_owned()
+        };
+        let arms = if whole.is_empty() { arms } else { whole };
         let evaluations = arms.iter().map(|arm| arm.points.len()).min().unwrap_or(0);
         let at = |index: usize| {
             let xs: Vec<f64> = arms.iter().map(|arm| x(&arm.points[index])).collect();
@@ -60,7 +67,7 @@ fn plot(comparison: &Comparison, x_label: &str, x: impl Fn(&Point) -> f64) -> Pl
         let spreads: Vec<(f64, Spread)> = (0..evaluations).map(at).collect();
         let band = |&(x, s): &(f64, Spread)| (x, s.mean - s.deviation, s.mean + s.deviation);
         Line {
-            label: name.to_owned(),
+            label,
             points: spreads.iter().map(|&(x, spread)| (x, spread.mean)).collect(),
             band: if arms.len() > 1 { spreads.iter().map(band).collect() } else { Vec::new() },
         }
@@ -115,7 +122,7 @@ fn final_table(groups: &[(&str, Vec<&Arm>)]) -> String {
         let _ = writeln!(
             text,
             "| {name} | {} | {} | {} | {} | {collapsed} of {} | {} | {skipped} | {} |",
-            spread(Arm::last),
+            end_of(arms),
             spread(Arm::best),
             spread(Arm::mean_over_run),
             kimg_to_the_end_of(base, arms),
@@ -127,9 +134,16 @@ fn final_table(groups: &[(&str, Vec<&Arm>)]) -> String {
     text + "\n"
 }
 
+/// Formats the values at the end, and how many runs have one where not all do.
+fn end_of(arms: &[&Arm]) -> String {
+    let ends: Vec<f64> = arms.iter().filter_map(|arm| arm.end()).collect();
+    let share = if ends.len() < arms.len() { format!(" ({} of {})", ends.len(), arms.len()) } else { String::new() };
+    format!("{}{share}", Spread::from_values(&ends).text())
+}
+
 /// Returns the thousands of images until a run is where the baseline's with the same seed ends.
 fn kimg_to_the_end_of(base: &[&Arm], arms: &[&Arm]) -> String {
-    let end_of = |seed: u64| base.iter().find(|arm| arm.seed == seed).map(|arm| arm.last());
+    let end_of = |seed: u64| base.iter().find(|arm| arm.seed == seed)?.end();
     let reached: Vec<f64> = arms.iter().filter_map(|arm| arm.kimg_to_reach(end_of(arm.seed)?)).collect();
     let share =
         if reached.len() < arms.len() { format!(" ({} of {})", reached.len(), arms.len()) } else { String::new() };
@@ -182,14 +196,21 @@ fn conclusions(groups: &[(&str, Vec<&Arm>)]) -> Vec<String> {
     let Some((baseline, base_arms)) = groups.get(baseline(groups)) else {
         return Vec::new();
     };
-    let ends = |arms: &[&Arm]| arms.iter().map(|arm| arm.last()).collect::<Vec<f64>>();
+    let ends = |arms: &[&Arm]| arms.iter().filter_map(|arm| arm.end()).collect::<Vec<f64>>();
     let base = Spread::from_values(&ends(base_arms));
-    let mut lines = vec![format!("Baseline: {baseline}, {} at the end.", base.text())];
+    let mut lines = vec![format!("Baseline: {baseline}, {} at the end.", end_of(base_arms))];
     for (name, arms) in groups.iter().filter(|(name, _)| name != baseline) {
+        if arms.iter().chain(base_arms).any(|arm| arm.end().is_none()) {
+            lines.push(format!(
+                "{name}: {} at the end: not compared, as a run of it or of the baseline has no end.",
+                end_of(arms)
+            ));
+            continue;
+        }
         let (end, verdict) = (Spread::from_values(&ends(arms)), Verdict::between(&ends(arms), &ends(base_arms)));
         let change = (end.mean / base.mean - 1.0) * 100.0;
-        let of_seed = |seed: u64| base_arms.iter().find(|arm| arm.seed == seed).map(|arm| arm.last());
-        let pairs: Vec<(f64, f64)> = arms.iter().filter_map(|arm| Some((arm.last(), of_seed(arm.seed)?))).collect();
+        let of_seed = |seed: u64| base_arms.iter().find(|arm| arm.seed == seed)?.end();
+        let pairs: Vec<(f64, f64)> = arms.iter().filter_map(|arm| Some((arm.end()?, of_seed(arm.seed)?))).collect();
         let by_seed = if pairs.len() > 1 {
             format!(" Seed by seed: {}.", PairedDifferences::from_pairs(&pairs).words())
         } else {
@@ -199,7 +220,7 @@ fn conclusions(groups: &[(&str, Vec<&Arm>)]) -> Vec<String> {
     }
     for arm in groups.iter().flat_map(|(_, arms)| arms) {
         if let Some(why) = &arm.ended {
-            lines.push(format!("{}, seed {}, was not trained to its end: {why}.", arm.name, arm.seed));
+            lines.push(format!("{}, seed {}, has no end: {why}.", arm.name, arm.seed));
         }
     }
     lines
@@ -255,6 +276,24 @@ mod tests {
         // Levels: on the way from 10 to what both seeds of the baseline reached.
         assert!(text.contains("| arm | 8.55 | 7.10 | 5.65 | 4.20 |"), "{text}");
         assert!(text.contains("| rooted, k = 20 | ") && text.contains(" (1 of 2) |"), "{text}");
+    }
+
+    #[test]
+    fn a_run_without_an_end_is_no_result() {
+        let mut comparison = comparison();
+        comparison.arms[3].ended = Some("steps in a row were skipped".into());
+        let text = markdown(&comparison, &Setting { lines: Vec::new(), options: json!({}) });
+        for part in [
+            "| rooted, k = 2 | 2.00 (1 of 2) |",
+            "rooted, k = 2: 2.00 (1 of 2) at the end: not compared",
+            "rooted, k = 2, seed 1, has no end: steps in a row were skipped.",
+            "rooted, k = 20: 4.20 ± 0.141 at the end",
+        ] {
+            assert!(text.contains(part), "'{part}' is not in:\n{text}");
+        }
+        let lines = plot(&comparison, "kimg", |point| point.kimg).lines;
+        assert_eq!((lines[1].label.as_str(), lines[1].points.len()), ("rooted, k = 2 (1 of 2)", 3));
+        assert_eq!(lines[1].points[2], (8.0, 2.0));
     }
 
     #[test]

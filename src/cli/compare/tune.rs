@@ -60,7 +60,7 @@ pub fn run(args: TuneArgs) -> Result<()> {
     let kimg = options.kimg.unwrap_or(8.0);
     let metric = prepare(&mut options, &args.out, Some(kimg / 8.0))?;
     let gammas = gammas_of(&args.gammas)?;
-    let _lock = claim(&args.out, &json!({ "tune": { "options": common(&options)?, "seeds": args.seeds } }))?;
+    let _lock = claim(&args.out, &json!({ "tune": { "options": common(&options)?, "seeds": args.seeds } }), &[])?;
     let first_seed = options.seed.take().unwrap_or(0);
     let device = device_of(&options)?;
     let options = with_networks(options)?;
@@ -103,18 +103,18 @@ struct Race {
     seeds: std::ops::Range<u64>,
     /// What every run came to.
     arms: Vec<Arm>,
-    /// Whether the best of a race is better than the first one.
+    /// How the best of each race stands to its first recipe, where that is another one.
     verdicts: Vec<String>,
 }
 
 /// What a recipe came to.
-struct Outcome {
+struct RaceResult {
     recipe: Recipe,
     /// The metric of each seed; NaN for a run that fell apart.
     values: Vec<f64>,
 }
 
-impl Outcome {
+impl RaceResult {
     /// The mean over the seeds; NaN where a run fell apart.
     fn mean(&self) -> f64 {
         Spread::from_values(&self.values).mean
@@ -122,7 +122,7 @@ impl Outcome {
 }
 
 /// Says how the best of sorted outcomes stands to the first recipe, where that is another one.
-fn verdict(outcomes: &[Outcome], first: &Recipe) -> Option<String> {
+fn verdict(outcomes: &[RaceResult], first: &Recipe) -> Option<String> {
     let best = outcomes.first()?;
     let level = outcomes.iter().find(|outcome| outcome.recipe.slug == first.slug)?;
     if level.mean().is_nan() {
@@ -136,7 +136,7 @@ fn verdict(outcomes: &[Outcome], first: &Recipe) -> Option<String> {
     let (is_worse, spread) = match Verdict::between(&level.values, &best.values) {
         Verdict::Worse => (true, ""),
         Verdict::OneSeed => {
-            (level.mean() > best.mean() * (1.0 + SEEDS_DIFFER), "runs of two seeds differ by about a tenth")
+            (level.mean() > best.mean() + SEEDS_DIFFER * best.mean().abs(), "runs of two seeds differ by about a tenth")
         }
         Verdict::Within | Verdict::Better => (false, "the difference is within the spread over seeds"),
     };
@@ -154,7 +154,7 @@ impl Race {
         for share in ROUNDS {
             let mut outcomes = Vec::new();
             for recipe in recipes {
-                let outcome = Outcome { values: self.train(&recipe, self.kimg * share)?, recipe };
+                let outcome = RaceResult { values: self.train(&recipe, self.kimg * share)?, recipe };
                 say(format!("{}: {} after {} kimg", outcome.recipe.name, number(outcome.mean()), self.kimg * share));
                 outcomes.push(outcome);
             }
@@ -184,8 +184,9 @@ impl Race {
             };
             let mut arm = Arm::read(&recipe.name, seed, &run.folder, &self.metric)?;
             arm.collapsed = ended.is_some() || arm.has_collapsed();
-            arm.ended = ended.map(|ended| ended.why);
-            values.push(if arm.ended.is_some() { f64::NAN } else { arm.last() });
+            arm.ended = ended.map(|ended| ended.why).or(arm.ended);
+            // A run of an earlier call or race may be further.
+            values.push(if arm.ended.is_some() { f64::NAN } else { arm.value_from(kimg).unwrap_or(f64::NAN) });
             self.arms.retain(|other| other.name != arm.name || other.seed != seed);
             self.arms.push(arm);
         }
@@ -301,7 +302,7 @@ mod tests {
         let mut outcomes: Vec<_> = recipes
             .into_iter()
             .zip([auto, two])
-            .map(|(recipe, values)| Outcome { recipe, values: values.to_vec() })
+            .map(|(recipe, values)| RaceResult { recipe, values: values.to_vec() })
             .collect();
         outcomes.sort_by(|a, b| a.mean().total_cmp(&b.mean()));
         verdict(&outcomes, &first).unwrap_or_default()

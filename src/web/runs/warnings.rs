@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::metrics::Series;
 use super::statistics::StatisticsColumns;
+use crate::run::comparison::{COLLAPSE, has_fallen_apart};
 
 /// Ticks over which a rule looks.
 const TICKS: usize = 8;
@@ -11,8 +12,6 @@ const TICKS: usize = 8;
 const KNOWN_SIGN: f64 = 0.9;
 /// The p above which transforms leak into the generator's pictures.
 const LEAKING_P: f64 = crate::run::HIGH_P;
-/// How many times its best a metric must be to count as collapse.
-const COLLAPSE: f64 = 2.0;
 /// The slope |dL/dlogit| above which single pictures decide the steps: the logistic loss has 1 at most, and rooted losses
 /// whose runs did not fall apart had less (docs/objectives.md).
 const STEEP: f64 = 100.0;
@@ -97,10 +96,10 @@ fn skipped(statistics: &StatisticsColumns) -> Option<Warning> {
 fn collapse(series: &Series) -> Option<Warning> {
     let (last, best) = (series.first_values().last()?, series.best()?);
     let fell_apart = match series.lower_is_better {
-        true => best > 0.0 && last > COLLAPSE * best,
-        false => last < best / COLLAPSE,
+        true => has_fallen_apart(last, best),
+        false => !last.is_finite() || last < best / COLLAPSE,
     };
-    (fell_apart || !last.is_finite()).then(|| Warning {
+    fell_apart.then(|| Warning {
         rule: "collapse",
         text: format!(
             "Collapse: {} is at {last:.4}, more than {COLLAPSE} times as bad as its best, {best:.4}. Training has fallen apart.",
