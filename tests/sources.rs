@@ -277,6 +277,13 @@ fn an_address_is_downloaded_once_and_told_with_its_checksum() {
     place.rootgan().args(with_sum).arg(expected.to_uppercase()).assert().success();
     assert_eq!(server.requests.lock().unwrap().len(), 1, "it is kept");
 
+    // A file that was cut in the cache is fetched again.
+    let kept = std::fs::read_dir(place.path("cache/rootgan/downloads")).unwrap().flatten().map(|entry| entry.path());
+    let file = kept.map(|entry| entry.join("ffhq.pkl")).find(|file| file.exists()).unwrap();
+    std::fs::write(&file, "cut").unwrap();
+    assert!(place.picture(&server.address).0 == picture);
+    assert_eq!(server.requests.lock().unwrap().len(), 2);
+
     let line = place.refusal(&[&with_sum[..], &[&"0".repeat(64)]].concat());
     assert!(line.contains(&format!("its sha256 is {expected}, not 0000")), "{line}");
     let line = place.refusal(&[&with_sum[..], &["12"]].concat());

@@ -123,6 +123,19 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a folder with all that is in it, which may have gone already.
+///
+/// # Errors
+/// The folder is there and cannot be removed.
+pub fn remove_folder_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove the folder '{}'", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes the partial files of `path` that killed processes left. Call it only where no other process can be writing
 /// `path`.
 ///

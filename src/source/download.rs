@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::files::atomic::{fill_folder_atomically, remove_if_there, write_json};
+use crate::files::atomic::{fill_folder_atomically, remove_folder_if_there, remove_if_there, write_json};
 use crate::files::bounded::read_text;
 use crate::files::cache::{Cache, CachePart};
 use crate::files::checksum::sha256;
@@ -78,6 +78,8 @@ pub fn download(url: &str) -> Result<PathBuf> {
     if let Some(path) = there(&entry) {
         return Ok(path);
     }
+    // What is there is not whole: a file that was deleted or cut.
+    remove_folder_if_there(&entry).with_context(no_place)?;
     let partial = Partial::beside(&entry, url);
     let record = partial.fetch(&cache, &stop)?;
     fill_folder_atomically(&entry, |folder| {

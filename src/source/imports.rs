@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::python::{self, PythonOutput};
-use crate::files::atomic::{fill_folder_atomically, write_json};
+use crate::files::atomic::{fill_folder_atomically, remove_folder_if_there, write_json};
 use crate::files::bounded::read_text;
 use crate::files::cache::{Cache, CachePart};
 use crate::files::checksum::FileRecord;
@@ -69,6 +69,10 @@ pub fn import(file: &Path) -> Result<Import> {
     // The process that held the lock may have made it.
     if let Some(import) = there(&entry) {
         return Ok(import);
+    }
+    // What is there is damaged.
+    if let Err(error) = remove_folder_if_there(&entry) {
+        return import_into_scratch(&installation, file, &format!("{error:#}"));
     }
     say(format!("importing '{}' ({:.1} MB), once", file.display(), source.bytes as f64 / 1e6));
     cache.make_room(source.bytes);
