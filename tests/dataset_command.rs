@@ -254,6 +254,7 @@ fn odd_pictures_are_counted_by_what_is_odd() {
     let frames = [1, 2].map(|hue| Frame::new(DynamicImage::from(plain(16, hue)).into_rgba8()));
     GifEncoder::new(File::create(stage.path("set/moving.gif")).unwrap()).encode_frames(frames).unwrap();
     fs::copy(stage.path("set/still.gif"), stage.path("set/misnamed.jpg")).unwrap();
+    plain(16, 200).save_with_format(stage.path("set/rightly.jpe"), image::ImageFormat::Jpeg).unwrap();
     stage.save("tiny.png", plain(4, 4));
     let report = stage.json(&["set", "--resolution", "16", "--keep-duplicates"]);
     let expected = serde_json::json!({
@@ -262,11 +263,11 @@ fn odd_pictures_are_counted_by_what_is_odd() {
     });
     assert_eq!(report["notes"], expected);
     let sizes = serde_json::json!([
-        { "width": 4, "height": 4, "pictures": 1 }, { "width": 16, "height": 16, "pictures": 7 }
+        { "width": 4, "height": 4, "pictures": 1 }, { "width": 16, "height": 16, "pictures": 8 }
     ]);
     assert_eq!(report["sizes"], sizes);
     let printed = stage.run(&["set"]);
-    assert!(printed.contains("sizes: 16x16 (6), 4x4 (1)") && printed.contains("1 animated"), "{printed}");
+    assert!(printed.contains("sizes: 16x16 (7), 4x4 (1)") && printed.contains("1 animated"), "{printed}");
 }
 
 #[test]

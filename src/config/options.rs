@@ -480,7 +480,7 @@ impl Options {
     /// # Errors
     /// The errors of [`from_file`](Self::from_file), or file and flags name different presets.
     pub fn with_file(self, path: Option<&Path>) -> Result<Self> {
-        let Some(path) = path else { return Ok(self) };
+        let Some(path) = path else { return self.with_utf8_paths() };
         let file = Self::from_file(path)?;
         // The file's values would win over the preset's, and the run's name would be wrong.
         ensure!(
@@ -488,18 +488,30 @@ impl Options {
             "'{}' has the options of a run with another --cfg; leave --cfg away, or pass a --config without one",
             path.display()
         );
-        Ok(self.over(file))
+        self.over(file).with_utf8_paths()
+    }
+
+    /// Refuses paths that are not UTF-8: the records of a run are JSON, which cannot hold them.
+    fn with_utf8_paths(mut self) -> Result<Self> {
+        for path in self.paths_mut() {
+            ensure!(
+                path.to_str().is_some(),
+                "cannot use '{}': the path is not UTF-8, which the records of a run have to be; rename it",
+                path.display()
+            );
+        }
+        Ok(self)
     }
 
     /// Makes every path absolute, so that the working directory may change.
     ///
     /// # Errors
-    /// The working directory does not exist any more.
+    /// The working directory does not exist any more, or its path is not UTF-8.
     pub fn with_absolute_paths(mut self) -> Result<Self> {
         for path in self.paths_mut() {
             *path = std::path::absolute(&path).with_context(|| format!("cannot find '{}'", path.display()))?;
         }
-        Ok(self)
+        self.with_utf8_paths()
     }
 
     /// Lists what these options would change in `recorded`: key, recorded value and value now.
@@ -577,6 +589,17 @@ mod tests {
         let flags = Options { root_k: Some(20.0), ..Options::default() };
         let merged = flags.over(Options::from_file(&path).unwrap());
         assert_eq!((merged.root_k, merged.batch), (Some(20.0), Some(8)));
+    }
+
+    #[test]
+    fn a_path_that_is_not_utf8_is_refused() {
+        use std::os::unix::ffi::OsStringExt;
+        let data = PathBuf::from(std::ffi::OsString::from_vec(b"pics\xff".to_vec()));
+        let options = Options { data: Some(data), ..Options::default() };
+        for outcome in [options.clone().with_file(None), options.with_absolute_paths()] {
+            let message = outcome.unwrap_err().to_string();
+            assert!(message.contains("is not UTF-8") && message.contains("rename it"), "{message}");
+        }
     }
 
     #[test]

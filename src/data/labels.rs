@@ -347,9 +347,26 @@ fn unused_folders(pictures: &Pictures) -> Option<String> {
     }
 }
 
-/// Returns the sub-folder of the root that a picture is in.
+/// Returns the sub-folder of the root that a picture is in. Bytes of its name that are not UTF-8 are written as escapes, so that names
+/// that differ stay different.
 fn top_folder(name: &Path) -> Option<String> {
     let mut parts = name.components().filter(|part| !matches!(part, Component::CurDir));
-    let first = parts.next()?.as_os_str().to_string_lossy().into_owned();
+    let first = parts.next()?.as_os_str();
+    let first = first.to_str().map_or_else(|| first.as_encoded_bytes().escape_ascii().to_string(), str::to_owned);
     parts.next().map(|_| first)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn folders_whose_names_are_not_utf8_stay_apart() {
+        let class = |folder: &[u8]| top_folder(&Path::new(OsStr::from_bytes(folder)).join("a.png"));
+        assert_eq!(class("Käse".as_bytes()).as_deref(), Some("Käse"));
+        assert_eq!((class(b"a\xff").as_deref(), class(b"a\xfe").as_deref()), (Some("a\\xff"), Some("a\\xfe")));
+    }
 }

@@ -23,6 +23,34 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// The errors of file systems that have no locks.
 const WITHOUT_LOCKS: [i32; 3] = [libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOLCK];
 
+/// The outcome of an attempt to lock a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The file is locked as long as it is open.
+    Locked,
+    /// Another process has locked it.
+    Taken,
+    /// The file system has no locks, as some network file systems: nobody can be excluded.
+    WithoutLocks,
+}
+
+/// Tries to lock an open file for this process alone.
+///
+/// # Errors
+/// The system cannot lock it, for another reason than those of [`Attempt`].
+pub fn try_lock(file: &File) -> std::io::Result<Attempt> {
+    // SAFETY: the descriptor is open as long as `file` is.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(Attempt::Locked);
+    }
+    let error = std::io::Error::last_os_error();
+    match error.raw_os_error() {
+        _ if error.kind() == ErrorKind::WouldBlock => Ok(Attempt::Taken),
+        Some(number) if WITHOUT_LOCKS.contains(&number) => Ok(Attempt::WithoutLocks),
+        _ => Err(error),
+    }
+}
+
 /// The right to write one path, held until it is dropped, or the process ends.
 #[derive(Debug)]
 pub struct Lock {
@@ -77,17 +105,11 @@ impl Lock {
                 .open(&place)
                 .with_context(cannot)?;
             ensure!(file.metadata().with_context(cannot)?.is_file(), "'{}' is no file; remove it", place.display());
-            // SAFETY: the descriptor is open as long as `file` is.
-            if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-                let error = std::io::Error::last_os_error();
-                if error.kind() == ErrorKind::WouldBlock {
-                    return Ok(None);
-                }
-                // Some network file systems have no locks: work goes on as if alone, and what may be another's is not
-                // removed.
-                let has_locks = !WITHOUT_LOCKS.contains(&error.raw_os_error().unwrap_or(0));
-                ensure!(!has_locks, "cannot lock '{}': {error}", place.display());
-                return Ok(Some(Self { _file: file, path: place }));
+            match try_lock(&file).with_context(|| format!("cannot lock '{}'", place.display()))? {
+                Attempt::Locked => {}
+                Attempt::Taken => return Ok(None),
+                // Work goes on as if alone, and what may be another's is not removed.
+                Attempt::WithoutLocks => return Ok(Some(Self { _file: file, path: place })),
             }
             // Whoever had the lock before may have removed the file between opening and locking it here: then this
             // locks nothing, and the next attempt makes a new file.

@@ -2,12 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::numbering::Number;
+use crate::files::lock::{Attempt, try_lock};
 use crate::files::opening::to_change_or_make;
 
 /// Makes the next free folder; two runs that start at once get different ones.
@@ -76,9 +76,12 @@ pub struct FolderLock(#[allow(dead_code)] File);
 pub fn lock(folder: &Path) -> Result<FolderLock> {
     let path = folder.join(".lock");
     let file = to_change_or_make(&path).with_context(|| format!("cannot write '{}'", path.display()))?;
-    // SAFETY: the descriptor is open as long as `file` is.
-    let status = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-    ensure!(status == 0, "another process works on the run '{}'; wait for it or stop it", folder.display());
+    let attempt = try_lock(&file).with_context(|| format!("cannot lock '{}'", path.display()))?;
+    ensure!(
+        attempt != Attempt::Taken,
+        "another process works on the run '{}'; wait for it or stop it",
+        folder.display()
+    );
     Ok(FolderLock(file))
 }
 

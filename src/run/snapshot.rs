@@ -1,7 +1,7 @@
 //! The files of one snapshot in a run directory, and the manifest with their checksums: libtorch's
 //! archives have none of their own and load with flipped bytes.
 
-use crate::files::atomic::write_json;
+use crate::files::atomic::{remove_if_there, write_json};
 use crate::files::bounded::read_text;
 use crate::files::checksum::{FileRecord, sha256};
 use crate::run::numbering::Number;
@@ -80,8 +80,7 @@ impl SnapshotFiles {
     /// A file cannot be removed.
     pub fn remove(&self) -> Result<()> {
         for path in [&self.manifest, &self.g_ema, &self.g, &self.d] {
-            std::fs::remove_file(path)
-                .with_context(|| format!("cannot remove the old snapshot's '{}'", path.display()))?;
+            remove_if_there(path).context("the old snapshot stays")?;
         }
         Ok(())
     }

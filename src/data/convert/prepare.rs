@@ -92,7 +92,10 @@ impl Rules {
         .map_err(unreadable)?;
         self.judge(size)?;
         notes.was_upscaled = self.resolution.is_some_and(|resolution| size.0.min(size.1) < resolution);
-        let named = name.extension().and_then(ImageFormat::from_extension);
+        let named = name.extension().and_then(|extension| match extension.eq_ignore_ascii_case("jpe") {
+            true => Some(ImageFormat::Jpeg), // the image crate does not know this one
+            false => ImageFormat::from_extension(extension),
+        });
         let misnamed = named != format_of(bytes).ok();
         let animated = is_animated(bytes).unwrap_or(false);
         let digest = digest(&pixels, depth, size);

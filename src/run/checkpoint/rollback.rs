@@ -40,6 +40,7 @@ impl Run {
         let (seen, scale) = (self.trainer.seen_images, self.trainer.lr_scale / 2.0);
         self.keeper.rollbacks += 1;
         self.go_back_to(&checkpoint, Some(scale))?;
+        bar.begin_at(self.trainer.seen_images);
         self.forget_outputs()?;
         self.make_outputs(Some(bar))?;
         let line = format!(
