@@ -25,11 +25,17 @@ LONGEST = 400  # seconds for one measurement; the table only says that it took l
 
 
 def make_pair(name: str) -> None:
-    """Makes the random pair of a configuration where it needs one and has none yet."""
-    folder = CONFIGURATIONS[name][0]
-    if name in SIZES and not (folder / "discriminator.pt").exists():
+    """Makes the random pair of a configuration where it needs one."""
+    if name in SIZES:
+        make_random_pair(CONFIGURATIONS[name][0], SIZES[name])
+
+
+def make_random_pair(folder: Path, sizes: str) -> None:
+    """Makes a random pair, unless there is one that is newer than the networks' code, which is a part of its files."""
+    made, code = folder / "discriminator.pt", max(path.stat().st_mtime for path in (ROOT / "python/rootgan/networks").glob("*.py"))
+    if not made.exists() or made.stat().st_mtime < code:
         subprocess.run([sys.executable, ROOT / "python/rootgan", "new", "--outdir", folder, "--mapping-layers", "2",
-                        *SIZES[name].split()], check=True, stdout=subprocess.DEVNULL)
+                        *sizes.split()], check=True, stdout=subprocess.DEVNULL)
 
 
 def without_openmp(**more: str) -> dict[str, str]:

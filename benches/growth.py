@@ -22,6 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from busy import make_random_pair  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
 ROOTGAN = ROOT / "target/release/rootgan"
 CONTENTS = 1000
@@ -32,14 +35,10 @@ def say(*cells) -> None:
 
 
 def pair(folder: Path, resolution: int) -> list[str]:
-    """The arguments for a random pair, which is made anew where the networks' code has changed since."""
+    """The arguments for a random pair."""
     place = folder / f"pair{resolution}"
-    made, code = place / "discriminator.pt", max(path.stat().st_mtime for path in (ROOT / "python/rootgan/networks").glob("*.py"))
-    if not made.exists() or made.stat().st_mtime < code:
-        channel_base = 16384 if resolution <= 256 else 32768
-        subprocess.run([sys.executable, ROOT / "python/rootgan", "new", "--outdir", place, "--resolution", str(resolution),
-                        "--channel-base", str(channel_base), "--channel-max", "512", "--z-dim", "512", "--w-dim", "512",
-                        "--mapping-layers", "2"], check=True, stdout=subprocess.DEVNULL)
+    channel_base = 16384 if resolution <= 256 else 32768
+    make_random_pair(place, f"--resolution {resolution} --channel-base {channel_base} --channel-max 512 --z-dim 512 --w-dim 512")
     return ["--generator", place / "generator.pt", "--discriminator", place / "discriminator.pt"]
 
 

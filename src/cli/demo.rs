@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::cli::args::parsed;
 use crate::cli::{dump, export, finetune, python};
+use crate::run::folder::numbered_grids;
 use crate::system::installation::Installation;
 use crate::system::ui::duration_text;
 
@@ -91,13 +92,8 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Returns the grid of the last tick: names sort in the order of ticks.
+/// Returns the grid of the last tick.
 fn newest_grid(run: &Path) -> Result<PathBuf> {
-    let names = std::fs::read_dir(run)?.flatten().map(|entry| entry.path());
-    let is_grid = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.strip_prefix("fakes")
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.ends_with(".png"))
-    };
-    names.filter(is_grid).max().with_context(|| format!("'{}' has no grid of samples", run.display()))
+    let newest = numbered_grids(run)?.pop().map(|(_, path)| path);
+    newest.with_context(|| format!("'{}' has no grid of samples", run.display()))
 }

@@ -238,6 +238,8 @@ impl Sources {
     }
 }
 
+/// Returns the device that the options name, the first GPU or the CPU where they name none.
+///
 /// # Errors
 /// There is no such device.
 pub fn device_of(options: &Options) -> Result<Device> {

@@ -9,7 +9,7 @@ use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
 use crate::draw::pixels::encode_png;
-use crate::files::atomic::{replace_atomically, write_atomically};
+use crate::files::atomic::write_atomically;
 
 const SIZE: (u32, u32) = (960, 560);
 const FONT: &str = "sans-serif";
@@ -68,7 +68,7 @@ impl Plot {
         let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
         let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
         self.draw(&BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(), x, y)?;
-        replace_atomically(&png, |path| encode_png(path, &pixels, SIZE.0 as usize, SIZE.1 as usize, 3))?;
+        encode_png(&png, &pixels, SIZE.0 as usize, SIZE.1 as usize, 3)?;
         let mut text = String::new();
         self.draw(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area(), x, y)?;
         write_atomically(&svg, |file| Ok(file.write_all(text.as_bytes())?))?;

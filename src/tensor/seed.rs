@@ -14,7 +14,7 @@ pub enum Stream {
     GeneratorReg = 2,
     /// Latents, noise and style mixing of the discriminator's main phase.
     DiscriminatorMain = 3,
-    /// The noise of the augmentation in the R1 phase, drawn by libtorch's generator.
+    /// Latents, noise and style mixing of the images that R2 looks at, and the noise of the augmentation in its phase and R1's.
     DiscriminatorReg = 4,
     /// The order of the training pictures.
     Sampler = 5,
@@ -24,7 +24,7 @@ pub enum Stream {
     AugmentGeneratorMain = 7,
     /// The augmentation of the discriminator's main phase.
     AugmentDiscriminatorMain = 8,
-    /// The augmentation of the R1 phase.
+    /// The augmentation of the R1 and R2 phase.
     AugmentDiscriminatorReg = 9,
     /// The classes of a dump, one draw per picture.
     DumpClass = 10,

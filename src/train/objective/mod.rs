@@ -76,8 +76,8 @@ pub trait Objective: fmt::Debug + Send + Sync {
     /// Returns how strongly the discriminator's step pushes each logit, |dL/dlogit|.
     fn discriminator_slope(&self, logits: &Logits) -> Tensor;
 
-    /// Returns for every real image whether the discriminator takes it for real, 1 or -1, which the augmentation goes
-    /// by; None without real images.
+    /// Returns for every real image whether the discriminator takes it for real: 1, -1, or 0 for a logit of 0. The
+    /// augmentation goes by it. None without real images.
     fn signs_of_reals(&self, logits: &Logits) -> Option<Tensor> {
         logits.reals.as_ref().map(Tensor::sign)
     }

@@ -198,19 +198,22 @@ impl WatchedRun {
         }
         let written = log.and_then(|log| log.metadata().ok()?.modified().ok());
         let age = written.and_then(|time| time.elapsed().ok()).map_or(f64::INFINITY, |age| age.as_secs_f64());
-        let ticks = self.lock_free_tick_seconds(known);
-        if age < ticks.max(FRESH_SECONDS) { (State::Training, None) } else { (State::Interrupted, None) }
-    }
-
-    /// Returns the time of two ticks, or 0 where it is not known.
-    fn lock_free_tick_seconds(&self, known: &RunSummary) -> f64 {
-        let tick_kimg = known.options.get("tick_kimg").and_then(Value::as_f64);
-        known.sec_per_kimg.zip(tick_kimg).map_or(0.0, |(seconds, kimg)| 2.0 * seconds * kimg)
+        if age < seconds_of_two_ticks(known).max(FRESH_SECONDS) {
+            (State::Training, None)
+        } else {
+            (State::Interrupted, None)
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Read> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns how long two ticks take, or 0 where it is not known.
+fn seconds_of_two_ticks(known: &RunSummary) -> f64 {
+    let tick_kimg = known.options.get("tick_kimg").and_then(Value::as_f64);
+    known.sec_per_kimg.zip(tick_kimg).map_or(0.0, |(seconds, kimg)| 2.0 * seconds * kimg)
 }
 
 impl Read {
