@@ -56,7 +56,8 @@ impl Bar {
         Self { begun: Instant::now(), shown }
     }
 
-    /// Counts `n` items as done before: they are no part of the speed.
+    /// Counts `n` items as done before, at the beginning or after going back: neither they nor the time until now are a part of
+    /// the speed.
     pub fn begin_at(&self, n: u64) {
         match &self.shown {
             Shown::Terminal(bar) => {
@@ -64,8 +65,7 @@ impl Bar {
                 bar.reset_eta();
             }
             Shown::Lines(lines) => {
-                let mut lines = locked(lines);
-                (lines.done, lines.before) = (n, n);
+                locked(lines).begin_at(n, self.begun.elapsed());
             }
             Shown::Nothing => {}
         }
@@ -260,8 +260,10 @@ struct Lines {
     what: String,
     message: String,
     done: u64,
-    /// Those of the items that were done before the bar began.
+    /// Those of the items that were done before the count of the speed began.
     before: u64,
+    /// The time at which that count began.
+    since: Duration,
     len: u64,
     interval: Duration,
     said: Duration,
@@ -295,8 +297,12 @@ impl Unit {
 impl Lines {
     fn new(len: u64, what: &str, interval: Duration) -> Self {
         let (what, message) = (what.to_owned(), String::new());
-        let said = Duration::ZERO;
-        Self { what, message, done: 0, before: 0, len, interval, said, finished: false, unit: Unit::Items }
+        let (since, said) = (Duration::ZERO, Duration::ZERO);
+        Self { what, message, done: 0, before: 0, since, len, interval, said, finished: false, unit: Unit::Items }
+    }
+
+    fn begin_at(&mut self, n: u64, elapsed: Duration) {
+        (self.done, self.before, self.since) = (n, n, elapsed);
     }
 
     fn advance(&mut self, n: u64, elapsed: Duration) -> Option<String> {
@@ -306,7 +312,7 @@ impl Lines {
             elapsed.saturating_sub(self.said) >= self.interval && (self.before + 1..self.len).contains(&self.done);
         due.then(|| {
             self.said = elapsed;
-            let rate = (self.done - self.before) as f64 / elapsed.as_secs_f64();
+            let rate = (self.done - self.before) as f64 / (elapsed - self.since).as_secs_f64();
             let left = Duration::from_secs_f64((self.len - self.done) as f64 / rate);
             let percent = 100 * self.done / self.len;
             let (done, len) = (self.unit.text(self.done), self.unit.text(self.len));
@@ -318,7 +324,8 @@ impl Lines {
     fn finish(&mut self, elapsed: Duration) -> Option<String> {
         let silent = self.finished || elapsed < WORTH_MENTIONING;
         self.finished = true;
-        let (done, len, time) = (self.unit.text(self.done), self.unit.text(self.len), duration_text(elapsed));
+        let (done, len) = (self.unit.text(self.done), self.unit.text(self.len));
+        let time = duration_text(elapsed.saturating_sub(self.since));
         let now = match self.before {
             0 => String::new(),
             before => format!(", {} of them", self.unit.text(self.done - before)),
@@ -377,6 +384,19 @@ mod tests {
             "finetuning: 80 of 100 (80 %), 2.0/s, 10s left"
         );
         assert_eq!(lines.finish(Duration::from_secs(11)).unwrap(), "finetuning: 80 of 100, 20 of them in 11s");
+    }
+
+    #[test]
+    fn the_speed_after_going_back_is_that_since_then() {
+        let mut lines = Lines::new(100, "finetuning", Duration::from_secs(1));
+        lines.advance(90, Duration::from_secs(9));
+        lines.begin_at(40, Duration::from_secs(10));
+        assert_eq!(
+            lines.advance(20, Duration::from_secs(20)).unwrap(),
+            "finetuning: 60 of 100 (60 %), 2.0/s, 20s left"
+        );
+        lines.advance(40, Duration::from_secs(40));
+        assert_eq!(lines.finish(Duration::from_secs(40)).unwrap(), "finetuning: 100 of 100, 60 of them in 30s");
     }
 
     #[test]
