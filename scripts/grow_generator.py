@@ -58,16 +58,16 @@ def grown(old: torch.jit.ScriptModule, mapping_layers: int, channel_base: int, c
         architecture.w_dim *= 2
     new = architecture.generator()
     with torch.no_grad():
-        grow_mapping(old, new, said["mapping_layers"], rate)
+        grow_mapping(old, new, said["mapping_layers"], mapping_layers, rate)
         grow_synthesis(old.state_dict(), new.state_dict())  # the values of a state dict are the weights themselves
     return new.eval()
 
 
-def grow_mapping(old: torch.jit.ScriptModule, new: Generator, old_layers: int, rate: float) -> None:
-    """Fills the mapping network of `new`, whose layers get this share of the learning rate."""
+def grow_mapping(old: torch.jit.ScriptModule, new: Generator, old_layers: int, count: int, rate: float) -> None:
+    """Fills the mapping network of `new`, whose `count` layers get this share of the learning rate."""
     layers = [acting(getattr(old.mapping, f"fc{i}")) for i in range(old_layers)]
     w_avg = old.mapping.w_avg.detach()
-    width, count = w_avg.shape[0], sum(1 for name, _ in new.mapping.named_children() if name.startswith("fc"))
+    width = w_avg.shape[0]
     if count > old_layers:
         layers = [mirrored(layer, is_first=i == 0) for i, layer in enumerate(layers)]
         layers += [identity(width) for _ in range(count - old_layers)]

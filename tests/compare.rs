@@ -60,6 +60,23 @@ impl Stage {
             .stderr(Stdio::piped());
         command
     }
+
+    fn tune(&self, more: &[&str]) -> Command {
+        let (generator, discriminator) = common::pair16();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rootgan"));
+        command
+            .args(["tune", "--kimg", "0.064", "--metrics", "fid20_full", "--out", "tuned"])
+            .args(["--device", "cpu", "--batch", "8", "--grid", "2x2", "--detector", "detector.pt", "--data", "discs"])
+            .arg("--generator")
+            .arg(generator)
+            .arg("--discriminator")
+            .arg(discriminator)
+            .args(more)
+            .current_dir(self.place.path())
+            .env("OMP_NUM_THREADS", "1")
+            .env("XDG_CACHE_HOME", self.out("cache"));
+        command
+    }
 }
 
 /// Loss, seed, and kimg and metric at each evaluation.
@@ -196,26 +213,7 @@ fn arms_of_any_options_are_compared_on_several_data_sets() {
 #[test]
 fn tuning_ends_with_a_command_that_works() {
     let stage = Stage::new();
-    let (generator, discriminator) = common::pair16();
-    let options = |command: &mut Command| {
-        command.args([
-            "--device",
-            "cpu",
-            "--batch",
-            "8",
-            "--grid",
-            "2x2",
-            "--detector",
-            "detector.pt",
-            "--data",
-            "discs",
-        ]);
-        command.arg("--generator").arg(&generator).arg("--discriminator").arg(&discriminator);
-        command.current_dir(stage.place.path()).env("OMP_NUM_THREADS", "1").env("XDG_CACHE_HOME", stage.out("cache"));
-    };
-    let mut tune = Command::new(env!("CARGO_BIN_EXE_rootgan"));
-    tune.args(["tune", "--gammas", "auto,2,50", "--kimg", "0.064", "--metrics", "fid20_full", "--out", "tuned"]);
-    options(&mut tune);
+    let mut tune = stage.tune(&["--gammas", "auto,2,50"]);
     let output = tune.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let printed = String::from_utf8(output.stdout).unwrap();
@@ -244,29 +242,7 @@ fn tuning_ends_with_a_command_that_works() {
 #[test]
 fn tuning_compares_runs_after_the_same_images() {
     let stage = Stage::new();
-    let (generator, discriminator) = common::pair16();
-    let mut tune = Command::new(env!("CARGO_BIN_EXE_rootgan"));
-    tune.args([
-        "tune",
-        "--gammas",
-        "2",
-        "--rates",
-        "50",
-        "--kimg",
-        "0.064",
-        "--metrics",
-        "fid20_full",
-        "--out",
-        "tuned",
-    ])
-    .args(["--device", "cpu", "--batch", "8", "--grid", "2x2", "--detector", "detector.pt", "--data", "discs"])
-    .arg("--generator")
-    .arg(generator)
-    .arg("--discriminator")
-    .arg(discriminator)
-    .current_dir(stage.place.path())
-    .env("OMP_NUM_THREADS", "1")
-    .env("XDG_CACHE_HOME", stage.out("cache"));
+    let mut tune = stage.tune(&["--gammas", "2", "--rates", "50"]);
     let output = tune.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");

@@ -115,12 +115,7 @@ pub fn remedy_for_write(error: &anyhow::Error) -> &'static str {
 /// # Errors
 /// The file is there and cannot be removed.
 pub fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove '{}'", path.display()))
-        }
-        _ => Ok(()),
-    }
+    gone(std::fs::remove_file(path)).with_context(|| format!("cannot remove '{}'", path.display()))
 }
 
 /// Removes a folder with all that is in it, which may have gone already.
@@ -128,11 +123,14 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
 /// # Errors
 /// The folder is there and cannot be removed.
 pub fn remove_folder_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove the folder '{}'", path.display()))
-        }
-        _ => Ok(()),
+    gone(std::fs::remove_dir_all(path)).with_context(|| format!("cannot remove the folder '{}'", path.display()))
+}
+
+/// Takes it for a success that there was nothing to remove.
+fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }
 

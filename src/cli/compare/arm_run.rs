@@ -14,6 +14,7 @@ use crate::files::atomic::write_json;
 use crate::files::bounded::read_text;
 use crate::metrics::parse_list;
 use crate::run::checkpoint::{Checkpoints, Resumed};
+use crate::run::comparison::Arm;
 use crate::run::folder::{self, FolderLock};
 use crate::system::signals::Stopped;
 use crate::system::ui::say;
@@ -71,40 +72,42 @@ pub fn prepare(options: &mut Options, out: &Path, eval_kimg: Option<f64>) -> Res
 ///
 /// # Errors
 /// Another comparison or other files are there, a name stands for something else there, or the folder cannot be written.
-pub fn claim(out: &Path, wanted: &Value, named: &[(&str, Map<String, Value>)]) -> Result<FolderLock> {
+pub fn claim(out: &Path, wanted: &Map<String, Value>, named: &[(&str, Map<String, Value>)]) -> Result<FolderLock> {
     let (shown, path) = (out.display(), out.join("compare.json"));
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder '{shown}'; pass another --out"))?;
     let lock = folder::lock(out)?;
+    let damaged = || format!("'{}' is damaged", path.display());
+    let mut record = wanted.clone();
     if path.exists() {
-        let text = read_text(&path)?;
-        let damaged = || format!("'{}' is damaged", path.display());
-        let mut there: Map<String, Value> = serde_json::from_str(&text).with_context(damaged)?;
-        let mut known = there.clone();
-        named.iter().for_each(|(kind, _)| drop(known.remove(*kind)));
+        record = serde_json::from_str(&read_text(&path)?).with_context(damaged)?;
+        let mut fixed = record.clone();
+        named.iter().for_each(|(kind, _)| drop(fixed.remove(*kind)));
         ensure!(
-            Value::Object(known) == *wanted,
+            fixed == *wanted,
             "'{shown}' holds a comparison with other options (see compare.json); pass those, or another --out"
         );
-        for (kind, values) in named {
-            let kept = there.entry(*kind).or_insert_with(|| json!({})).as_object_mut().with_context(damaged)?;
-            for (name, value) in values {
-                let before = kept.entry(name).or_insert_with(|| value.clone());
-                ensure!(
-                    before == value,
-                    "'{shown}' has '{name}' of {before} among its {kind}, now it is {value}; give it another name, or pass \
-                     another --out"
-                );
-            }
-        }
-        write_json(&path, &there)?;
-        return Ok(lock);
+    } else {
+        let mut others = fs::read_dir(out)?.flatten().filter(|entry| entry.file_name() != ".lock");
+        ensure!(others.next().is_none(), "'{shown}' is not empty and holds no comparison; pass another --out");
     }
-    let mut others = fs::read_dir(out)?.flatten().filter(|entry| entry.file_name() != ".lock");
-    ensure!(others.next().is_none(), "'{shown}' is not empty and holds no comparison; pass another --out");
-    let mut record = wanted.as_object().cloned().unwrap_or_default();
-    record.extend(named.iter().map(|(kind, values)| ((*kind).to_owned(), Value::Object(values.clone()))));
+    for (kind, values) in named {
+        let kept = record.entry(*kind).or_insert_with(|| json!({})).as_object_mut().with_context(damaged)?;
+        for (name, value) in values {
+            let before = kept.entry(name).or_insert_with(|| value.clone());
+            ensure!(
+                before == value,
+                "'{shown}' has '{name}' of {before} among its {kind}, now it is {value}; give it another name, or pass another \
+                 --out"
+            );
+        }
+    }
     write_json(&path, &record)?;
     Ok(lock)
+}
+
+/// Makes a JSON object of its members.
+pub fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
+    members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }
 
 /// One run of a comparison.
@@ -173,6 +176,17 @@ impl ArmRun {
         Ok(self.read::<Complete>(COMPLETE)?.map_or(0.0, |complete| complete.kimg))
     }
 
+    /// Reads what it came to; `ended` says why it went no further, where it did not.
+    pub fn read_arm(&self, name: &str, seed: u64, metric: &str, ended: Option<Ended>) -> Result<Arm> {
+        let mut arm = Arm::read(name, seed, &self.folder, metric)?;
+        arm.collapsed = arm.has_collapsed();
+        if let Some(ended) = ended {
+            arm.collapsed |= ended.collapsed;
+            arm.ended = Some(ended.why);
+        }
+        Ok(arm)
+    }
+
     pub fn ended(&self) -> Result<Option<Ended>> {
         self.read(ENDED)
     }
@@ -232,7 +246,7 @@ mod tests {
             if more {
                 arms.insert("k2".to_owned(), json!({ "root_k": 2 }));
             }
-            claim(&out, &json!({ "first_seed": seed }), &[("arms", arms)]).map(drop)
+            claim(&out, &object([("first_seed", json!(seed))]), &[("arms", arms)]).map(drop)
         };
         claim_with(1, 20, false).unwrap();
         claim_with(1, 20, true).unwrap();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
-use self::arm_run::{ArmRun, Ended, claim, common, prepare, shown};
+use self::arm_run::{ArmRun, Ended, claim, common, object, prepare, shown};
 use self::recipe::{LOSSES, Recipe};
 use self::report::{Setting, save, save_index};
 use crate::cli::confine::write_only_to_and_cache;
@@ -101,7 +101,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
         let finished = arms.iter().find(|arm| !arm.points.is_empty()).context("no run came as far as an evaluation")?;
         let (measure, detector) = measure_of(&finished.folder, &plan.metric)?;
         let comparison = Comparison { metric: plan.metric.clone(), measure, detector, arms };
-        let setting = Setting { lines: plan.setting(&set, &device::name(device)), options: shared.clone() };
+        let setting = Setting { lines: plan.setting(&set, &device::name(device)), options: json!(shared) };
         save(&comparison, &setting, &set.folder)?;
         comparisons.push((set.name, comparison));
     }
@@ -189,8 +189,8 @@ impl Plan {
     }
 
     /// Returns what has to be the same when a comparison goes on; seeds, arms and data sets may be added.
-    fn shared(&self) -> Result<Value> {
-        Ok(json!({ "options": common(&self.options)?, "first_seed": self.first_seed }))
+    fn shared(&self) -> Result<Map<String, Value>> {
+        Ok(object([("options", common(&self.options)?), ("first_seed", json!(self.first_seed))]))
     }
 
     /// Returns what has a name in the folder: the arms with their options, and the folders of several data sets.
@@ -246,7 +246,6 @@ impl Plan {
                 ..recipe.options.clone().over(self.options.clone())
             },
         };
-        let read = || Arm::read(&recipe.name, seed, &run.folder, &self.metric);
         fs::create_dir_all(&set.folder)
             .with_context(|| format!("cannot make the folder '{}'", set.folder.display()))?;
         let mut ended = run.ended()?;
@@ -255,7 +254,8 @@ impl Plan {
             && run.trained_kimg()? < self.kimg
         {
             ended = run.train_to(half)?;
-            if let (None, Some(value), Some(level)) = (&ended, read()?.value_at(half), first.value_at(half))
+            if let (None, Some(value), Some(level)) =
+                (&ended, run.read_arm(&recipe.name, seed, &self.metric, None)?.value_at(half), first.value_at(half))
                 && value > factor * level
             {
                 let why = format!("it was at {value:.3} at half of the images, the first arm at {level:.3}");
@@ -268,10 +268,7 @@ impl Plan {
         if let Some(ended) = &ended {
             say(format!("'{}' is not trained to its end: {}", run.folder.display(), ended.why));
         }
-        let mut arm = read()?;
-        arm.ended = ended.as_ref().map(|ended| ended.why.clone()).or(arm.ended);
-        arm.collapsed = ended.is_some_and(|ended| ended.collapsed) || arm.has_collapsed();
-        Ok(arm)
+        run.read_arm(&recipe.name, seed, &self.metric, ended)
     }
 
     fn setting(&self, set: &Set, device: &str) -> Vec<String> {

@@ -52,11 +52,7 @@ fn csv(comparison: &Comparison) -> String {
 fn plot(comparison: &Comparison, x_label: &str, x: impl Fn(&Point) -> f64) -> Plot {
     let line = |(name, arms): (&str, Vec<&Arm>)| {
         let whole: Vec<&Arm> = arms.iter().copied().filter(|arm| arm.ended.is_none()).collect();
-        let label = if whole.len() < arms.len() {
-            format!("{name} ({} of {})", whole.len(), arms.len())
-        } else {
-            name.to_owned()
-        };
+        let label = format!("{name}{}", share(whole.len(), arms.len()));
         let arms = if whole.is_empty() { arms } else { whole };
         let evaluations = arms.iter().map(|arm| arm.points.len()).min().unwrap_or(0);
         let at = |index: usize| {
@@ -134,20 +130,26 @@ fn final_table(groups: &[(&str, Vec<&Arm>)]) -> String {
     text + "\n"
 }
 
-/// Formats the values at the end, and how many runs have one where not all do.
+/// Formats the values at the end.
 fn end_of(arms: &[&Arm]) -> String {
-    let ends: Vec<f64> = arms.iter().filter_map(|arm| arm.end()).collect();
-    let share = if ends.len() < arms.len() { format!(" ({} of {})", ends.len(), arms.len()) } else { String::new() };
-    format!("{}{share}", Spread::from_values(&ends).text())
+    of_runs(&arms.iter().filter_map(|arm| arm.end()).collect::<Vec<_>>(), arms.len())
+}
+
+/// Formats the values of some of `runs` runs.
+fn of_runs(values: &[f64], runs: usize) -> String {
+    Spread::from_values(values).text() + &share(values.len(), runs)
+}
+
+/// Says how many of the runs are meant, where these are not all.
+fn share(some: usize, all: usize) -> String {
+    if some < all { format!(" ({some} of {all})") } else { String::new() }
 }
 
 /// Returns the thousands of images until a run is where the baseline's with the same seed ends.
 fn kimg_to_the_end_of(base: &[&Arm], arms: &[&Arm]) -> String {
     let end_of = |seed: u64| base.iter().find(|arm| arm.seed == seed)?.end();
     let reached: Vec<f64> = arms.iter().filter_map(|arm| arm.kimg_to_reach(end_of(arm.seed)?)).collect();
-    let share =
-        if reached.len() < arms.len() { format!(" ({} of {})", reached.len(), arms.len()) } else { String::new() };
-    format!("{}{share}", Spread::from_values(&reached).text())
+    of_runs(&reached, arms.len())
 }
 
 /// Chooses levels that a reader can compare speeds at: the lowest that every seed of the baseline came to, and a
@@ -174,12 +176,7 @@ fn levels_table(comparison: &Comparison, groups: &[(&str, Vec<&Arm>)]) -> String
         let _ = write!(text, "| {name} |");
         for &level in &levels {
             let reached: Vec<f64> = arms.iter().filter_map(|arm| arm.kimg_to_reach(level)).collect();
-            let share = if reached.len() < arms.len() {
-                format!(" ({} of {})", reached.len(), arms.len())
-            } else {
-                String::new()
-            };
-            let _ = write!(text, " {}{share} |", Spread::from_values(&reached).text());
+            let _ = write!(text, " {} |", of_runs(&reached, arms.len()));
         }
         text.push('\n');
     }

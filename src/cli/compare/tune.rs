@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::arm_run::{ArmRun, claim, common, prepare, shown, values_of};
+use super::arm_run::{ArmRun, claim, common, object, prepare, shown, values_of};
 use super::figures::{Spread, Verdict, number};
 use super::recipe::Recipe;
 use super::report::{Setting, save};
@@ -60,7 +60,8 @@ pub fn run(args: TuneArgs) -> Result<()> {
     let kimg = options.kimg.unwrap_or(8.0);
     let metric = prepare(&mut options, &args.out, Some(kimg / 8.0))?;
     let gammas = gammas_of(&args.gammas)?;
-    let _lock = claim(&args.out, &json!({ "tune": { "options": common(&options)?, "seeds": args.seeds } }), &[])?;
+    let wanted = object([("tune", json!({ "options": common(&options)?, "seeds": args.seeds }))]);
+    let _lock = claim(&args.out, &wanted, &[])?;
     let first_seed = options.seed.take().unwrap_or(0);
     let device = device_of(&options)?;
     let options = with_networks(options)?;
@@ -115,24 +116,27 @@ struct RaceResult {
 }
 
 impl RaceResult {
-    /// The mean over the seeds; NaN where a run fell apart.
+    /// Mean and spread over the seeds; NaN where a run fell apart.
+    fn spread(&self) -> Spread {
+        Spread::from_values(&self.values)
+    }
+
     fn mean(&self) -> f64 {
-        Spread::from_values(&self.values).mean
+        self.spread().mean
     }
 }
 
-/// Says how the best of sorted outcomes stands to the first recipe, where that is another one.
-fn verdict(outcomes: &[RaceResult], first: &Recipe) -> Option<String> {
-    let best = outcomes.first()?;
-    let level = outcomes.iter().find(|outcome| outcome.recipe.slug == first.slug)?;
+/// Says how the best of sorted results stands to the first recipe, where that is another one.
+fn verdict(results: &[RaceResult], first: &Recipe) -> Option<String> {
+    let best = results.first()?;
+    let level = results.iter().find(|result| result.recipe.slug == first.slug)?;
     if level.mean().is_nan() {
         return Some(format!("{} fell apart", first.name));
     }
     if best.recipe.slug == first.slug {
         return None;
     }
-    let numbers =
-        format!("{} against {}", Spread::from_values(&level.values).text(), Spread::from_values(&best.values).text());
+    let numbers = format!("{} against {}", level.spread().text(), best.spread().text());
     let (is_worse, spread) = match Verdict::between(&level.values, &best.values) {
         Verdict::Worse => (true, ""),
         Verdict::OneSeed => {
@@ -152,23 +156,23 @@ impl Race {
     fn run(&mut self, mut recipes: Vec<Recipe>) -> Result<Recipe> {
         let first = recipes.first().context("there is nothing to try; pass --gammas with one value or more")?.clone();
         for share in ROUNDS {
-            let mut outcomes = Vec::new();
+            let mut results = Vec::new();
             for recipe in recipes {
-                let outcome = RaceResult { values: self.train(&recipe, self.kimg * share)?, recipe };
-                say(format!("{}: {} after {} kimg", outcome.recipe.name, number(outcome.mean()), self.kimg * share));
-                outcomes.push(outcome);
+                let result = RaceResult { values: self.train(&recipe, self.kimg * share)?, recipe };
+                say(format!("{}: {} after {} kimg", result.recipe.name, number(result.mean()), self.kimg * share));
+                results.push(result);
             }
             // What fell apart has no number, and goes last.
-            outcomes.sort_by(|a, b| a.mean().total_cmp(&b.mean()));
-            let better = outcomes.len().div_ceil(2);
+            results.sort_by(|a, b| a.mean().total_cmp(&b.mean()));
+            let better = results.len().div_ceil(2);
             if share == 1.0 {
-                self.verdicts.extend(verdict(&outcomes, &first));
+                self.verdicts.extend(verdict(&results, &first));
             }
-            let kept = outcomes
+            let kept = results
                 .into_iter()
                 .enumerate()
-                .filter(|(place, outcome)| *place < better || outcome.recipe.slug == first.slug);
-            recipes = kept.map(|(_, outcome)| outcome.recipe).collect();
+                .filter(|(place, result)| *place < better || result.recipe.slug == first.slug);
+            recipes = kept.map(|(_, result)| result.recipe).collect();
         }
         Ok(recipes.swap_remove(0))
     }
@@ -182,9 +186,7 @@ impl Race {
                 Some(ended) => Some(ended),
                 None => run.train_to(kimg)?,
             };
-            let mut arm = Arm::read(&recipe.name, seed, &run.folder, &self.metric)?;
-            arm.collapsed = ended.is_some() || arm.has_collapsed();
-            arm.ended = ended.map(|ended| ended.why).or(arm.ended);
+            let arm = run.read_arm(&recipe.name, seed, &self.metric, ended)?;
             // A run of an earlier call or race may be further.
             values.push(if arm.ended.is_some() { f64::NAN } else { arm.value_from(kimg).unwrap_or(f64::NAN) });
             self.arms.retain(|other| other.name != arm.name || other.seed != seed);
@@ -299,13 +301,13 @@ mod tests {
     fn verdict_of(auto: &[f64], two: &[f64]) -> String {
         let recipes = gammas_of("auto,2").unwrap();
         let first = recipes[0].clone();
-        let mut outcomes: Vec<_> = recipes
+        let mut results: Vec<_> = recipes
             .into_iter()
             .zip([auto, two])
             .map(|(recipe, values)| RaceResult { recipe, values: values.to_vec() })
             .collect();
-        outcomes.sort_by(|a, b| a.mean().total_cmp(&b.mean()));
-        verdict(&outcomes, &first).unwrap_or_default()
+        results.sort_by(|a, b| a.mean().total_cmp(&b.mean()));
+        verdict(&results, &first).unwrap_or_default()
     }
 
     #[test]
