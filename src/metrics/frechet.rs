@@ -1,7 +1,7 @@
 //! The Frechet distance between two sets of features, each taken as a normal distribution; with Inception features it
 //! is the FID. Few pictures bias it upwards, so that its numbers compare only at equal numbers of pictures.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
 
 use super::feature_set::Needs;
@@ -12,6 +12,8 @@ use super::moments::Moments;
 const ROUNDING: f64 = 1e-15;
 /// Size, relative to the largest variance, from which a negative variance means damage and not rounding.
 const NEGATIVE: f64 = 1e-6;
+/// Largest covariance, relative to the largest mean square, that rounding may leave of features that are all equal.
+const NO_VARIANCE: f64 = 1e-12;
 
 /// Returns `|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 sqrt(S_a S_b))`, which is never complex: the last trace is the sum of
 /// the roots of the eigenvalues of `R S_b R^T`, a symmetric matrix, where `R^T R = S_a`.
@@ -44,27 +46,34 @@ pub fn frechet_distance(a: &Moments, b: &Moments) -> Result<f64> {
         );
     }
     let mean_term = (few.mean() - many.mean()).square().sum(Kind::Double);
-    let root = root_of(&s_few, few.count)?;
+    let root = root_of(&few)?;
     let between = root.matmul(&s_many).matmul(&root.tr());
-    let eigenvalues = ((&between + between.tr()) * 0.5).linalg_eigvalsh("L");
+    let eigenvalues = ((&between + between.tr()) * 0.5).f_linalg_eigvalsh("L").context(UNSOLVED)?;
     let root_trace = eigenvalues.clamp_min(0.0).sqrt().sum(Kind::Double);
     let distance = mean_term + s_few.trace() + s_many.trace() - root_trace * 2.0;
     Ok(distance.double_value(&[]))
 }
 
-/// Returns R [r, F] with `R^T R = S`, r being the number of directions that have variance.
+/// The message for eigenvalues that libtorch cannot find.
+const UNSOLVED: &str = "cannot decompose the covariance of the features";
+
+/// Returns R [r, F] with `R^T R = S`, r being the number of directions that have variance: none where all pictures are the same.
 ///
 /// With more pictures than features R is mostly Cholesky's factor, which takes a tenth of the time of an
 /// eigendecomposition.
-fn root_of(covariance: &Tensor, count: i64) -> Result<Tensor> {
-    if count > covariance.size()[0] {
+fn root_of(moments: &Moments) -> Result<Tensor> {
+    let (covariance, width) = (moments.covariance(), moments.width());
+    let mean_squares = moments.outer.diagonal(0, 0, 1) / moments.count as f64;
+    if covariance.abs().max().double_value(&[]) <= NO_VARIANCE * mean_squares.max().double_value(&[]) {
+        return Ok(covariance.narrow(0, 0, 0));
+    }
+    if moments.count > width {
         let (factor, failed_at) = covariance.linalg_cholesky_ex(false, false);
         if failed_at.int64_value(&[]) == 0 {
             return Ok(factor.tr());
         }
     }
-    let (variances, directions) = covariance.linalg_eigh("L");
-    let width = covariance.size()[0];
+    let (variances, directions) = covariance.f_linalg_eigh("L").context(UNSOLVED)?;
     let largest = variances.select(0, width - 1).double_value(&[]);
     let smallest = variances.select(0, 0).double_value(&[]);
     ensure!(
@@ -155,6 +164,20 @@ mod tests {
         let point = Moments::from_features(&Tensor::zeros([5, 40], (Kind::Double, Device::Cpu)));
         let expected = (moments.covariance().trace() + moments.mean().square().sum(Kind::Double)).double_value(&[]);
         assert!((frechet_distance(&moments, &point).unwrap() / expected - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn equal_pictures_have_a_distance_though_rounding_leaves_them_a_variance() {
+        let many = Moments::from_features(&(Tensor::randn([300, 64], (Kind::Double, Device::Cpu)) * 3.0 + 2.0));
+        for (count, scale) in [(20, 7.3), (200, 0.1), (2000, 1234.5)] {
+            let row = Tensor::randn([1, 64], (Kind::Float, Device::Cpu)) * scale;
+            let equal = Moments::from_features(&row.repeat([count, 1]));
+            let row = row.squeeze().to_kind(Kind::Double);
+            let means = (many.mean() - row).square().sum(Kind::Double);
+            let expected = (means + many.covariance().trace()).double_value(&[]);
+            assert!((frechet_distance(&many, &equal).unwrap() / expected - 1.0).abs() < 1e-6, "{count}");
+            assert!(frechet_distance(&equal, &equal).unwrap().abs() < 1e-6 * scale * scale, "{count}");
+        }
     }
 
     #[test]
