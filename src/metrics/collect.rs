@@ -37,6 +37,7 @@ pub fn of_dataset(
     let mut collectors = Collectors::new(needs);
     let (count, total) = (collectors.expected, dataset.len());
     ensure!(count <= total, "{count} pictures are needed, there are {total}");
+    let batch = batch.min(count.max(1));
     let (side, channels) = (i64::from(dataset.resolution()), i64::from(dataset.channels()));
     let bar = Bar::new(count as u64, &format!("features of {}", dataset.name()));
     let mut loader = Loader::new(dataset, order, batch, 0, PREFETCH)?;

@@ -13,7 +13,7 @@ use super::collect::{of_dataset, of_generator};
 use super::compute;
 use super::detector::{Detector, DetectorId};
 use super::detectors::{Detectors, Slot};
-use super::feature_set::{FeatureSet, Needs, PictureForm, ensure_comparable};
+use super::feature_set::{FeatureSet, Needs, PictureForm, ensure_comparable, ensure_same_form};
 use super::name::Metric;
 use super::outcome::Outcome;
 use super::path_length;
@@ -164,7 +164,7 @@ impl Evaluation {
             let made = self.make_fakes(&jobs, fakes, form)?;
             for (place, job) in jobs.iter().enumerate() {
                 let set = if let Fakes::Features(set) = fakes { set } else { &made[place] };
-                self.save(job.slot, "fakes", set)?;
+                self.save(job.slot, "fakes", set, &job.needs)?;
                 outcomes.extend(self.compare(job, set)?);
             }
         }
@@ -270,12 +270,18 @@ impl Evaluation {
     fn ready_reals(&mut self, job: &Job, form: &PictureForm) -> Result<()> {
         if let RealPictures::Features(set) = &self.reals {
             self.detectors.ensure_same(job.slot, &set.record.detector)?;
+            ensure_same_form(&set.record.pictures, form)?;
+            for metric in &job.metrics {
+                set.ensure_satisfies(&compute::real_needs(std::slice::from_ref(metric), set.record.total()))
+                    .with_context(|| format!("cannot compute {}", metric.name))?;
+            }
         }
         let needed =
             job.metrics.iter().any(|metric| metric.formula.needs_reals()) && !self.known.contains_key(&job.slot);
         let made = if needed { self.make_reals(job.slot, &job.metrics, form)? } else { None };
         if let Some(set) = made {
-            self.save(job.slot, "reals", &set)?;
+            let needs = self.with_saved(compute::real_needs(&job.metrics, set.record.total()));
+            self.save(job.slot, "reals", &set, &needs)?;
             self.known.insert(job.slot, set);
         }
         Ok(())
@@ -379,8 +385,8 @@ impl Evaluation {
         })
     }
 
-    /// Writes one side's features and moments where that is asked for.
-    fn save(&self, slot: Slot, side: &str, set: &FeatureSet) -> Result<()> {
+    /// Writes one side's features, and the moments that are needed of it, where that is asked for.
+    fn save(&self, slot: Slot, side: &str, set: &FeatureSet, needs: &Needs) -> Result<()> {
         let suffix = if slot == Slot::Vgg { "-vgg" } else { "" };
         let place = |folder: &Path| -> Result<PathBuf> {
             std::fs::create_dir_all(folder)
@@ -391,7 +397,7 @@ impl Evaluation {
             set.save(&place(folder)?)?;
         }
         if let Some(folder) = &self.settings.save_moments {
-            set.save_moments(&place(folder)?)?;
+            set.save_moments(&place(folder)?, &needs.moments)?;
         }
         Ok(())
     }

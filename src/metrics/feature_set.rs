@@ -15,6 +15,10 @@ use crate::files::opening::to_read;
 use crate::model::weights;
 use crate::system::available::available_memory;
 
+/// The rows of a set, in messages.
+const FEATURES: &str = "features";
+const PROBABILITIES: &str = "class probabilities";
+
 /// Key of the record in a file's metadata.
 const RECORD: &str = "rootgan_features";
 
@@ -101,10 +105,24 @@ impl FeatureSet {
 
     /// Whether the set has everything that is needed.
     pub fn satisfies(&self, needs: &Needs) -> bool {
+        self.ensure_satisfies(needs).is_ok()
+    }
+
+    /// Makes sure that the set has everything that is needed.
+    ///
+    /// # Errors
+    /// Something is missing; the message says what there is.
+    pub fn ensure_satisfies(&self, needs: &Needs) -> Result<()> {
         let held = self.holds();
-        needs.features <= held.features
-            && needs.probabilities <= held.probabilities
-            && needs.moments.iter().all(|&n| held.moments.contains(&n) || n <= held.features)
+        ensure_rows(held.features, needs.features, FEATURES)?;
+        ensure_rows(held.probabilities, needs.probabilities, PROBABILITIES)?;
+        let has = |n: usize| held.moments.contains(&n) || n <= held.features;
+        needs.moments.iter().find(|&&n| !has(n)).map_or(Ok(()), |&n| Err(anyhow!(self.no_moments_of(n))))
+    }
+
+    fn no_moments_of(&self, n: usize) -> String {
+        let there: Vec<_> = self.moments.keys().map(usize::to_string).collect();
+        format!("there are no moments of {n} pictures, only of [{}]", there.join(", "))
     }
 
     /// Returns the moments of the first `n` pictures.
@@ -114,10 +132,10 @@ impl FeatureSet {
     pub fn moments_of(&self, n: usize) -> Result<Moments> {
         match self.moments.get(&n) {
             Some(moments) => Ok(moments.copy()),
-            None => self.features_of(n).map(|features| Moments::from_features(&features)).with_context(|| {
-                let there: Vec<_> = self.moments.keys().map(usize::to_string).collect();
-                format!("there are no moments of {n} pictures, only of [{}]", there.join(", "))
-            }),
+            None => self
+                .features_of(n)
+                .map(|features| Moments::from_features(&features))
+                .with_context(|| self.no_moments_of(n)),
         }
     }
 
@@ -126,7 +144,7 @@ impl FeatureSet {
     /// # Errors
     /// The set has none of so many pictures.
     pub fn features_of(&self, n: usize) -> Result<Tensor> {
-        first_rows(self.features.as_ref(), n, "features")
+        first_rows(self.features.as_ref(), n, FEATURES)
     }
 
     /// Returns the class probabilities of the first `n` pictures: [n, classes].
@@ -134,7 +152,7 @@ impl FeatureSet {
     /// # Errors
     /// The set has none of so many pictures.
     pub fn probabilities_of(&self, n: usize) -> Result<Tensor> {
-        first_rows(self.probabilities.as_ref(), n, "class probabilities")
+        first_rows(self.probabilities.as_ref(), n, PROBABILITIES)
     }
 
     /// Writes the whole set as safetensors, with the record in the metadata.
@@ -149,17 +167,16 @@ impl FeatureSet {
         self.write(path, &tensors)
     }
 
-    /// Writes the moments alone; where the set has none, it computes those of all its features.
+    /// Writes the moments of the first n pictures, for each n that is asked for.
     ///
     /// # Errors
-    /// A file that cannot be written, or neither moments nor features.
-    pub fn save_moments(&self, path: &Path) -> Result<()> {
-        if !self.moments.is_empty() {
-            return self.write(path, &moment_tensors(&self.moments));
-        }
-        let rows = self.holds().features;
-        ensure!(rows > 0, "cannot write '{}': there are no features to take moments of", path.display());
-        self.write(path, &moment_tensors(&BTreeMap::from([(rows, self.moments_of(rows)?)])))
+    /// A file that cannot be written, none asked for, or neither moments nor features of so many pictures.
+    pub fn save_moments(&self, path: &Path, counts: &BTreeSet<usize>) -> Result<()> {
+        let cannot = || format!("cannot write '{}'", path.display());
+        ensure!(!counts.is_empty(), "{}: there are no features to take moments of", cannot());
+        let moments =
+            counts.iter().map(|&n| Ok((n, self.moments_of(n)?))).collect::<Result<_>>().with_context(cannot)?;
+        self.write(path, &moment_tensors(&moments))
     }
 
     fn write(&self, path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
@@ -190,7 +207,14 @@ pub fn ensure_comparable(reals: &SetRecord, fakes: &SetRecord) -> Result<()> {
         reals.detector.in_short(),
         fakes.detector.in_short()
     );
-    let (real, fake) = (&reals.pictures, &fakes.pictures);
+    ensure_same_form(&reals.pictures, &fakes.pictures)
+}
+
+/// Refuses to compare pictures of different size or channels.
+///
+/// # Errors
+/// The two differ; the message says in what.
+pub fn ensure_same_form(real: &PictureForm, fake: &PictureForm) -> Result<()> {
     ensure!(
         (real.side, real.channels) == (fake.side, fake.channels),
         "cannot compare real pictures of {}x{} and {} channels with others of {}x{} and {}: a detector tells them apart by \
@@ -214,11 +238,13 @@ fn moment_tensors(moments: &BTreeMap<usize, Moments>) -> Vec<(String, Tensor)> {
 }
 
 fn first_rows(tensor: Option<&Tensor>, n: usize, what: &str) -> Result<Tensor> {
-    let held = tensor.map_or(0, |tensor| tensor.size()[0] as usize);
-    match tensor {
-        Some(tensor) if n <= held => Ok(tensor.narrow(0, 0, n as i64)),
-        _ => bail!("{n} rows of {what} are needed, the set has {held} of them"),
-    }
+    ensure_rows(tensor.map_or(0, |tensor| tensor.size()[0] as usize), n, what)?;
+    Ok(tensor.with_context(|| format!("the set has no {what}"))?.narrow(0, 0, n as i64))
+}
+
+fn ensure_rows(held: usize, needed: usize, what: &str) -> Result<()> {
+    ensure!(needed <= held, "{needed} rows of {what} are needed, the set has {held} of them");
+    Ok(())
 }
 
 fn load_safetensors(path: &Path) -> Result<FeatureSet> {
