@@ -223,6 +223,10 @@ fn tuning_ends_with_a_command_that_works() {
     let lengths: Vec<usize> = curves(&stage.out("tuned")).into_iter().map(|(_, _, points)| points.len()).collect();
     let (most, least) = (lengths.iter().max().unwrap(), lengths.iter().min().unwrap());
     assert!(lengths.len() == 3 && least < most, "{lengths:?}");
+    // The report compares with the first arm, and with no run that was shorter.
+    let report = fs::read_to_string(stage.out("tuned/report.md")).unwrap();
+    assert!(report.contains("Baseline: r1_gamma = auto"), "{report}");
+    assert!(report.contains("seed 0, has no end: it was behind after 0.0"), "{report}");
 
     let mut finetune = Command::new(env!("CARGO_BIN_EXE_rootgan"));
     finetune.args(shlex::split(line).unwrap()).args(["--kimg", "0.008"]);
@@ -251,6 +255,19 @@ fn tuning_compares_runs_after_the_same_images() {
     assert_eq!(of_gamma[..3], of_gamma[3..], "{said}");
     let value = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
     assert!(value(of_gamma[0]) != value(of_gamma[2]), "{said}");
+}
+
+/// Where everything falls apart there is nothing to recommend.
+#[test]
+fn tuning_recommends_nothing_where_all_fell_apart() {
+    let stage = Stage::new();
+    let (_, far) = common::far_off_pair(stage.place.path());
+    let options =
+        ["--gammas", "auto,2", "--discriminator", common::text(&far), "--root-k", "2", "--max-bad-steps", "3"];
+    let output = stage.tune(&options).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("the arms that were left fell apart within 0.0"), "{said}");
+    assert!(output.stdout.is_empty() && stage.out("tuned/report.md").is_file(), "{said}");
 }
 
 #[test]

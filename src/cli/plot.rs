@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
 use crate::draw::plot::{Line, Plot, smoothed};
-use crate::files::bounded::read_long_text;
+use crate::files::json_lines::read_json_lines;
 
 /// Draw a statistic of one or more runs against the images seen.
 #[derive(Debug, clap::Args)]
@@ -70,13 +69,11 @@ fn named(run: &str) -> (String, PathBuf) {
 /// Reads the kimg and the value of every tick that has one.
 fn read(folder: &Path, stat: &str, part: &str) -> Result<Vec<(f64, f64)>> {
     let path = folder.join("stats.jsonl");
-    let text = read_long_text(&path)
+    let lines = read_json_lines(&path)
         .with_context(|| format!("cannot read '{}'; pass a run directory, such as runs/00000-...", path.display()))?;
     let mut points = Vec::new();
     let mut names = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line: Value = serde_json::from_str(line)
-            .with_context(|| format!("'{}', line {}, is no statistics", path.display(), number + 1))?;
+    for line in lines {
         let kimg = line["Progress/kimg"]["mean"].as_f64();
         points.extend(kimg.zip(line[stat][part].as_f64()));
         names = line.as_object().into_iter().flat_map(|line| line.keys().cloned()).collect();

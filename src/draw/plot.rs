@@ -90,8 +90,8 @@ impl Plot {
             .x_desc(&self.x_label)
             .y_desc(&self.y_label)
             .axis_desc_style((FONT, 17))
-            // A label that rounds to zero is not written as "-0.0".
-            .y_label_formatter(&|y| number_text(if y.abs() < (y_range.1 - y_range.0) * 1e-9 { 0.0 } else { *y }))
+            .x_label_formatter(&|value| number_text(*value, x))
+            .y_label_formatter(&|value| number_text(*value, y_range))
             .label_style((FONT, 14))
             .light_line_style(TRANSPARENT)
             .bold_line_style(BLACK.mix(0.12))
@@ -181,11 +181,13 @@ fn range(values: impl Iterator<Item = f64>, room: f64) -> Option<Range> {
     (low <= high).then_some((low - room, high + room))
 }
 
-/// Writes a number with at most four digits behind the point.
-fn number_text(value: f64) -> String {
-    let text = format!("{value:.4}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text.is_empty() { "0".to_owned() } else { text.to_owned() }
+/// Writes a number with as many digits behind the point as tell a hundredth of the axis.
+fn number_text(value: f64, (low, high): Range) -> String {
+    let digits = (2.0 - (high - low).log10().floor()).clamp(0.0, 12.0) as usize;
+    let text = format!("{value:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    // What rounds to zero from below is no "-0".
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
 fn failed(error: impl Display) -> anyhow::Error {
@@ -214,6 +216,16 @@ mod tests {
     fn line(label: &str, points: &[(f64, f64)]) -> Line {
         let band = points.iter().map(|&(x, y)| (x, y - 0.5, y + 0.5)).collect();
         Line { label: label.to_owned(), points: points.to_vec(), band }
+    }
+
+    #[test]
+    fn labels_have_the_digits_of_their_axis() {
+        let labels = |low: f64, high: f64, values: &[f64]| {
+            values.iter().map(|&value| number_text(value, (low, high))).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(0.0, 6e-5, &[0.0, 1e-5, 5.5e-5]), ["0", "0.00001", "0.000055"]);
+        assert_eq!(labels(-1.0, 1.0, &[-1.0, -1e-17, 0.25]), ["-1", "0", "0.25"]);
+        assert_eq!(labels(0.0, 25_000.0, &[0.0, 500.0, 20_000.0]), ["0", "500", "20000"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod bounded;
 pub mod cache;
 pub mod checksum;
+pub mod json_lines;
 pub mod lock;
 pub mod memory_file;
 pub mod npz;

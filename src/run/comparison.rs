@@ -6,15 +6,20 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::files::bounded::read_long_text;
+use crate::files::json_lines::read_json_lines;
 
 /// How many times its best a metric must be to count as fallen apart.
 pub const COLLAPSE: f64 = 2.0;
 
-/// Whether a metric of which less is better ended as no number or [`COLLAPSE`] times as bad as it had been. The kernel distance can
-/// be 0 or less, of which nothing is a multiple.
+/// Whether a metric of which less is better ended as no number or [`COLLAPSE`] times as bad as it had been.
 pub fn has_fallen_apart(last: f64, best: f64) -> bool {
-    !last.is_finite() || (best > 0.0 && last > COLLAPSE * best)
+    !last.is_finite() || is_times_as_bad(last, COLLAPSE, best)
+}
+
+/// Whether a metric of which less is better is more than so many times another value of it. The kernel distance can be 0 or less, of
+/// which nothing is a multiple.
+pub fn is_times_as_bad(value: f64, times: f64, level: f64) -> bool {
+    level > 0.0 && value > times * level
 }
 
 /// One evaluation of one run.
@@ -213,12 +218,7 @@ pub fn measure_of(folder: &Path, metric: &str) -> Result<(String, String)> {
 
 /// Reads the lines of a file; a run that ended early may have none.
 fn lines(path: &Path) -> Result<Vec<Value>> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let text = read_long_text(path)?;
-    let parse = |line| serde_json::from_str(line).with_context(|| format!("'{}' is damaged", path.display()));
-    text.lines().map(parse).collect()
+    if path.exists() { read_json_lines(path) } else { Ok(Vec::new()) }
 }
 
 #[cfg(test)]

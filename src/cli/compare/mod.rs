@@ -21,7 +21,7 @@ use crate::cli::finetune::with_networks;
 use crate::cli::processes;
 use crate::cli::team::Team;
 use crate::config::{Options, preset_of};
-use crate::run::comparison::{Arm, Comparison, measure_of};
+use crate::run::comparison::{Arm, Comparison, is_times_as_bad, measure_of};
 use crate::system::ui::say;
 use crate::tensor::device;
 use crate::tensor::world::World;
@@ -256,7 +256,7 @@ impl Plan {
             ended = run.train_to(half)?;
             if let (None, Some(value), Some(level)) =
                 (&ended, run.read_arm(&recipe.name, seed, &self.metric, None)?.value_at(half), first.value_at(half))
-                && value > factor * level
+                && is_times_as_bad(value, factor, level)
             {
                 let why = format!("it was at {value:.3} at half of the images, the first arm at {level:.3}");
                 ended = Some(run.end(Ended { collapsed: false, why })?);

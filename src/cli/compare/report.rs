@@ -205,7 +205,7 @@ fn conclusions(groups: &[(&str, Vec<&Arm>)]) -> Vec<String> {
             continue;
         }
         let (end, verdict) = (Spread::from_values(&ends(arms)), Verdict::between(&ends(arms), &ends(base_arms)));
-        let change = (end.mean / base.mean - 1.0) * 100.0;
+        let change = (base.mean > 0.0).then(|| format!(" ({:+.1} %)", (end.mean / base.mean - 1.0) * 100.0));
         let of_seed = |seed: u64| base_arms.iter().find(|arm| arm.seed == seed)?.end();
         let pairs: Vec<(f64, f64)> = arms.iter().filter_map(|arm| Some((arm.end()?, of_seed(arm.seed)?))).collect();
         let by_seed = if pairs.len() > 1 {
@@ -213,7 +213,8 @@ fn conclusions(groups: &[(&str, Vec<&Arm>)]) -> Vec<String> {
         } else {
             String::new()
         };
-        lines.push(format!("{name}: {} at the end ({change:+.1} %): {}.{by_seed}", end.text(), verdict.words()));
+        let change = change.unwrap_or_default();
+        lines.push(format!("{name}: {} at the end{change}: {}.{by_seed}", end.text(), verdict.words()));
     }
     for arm in groups.iter().flat_map(|(_, arms)| arms) {
         if let Some(why) = &arm.ended {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::arm_run::{ArmRun, claim, common, object, prepare, shown, values_of};
@@ -71,6 +71,7 @@ pub fn run(args: TuneArgs) -> Result<()> {
         options,
         kimg,
         metric,
+        device: device::name(device),
         seeds: first_seed..first_seed + args.seeds,
         arms: Vec::new(),
         verdicts: Vec::new(),
@@ -80,7 +81,7 @@ pub fn run(args: TuneArgs) -> Result<()> {
     if let Some(rates) = &args.rates {
         best = race.run(rates_of(rates, &best, &race)?)?;
     }
-    race.report(&device::name(device))?;
+    race.report()?;
     let gamma = race.option_of(&best, "r1_gamma")?;
     let mut found = given;
     found.r1_gamma = gamma.as_f64();
@@ -101,8 +102,10 @@ struct Race {
     options: Options,
     kimg: f64,
     metric: String,
+    /// Name of the device, for the report.
+    device: String,
     seeds: std::ops::Range<u64>,
-    /// What every run came to.
+    /// What every run came to, in the order in which they were first trained.
     arms: Vec<Arm>,
     /// How the best of each race stands to its first recipe, where that is another one.
     verdicts: Vec<String>,
@@ -157,7 +160,7 @@ impl Race {
         let first = recipes.first().context("there is nothing to try; pass --gammas with one value or more")?.clone();
         for share in ROUNDS {
             let mut results = Vec::new();
-            for recipe in recipes {
+            for recipe in std::mem::take(&mut recipes) {
                 let result = RaceResult { values: self.train(&recipe, self.kimg * share)?, recipe };
                 say(format!("{}: {} after {} kimg", result.recipe.name, number(result.mean()), self.kimg * share));
                 results.push(result);
@@ -168,13 +171,31 @@ impl Race {
             if share == 1.0 {
                 self.verdicts.extend(verdict(&results, &first));
             }
-            let kept = results
-                .into_iter()
-                .enumerate()
-                .filter(|(place, result)| *place < better || result.recipe.slug == first.slug);
-            recipes = kept.map(|(_, result)| result.recipe).collect();
+            if !results[0].mean().is_finite() {
+                self.report()?;
+                bail!(
+                    "the arms that were left fell apart within {} kimg ('{}' has the numbers): try larger weights of R1, as in --gammas \
+                     32,128,512, or lower learning rates (--g-lr, --d-lr)",
+                    self.kimg * share,
+                    self.out.join("report.md").display()
+                );
+            }
+            for (place, result) in results.into_iter().enumerate() {
+                if place < better || result.recipe.slug == first.slug {
+                    recipes.push(result.recipe);
+                } else if share < 1.0 {
+                    self.drop_arm(&result.recipe, self.kimg * share);
+                }
+            }
         }
         Ok(recipes.swap_remove(0))
+    }
+
+    /// Records that the race went on without an arm, so that the report does not compare its end with that of longer runs.
+    fn drop_arm(&mut self, recipe: &Recipe, kimg: f64) {
+        for arm in self.arms.iter_mut().filter(|arm| arm.name == recipe.name && arm.ended.is_none()) {
+            arm.ended = Some(format!("it was behind after {kimg} kimg"));
+        }
     }
 
     /// Trains an arm to so many thousand images with every seed; returns the metric of each there.
@@ -189,8 +210,10 @@ impl Race {
             let arm = run.read_arm(&recipe.name, seed, &self.metric, ended)?;
             // A run of an earlier call or race may be further.
             values.push(if arm.ended.is_some() { f64::NAN } else { arm.value_from(kimg).unwrap_or(f64::NAN) });
-            self.arms.retain(|other| other.name != arm.name || other.seed != seed);
-            self.arms.push(arm);
+            match self.arms.iter_mut().find(|other| other.name == arm.name && other.seed == seed) {
+                Some(shorter) => *shorter = arm,
+                None => self.arms.push(arm),
+            }
         }
         Ok(values)
     }
@@ -211,17 +234,18 @@ impl Race {
         Ok(options[key].clone())
     }
 
-    fn report(&self, device: &str) -> Result<()> {
+    fn report(&self) -> Result<()> {
         let finished =
             self.arms.iter().find(|arm| !arm.points.is_empty()).context("no run came as far as an evaluation")?;
         let (measure, detector) = measure_of(&finished.folder, &self.metric)?;
         let comparison = Comparison { metric: self.metric.clone(), measure, detector, arms: self.arms.clone() };
         let lines = vec![
             format!(
-                "A race: all runs saw {} thousand images, the better half and the first arm {}, the best of those and the first arm {}; {device}; rootgan {}; {}.",
+                "A race: all runs saw {} thousand images, the better half and the first arm {}, the best of those and the first arm {}; {}; rootgan {}; {}.",
                 self.kimg * ROUNDS[0],
                 self.kimg * ROUNDS[1],
                 self.kimg,
+                self.device,
                 crate::cli::version::VERSION,
                 time::OffsetDateTime::now_utc().date()
             ),
