@@ -401,11 +401,29 @@ fn an_explored_picture_is_what_generate_writes() {
         .with(["--kimg=0.032", "--tick-kimg=0.016", "--snapshot-ticks=1"])
         .run();
     let generator = common::pair16().0;
+    // Runs of one name in two folders, and one whose snapshot is a link.
+    let trained = fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path();
+    let snapshot = rootgan::run::snapshot::find(&trained).unwrap();
+    for (folder, is_link) in [("cats/seed0", false), ("dogs/seed0", false), ("birds/seed0", true)] {
+        let folder = runs.join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(trained.join("training_options.json"), folder.join("training_options.json")).unwrap();
+        fs::copy(&snapshot.manifest, folder.join(snapshot.manifest.file_name().unwrap())).unwrap();
+        let g_ema = folder.join(snapshot.g_ema.file_name().unwrap());
+        match is_link {
+            true => symlink(&snapshot.g_ema, g_ema).unwrap(),
+            false => fs::write(g_ema, fs::read(&snapshot.g_ema).unwrap()).unwrap(),
+        }
+    }
     let server = Server::start_with(&runs, &["--device", "cpu", "--from", generator.to_str().unwrap()]);
     let generators = server.json("/api/explore");
     let all = generators["generators"].as_array().unwrap();
     assert!(all.len() >= 3, "the named one and the snapshots: {generators}");
-    assert_eq!(all[0]["id"], "g0");
+    let named = all[0]["id"].as_str().unwrap().to_owned();
+    let of =
+        |name: &str| all.iter().filter(|entry| entry["name"].as_str().unwrap().starts_with(name)).collect::<Vec<_>>();
+    assert_eq!((of("cats/seed0").len(), of("dogs/seed0").len(), of("birds/seed0").len()), (1, 1, 0), "{generators}");
+    assert_ne!(of("cats/seed0")[0]["run"], of("dogs/seed0")[0]["run"], "{generators}");
     let made = |name: &str, options: &[&str], file: &str| {
         let out = place.path().join(name);
         let mut command = common::rootgan();
@@ -419,7 +437,7 @@ fn an_explored_picture_is_what_generate_writes() {
         fs::read(out.join(file)).unwrap()
     };
     let shown = |query: &str| {
-        let answer = server.get(&format!("/api/explore/picture?generator=g0&{query}"), "");
+        let answer = server.get(&format!("/api/explore/picture?generator={named}&{query}"), "");
         assert_eq!(answer.status, 200, "{query}: {}", String::from_utf8_lossy(&answer.body));
         answer.body
     };
@@ -432,15 +450,14 @@ fn an_explored_picture_is_what_generate_writes() {
         ["seed=3&to=9&at=0.25", "seed=3&mix=4&layers=middle&psi=0.5", "seed=3&moves=0:2,1:-1.5"].into_iter().enumerate()
     {
         let ws = place.path().join(format!("{at}.npz"));
-        fs::write(&ws, server.get(&format!("/api/explore/ws?generator=g0&{view}"), "").body).unwrap();
+        fs::write(&ws, server.get(&format!("/api/explore/ws?generator={named}&{view}"), "").body).unwrap();
         let by_ws = made(&format!("ws{at}"), &["--ws", ws.to_str().unwrap()], "ws0000.png");
         assert!(shown(view) == by_ws, "{view}");
         assert!(by_ws != shown("seed=3"), "{view}");
     }
     // A snapshot of the run, by its name in the list.
     let id = all.last().unwrap()["id"].as_str().unwrap();
-    let run = fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path();
-    let g_ema = rootgan::run::snapshot::find(&run).unwrap().g_ema;
+    let g_ema = snapshot.g_ema;
     let out = place.path().join("snapshot");
     let mut command = common::rootgan();
     command.args(["generate", "--device", "cpu", "--seeds", "7", "--generator"]).arg(&g_ema).arg("--outdir").arg(&out);
@@ -449,7 +466,9 @@ fn an_explored_picture_is_what_generate_writes() {
     assert_eq!(answer.status, 200, "{id}: {}", answer.text());
     assert!(answer.body == fs::read(out.join("seed0007.png")).unwrap(), "{id}");
     assert_eq!(server.get("/api/explore/picture?generator=0-000000&seed=7", "").status, 400);
-    let command = String::from_utf8(server.get("/api/explore/command?generator=g0&seed=7&psi=0.5", "").body).unwrap();
+    let command =
+        String::from_utf8(server.get(&format!("/api/explore/command?generator={named}&seed=7&psi=0.5"), "").body)
+            .unwrap();
     assert!(command.starts_with("rootgan generate --from ") && command.contains("--seeds 7 --psi 0.5 "), "{command}");
     for refused in [
         "seed=-1",
@@ -460,7 +479,9 @@ fn an_explored_picture_is_what_generate_writes() {
         "seed=1&noise=loud",
         "seed=1&class=2",
     ] {
-        assert_eq!(server.get(&format!("/api/explore/picture?generator=g0&{refused}"), "").status, 400, "{refused}");
+        let answer = server.get(&format!("/api/explore/picture?generator={named}&{refused}"), "");
+        let problem: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert!(answer.status == 400 && problem["error"].is_string(), "{refused}: {}", answer.text());
     }
     assert_eq!(server.get("/api/explore/picture?generator=..%2fg&seed=1", "").status, 400);
 }

@@ -3,7 +3,7 @@
 //! A picture is made in the very way of `rootgan generate`, so that a saved one equals what the command shown with it
 //! writes. A request whose page has already asked for something newer is passed over.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,6 +11,7 @@ use std::thread::Builder;
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use axum::Router;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -22,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::answer::{Content, constant, json_of, problem};
 use super::runs::catalog::Catalog;
-use super::runs::run::WatchedRun;
+use super::runs::run::{WatchedRun, id_of};
 use super::site::{Asset, Section};
 use crate::draw::pixels::{png_bytes, to_interleaved};
 use crate::latent::directions::{Directions, Method};
@@ -35,8 +36,8 @@ use crate::latent::w_samples::{drawn_w, sizes_of_ws};
 use crate::latent::ws_file;
 use crate::model::{Generator, NoiseMode, Truncation};
 use crate::run::numbering::Number;
-use crate::run::snapshot::{self, SnapshotFiles, SnapshotManifest};
-use crate::source::Source;
+use crate::run::snapshot::{self, Network, SnapshotFiles, SnapshotManifest};
+use crate::source::{Source, is_address};
 use crate::system::ui::shell_command;
 use crate::tensor::caught;
 use crate::tensor::images::{ToBytes, bytes};
@@ -62,7 +63,7 @@ pub struct GeneratorEntry {
     pub id: String,
     /// The name that is shown.
     pub name: String,
-    /// The run that it is a snapshot of.
+    /// The run that it is a snapshot of, by its name in addresses.
     pub run: Option<String>,
     /// Thousands of images that it has seen.
     pub kimg: Option<f64>,
@@ -196,18 +197,32 @@ async fn list(State(explorer): State<Arc<Explorer>>, headers: HeaderMap) -> Resp
     json_of(&headers, &json!({ "generators": listed }))
 }
 
-async fn picture_of(State(explorer): State<Arc<Explorer>>, headers: HeaderMap, Query(view): Query<View>) -> Response {
-    answer(&headers, Content::Png, explorer.ask(view, Wish::Picture).await)
+/// The view that an address asks for, or what is wrong with the address.
+type AskedView = Result<Query<View>, QueryRejection>;
+
+async fn picture_of(State(explorer): State<Arc<Explorer>>, headers: HeaderMap, asked: AskedView) -> Response {
+    answer(&headers, Content::Png, explorer.ask(asked, Wish::Picture).await)
 }
 
-async fn ws_of(State(explorer): State<Arc<Explorer>>, headers: HeaderMap, Query(view): Query<View>) -> Response {
-    answer(&headers, Content::Binary, explorer.ask(view, Wish::Ws).await)
+async fn ws_of(State(explorer): State<Arc<Explorer>>, headers: HeaderMap, asked: AskedView) -> Response {
+    answer(&headers, Content::Binary, explorer.ask(asked, Wish::Ws).await)
 }
 
-async fn command_of(State(explorer): State<Arc<Explorer>>, headers: HeaderMap, Query(view): Query<View>) -> Response {
+async fn command_of(State(explorer): State<Arc<Explorer>>, headers: HeaderMap, asked: AskedView) -> Response {
     // Looking for a snapshot reads folders, and would block the server's only thread.
-    let command = tokio::task::spawn_blocking(move || explorer.generators.command(&view)).await;
+    let command = tokio::task::spawn_blocking(move || explorer.generators.command(&view_of(asked)?)).await;
     answer(&headers, Content::Text, command.map_err(Error::from).flatten().map(String::into_bytes))
+}
+
+fn view_of(asked: AskedView) -> Result<View> {
+    match asked {
+        Ok(Query(view)) => Ok(view),
+        Err(rejection) => {
+            // Its source names the value and why it does not do, without the words about query strings.
+            let why = std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
+            bail!("{why}; seeds are from 0 to {}, classes whole numbers", u32::MAX)
+        }
+    }
 }
 
 fn answer(headers: &HeaderMap, content: Content, outcome: Result<Vec<u8>>) -> Response {
@@ -223,9 +238,9 @@ impl Explorer {
     /// # Errors
     /// The system refuses a thread.
     fn start(named: Vec<(PathBuf, PathBuf)>, catalog: Arc<Catalog>, device: Device) -> Result<Self> {
-        let named = (0..).zip(named).map(|(number, (from, file))| {
+        let named = named.into_iter().map(|(from, file)| {
             let name = from.display().to_string();
-            (GeneratorEntry { id: format!("g{number}"), name, run: None, kimg: None }, from, file)
+            (GeneratorEntry { id: id_of(&file), name, run: None, kimg: None }, from, file)
         });
         let generators = Arc::new(Generators { named: named.collect(), catalog });
         let (requests, received) = sync_channel(MOST_WAITING);
@@ -235,7 +250,8 @@ impl Explorer {
         Ok(Self { generators, requests })
     }
 
-    async fn ask(&self, view: View, wish: Wish) -> Result<Vec<u8>> {
+    async fn ask(&self, asked: AskedView, wish: Wish) -> Result<Vec<u8>> {
+        let view = view_of(asked)?;
         view.plan()?;
         let (reply, answer) = oneshot::channel();
         let request = Request { view, wish, reply };
@@ -258,8 +274,8 @@ impl Generators {
         }
         let of_run = || {
             let (run, number) = id.split_once('-')?;
-            let files = SnapshotFiles::at(self.catalog.find(run)?.folder.path(), number.parse::<Number>().ok()?);
-            files.manifest.is_file().then_some(files.manifest)
+            let (run, number) = (self.catalog.find(run)?, number.parse::<Number>().ok()?);
+            snapshots_of(&run).into_iter().find(|(files, _)| files.number == number).map(|(files, _)| files.manifest)
         };
         let manifest = of_run().context("there is no such generator; reload the page")?;
         Ok((manifest.clone(), manifest))
@@ -272,7 +288,7 @@ impl Generators {
     fn command(&self, view: &View) -> Result<String> {
         view.plan()?;
         let (from, _) = self.find(&view.generator)?;
-        let from = std::path::absolute(from)?;
+        let from = if is_address(&from) { from } else { std::path::absolute(from)? };
         let mut words = vec!["rootgan".into(), "generate".into(), "--from".into(), from.into_os_string()];
         if view.is_plain() {
             words.extend(["--seeds".into(), view.seed.to_string().into(), "--psi".into(), view.psi.to_string().into()]);
@@ -288,17 +304,27 @@ impl Generators {
 /// Lists the snapshots of runs.
 fn snapshots(catalog: &Catalog) -> Vec<GeneratorEntry> {
     let of_run = |run: &Arc<WatchedRun>| {
-        let name = run.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let all = snapshot::all(run.folder.path()).unwrap_or_default();
-        let entry = |files: SnapshotFiles| {
-            let kimg = SnapshotManifest::read(&files.manifest).ok()?.seen_images as f64 / 1000.0;
-            let id = format!("{}-{}", run.id, files.number);
-            let shown = format!("{name} at {kimg} kimg");
-            Some(GeneratorEntry { id, name: shown, run: Some(name.clone()), kimg: Some(kimg) })
+        let entry = |(files, kimg): (SnapshotFiles, f64)| GeneratorEntry {
+            id: format!("{}-{}", run.id, files.number),
+            name: format!("{} at {kimg} kimg", run.full_name()),
+            run: Some(run.id.clone()),
+            kimg: Some(kimg),
         };
-        all.into_iter().filter_map(entry).collect::<Vec<_>>()
+        snapshots_of(run).into_iter().map(entry).collect::<Vec<_>>()
     };
     catalog.runs().iter().flat_map(of_run).collect()
+}
+
+/// Lists the snapshots of a run with the thousands of images that they saw; those whose manifest or generator is a link do not count.
+fn snapshots_of(run: &WatchedRun) -> Vec<(SnapshotFiles, f64)> {
+    let names = run.folder.names();
+    let is_there = |path: &Path| path.file_name().is_some_and(|name| names.iter().any(|known| name == known.as_str()));
+    let with_kimg = |files: SnapshotFiles| {
+        let manifest = is_there(&files.manifest).then(|| SnapshotManifest::read(&files.manifest).ok()).flatten()?;
+        let generator = manifest.path_of(&files.manifest, Network::GEma).ok()?;
+        is_there(&generator).then_some((files, manifest.kimg))
+    };
+    snapshot::all(run.folder.path()).unwrap_or_default().into_iter().filter_map(with_kimg).collect()
 }
 
 /// A generator in memory.
@@ -306,7 +332,8 @@ struct Loaded {
     path: PathBuf,
     changed: std::time::SystemTime,
     generator: Generator,
-    directions: Option<Directions>,
+    /// The directions of each class; without a class, those of all of its w.
+    directions: HashMap<Option<i64>, Directions>,
 }
 
 /// The thread's own.
@@ -334,15 +361,15 @@ impl Worker {
         let loaded = self.load(&path)?;
         let truncation = Truncation { psi: view.psi, cutoff: None };
         let (noise_mode, class) = (plan.noise, view.class);
-        if !plan.moves.is_empty() && loaded.directions.is_none() {
+        loaded.generator.class_labels(class, 1)?;
+        if !plan.moves.is_empty() && !loaded.directions.contains_key(&class) {
             let mut draws = NormalStream::from_seed(0);
             let w = drawn_w(&loaded.generator, class, &mut draws, DIRECTION_SAMPLES)?;
-            loaded.directions = Some(Directions::find(Method::Pca, &w, &[], DIRECTIONS)?);
+            loaded.directions.insert(class, Directions::find(Method::Pca, &w, &[], DIRECTIONS)?);
         }
         let generator = &loaded.generator;
-        generator.class_labels(class, 1)?;
         let source = PictureSource { generator, truncation, noise_mode, class, batch: 1 };
-        let latents = latents(&source, view, &plan, loaded.directions.as_ref())?;
+        let latents = latents(&source, view, &plan, loaded.directions.get(&class))?;
         match wish {
             Wish::Picture => picture(&source, latents),
             Wish::Ws => {
@@ -358,13 +385,15 @@ impl Worker {
     /// Loads a generator, unless it is in memory and its file has not changed. What a snapshot's manifest says of the file is
     /// checked whenever it is loaded.
     fn load(&mut self, path: &Path) -> Result<&mut Loaded> {
-        let changed = std::fs::metadata(path).and_then(|found| found.modified())?;
+        let changed = std::fs::metadata(path)
+            .and_then(|found| found.modified())
+            .with_context(|| format!("cannot read '{}'; was it moved?", path.display()))?;
         let at = self.loaded.iter().position(|loaded| loaded.path == path && loaded.changed == changed);
         let loaded = match at.and_then(|at| self.loaded.remove(at)) {
             Some(loaded) => loaded,
             None => {
                 let generator = Generator::load(&Source::find(path, None)?.generator()?, self.device, None)?;
-                Loaded { path: path.to_owned(), changed, generator, directions: None }
+                Loaded { path: path.to_owned(), changed, generator, directions: HashMap::new() }
             }
         };
         self.loaded.push_front(loaded);

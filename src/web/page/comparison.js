@@ -5,7 +5,7 @@ import { make, number, kimg, prose } from "./format.js";
 import { Plot } from "./plots.js";
 import { state } from "./list.js";
 
-const MOST = 24;
+const MOST = 60;
 const FIRST_STATISTICS = ["Loss/D/loss", "Loss/G/loss", "Loss/signs/real", "Progress/augment", "Loss/D/slope", "Loss/G/slope"];
 
 export class ComparisonView {
@@ -24,6 +24,7 @@ export class ComparisonView {
       source.isLive ? make("p", { class: "back" }, make("a", { href: "#/" }, "← all runs")) : null,
       make("h1", {}, title),
       ...lines,
+      (this.leftOut = make("p", { class: "quiet" })),
       this.distance,
       this.table,
       (this.statistics = make("section", { "aria-label": "Statistics" }, make("div", { class: "title" }, make("h2", {}, "Statistics"), make("label", { for: "statistic" }, "Statistic"), this.choice), this.statistic)),
@@ -34,7 +35,8 @@ export class ComparisonView {
   }
 
   async refresh() {
-    const listed = (await source.list()).filter(this.belongs).slice(0, MOST);
+    const all = (await source.list()).filter(this.belongs), listed = all.slice(0, MOST);
+    this.leftOut.textContent = all.length > MOST ? `Of ${all.length} runs the first ${MOST} are shown.` : "";
     const runs = await Promise.all(listed.map(async (run) => ({ id: run.id, ...(await source.summary(run.id)) })));
     const text = JSON.stringify(runs.map((run) => [run.id, run.rows, run.generation, run.grids.length, run.state, run.metrics.map((series) => series.points.length)]));
     if (text === this.text) return;
@@ -67,8 +69,12 @@ export class ComparisonView {
     const better = first.lower_is_better ? Math.min : Math.max;
     const row = (arm) => {
       const of = measured.filter(({ run }) => run.armName === arm);
-      const values = of.map(({ points }) => points.map((point) => point.values[0]).filter((value) => value !== null));
-      const cells = [values.map((list) => list.at(-1)), values.map((list) => better(...list))].map(spread);
+      const valuesOf = ({ points }) => points.map((point) => point.values[0]).filter((value) => value !== null);
+      // A run that was ended early has no value at the end.
+      const ends = of.filter(({ run, points }) => !run.arm_ended && points.at(-1).values[0] !== null).map(({ points }) => points.at(-1).values[0]);
+      const share = ends.length < of.length ? ` (${ends.length} of ${of.length})` : "";
+      const bests = of.map(valuesOf).filter((values) => values.length).map((values) => better(...values));
+      const cells = [spread(ends) + share, spread(bests)];
       return make("tr", {}, make("th", { scope: "row" }, arm), ...cells.map((cell) => make("td", {}, cell)), make("td", {}, String(of.length)));
     };
     const head = make("tr", {}, ...["arm", `${first.metric} at the end`, "best", "seeds"].map((text) => make("th", { scope: "col" }, text)));
@@ -124,6 +130,7 @@ export class ComparisonView {
 
 /** Mean and standard deviation. */
 function spread(values) {
+  if (!values.length) return "-";
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   if (values.length < 2) return number(mean);
   const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1);

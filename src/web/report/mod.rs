@@ -111,7 +111,7 @@ fn entry_of_results(comparison: &Comparison, arm: &Arm) -> Value {
     let kimg = arm.points.last().map_or(0.0, |point| point.kimg);
     let state = if arm.ended.is_some() { "stopped" } else { "finished" };
     let summary = json!({
-        "name": arm.words(), "group": "", "arm": arm.words(), "state": state, "kimg": kimg, "warnings": [],
+        "name": arm.words(), "group": "", "arm": arm.words(), "arm_ended": arm.ended, "state": state, "kimg": kimg, "warnings": [],
         "metrics": [series], "grids": [], "options": {}, "rows": 0, "generation": 0, "log_bytes": 0,
     });
     let curves = json!({ "generation": 0, "first": 0, "rows": 0, "columns": {} });

@@ -13,7 +13,6 @@ use super::files::Folder;
 use super::locks::Locks;
 use super::results::ComparisonResults;
 use super::run::WatchedRun;
-use crate::run::comparison::Arm;
 
 /// How deep runs are looked for: a folder of comparisons, a comparison, a data set, a run.
 const DEPTH: usize = 4;
@@ -127,7 +126,7 @@ fn name_arms(runs: &BTreeMap<(String, PathBuf), Arc<WatchedRun>>) {
         let Some(above) = folder.parent() else { continue };
         let results =
             comparisons.entry(above).or_insert_with(|| ComparisonResults::read(&Folder::new(above.to_owned())));
-        run.set_arm(results.as_ref().and_then(|it| it.comparison.arm_of(&run.name())).map(Arm::words));
+        run.set_arm(results.as_ref().and_then(|it| it.comparison.arm_of(&run.name())));
     }
 }
 

@@ -1,7 +1,7 @@
 //! One run as its folder shows it, read again as it grows.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,6 +15,7 @@ use super::metrics::Series;
 use super::statistics::{KIMG, StatisticsColumns};
 use super::tail::{Growth, Tail};
 use super::warnings::{self, Warning};
+use crate::run::comparison::Arm;
 
 /// Ticks from which the speed is taken.
 const SPEED_TICKS: usize = 10;
@@ -48,6 +49,8 @@ pub struct RunSummary {
     pub group: String,
     /// The arm and seed of a comparison.
     pub arm: Option<String>,
+    /// Why the comparison takes it to have no value at its end.
+    pub arm_ended: Option<String>,
     /// Whether it goes on.
     pub state: State,
     /// The last words of its log, where it did not end by itself.
@@ -107,12 +110,21 @@ struct SeenVersions {
     state: State,
 }
 
+/// Returns a name for addresses that a path always has, and that says nothing about it.
+pub fn id_of(path: &Path) -> String {
+    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl WatchedRun {
     /// Takes a folder, by its canonical path, that lies in `group` among the served ones.
     pub fn new(folder: PathBuf, group: String) -> Self {
-        let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
-        let id = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { id, folder: Folder::new(folder), group, read: Mutex::default() }
+        Self { id: id_of(&folder), folder: Folder::new(folder), group, read: Mutex::default() }
+    }
+
+    /// Returns its name among all runs that are served: that of its folder, below the folders that it lies in.
+    pub fn full_name(&self) -> String {
+        if self.group.is_empty() { self.name() } else { format!("{}/{}", self.group, self.name()) }
     }
 
     /// Reads what has changed; a file that is missing adds nothing.
@@ -159,8 +171,10 @@ impl WatchedRun {
     }
 
     /// Says which arm of a comparison it is.
-    pub fn set_arm(&self, arm: Option<String>) {
-        self.lock().summary.arm = arm;
+    pub fn set_arm(&self, arm: Option<&Arm>) {
+        let mut read = self.lock();
+        read.summary.arm = arm.map(Arm::words);
+        read.summary.arm_ended = arm.and_then(|arm| arm.ended.clone());
     }
 
     /// Returns everything but the curves.
@@ -249,13 +263,19 @@ impl Read {
         summary.generation = statistics.generation;
         summary.warnings = warnings::of_run(statistics, &summary.metrics);
         let kimg = statistics.recent(KIMG, SPEED_TICKS + 1);
-        let time = |name: &str| statistics.recent(name, kimg.len().saturating_sub(1)).iter().sum::<f64>();
-        summary.sec_per_kimg =
-            kimg.first().zip(kimg.last()).filter(|(first, last)| last > first).map(|(first, last)| {
-                // Where ticks were merged, their seconds are means; the rows still cover the same images.
-                let seconds = time("Timing/sec_per_tick") + time("Timing/maintenance_sec");
-                seconds / (last - first)
-            });
+        let time = |name: &str| statistics.total(name, kimg.len().saturating_sub(1));
+        summary.sec_per_kimg = kimg
+            .first()
+            .zip(kimg.last())
+            .filter(|(first, last)| last > first)
+            .map(|(first, last)| (time("Timing/sec_per_tick") + time("Timing/maintenance_sec")) / (last - first));
+        // The metric that the run is judged by comes first: the first one of its options that has values.
+        let listed = summary.options.get("metrics").and_then(Value::as_str).unwrap_or_default();
+        let order: Vec<&str> = listed.split(',').map(str::trim).collect();
+        summary.metrics.sort_by_key(|series| {
+            let place = order.iter().position(|name| *name == series.metric).unwrap_or(order.len());
+            (series.points.is_empty(), place)
+        });
     }
 
     /// Returns when a run that goes on will have seen all its images.
@@ -279,7 +299,6 @@ pub fn now() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
@@ -339,6 +358,32 @@ mod tests {
         assert_eq!((summary.kimg, summary.total_kimg, summary.sec_per_kimg), (4.0, Some(10.0), Some(10.0)));
         assert_eq!(summary.end_time, Some(1040.0 + 60.0));
         assert!(!summary.options.contains_key("p"), "an option without a value is not in effect");
+    }
+
+    #[test]
+    fn the_speed_stays_when_ticks_were_merged() {
+        let place = tempfile::tempdir().unwrap();
+        let kimgs: Vec<f64> = (1..=super::super::statistics::MAX_ROWS + 3).map(|tick| tick as f64).collect();
+        write_run(place.path(), "tick 4003", &kimgs);
+        assert_eq!(summary(place.path()).sec_per_kimg, Some(10.0));
+    }
+
+    #[test]
+    fn the_metric_of_a_run_is_the_first_of_its_options_that_has_values() {
+        let place = tempfile::tempdir().unwrap();
+        write_run(place.path(), "tick 4", &[4.0]);
+        let options = r#"{"metrics": "kid2k_full,fid2k_full"}"#;
+        std::fs::write(place.path().join("training_options.json"), options).unwrap();
+        let write = |metric: &str, line: &str| {
+            std::fs::write(place.path().join(format!("metric-{metric}.jsonl")), format!("{line}\n")).unwrap();
+        };
+        let first = || summary(place.path()).metrics[0].metric.clone();
+        // What `rootgan metrics` measured of the run afterwards has no place in it.
+        write("dc2k5", r#"{"results": {"dc2k5_density": 1.0}}"#);
+        write("fid2k_full", r#"{"kimg": 4.0, "results": {"fid2k_full": 3.5}}"#);
+        assert_eq!(first(), "fid2k_full");
+        write("kid2k_full", r#"{"kimg": 4.0, "results": {"kid2k_full": 0.5}}"#);
+        assert_eq!(first(), "kid2k_full");
     }
 
     #[test]

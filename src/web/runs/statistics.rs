@@ -16,6 +16,8 @@ pub const KIMG: &str = "Progress/kimg";
 #[derive(Clone, Debug, Default)]
 pub struct StatisticsColumns {
     columns: BTreeMap<String, Vec<f64>>,
+    /// Number of ticks in each row.
+    ticks: Vec<f64>,
     rows: usize,
     /// Changes when earlier rows did.
     pub generation: u64,
@@ -68,6 +70,7 @@ impl StatisticsColumns {
             column.push(value.as_f64().unwrap_or(f64::NAN));
         }
         self.rows += 1;
+        self.ticks.push(1.0);
         if self.rows > MAX_ROWS {
             self.merge_pairs();
         }
@@ -101,6 +104,7 @@ impl StatisticsColumns {
             };
             *column = column.chunks(2).map(merge).collect();
         }
+        self.ticks = self.ticks.chunks(2).map(|pair| pair.iter().sum()).collect();
         self.rows = self.rows.div_ceil(2);
         self.generation += 1;
     }
@@ -120,6 +124,14 @@ impl StatisticsColumns {
         let first = self.rows.saturating_sub(rows);
         let column = self.columns.get(name).and_then(|column| column.get(first..)).unwrap_or_default();
         column.iter().copied().filter(|value| !value.is_nan()).collect()
+    }
+
+    /// Returns the sum of a column over the ticks of the last rows, of which each value is the mean in its row.
+    pub fn total(&self, name: &str, rows: usize) -> f64 {
+        let first = self.rows.saturating_sub(rows);
+        let Some(column) = self.columns.get(name) else { return 0.0 };
+        let products = column.iter().zip(&self.ticks).skip(first).map(|(value, ticks)| value * ticks);
+        products.filter(|product| !product.is_nan()).sum()
     }
 
     /// Iterates over the columns from row `first` on, filled up to the number of rows, rounded for a plot.
