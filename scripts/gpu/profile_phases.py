@@ -34,7 +34,10 @@ def replay_milliseconds(phase) -> str:
         torch.cuda.synchronize()
         return f"{(time.perf_counter() - begun) / count * 1000:.2f}"
     except RuntimeError as error:
-        return f"not recordable ({str(error).splitlines()[0][:120]})"
+        cause = error  # that of leaving the recording says only that something failed before
+        while cause.__context__ is not None:
+            cause = cause.__context__
+        return f"not recordable ({' '.join(str(cause).split())[:300]})"
 
 
 def main() -> None:
