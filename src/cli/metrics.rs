@@ -15,7 +15,7 @@ use crate::metrics::{
     Detector, Detectors, EvaluateSettings, Evaluation, Fakes, FeatureCache, FeatureSet, Outcome, RealPictures, outcome,
     parse_list,
 };
-use crate::model::{Generator, NoiseMode, Truncation};
+use crate::model::Generator;
 use crate::run::snapshot::Network;
 use crate::source::Source;
 use crate::system::ui::{harmless, say};
@@ -213,8 +213,7 @@ fn fakes<'g>(args: &MetricsArgs, generator: Option<&'g Generator>) -> Result<Fak
         generator.class_labels(args.generator.class, 1)?;
     }
     let batch = args.generator.batch_for(generator);
-    let (truncation, noise_mode) = (Truncation::OFF, NoiseMode::Random);
-    let source = PictureSource { generator, truncation, noise_mode, class: args.generator.class, batch };
+    let source = PictureSource::of_metric(generator, args.generator.class, batch);
     let counts = class_counts(&source, args.labels_of.as_deref())?;
     let classes = counts.and_then(|counts| ClassDistribution::new(&counts));
     Ok(Fakes::Generator(source, DumpDraws { seed: args.seed, classes }))

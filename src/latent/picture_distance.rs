@@ -5,13 +5,9 @@ use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
 use crate::metrics::Detector;
+use crate::metrics::detector::perceptual_input;
 use crate::tensor::no_grad;
 
-/// Side in pixels that larger pictures are averaged down to for a detector.
-///
-/// # Source
-/// Karras et al., arXiv 1912.04958, appendix D.
-const COMPARED_SIDE: i64 = 256;
 /// The smallest side at which pixels are compared.
 const SMALLEST_SIDE: i64 = 4;
 
@@ -65,12 +61,7 @@ fn compared(images: &Tensor, detector: Option<&Detector>) -> Result<Vec<Tensor>>
 }
 
 fn rows(images: &Tensor, detector: &Detector) -> Result<Tensor> {
-    let smaller = match images.size()[3] > COMPARED_SIDE {
-        true => images.adaptive_avg_pool2d([COMPARED_SIDE, COMPARED_SIDE]),
-        false => images.shallow_clone(),
-    };
-    let pixels = (smaller.expand([-1, 3, -1, -1], false) + 1.0) * 127.5;
-    let rows = detector.differentiable_rows(&pixels.to_device(detector.device()))?.to_device(images.device());
+    let rows = detector.differentiable_rows(&perceptual_input(images, detector))?.to_device(images.device());
     ensure!(
         !images.requires_grad() || rows.requires_grad(),
         "the detector {} passes no gradients on; use one of rootgan detector, or none",

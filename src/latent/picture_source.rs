@@ -62,7 +62,12 @@ pub struct PictureSource<'g> {
     pub batch: usize,
 }
 
-impl PictureSource<'_> {
+impl<'g> PictureSource<'g> {
+    /// Calls a generator as the pictures of a metric are made: without truncation, with fresh noise.
+    pub fn of_metric(generator: &'g Generator, class: Option<i64>, batch: usize) -> Self {
+        Self { generator, truncation: Truncation::OFF, noise_mode: NoiseMode::Random, class, batch }
+    }
+
     /// Returns how many numbers of noise are to be drawn for one picture.
     pub fn noise_numel(&self) -> i64 {
         if self.noise_mode == NoiseMode::Random { self.generator.noise_numel() } else { 0 }

@@ -14,6 +14,11 @@ use crate::tensor::no_grad;
 
 /// Name of the file whose Frechet distance is called FID; nothing inside the file says what it is.
 const INCEPTION: &str = "inception-2015-12-05";
+/// Side in pixels that larger pictures are averaged down to before perceptual distances are taken.
+///
+/// # Source
+/// Karras et al., arXiv 1912.04958, appendix D.
+const PERCEPTUAL_SIDE: i64 = 256;
 
 /// Identifies the detector that a number was made with. Only numbers of equal sha256 are ever compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +216,16 @@ impl Detector {
         );
         Ok(rows.to_kind(Kind::Float))
     }
+}
+
+/// Returns what a detector gets for perceptual distances of images [N, 1 or 3, H, W] in [-1, 1]: RGB from 0 to 255, at most 256x256.
+pub fn perceptual_input(images: &Tensor, detector: &Detector) -> Tensor {
+    let smaller = match images.size()[2] > PERCEPTUAL_SIDE {
+        true => images.adaptive_avg_pool2d([PERCEPTUAL_SIDE, PERCEPTUAL_SIDE]),
+        false => images.shallow_clone(),
+    };
+    let pixels = (smaller.expand([-1, 3, -1, -1], false) + 1.0) * 127.5;
+    pixels.to_device(detector.device())
 }
 
 /// Returns the arguments of `forward` after the pictures.

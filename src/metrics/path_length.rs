@@ -6,8 +6,7 @@ use std::ops::Range;
 use anyhow::{Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
-use super::collect::to_rgb;
-use super::detector::Detector;
+use super::detector::{Detector, perceptual_input};
 use super::feature_set::Needs;
 use super::formula::{Amount, Formula, Measured, Sides};
 use crate::latent::picture_source::{DumpDraws, PictureSource};
@@ -24,8 +23,6 @@ const TRIMMED: (f64, f64) = (0.01, 0.99);
 
 /// Step in W as a share of the way between two latents; the distance is divided by its square.
 const EPSILON: f64 = 1e-4;
-/// Side in pixels that larger pictures are averaged down to before they are compared.
-const COMPARED_SIDE: i64 = 256;
 /// The rule of comparing larger pictures, for records.
 pub(super) const RESIZE: &str = "none; larger pictures averaged down to 256x256";
 
@@ -77,11 +74,7 @@ fn path_lengths(
     let image = |ws: &Tensor| -> Result<Tensor> {
         let images = generator.synthesis(ws, source.noise_mode, Some(&noise))?;
         check_finite(&images)?;
-        let side = images.size()[2];
-        let smaller =
-            if side > COMPARED_SIDE { images.adaptive_avg_pool2d([COMPARED_SIDE, COMPARED_SIDE]) } else { images };
-        let pixels = (to_rgb(&smaller) + 1.0) * 127.5;
-        detector.perceptual(&pixels.to_device(detector.device()))
+        detector.perceptual(&perceptual_input(&images, detector))
     };
     let difference = image(&ws)? - image(&moved)?;
     let squares = difference.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Float);

@@ -19,7 +19,7 @@ use crate::latent::picture_source::{DumpDraws, PictureSource, default_batch};
 use crate::metrics::{
     Detector, Detectors, EvaluateSettings, Evaluation, Fakes, FeatureCache, Outcome, RealPictures, outcome, parse_list,
 };
-use crate::model::{Generator, NoiseMode, Truncation};
+use crate::model::Generator;
 use crate::system::signals::StopRequest;
 use crate::tensor::labels::ClassDistribution;
 use crate::tensor::world::World;
@@ -107,13 +107,7 @@ impl Evaluator {
     }
 
     fn fakes<'g>(&self, g_ema: &'g Generator) -> Fakes<'g> {
-        let source = PictureSource {
-            generator: g_ema,
-            truncation: Truncation::OFF,
-            noise_mode: NoiseMode::Random,
-            class: None,
-            batch: default_batch(g_ema.img_resolution()),
-        };
+        let source = PictureSource::of_metric(g_ema, None, default_batch(g_ema.img_resolution()));
         Fakes::Generator(source, DumpDraws { seed: FAKES_SEED, classes: self.classes.clone() })
     }
 

@@ -16,7 +16,7 @@ use crate::data::{Dataset, DatasetOptions, Loader, Sampler};
 use crate::draw::pixels::encode_png_in_place;
 use crate::latent::picture_source::{DumpDraws, PictureSource, default_batch};
 use crate::metrics::Detector;
-use crate::model::{Generator, NoiseMode, PrecisionKind, Truncation};
+use crate::model::{Generator, PrecisionKind};
 use crate::run::checkpoint::tensors;
 use crate::system::gpu::Gpu;
 use crate::tensor::caught;
@@ -141,8 +141,7 @@ fn made_per_second(
 }
 
 fn source(g: &Generator) -> PictureSource<'_> {
-    let batch = default_batch(g.img_resolution());
-    PictureSource { generator: g, truncation: Truncation::OFF, noise_mode: NoiseMode::Random, class: None, batch }
+    PictureSource::of_metric(g, None, default_batch(g.img_resolution()))
 }
 
 /// Returns the number of pictures in four batches.
