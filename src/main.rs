@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use rootgan::cli::{Cli, usage_error};
 use rootgan::system::signals::Stopped;
 
@@ -28,7 +27,7 @@ static BEFORE_LIBRARIES: extern "C" fn() = refuse_a_deleted_working_directory;
 fn main() -> ExitCode {
     // A file beyond `ulimit -f` is an error like a full disk, not the end of the program.
     rootgan::system::signals::survive_file_limits();
-    let outcome = match Cli::try_parse() {
+    let outcome = match Cli::of_process() {
         Ok(cli) => rootgan::run(cli),
         Err(error) => usage_error(&error),
     };

@@ -54,7 +54,7 @@ fn refuses(command: &mut assert_cmd::Command, words: &[&str]) {
 #[test]
 fn options_out_of_range_are_refused_together() {
     let stage = Stage::new();
-    refuses(&mut stage.finetune(&["--root-k", "0"]), &["--root-k", "at least 1, not 0", "paper uses 2"]);
+    refuses(&mut stage.finetune(&["--root-k", "0"]), &["--root-k", "at least 1, not 0", "default is 20"]);
     refuses(&mut stage.finetune(&["--root-k", "-3", "--g-lr", "0"]), &["not -3", "--g-lr must be above 0"]);
     refuses(&mut stage.finetune(&["--root-slope-cap", "0"]), &["slope cap must be finite and above 0"]);
     refuses(&mut stage.finetune(&["--micro-batch", "3"]), &["--batch 8 is not divisible by --micro-batch 3"]);

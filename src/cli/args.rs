@@ -220,10 +220,10 @@ pub struct PictureArgs {
     /// Truncation: 1 is none, 0 the average picture; between them less variety, fewer failures
     #[arg(long, visible_alias = "trunc", value_name = "PSI", default_value_t = 1.0, allow_negative_numbers = true)]
     pub psi: f64,
-    /// Truncate only the first N layers, the coarse ones
+    /// Truncate only the first N layers, the coarse ones [default: all]
     #[arg(long, value_name = "N")]
     pub truncation_cutoff: Option<i64>,
-    /// Noise of the layers [default: const for generate, random for dump]
+    /// Noise of the layers [default: const, for dump random]
     #[arg(long, value_enum)]
     pub noise_mode: Option<NoiseArg>,
 }

@@ -30,7 +30,7 @@ pub struct MixArgs {
     /// Seeds of the columns, or a file of ws
     #[arg(long, value_name = "SEEDS_OR_FILE.npz")]
     pub columns: String,
-    /// Layers that come from the column: coarse (4x4, 8x8), middle (16x16, 32x32), fine (the others), or numbers as in 0-3
+    /// Layers that come from the column: coarse (0-3), middle (4-7), fine (8 and on), all, or numbers as in 0-3
     #[arg(long, value_name = "LAYERS", default_value = "coarse")]
     pub layers: LayerRange,
     /// The grid; its first row and column show the pictures that are mixed

@@ -32,7 +32,7 @@ pub mod video;
 
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::version::VERSION;
 use crate::system::ui::Verbosity;
@@ -56,6 +56,21 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// Reads the command line of this process.
+    ///
+    /// # Errors
+    /// It is wrong, or help or the version were asked for.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        Self::from_arg_matches_mut(&mut Self::adapted_command().try_get_matches()?)
+    }
+
+    /// Returns the description of the command line, with the help that suits each subcommand.
+    pub fn adapted_command() -> clap::Command {
+        Self::command()
+            .mut_subcommand("compare", compare::help::of_compare)
+            .mut_subcommand("tune", compare::help::of_tune)
+    }
+
     /// Returns how much is told.
     pub fn verbosity(&self) -> Verbosity {
         match (self.quiet, self.verbose) {
@@ -129,7 +144,7 @@ pub enum Command {
 
 /// Prints the script for a shell.
 pub fn print_completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Cli::command(), "rootgan", &mut std::io::stdout());
+    clap_complete::generate(shell, &mut Cli::adapted_command(), "rootgan", &mut std::io::stdout());
 }
 
 /// Shows help and version where they were asked for; turns anything else that clap says into one line.

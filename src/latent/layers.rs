@@ -9,17 +9,17 @@ use anyhow::{Context, Error, Result, ensure};
 /// Some of the rows of ws, as they are typed.
 ///
 /// # Source
-/// The three named ranges are those of Karras et al., arXiv 1812.04948, section 3.1, by the resolutions that they act on.
+/// The three named ranges are those of Karras et al., arXiv 1812.04948, section 3.1, by the numbers of the layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LayerRange {
     /// All rows.
     #[default]
     All,
-    /// Rows 0 to 3: 4x4 and 8x8.
+    /// Rows 0 to 3: 4x4, 8x8 and, in StyleGAN2, the first convolution of 16x16.
     Coarse,
-    /// Rows 4 to 7: 16x16 and 32x32.
+    /// Rows 4 to 7: the rest of 16x16, 32x32 and the first convolution of 64x64.
     Middle,
-    /// Rows from 8 on: 64x64 and more.
+    /// Rows from 8 on: the rest of 64x64, and more.
     Fine,
     /// The rows from the first to the last, both among them.
     Rows(u32, u32),

@@ -3,6 +3,7 @@
 
 mod arm_run;
 mod figures;
+pub mod help;
 mod recipe;
 mod report;
 pub mod tune;

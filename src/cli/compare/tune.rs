@@ -42,7 +42,7 @@ pub struct TuneArgs {
     /// Take options of finetune from a JSON file; flags given here win
     #[arg(long, value_name = "FILE.json")]
     pub config: Option<PathBuf>,
-    /// The options that all runs share; --kimg is the length of the longest [default: 8]
+    /// The options that all runs share.
     #[command(flatten)]
     pub options: Options,
 }

@@ -43,7 +43,7 @@ impl Rooted {
     pub fn new(k: f64, slope_cap: Option<f64>) -> Result<Self> {
         ensure!(
             k.is_finite() && k >= 1.0,
-            "the rooted loss needs a finite k of at least 1, not {k}; the paper uses 2 for GANs"
+            "the rooted loss needs a finite k of at least 1, not {k}; the default is 20"
         );
         let cap = match slope_cap {
             None => None,
