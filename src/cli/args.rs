@@ -150,7 +150,7 @@ pub struct GeneratorArgs {
     /// Width of z, for a generator that does not say its own
     #[arg(long, value_name = "N")]
     pub z_dim: Option<i64>,
-    /// One class for all pictures, for a generator with labels
+    /// One class for all pictures, from 0, for a generator with labels
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub class: Option<i64>,
     /// Pictures at a time [default: 1 to 32, the fewer the larger they are]
@@ -217,7 +217,7 @@ pub struct PictureArgs {
     /// The generator.
     #[command(flatten)]
     pub generator: GeneratorArgs,
-    /// Truncation: 1 is none, 0 the average picture; between them less variety, fewer failures
+    /// Truncation: 1 is none, 0 the average picture, between them less variety and fewer failures; above 1 more of both
     #[arg(long, visible_alias = "trunc", value_name = "PSI", default_value_t = 1.0, allow_negative_numbers = true)]
     pub psi: f64,
     /// Truncate only the first N layers, the coarse ones [default: all]

@@ -27,7 +27,7 @@ pub struct DatasetArgs {
     /// Folder to make, or zip if it ends in .zip [default: only report]
     #[arg(value_name = "DST")]
     pub destination: Option<PathBuf>,
-    /// Width and height of the new pictures [default: their own, if all are equal]
+    /// Width and height of the new pictures in pixels [default: their own, if all are equal]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SIDE)))]
     pub resolution: Option<u32>,
     /// Way in which pictures become square
@@ -39,7 +39,7 @@ pub struct DatasetArgs {
     /// Write grey pictures
     #[arg(long)]
     pub grey: bool,
-    /// Leave out pictures with a shorter side instead of enlarging them
+    /// Leave out pictures with a side shorter than this, in pixels, instead of enlarging them
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub min_size: u32,
     /// Labels to keep

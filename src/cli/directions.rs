@@ -37,7 +37,7 @@ pub struct DirectionsArgs {
     /// Layers that sefa factorises, and that the grid changes: coarse, middle, fine, all, or numbers as in 0-3
     #[arg(long, value_name = "LAYERS", default_value = "all")]
     pub layers: LayerRange,
-    /// Number of directions, the strongest ones
+    /// Number of directions, the strongest ones, from 1 to the width of w
     #[arg(long, value_name = "K", default_value_t = 10)]
     pub count: i64,
     /// Number of latents that w is measured on

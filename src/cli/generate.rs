@@ -44,7 +44,7 @@ pub struct GenerateArgs {
     /// Folder for the single pictures seed0000.png, ... or ws0000.png, ...
     #[arg(long, value_name = "DIR")]
     pub outdir: Option<PathBuf>,
-    /// Put all pictures into one as well
+    /// Put all pictures into one as well; a file that is there is replaced
     #[arg(long, value_name = "FILE.png")]
     pub grid: Option<PathBuf>,
     /// Pictures side by side in the grid [default: as many as make it square]

@@ -53,7 +53,7 @@ pub struct MetricsArgs {
     /// Take detectors, cache and metrics from a JSON file whose keys are these flags; flags given here win
     #[arg(long, value_name = "FILE.json")]
     pub config: Option<PathBuf>,
-    /// Side to crop and resize pictures to, where no generator says their size [default: their own]
+    /// Side in pixels to crop and resize pictures to, where no generator says their size [default: their own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub resolution: Option<u32>,
     /// Seed of the fakes, as for dump, and of the subsets of KID

@@ -33,7 +33,7 @@ pub struct MixArgs {
     /// Layers that come from the column: coarse (0-3), middle (4-7), fine (8 and on), all, or numbers as in 0-3
     #[arg(long, value_name = "LAYERS", default_value = "coarse")]
     pub layers: LayerRange,
-    /// The grid; its first row and column show the pictures that are mixed
+    /// The grid, whose first row and column show the pictures that are mixed; a file that is there is replaced
     #[arg(long, value_name = "FILE.png")]
     pub grid: PathBuf,
 }

@@ -19,7 +19,7 @@ pub struct PlotArgs {
     /// mean, std, max or num of it in each tick
     #[arg(long, default_value = "mean", value_parser = ["mean", "std", "max", "num"])]
     pub part: String,
-    /// Mean over this many ticks, an odd number
+    /// Mean over this many ticks, half of them before and half after, an odd number
     #[arg(long, value_name = "TICKS", default_value_t = 1)]
     pub smooth: usize,
     /// Draw a horizontal line here

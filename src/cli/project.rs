@@ -40,7 +40,7 @@ pub struct ProjectArgs {
     /// w: one for all layers, whose pictures look like the generator's; w+: one for each layer, which is nearer to the target
     #[arg(long, value_enum, default_value_t = SpaceArg::W)]
     pub space: SpaceArg,
-    /// Number of steps
+    /// Number of steps, at least 1
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub steps: u64,
     /// Network that compares pictures, best one of rootgan detector vgg16 [default: pixels are compared at several scales]

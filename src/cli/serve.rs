@@ -28,7 +28,7 @@ pub struct ServeArgs {
     /// Run folders, folders that hold runs, or folders of comparisons [default: runs]
     #[arg(value_name = "RUNS")]
     pub runs: Vec<PathBuf>,
-    /// Generator to explore, besides the snapshots of the runs: what --from takes in other commands; may be given several times
+    /// Generator to explore, besides the snapshots of the runs: what --from takes in other commands; may be repeated
     #[arg(long, value_name = "SOURCE", action = clap::ArgAction::Append)]
     pub from: Vec<PathBuf>,
     /// Where pictures are made: auto (CUDA if usable), cpu, cuda or cuda:N

@@ -50,7 +50,7 @@ pub struct VideoArgs {
     /// The film; its ending chooses .mp4 (H.264), .gif or .webp
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Length of a walk in seconds
+    /// Length of a walk in seconds; not with --run, whose length is that of its grids
     #[arg(long, default_value_t = 10.0, conflicts_with = "run")]
     pub seconds: f64,
     /// Frames a second [default: 30, of a run's grids 8]
@@ -72,7 +72,7 @@ pub struct VideoArgs {
     /// Enlarge pictures so many times [default: to 256 pixels at least; of a run's grids 1]
     #[arg(long, value_name = "N")]
     pub scale: Option<usize>,
-    /// Seconds for which the last of a run's grids stays
+    /// Seconds for which the last grid stays, with --run
     #[arg(long, default_value_t = 2.0)]
     pub hold: f64,
 }

@@ -43,13 +43,13 @@ pub struct BenchArgs {
     /// The pair.
     #[command(flatten)]
     pub pair: PairArgs,
-    /// Images per iteration
+    /// Images per iteration, a multiple of the discriminator's minibatch-stddev group (4 in most)
     #[arg(long, default_value_t = 16)]
     pub batch: u64,
     /// Measured iterations, after one that is not
     #[arg(long, default_value_t = 5)]
     pub iterations: usize,
-    /// Measure with augmentation of this probability too, in turn with iterations without
+    /// Measure with augmentation of this probability, 0 to 1, too, in turn with iterations without
     #[arg(long, value_name = "PROB")]
     pub augment_p: Option<f64>,
     /// Transforms of --augment-p, as for finetune
@@ -72,7 +72,7 @@ pub struct BenchArgs {
     /// Type that the networks compute in [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long)]
     pub precision: Option<PrecisionKind>,
-    /// Form of the loss, as for finetune; relativistic has R2 too
+    /// Form of the loss, as for finetune; relativistic has R2 too [default: none]
     #[arg(long)]
     pub pairing: Option<Pairing>,
     /// Let a GPU round the factors of float32 products to 10 bits, as for finetune

@@ -35,13 +35,13 @@ pub struct CompareArgs {
     #[arg(long, value_name = "LIST")]
     pub losses: Option<String>,
     /// Another arm: a name and the options of finetune that are its own, as in "k20: --loss rooted --root-k 20 --r1-gamma 2".
-    /// The first arm is what the others are compared with, unless one is called logistic
+    /// The first arm is what the others are compared with, unless one is called logistic; may be repeated
     #[arg(long = "arm", value_name = "NAME: FLAGS", action = clap::ArgAction::Append)]
     pub arms: Vec<String>,
-    /// Turn each arm into one for each value of an option, as in r1_gamma=0.5,1,2,5
+    /// Turn each arm into one for each value of an option, as in r1_gamma=0.5,1,2,5; may be repeated
     #[arg(long, value_name = "OPTION=VALUES", action = clap::ArgAction::Append)]
     pub vary: Vec<String>,
-    /// Another data set on which every arm is trained too
+    /// Another data set on which every arm is trained too; may be repeated
     #[arg(long, value_name = "DIR_OR_ZIP", action = clap::ArgAction::Append)]
     pub more_data: Vec<PathBuf>,
     /// Seeds of each arm: --seed and those after it
@@ -50,7 +50,7 @@ pub struct CompareArgs {
     /// Thousands of images between two evaluations [default: a tenth of --kimg]
     #[arg(long, value_name = "KIMG")]
     pub eval_kimg: Option<f64>,
-    /// End a run at half of --kimg if its metric is then more than FACTOR times that of the first arm with the same seed
+    /// End a run at half of --kimg if its metric is then more than FACTOR (above 1) times that of the first arm with the same seed
     #[arg(long, value_name = "FACTOR")]
     pub stop_hopeless: Option<f64>,
     /// Train the runs in N processes, each on CPU cores or a GPU of its own

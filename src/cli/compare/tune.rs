@@ -30,7 +30,7 @@ pub struct TuneArgs {
     /// Weights of R1 to try, separated by commas; auto is the rule that finetune goes by
     #[arg(long, value_name = "LIST", default_value = "auto,0.5,2,8,32")]
     pub gammas: String,
-    /// Factors on the learning rates to try with the best gamma, as in 0.5,2 [default: none]
+    /// Factors on both learning rates to try with the best gamma, as in 0.5,2 [default: none]
     #[arg(long, value_name = "LIST")]
     pub rates: Option<String>,
     /// Seeds of each run: --seed and those after it. More of them tell more surely, and take as much longer

@@ -26,7 +26,7 @@ pub struct DevicesArgs {
     /// auto (CUDA if usable), cpu, cuda or cuda:N
     #[arg(long, default_value = "auto", requires = "check")]
     device: String,
-    /// Images that are compared
+    /// Images that are compared, a multiple of the discriminator's minibatch-stddev group (4 in most)
     #[arg(long, default_value_t = 8, requires = "check")]
     images: u64,
     /// Print JSON
