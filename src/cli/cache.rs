@@ -12,7 +12,7 @@ use crate::system::ui::{duration_text, harmless};
 pub enum CacheCommand {
     /// List what is kept, what it takes, and when it was used last
     List,
-    /// Remove everything, or the kinds that are named
+    /// Remove everything, or the kinds that are named, but for what another process is making
     Clear {
         /// The kinds [default: all]
         kinds: Vec<CacheKind>,
@@ -54,8 +54,12 @@ pub fn run(command: CacheCommand) -> Result<()> {
         CacheCommand::List => list(&cache),
         CacheCommand::Clear { kinds } => {
             let kinds: Vec<CachePart> = kinds.into_iter().map(CachePart::from).collect();
-            let freed = cache.clear(if kinds.is_empty() { &CachePart::ALL } else { &kinds })?;
-            println!("freed {:.1} MB in '{}'", freed as f64 / 1e6, harmless(&cache.root().display().to_string()));
+            let cleared = cache.clear(if kinds.is_empty() { &CachePart::ALL } else { &kinds })?;
+            for path in cleared.in_use {
+                println!("in use, so it stays: '{}'", harmless(&path.display().to_string()));
+            }
+            let megabytes = cleared.bytes as f64 / 1e6;
+            println!("freed {megabytes:.1} MB in '{}'", harmless(&cache.root().display().to_string()));
         }
     }
     Ok(())
@@ -67,7 +71,9 @@ fn list(cache: &Cache) {
         let age = SystemTime::now().duration_since(entry.used).unwrap_or_default();
         let megabytes = entry.bytes as f64 / 1e6;
         let path = harmless(&entry.path.display().to_string());
-        println!("{:<9} {megabytes:>9.1} MB  used {:>11} ago  {path}", entry.kind.name(), duration_text(age));
+        let unfinished = if entry.is_unfinished() { " (unfinished)" } else { "" };
+        let (kind, age) = (entry.kind.name(), duration_text(age));
+        println!("{kind:<9} {megabytes:>9.1} MB  used {age:>11} ago  {path}{unfinished}");
     }
     let total: u64 = entries.iter().map(|entry| entry.bytes).sum();
     println!("{:.1} MB in '{}'", total as f64 / 1e6, harmless(&cache.root().display().to_string()));

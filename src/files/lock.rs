@@ -91,8 +91,11 @@ impl Lock {
         }
     }
 
-    /// Takes the right to write `path`; None while another process has it.
-    fn if_free(path: &Path) -> Result<Option<Self>> {
+    /// Takes the right to write `path` as [`Lock::on`] does; None while another process has it.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn if_free(path: &Path) -> Result<Option<Self>> {
         let place = hidden_beside(path, "lock")?;
         let cannot = || format!("cannot write '{}'; is its folder writable?", place.display());
         for _ in 0..MOST_ATTEMPTS {
