@@ -118,6 +118,10 @@ const CASES: &[Case] = &[
     case(Description, "a size left out", "finetune --generator {}/LiarSizes.pt", &["LiarSizes.pt", "w_dim", "export it again"], nothing),
     case(Description, "a size that is a word", "finetune --generator {}/LiarType.pt", &["LiarType.pt", "eight", "export it again"], nothing),
     case(Description, "another kind", "inspect {}/LiarKind.pt", &["LiarKind.pt", "encoder", "generator is expected"], nothing),
+    case(Description, "a description that fails", "generate --generator {}/DescribeRaises.pt --seeds 0 --outdir {}/out",
+        &["DescribeRaises.pt", "describe() failed", "no sizes yet", "mend the method or leave it out"], nothing),
+    case(Description, "a description that is no text", "finetune --generator {}/DescribeNumber.pt",
+        &["DescribeNumber.pt", "describe() returns no text", "mend the method or leave it out"], nothing),
     case(Description, "no JSON", "generate --generator {}/LiarText.pt --seeds 0 --outdir {}/out", &["LiarText.pt", "not JSON", "export it again"], nothing),
     case(Description, "no method run_mapping", "finetune --generator {}/LiarWithoutMapping.pt", &["LiarWithoutMapping.pt", "run_mapping", "weights/README.md"], nothing),
 

@@ -115,6 +115,36 @@ fn weights_in_safetensors_show_their_sizes_and_how_to_use_them() {
 }
 
 #[test]
+fn numbers_in_safetensors_that_are_no_weights_are_told() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("indices.safetensors");
+    let code = "import sys, torch; from safetensors.torch import save_file\n\
+                save_file({'a': torch.zeros(3), 'b': torch.ones(2, 2, dtype=torch.int64)}, sys.argv[1])";
+    python(&["-c", code, path.to_str().unwrap()]);
+    let report = inspect(&path);
+    assert_eq!((&report["kind"], &report["parameters"]["all"]), (&json!("safetensors"), &json!(7)));
+    assert!(report["switched_off"].to_string().contains("weights are floats, and 'b' is of type I64"), "{report}");
+}
+
+#[test]
+fn a_text_in_place_of_a_record_is_kept_as_the_source() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("credited.pt");
+    let code = "import sys, torch\n\
+                class Credited(torch.nn.Module):\n    \
+                    def forward(self, z: torch.Tensor) -> torch.Tensor:\n        \
+                        return z\n    \
+                    @torch.jit.export\n    \
+                    def get_provenance(self) -> str:\n        \
+                        return 'Made by Jane Doe, CC-BY-4.0'\n\
+                torch.jit.script(Credited()).save(sys.argv[1])";
+    let script = folder.path().join("make.py");
+    std::fs::write(&script, code).unwrap();
+    python(&[script.to_str().unwrap(), path.to_str().unwrap()]);
+    assert_eq!(inspect(&path)["provenance"], json!({ "source": "Made by Jane Doe, CC-BY-4.0" }));
+}
+
+#[test]
 fn a_missing_file_is_one_line() {
     assert!(refusal(Path::new("no/such/generator.pt")).contains("no such file"));
 }

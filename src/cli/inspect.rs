@@ -183,7 +183,6 @@ fn report_on_script(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
     if !not_allowed.is_empty() {
         switched_off.insert(0, "everything, unless --trust is given: see 'not allowed'".into());
     }
-    let provenance = contents.text("get_provenance").and_then(|text| serde_json::from_str(text).ok());
     Ok(Inspection {
         file: path.display().to_string(),
         kind,
@@ -194,7 +193,7 @@ fn report_on_script(path: &Path, z_dim: Option<i64>) -> Result<Inspection> {
         declarations: contents.methods.iter().map(|(_, declaration)| declaration.clone()).collect(),
         not_allowed,
         switched_off,
-        provenance: provenance.map_or_else(|| json!({}), flattened),
+        provenance: provenance::parsed(contents.text("get_provenance").unwrap_or_default()),
     })
 }
 
@@ -225,7 +224,7 @@ fn methods_of(contents: &Contents, names: &[(&'static str, &str)]) -> (Vec<Metho
 }
 
 fn report_on_safetensors(path: &Path) -> Result<Inspection> {
-    let mut file = weights::read(path)?;
+    let mut file = weights::list(path)?;
     let mut provenance = serde_json::Map::new();
     for key in ["provenance", "G.provenance", "D.provenance"] {
         if let Some(text) = file.metadata.remove(key) {
@@ -234,11 +233,12 @@ fn report_on_safetensors(path: &Path) -> Result<Inspection> {
     }
     let sorted: BTreeMap<String, String> = file.metadata.into_iter().collect();
     let sizes: Value = sorted.into_iter().map(|(key, text)| (key, parse_or_keep(text))).collect();
-    let all = file.tensors.iter().map(|(_, tensor)| tensor.numel()).sum();
-    let is_pair = ["G.", "D."].iter().all(|prefix| file.tensors.iter().any(|(name, _)| name.starts_with(prefix)));
-    let remedy = match is_pair {
-        true => "pass it as --from, or make TorchScript of it with rootgan import",
-        false => "G.* and D.* with sizes would make a pair, see weights/README.md",
+    let all = file.tensors.iter().map(|tensor| tensor.numbers).sum();
+    let is_pair = ["G.", "D."].iter().all(|prefix| file.tensors.iter().any(|tensor| tensor.name.starts_with(prefix)));
+    let remedy = match file.tensors.iter().find(|tensor| !tensor.is_float) {
+        Some(tensor) => format!("weights are floats, and '{}' is of type {}", tensor.name, tensor.kind),
+        None if is_pair => "pass it as --from, or make TorchScript of it with rootgan import".to_owned(),
+        None => "G.* and D.* with sizes would make a pair, see weights/README.md".to_owned(),
     };
     Ok(Inspection {
         file: path.display().to_string(),

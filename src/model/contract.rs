@@ -63,7 +63,7 @@ pub struct DiscriminatorSpec {
     pub channel_max: i64,
     /// Bound of the convolution outputs, if any.
     pub conv_clamp: Option<f64>,
-    /// Group size of the minibatch standard deviation.
+    /// Group size of the minibatch standard deviation, 0 without one.
     pub mbstd_group_size: i64,
     /// How blocks are connected: `resnet`, `orig` or `skip`.
     #[serde(default = "resnet")]
@@ -99,7 +99,7 @@ pub fn parse<Spec: DeserializeOwned>(path: &Path, text: &str, kind: &str) -> Res
 }
 
 /// The names of sizes, each with its least and its greatest value. A description beyond them is damaged, and would ask
-/// for more memory than there is.
+/// for more memory than there is. Sizes that not every architecture has are 0 without it.
 const RANGES: [(&str, i64, i64); 11] = [
     ("z_dim", 1, 1 << 16),
     ("c_dim", 0, 1 << 20),
@@ -108,10 +108,10 @@ const RANGES: [(&str, i64, i64); 11] = [
     ("img_resolution", 4, 1 << 14),
     ("img_channels", 1, 3),
     ("mapping_layers", 0, 64),
-    ("channel_base", 1, 1 << 24),
-    ("channel_max", 1, 1 << 16),
+    ("channel_base", 0, 1 << 24),
+    ("channel_max", 0, 1 << 16),
     ("noise_numel", 0, 1 << 32),
-    ("mbstd_group_size", 1, 1 << 16),
+    ("mbstd_group_size", 0, 1 << 16),
 ];
 
 fn check_sizes(path: &Path, value: &Value) -> Result<()> {
@@ -125,4 +125,29 @@ fn check_sizes(path: &Path, value: &Value) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sizes_that_an_architecture_does_not_have_are_zero() {
+        let path = Path::new("mine.pt");
+        let of_g = json!({
+            "kind": "generator", "contract": 1, "z_dim": 8, "c_dim": 0, "w_dim": 8, "num_ws": 6, "img_resolution": 16,
+            "img_channels": 3, "mapping_layers": 0, "channel_base": 0, "channel_max": 0, "conv_clamp": null, "noise_numel": 0,
+        });
+        let spec: GeneratorSpec = parse(path, &of_g.to_string(), "generator").unwrap();
+        assert_eq!((spec.mapping_layers, spec.channel_base, spec.channel_max), (0, 0, 0));
+        let of_d = json!({
+            "kind": "discriminator", "contract": 1, "c_dim": 0, "img_resolution": 16, "img_channels": 3, "channel_base": 0,
+            "channel_max": 0, "conv_clamp": null, "mbstd_group_size": 0,
+        });
+        assert_eq!(parse::<DiscriminatorSpec>(path, &of_d.to_string(), "discriminator").unwrap().mbstd_group_size, 0);
+        let text = json!({ "kind": "generator", "contract": 1, "z_dim": 0 }).to_string();
+        assert!(parse::<GeneratorSpec>(path, &text, "generator").unwrap_err().to_string().contains("z_dim 0"));
+    }
 }

@@ -32,7 +32,7 @@ impl Discriminator {
     /// Returns the group size of the minibatch standard deviation, 1 where it is not known. A batch has to be a
     /// multiple of it, or at most as large.
     pub fn mbstd_group_size(&self) -> i64 {
-        self.spec.as_ref().map_or(1, |spec| spec.mbstd_group_size)
+        self.spec.as_ref().map_or(1, |spec| spec.mbstd_group_size.max(1))
     }
 
     /// Judges images [N, C, R, R] in [-1, 1] (and c [N, c_dim]): logits [N, 1], larger is more real.

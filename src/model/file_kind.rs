@@ -32,6 +32,18 @@ pub enum FileKind {
 /// The number of bytes at the beginning of a pickle in which the names of its classes are looked for.
 const HEAD_BYTES: u64 = 1 << 20;
 
+/// Files of other kinds that are taken for networks: how they begin, what they are, and the remedy.
+const OTHERS: [(&[u8], &str, &str); 6] = [
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch the file with git lfs pull"),
+    (b"\x1f\x8b", "compressed with gzip", "unpack it"),
+    (b"BZh", "compressed with bzip2", "unpack it"),
+    (b"\xfd7zXZ", "compressed with xz", "unpack it"),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack it"),
+    (b"\x89HDF", "a Keras or HDF5 file", REMEDY),
+];
+/// The remedy where nothing can be made of a file.
+const REMEDY: &str = "pass networks: a run, a snapshot, TorchScript (.pt), or a checkpoint such as NVIDIA's .pkl";
+
 impl FileKind {
     /// Looks at the first bytes of a file, and at the names in a zip archive.
     ///
@@ -61,19 +73,26 @@ impl FileKind {
             [8, 1..=20, 0x12, ..] => {
                 FileKind::Foreign { what: "an ONNX model", remedy: "pass the TorchScript file that it was made from" }
             }
-            bytes if image::guess_format(bytes).is_ok() => {
-                FileKind::Foreign { what: "a picture", remedy: "put pictures into a folder and pass that with --data" }
-            }
-            bytes if is_text(&bytes[..bytes.len().min(256)]) => FileKind::Foreign {
-                what: "a text file",
-                remedy: "pass networks: a run, a snapshot, TorchScript (.pt), or a checkpoint such as NVIDIA's .pkl",
-            },
-            _ => FileKind::Foreign {
-                what: "of a format unknown here",
-                remedy: "pass networks: a run, a snapshot, TorchScript (.pt), or a checkpoint such as NVIDIA's .pkl",
-            },
+            bytes => foreign(bytes),
         })
     }
+}
+
+/// Tells what a file is that holds no network of any kind.
+fn foreign(bytes: &[u8]) -> FileKind {
+    if let Some((_, what, remedy)) = OTHERS.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
+        return FileKind::Foreign { what, remedy };
+    }
+    let (what, remedy) = if begins_as_page(bytes) {
+        ("a web page", "its download went wrong: copy the address of the file itself, or download it with a browser")
+    } else if image::guess_format(bytes).is_ok() {
+        ("a picture", "put pictures into a folder and pass that with --data")
+    } else if is_text(&bytes[..bytes.len().min(256)]) {
+        ("a text file", REMEDY)
+    } else {
+        ("of a format unknown here", REMEDY)
+    };
+    FileKind::Foreign { what, remedy }
 }
 
 /// Tells zip archives apart by their entries: TorchScript, the checkpoints of Python's `torch.save` and NumPy's
@@ -93,6 +112,13 @@ fn kind_of_zip(path: &Path) -> Result<FileKind> {
     } else {
         FileKind::Foreign { what: "a zip archive", remedy: "unpack it, and pass pictures as a folder with --data" }
     })
+}
+
+/// Whether bytes begin as those of a web page do.
+pub fn begins_as_page(bytes: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(1024)]);
+    let text = head.trim_start_matches(['\u{feff}', ' ', '\n', '\r', '\t']).to_lowercase();
+    ["<!doctype", "<html", "<head", "<?xml"].iter().any(|tag| text.starts_with(tag))
 }
 
 fn is_text(bytes: &[u8]) -> bool {

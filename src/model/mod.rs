@@ -21,7 +21,7 @@ pub mod weights;
 pub use contract::parse as parse_description;
 pub use contract::{DiscriminatorSpec, GeneratorSpec};
 pub use discriminator::Discriminator;
-pub use file_kind::FileKind;
+pub use file_kind::{FileKind, begins_as_page};
 pub use flat::FlatParameters;
 pub use freeze::{FreezeSettings, freeze_discriminator, freeze_generator, resolution_of as block_resolution};
 pub use generator::{Generator, NoiseMode, Truncation, ZOnlySpec};

@@ -6,13 +6,13 @@
 //!  "ancestors": {"<id>": {"source": "random initialisation"}}, "ancestors_left_out": 2}
 //! ```
 //!
-//! An id is the SHA-256 of the record without its ancestors, as JSON without spaces and with sorted keys. rootgan
-//! before 2026-11-26 put whole records below `parents`, twice as much with every finetuning; such records are read as
+//! An id is the SHA-256 of the record without its ancestors, as JSON without spaces, with sorted keys and with floats as
+//! Python spells them. rootgan before 2026-11-26 put whole records below `parents`, twice as much with every finetuning; such records are read as
 //! well. `python/rootgan/checkpoints/ancestry.py` does the same in Python.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 use sha2::{Digest, Sha256};
 
 /// The source that `rootgan new` records for a pair with random weights (`python/rootgan/networks/pair.py`).
@@ -31,6 +31,22 @@ const MOST_BYTES: usize = 64 << 10;
 const MOST_BYTES_IN_PLACE: usize = 1 << 10;
 
 type Record = Map<String, Value>;
+
+/// The longest record that is read: those of earlier versions had megabytes.
+const MOST_TEXT_BYTES: usize = 64 << 20;
+
+/// Reads what a network says of where it comes from. A text that is no JSON, such as a credit, becomes the source of a
+/// record.
+pub fn parsed(text: &str) -> Value {
+    if text.len() > MOST_TEXT_BYTES {
+        return json!({ "source": format!("a record of {} bytes, too long to be read", text.len()) });
+    }
+    match serde_json::from_str(text) {
+        Ok(record) => flattened(record),
+        Err(_) if text.trim().is_empty() => json!({}),
+        Err(_) => json!({ "source": text }),
+    }
+}
 
 /// Returns the record with its parents named by ids and its ancestors beside them, whatever form they come in.
 pub fn flattened(record: Value) -> Value {
@@ -158,7 +174,21 @@ fn write_sorted(value: &Value, text: &mut String) {
             list(text, ['{', '}'], &mut entries.into_iter());
         }
         Value::Array(items) => list(text, ['[', ']'], &mut items.iter().map(|item| (None, item))),
+        Value::Number(number) => text.push_str(&spelled(number)),
         other => text.push_str(&other.to_string()),
+    }
+}
+
+/// Spells a number as Python does, so that both give one record the same id: 1e-05 and 1e+16.
+fn spelled(number: &Number) -> String {
+    let Some(value) = number.as_f64().filter(|_| number.is_f64()) else { return number.to_string() };
+    let scientific = format!("{value:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    match exponent.parse::<i32>() {
+        Ok(exponent @ (..-4 | 16..)) => {
+            format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+        }
+        _ => format!("{value:?}"),
     }
 }
 
@@ -216,6 +246,26 @@ mod tests {
         let record = json!({ "seed": 3, "a": [1, { "c": "x", "b": null }] });
         let id = "91f5c416f82bf9d97254f6f506de6506384fdc7ce370069df8930e971483e0ee";
         assert_eq!(id_of(record.as_object().unwrap()), id);
+    }
+
+    /// The id of the same record in `tests/python/test_ancestry.py`.
+    #[test]
+    fn floats_are_spelled_as_python_does() {
+        let floats = [0.0025, 1e-4, 1e-5, 2.5e-7, 1e15, 1e16, 1.5e300, 256.0, -0.0, 0.0];
+        let record = json!({ "rates": floats });
+        let text = r#"{"rates":[0.0025,0.0001,1e-05,2.5e-07,1000000000000000.0,1e+16,1.5e+300,256.0,-0.0,0.0]}"#;
+        assert_eq!(id_of(record.as_object().unwrap()), format!("{:x}", Sha256::digest(text)));
+        assert_eq!(
+            &id_of(record.as_object().unwrap()),
+            "d3d6c3915aaf0601350e6dea62306cdcc5ba73652606f15f7ef538071a07d0a8"
+        );
+    }
+
+    #[test]
+    fn a_text_that_is_no_json_is_the_source_of_a_record() {
+        assert_eq!(parsed("Made by Jane Doe, CC-BY-4.0"), json!({ "source": "Made by Jane Doe, CC-BY-4.0" }));
+        assert_eq!(parsed(r#"{"seed": 3}"#), json!({ "seed": 3 }));
+        assert_eq!(parsed(" "), json!({}));
     }
 
     #[test]

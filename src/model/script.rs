@@ -14,8 +14,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tch::{Device, IValue, Tensor};
 
-/// The longest provenance record that is read: those of earlier versions had megabytes.
-const MOST_PROVENANCE_BYTES: usize = 64 << 20;
 /// The number of characters that are shown of what libtorch says.
 const MESSAGE_CHARS: usize = 200;
 
@@ -42,7 +40,7 @@ pub struct ScriptModule {
     pub device: Device,
     /// All parameters in the module's own order.
     pub parameters: Vec<Parameter>,
-    /// The result of `describe`, where it is plain without running it.
+    /// The result of `describe`, where there is one.
     description: Option<String>,
     /// The result of `get_provenance`, where it is plain without running it or was set since.
     provenance: RefCell<Option<String>>,
@@ -52,7 +50,8 @@ impl ScriptModule {
     /// Loads a TorchScript file onto a device, if its code and its pickles are harmless ([`safety`]).
     ///
     /// # Errors
-    /// The file is missing, libtorch cannot read it as TorchScript, or it does more than networks need.
+    /// The file is missing, libtorch cannot read it as TorchScript, it does more than networks need, or its `describe`
+    /// fails.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
         let shown = path.display();
         let (bytes, contents) = read_contents(path)?;
@@ -73,13 +72,18 @@ impl ScriptModule {
             .map(|(name, tensor)| Parameter { name, trainable: tensor.requires_grad(), tensor, frozen: false })
             .collect();
         let provenance = RefCell::new(contents.text("get_provenance").map(str::to_owned));
-        let description = contents.text("describe").map(str::to_owned);
-        Ok(Self { module, path: path.to_path_buf(), device, file_bytes, parameters, description, provenance })
+        let path = path.to_path_buf();
+        let mut script = Self { module, path, device, file_bytes, parameters, description: None, provenance };
+        script.description = match contents.text("describe") {
+            Some(text) => Some(text.to_owned()),
+            None => script.string_method("describe")?,
+        };
+        Ok(script)
     }
 
     /// Returns what the module says of itself, as JSON; None where it has no `describe`.
     pub fn description(&self) -> Option<String> {
-        self.description.clone().or_else(|| self.string_method("describe"))
+        self.description.clone()
     }
 
     /// Calls a method that returns one tensor.
@@ -98,12 +102,20 @@ impl ScriptModule {
         }
     }
 
-    /// Calls a method without arguments that returns a string; None where there is no such method, or it fails.
-    fn string_method(&self, method: &str) -> Option<String> {
-        let call = || Ok(self.module.call(method, &[])?);
-        match safety::bounded(&self.path.display().to_string(), call) {
-            Ok(IValue::String(text)) => Some(text),
-            _ => None,
+    /// Calls a method without arguments that returns a string; None where there is no such method.
+    ///
+    /// # Errors
+    /// The method fails, or returns no text.
+    fn string_method(&self, method: &str) -> Result<Option<String>> {
+        if !self.has_method(method) {
+            return Ok(None);
+        }
+        let shown = self.path.display();
+        let remedy = "mend the method or leave it out, then export it again (weights/README.md)";
+        match safety::bounded(&shown.to_string(), || self.module.call(method, &[])) {
+            Ok(IValue::String(text)) => Ok(Some(text)),
+            Ok(_) => bail!("'{shown}': {method}() returns no text; {remedy}"),
+            Err(error) => bail!("'{shown}': {method}() failed: {}; {remedy}", shorten(&one_line(&error))),
         }
     }
 
@@ -138,11 +150,10 @@ impl ScriptModule {
     /// Returns the provenance record stored in the module, see [`provenance`]; `{}` where there is none.
     pub fn provenance(&self) -> serde_json::Value {
         let known = self.provenance.borrow().clone();
-        let text = known.or_else(|| self.string_method("get_provenance")).unwrap_or_default();
-        if text.len() > MOST_PROVENANCE_BYTES {
-            return serde_json::json!({ "source": format!("a record of {} bytes, too long to be read", text.len()) });
+        match known.map_or_else(|| self.string_method("get_provenance"), |text| Ok(Some(text))) {
+            Ok(text) => provenance::parsed(&text.unwrap_or_default()),
+            Err(error) => serde_json::json!({ "source": format!("{error:#}") }),
         }
-        serde_json::from_str(&text).map_or_else(|_| serde_json::json!({}), provenance::flattened)
     }
 
     /// Replaces the provenance record.

@@ -4,7 +4,6 @@
 use super::ScriptModule;
 use crate::files::atomic::replace_atomically;
 use crate::files::bounded::read_bytes;
-use crate::tensor::no_grad;
 use crate::tensor::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
@@ -84,58 +83,79 @@ fn serialize(named: Vec<(String, Values)>, metadata: Option<HashMap<String, Stri
 /// The file cannot be read or is damaged, or a tensor is not of floats.
 pub fn read(path: &Path) -> Result<Weights> {
     let bytes = read_bytes(path)?;
-    let damaged = |error: SafeTensorError| {
-        anyhow!(
-            "cannot read '{}' as safetensors: {error}; the file is damaged or cut short, copy or download it again",
-            path.display()
-        )
-    };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+    let (file, metadata) = opened(path, &bytes)?;
     let mut tensors = Vec::with_capacity(file.len());
     for (name, view) in file.iter() {
-        let kind = match view.dtype() {
-            Dtype::F32 => Kind::Float,
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            Dtype::F64 => Kind::Double,
-            other => bail!("cannot read '{}': '{name}' is of type {other}; weights are floats", path.display()),
-        };
+        let kind = float_kind(view.dtype()).with_context(|| {
+            format!("cannot read '{}': '{name}' is of type {}; weights are floats", path.display(), view.dtype())
+        })?;
         let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)
             .map_err(|error| anyhow!("cannot read '{name}' of '{}': {}", path.display(), one_line(&error)))?;
         tensors.push((name.to_owned(), tensor));
     }
     tensors.sort_by(|(left, _), (right, _)| left.cmp(right));
-    Ok(Weights { path: path.to_path_buf(), metadata: header.metadata().clone().unwrap_or_default(), tensors })
+    Ok(Weights { path: path.to_path_buf(), metadata, tensors })
 }
 
-impl Weights {
-    /// Copies the tensors whose names begin with `prefix` into `module`.
-    ///
-    /// # Errors
-    /// A name is in only one of the two, or a shape differs; the module is then unchanged.
-    pub fn fill(&self, prefix: &str, module: &mut ScriptModule) -> Result<()> {
-        let mut ours: HashMap<&str, &Tensor> =
-            self.tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor))).collect();
-        let misfit = format!("the weights '{}' do not fit '{}'", self.path.display(), module.path.display());
-        let mut copies = Vec::with_capacity(module.parameters.len());
-        for parameter in &mut module.parameters {
-            let name = &parameter.name;
-            let source = ours.remove(name.as_str()).with_context(|| format!("{misfit}: they lack '{prefix}{name}'"))?;
-            ensure!(
-                source.size() == parameter.tensor.size(),
-                "{misfit}: '{prefix}{name}' has shape {:?}, expected {:?}",
-                source.size(),
-                parameter.tensor.size()
-            );
-            copies.push((&mut parameter.tensor, source));
-        }
-        if let Some(name) = ours.keys().min() {
-            bail!("{misfit}: there is no '{name}' there");
-        }
-        no_grad(|| copies.into_iter().for_each(|(tensor, source)| tensor.copy_(source)));
-        Ok(())
+/// A tensor in a safetensors file.
+pub struct ListedTensor {
+    /// Its name.
+    pub name: String,
+    /// How many numbers it has.
+    pub numbers: usize,
+    /// Their type, as the file says it.
+    pub kind: String,
+    /// Whether they can be weights.
+    pub is_float: bool,
+}
+
+/// What a safetensors file holds, whatever it is for.
+pub struct Listing {
+    /// Free text, by key.
+    pub metadata: HashMap<String, String>,
+    /// The tensors, sorted by name.
+    pub tensors: Vec<ListedTensor>,
+}
+
+/// Lists what a safetensors file holds.
+///
+/// # Errors
+/// The file cannot be read or is damaged.
+pub fn list(path: &Path) -> Result<Listing> {
+    let bytes = read_bytes(path)?;
+    let (file, metadata) = opened(path, &bytes)?;
+    let listed = |(name, view): (&str, safetensors::tensor::TensorView)| ListedTensor {
+        name: name.to_owned(),
+        numbers: view.shape().iter().product(),
+        kind: view.dtype().to_string(),
+        is_float: float_kind(view.dtype()).is_some(),
+    };
+    let mut tensors: Vec<ListedTensor> = file.iter().map(listed).collect();
+    tensors.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(Listing { metadata, tensors })
+}
+
+fn opened<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, HashMap<String, String>)> {
+    let attempt = || {
+        let (_, header) = SafeTensors::read_metadata(bytes)?;
+        Ok((SafeTensors::deserialize(bytes)?, header.metadata().clone().unwrap_or_default()))
+    };
+    attempt().map_err(|error: SafeTensorError| {
+        anyhow!(
+            "cannot read '{}' as safetensors: {error}; the file is damaged or cut short, copy or download it again",
+            path.display()
+        )
+    })
+}
+
+fn float_kind(dtype: Dtype) -> Option<Kind> {
+    match dtype {
+        Dtype::F32 => Some(Kind::Float),
+        Dtype::F16 => Some(Kind::Half),
+        Dtype::BF16 => Some(Kind::BFloat16),
+        Dtype::F64 => Some(Kind::Double),
+        _ => None,
     }
 }
 

@@ -167,6 +167,20 @@ class GeneratorOnce(Liar):
         return torch.nn.functional.grid_sample(self.pictures(ws[:, 0]), grid, align_corners=False)
 
 
+class DescribeRaises(Generator):
+    @torch.jit.export
+    def describe(self) -> str:
+        if len("text") > 0:
+            raise ValueError("no sizes yet")
+        return "text"
+
+
+class DescribeNumber(Generator):
+    @torch.jit.export
+    def describe(self) -> int:
+        return 7
+
+
 class LiarWithoutMapping(Generator):
     def __init__(self, text: str):
         super().__init__()
@@ -193,7 +207,8 @@ def liar(name: str, **changes) -> None:
     save(name, Liar(json.dumps(said)))
 
 
-generators = [Generator, TwoArguments, Pair, NotSquare, Double, Bytes, AtMostTwo, Nan, Raises, Detached, Frozen]
+generators = [Generator, TwoArguments, Pair, NotSquare, Double, Bytes, AtMostTwo, Nan, Raises, Detached, Frozen,
+              DescribeRaises, DescribeNumber]
 critics = [Critic, CriticOfTwo, CriticPair, CriticOfPixels, CriticNan, CriticInt, CriticDetached, CriticOnce, CriticRaises]
 for kind in generators + critics:
     save(kind.__name__, kind())

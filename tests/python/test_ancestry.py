@@ -35,6 +35,12 @@ def test_nested_records_of_earlier_versions_are_there_once_each():
     assert json.loads(flattened_text(json.dumps(nested))) == flat
 
 
+def test_floats_give_the_same_id_as_in_rust():
+    """The id of the same record in src/model/provenance.rs."""
+    rates = [0.0025, 1e-4, 1e-5, 2.5e-7, 1e15, 1e16, 1.5e300, 256.0, -0.0, 0.0]
+    assert list(flattened({"parent": {"rates": rates}})["ancestors"]) == ["d3d6c3915aaf0601350e6dea62306cdcc5ba73652606f15f7ef538071a07d0a8"]
+
+
 def test_a_record_is_listed_with_all_its_ancestors_the_nearest_first():
     record = {"source": "run", "parents": {"G": {"source": "import", "parents": {"G": {"source": "older"}}}, "D": "by hand"}}
     assert [found["source"] for found in records(json.dumps(record))] == ["run", "import", "older"]

@@ -4,8 +4,6 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::Result;
-
 use crate::system::ui::say;
 
 const MOST_TIME: Duration = Duration::from_secs(20);
@@ -15,10 +13,7 @@ const SPARE_BYTES: u64 = 1 << 30;
 
 /// Runs `work`, a call into the code of the file `name`. Where it does not end, the whole program is ended with an
 /// error; where it takes memory without end, it fails.
-///
-/// # Errors
-/// The errors of `work`.
-pub fn bounded<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn bounded<T>(name: &str, work: impl FnOnce() -> T) -> T {
     let (done, waiting) = mpsc::channel::<()>();
     let watch = std::thread::spawn({
         let name = name.to_owned();
@@ -26,7 +21,7 @@ pub fn bounded<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
             if waiting.recv_timeout(MOST_TIME) == Err(mpsc::RecvTimeoutError::Timeout) {
                 eprintln!(
                     "error: '{name}' does not say what it is: its code ran for {} s without an end, which no network's does; \
-                     nothing was written; pass another file",
+                     pass another file",
                     MOST_TIME.as_secs()
                 );
                 std::process::exit(1);
