@@ -34,7 +34,7 @@ def make_random_pair(folder: Path, sizes: str) -> None:
     """Makes a random pair, unless there is one that is newer than the networks' code, which is a part of its files."""
     made, code = folder / "discriminator.pt", max(path.stat().st_mtime for path in (ROOT / "python/rootgan/networks").glob("*.py"))
     if not made.exists() or made.stat().st_mtime < code:
-        subprocess.run([sys.executable, ROOT / "python/rootgan", "new", "--outdir", folder, "--mapping-layers", "2",
+        subprocess.run([sys.executable, ROOT / "python/rootgan", "new", "--force", "--outdir", folder, "--mapping-layers", "2",
                         *sizes.split()], check=True, stdout=subprocess.DEVNULL)
 
 

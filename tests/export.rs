@@ -12,6 +12,8 @@ use rootgan::model::{Discriminator, Generator, NoiseMode, ScriptModule, Truncati
 use rootgan::run::snapshot::SnapshotFiles;
 use rootgan::tensor::no_grad;
 use serde_json::Value;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tch::Device;
 use tempfile::tempdir;
@@ -211,8 +213,18 @@ fn an_export_is_not_overwritten_without_force() {
     let before = sha256(&out.join("generator.pt")).unwrap();
     export(&[]).code(1).stderr(contains("--force"));
     assert_eq!(sha256(&out.join("generator.pt")).unwrap(), before);
+    // What belongs to the networks that are replaced goes with them, and who may read the source matters no more.
+    for name in ["generator_raw.pt", "import.json"] {
+        std::fs::write(out.join(name), "of another pair").unwrap();
+    }
+    std::fs::set_permissions(&run.g, Permissions::from_mode(0o400)).unwrap();
     export(&["--force"]).success();
     assert_eq!(sha256(&out.join("generator.pt")).unwrap(), sha256(&run.g).unwrap());
+    assert!(!out.join("generator_raw.pt").exists() && !out.join("import.json").exists());
+    assert!(std::fs::metadata(out.join("generator.pt")).unwrap().permissions().mode() & 0o200 != 0);
+    let mut onto_itself = rootgan();
+    onto_itself.args(["export", "--force", "--from"]).arg(&out).arg("--out").arg(&out);
+    onto_itself.assert().code(1).stderr(contains("it is one of the files to export; pass another --out"));
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn an_imported_pair_is_finetuned_and_its_export_leads_back() {
     let run = Finetune::new(&pair, &data, &runs).with(["--kimg", "0.016"]).run();
     let (back, again) = (at("back.pt"), at("again"));
     let format = ["--format", "rosinality", "--out", common::text(&back)];
-    common::python(&[&["python/rootgan", "export", "--from", common::text(&run)], &format[..]].concat());
+    common::rootgan().args(["export", "--from", common::text(&run)]).args(format).assert().success();
     common::python(&["python/rootgan", "import", common::text(&back), "--outdir", common::text(&again)]);
     let snapshot = rootgan::run::snapshot::find(&run).unwrap();
     let tensors = |path: &Path| {

@@ -8,11 +8,14 @@ from pathlib import Path
 # A folder that is run is itself the place of imports; its parts are imported as `rootgan.*`.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from rootgan.command_line import Stopped, stop_on_signals  # noqa: E402
+
 COMMANDS = {"import": "import_checkpoint", "export": "export_checkpoint", "new": "make_pair", "detector": "make_detector",
             "pictures": "pictures"}
 
 
 def main() -> None:
+    stop_on_signals()
     try:
         # Asked before torch is imported: MKL in it ends a process whose working directory was deleted, in its own words.
         os.getcwd()
@@ -27,9 +30,9 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         sys.exit(f"error: cannot {command} without the Python package '{missing.name}'; run: {sys.executable} -m pip install "
                  f"'{missing.name}'")
-    except KeyboardInterrupt:
-        print("stopped by SIGINT", file=sys.stderr)
-        sys.exit(130)
+    except Stopped as stopped:
+        print(f"stopped by {stopped.signal.name}", file=sys.stderr)
+        sys.exit(128 + stopped.signal)
 
 
 if __name__ == "__main__":

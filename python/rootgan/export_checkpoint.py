@@ -5,24 +5,24 @@ refused. Nothing in the files is executed.
     rootgan export --from runs/00000-pictures --format rosinality --out finetuned.pt
     rootgan export --from runs/00000-pictures --format nvidia --source ffhq.pkl --out finetuned.pkl
     rootgan export --generator generator.pt --format onnx --out folder
+
+What --from means is found by the program (src/source/mod.rs); the files of the networks come here.
 """
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from rootgan.checkpoints import dropped_clamp, nvidia_export, onnx_export, rosinality, torchscript
-from rootgan.checkpoints.checkpoint import Checkpoint, CheckpointError, of_system
+from rootgan.checkpoints.checkpoint import Checkpoint, CheckpointError
 from rootgan.checkpoints.records import as_json, writable
 from rootgan.checkpoints.torchscript import Network
-from rootgan.checkpoints.wording import shown
 from rootgan.checkpoints.writing import save_torch
+from rootgan.command_line import Parser, told_in_one_line
 from rootgan.networks.pair import fill
 from rootgan.whole_files import replace_atomically, sha256_of
 
@@ -96,7 +96,6 @@ def to_onnx(checkpoint: Checkpoint, networks: Networks, wanted: Wanted) -> list[
 
 
 RECORD_KEYS = {"file", "sha256", "bytes", "metadata"}  # the keys of the JSON file beside safetensors
-NEEDED = {"onnx": ("G_ema",)}  # the networks of a snapshot that a format takes; the other formats take all
 FORMATS: dict[str, Callable[[Checkpoint, Networks, Wanted], list[str]]] = {
     "nvidia": to_nvidia, "rosinality": to_rosinality, "state-dict": to_state_dict, "safetensors": to_safetensors,
     "onnx": to_onnx}
@@ -152,15 +151,7 @@ def is_record(path: Path) -> bool:
 def sources(args: argparse.Namespace) -> dict[str, Path]:
     """The network files that the arguments mean."""
     given: dict[str, Optional[Path]] = {"G_ema": args.generator, "G": args.generator_raw, "D": args.discriminator}
-    present = {name: path for name, path in given.items() if path is not None}
-    if args.run is not None:
-        if present:
-            raise CheckpointError("cannot export: --from brings its own networks; pass it without --generator, "
-                                  "--generator-raw and --discriminator")
-        return torchscript.of_snapshot(args.run, NEEDED.get(args.format, tuple(torchscript.KINDS)))
-    if "G_ema" not in present:
-        raise CheckpointError("cannot export: no generator is given; pass --from RUN_OR_SNAPSHOT or --generator FILE")
-    return present
+    return {name: path for name, path in given.items() if path is not None}
 
 
 def wanted_of(args: argparse.Namespace) -> Wanted:
@@ -184,8 +175,7 @@ def export(args: argparse.Namespace) -> None:
     if args.format != "onnx" and args.out.is_dir():
         raise CheckpointError(f"cannot export to '{args.out}': it is a folder; pass the name of a file")
     given = sources(args)
-    others = [torchscript.find_manifest(args.run)] if args.run is not None else []
-    check_outputs(files, [*given.values(), *others, *([] if args.source is None else [args.source])], args.force)
+    check_outputs(files, [*given.values(), *([] if args.source is None else [args.source])], args.force)
     checkpoint, networks = torchscript.read(given)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     remarks = FORMATS[args.format](checkpoint, networks, wanted)
@@ -196,10 +186,8 @@ def export(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--from", dest="run", type=Path, metavar="RUN_OR_SNAPSHOT",
-                        help="run directory (its newest snapshot), or any file of a snapshot")
-    parser.add_argument("--generator", type=Path, metavar="FILE", help="TorchScript generator, in place of --from")
+    parser = Parser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--generator", type=Path, required=True, metavar="FILE", help="TorchScript generator")
     parser.add_argument("--generator-raw", type=Path, metavar="FILE", help="generator as trained, beside its average")
     parser.add_argument("--discriminator", type=Path, metavar="FILE", help="TorchScript discriminator")
     parser.add_argument("--format", required=True, choices=list(FORMATS))
@@ -213,13 +201,5 @@ def main() -> None:
                         f"hold, and say on how many of {dropped_clamp.IMAGES:,} pictures it acts")
     parser.add_argument("--images", type=int, default=dropped_clamp.IMAGES, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    try:
+    with told_in_one_line(f"cannot export to '{args.out}'", "check the rights and the free space there, or pass another --out"):
         export(args)
-    except CheckpointError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: cannot export to '{args.out}': {of_system(error)}; check the rights and the free space there, or "
-                 "pass another --out")
-    except (ValueError, RuntimeError, SafetensorError) as error:
-        sys.exit(f"error: cannot export to '{args.out}': {shown(' '.join(str(error).split()), 300)}; check the networks and "
-                 "the free space there")

@@ -8,7 +8,6 @@ is executed.
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -18,14 +17,14 @@ from torch import Tensor
 
 from rootgan.checkpoints import detect
 from rootgan.checkpoints.ancestry import flattened
-from rootgan.checkpoints.checkpoint import Checkpoint, CheckpointError, of_system, require_file
+from rootgan.checkpoints.checkpoint import Checkpoint, CheckpointError, require_file
 from rootgan.checkpoints.records import as_json, writable
 from rootgan.checkpoints.resolution import transfer
-from rootgan.checkpoints.wording import shown
+from rootgan.command_line import Parser, told_in_one_line
+from rootgan.network_folder import DISCRIMINATOR, GENERATOR, GENERATOR_RAW as RAW, IMPORT_RECORD as RECORD
+from rootgan.network_folder import refuse_present, remove_networks
 from rootgan.networks.pair import MAX_GROUP, fill, save
 from rootgan.whole_files import sha256_of
-
-GENERATOR, DISCRIMINATOR, RAW, RECORD = "generator.pt", "discriminator.pt", "generator_raw.pt", "import.json"
 
 
 def describe(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
@@ -56,27 +55,33 @@ def networks_of(checkpoint: Checkpoint, path: Path) -> dict[str, tuple[str, dict
 
 
 def write(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkpoint, record: dict[str, Any],
-          outdir: Path, source: Path) -> dict[str, int]:
-    """Writes everything into a scratch folder beside `outdir`, then moves it there; returns parameters by file name."""
+          folder: Path, source: Path) -> dict[str, int]:
+    """Writes everything into a folder without networks, the record last; returns parameters by file name."""
+    counts = {}
+    for name, (kind, tensors) in networks.items():
+        pair = checkpoint.architecture
+        module = pair.generator() if kind == "generator" else pair.discriminator()
+        fill(module, tensors, str(source))
+        module.set_provenance(as_json(record))
+        save(module, folder / name)
+        counts[name] = sum(p.numel() for p in module.parameters())
+    with open(folder / RECORD, "w") as file:
+        file.write(as_json(record, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return counts
+
+
+def write_beside(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkpoint, record: dict[str, Any],
+                 outdir: Path, source: Path) -> dict[str, int]:
+    """Writes everything into a scratch folder beside `outdir`, then moves it there; returns what `write` does."""
     outdir.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{outdir.name}.partial-", dir=outdir.parent))
-    counts = {}
     try:
-        for name, (kind, tensors) in networks.items():
-            pair = checkpoint.architecture
-            module = pair.generator() if kind == "generator" else pair.discriminator()
-            fill(module, tensors, str(source))
-            module.set_provenance(as_json(record))
-            save(module, scratch / name)
-            counts[name] = sum(p.numel() for p in module.parameters())
-        with open(scratch / RECORD, "w") as file:
-            file.write(as_json(record, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        counts = write(networks, checkpoint, record, scratch, source)
         outdir.mkdir(exist_ok=True)
         # The record is removed first and moved in last: where it is, the import is whole.
-        for name in (RECORD, GENERATOR, DISCRIMINATOR, RAW):
-            (outdir / name).unlink(missing_ok=True)
+        remove_networks(outdir)
         for name in (*networks, RECORD):
             os.replace(scratch / name, outdir / name)
     finally:
@@ -103,20 +108,14 @@ def set_group(checkpoint: Checkpoint, size: int, path: Path) -> None:
 
 
 def import_checkpoint(path: Path, outdir: Path, resolution: Optional[int] = None, force: bool = False,
-                      mbstd_group: Optional[int] = None) -> None:
-    if outdir.exists() and not outdir.is_dir():
-        raise CheckpointError(f"cannot import into '{outdir}': it is no folder; pass another --out")
-    present = [name for name in (GENERATOR, DISCRIMINATOR, RAW, RECORD) if (outdir / name).exists()]
-    if present and not force:
-        raise CheckpointError(
-            f"cannot import into '{outdir}': it has {' and '.join(present)} already; pass another --out, or --force "
-            "to replace an earlier import"
-        )
+                      mbstd_group: Optional[int] = None, in_place: bool = False) -> None:
+    """Imports a checkpoint into a folder; `in_place` says that the folder is empty and its maker's to move or remove."""
+    present = refuse_present(outdir, "import into", force)
     require_file(path, "import", "a checkpoint")
-    for name in present:
-        if (outdir / name).samefile(path):
-            raise CheckpointError(f"cannot import '{path}': '{outdir / name}', which would be replaced, is the same "
-                                  "file; pass another --out")
+    for replaced in present:
+        if replaced.samefile(path):
+            raise CheckpointError(f"cannot import '{path}': '{replaced}', which would be replaced, is the same file; pass "
+                                  "another --out")
     checkpoint = detect.read(path)
     if mbstd_group is not None:
         set_group(checkpoint, mbstd_group, path)
@@ -124,7 +123,7 @@ def import_checkpoint(path: Path, outdir: Path, resolution: Optional[int] = None
         checkpoint = transfer(checkpoint, resolution)
     networks = networks_of(checkpoint, path)
     record = describe(checkpoint, path)
-    counts = write(networks, checkpoint, record, outdir, path)
+    counts = (write if in_place else write_beside)(networks, checkpoint, record, outdir, path)
     sizes = checkpoint.architecture
     print(f"'{path}': {checkpoint.format}, {sizes.img_resolution}x{sizes.img_resolution}, "
           f"{'no labels' if sizes.c_dim == 0 else f'{sizes.c_dim} classes'}")
@@ -136,7 +135,7 @@ def import_checkpoint(path: Path, outdir: Path, resolution: Optional[int] = None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("file", type=Path, metavar="FILE", help="the checkpoint; its format is detected")
     parser.add_argument(
         "--out",
@@ -152,14 +151,9 @@ def main() -> None:
     )
     parser.add_argument("--mbstd-group", type=group_of, metavar="N", help="images that the discriminator compares with one "
                         "another (minibatch standard deviation), or all [default: as the file says, else 4]")
-    parser.add_argument("--force", action="store_true", help="replace an earlier import in DIR")
+    parser.add_argument("--force", action="store_true", help="replace the networks in DIR")
+    parser.add_argument("--in-place", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    try:
-        import_checkpoint(args.file, args.outdir, args.resolution, args.force, args.mbstd_group)
-    except CheckpointError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: cannot import '{args.file}' into '{args.outdir}': {of_system(error)}; check the rights to both and "
-                 "the free space, or pass another --out")
-    except (ValueError, OverflowError, RuntimeError) as error:
-        sys.exit(f"error: cannot import '{args.file}': {shown(' '.join(str(error).split()), 300)}")
+    with told_in_one_line(f"cannot import '{args.file}' into '{args.outdir}'",
+                          "check the rights to both and the free space, or pass another --out"):
+        import_checkpoint(args.file, args.outdir, args.resolution, args.force, args.mbstd_group, args.in_place)

@@ -29,7 +29,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rootgan.wheels import CACHE, Failure, fetch_wheel
+from rootgan.command_line import Failure, Parser, told_in_one_line
+from rootgan.wheels import CACHE, fetch_wheel
 from rootgan.whole_files import replace_atomically, sha256_of
 
 PACKAGE, MEGABYTES = "stlpips-pytorch==0.0.2", 64
@@ -198,23 +199,22 @@ def save(detector: torch.jit.ScriptModule, path: Path) -> None:
                 kept.writestr(zipfile.ZipInfo(entry.filename), made.read(entry.filename))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=list(NETWORKS))
     parser.add_argument("--out", type=Path, required=True, help="the TorchScript file to write")
+    parser.add_argument("--force", action="store_true", help="replace the file")
     parser.add_argument("--cache", type=Path, default=CACHE,
                         help="folder of the downloaded wheel (default: %(default)s)")
     args = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
         # TorchScript writes sets of constants in the order of Python's hashes, which differs from process to process.
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
-    try:
+    with told_in_one_line(f"cannot make the detector '{args.out}'", "check the rights and the free space there, or pass another --out"):
+        if args.out.exists() and not args.force:
+            raise Failure(f"cannot make the detector '{args.out}': it is there already; pass another --out, or --force to replace it")
         detector = make(args.network, fetch_wheel(args.cache, PACKAGE, WHEEL, WHEEL_SHA256, MEGABYTES))
         args.out.parent.mkdir(parents=True, exist_ok=True)
         replace_atomically(args.out, lambda scratch: save(detector, scratch))
         print(f"{args.out}: {json.loads(detector.describe())['features']:,} features, sha256 {sha256_of(args.out)}")
         print("weights: Abhijay Ghildyal, Feng Liu; BSD 2-Clause; from the PyPI wheel stlpips-pytorch 0.0.2")
-    except (Failure, OSError, zipfile.BadZipFile) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0

@@ -1,18 +1,21 @@
 """Makes a generator / discriminator pair of the TorchScript contract (weights/README.md): randomly initialised, or from
 a safetensors file that holds `G.*` and `D.*` under NVIDIA's names with the sizes in its metadata.
 
-    rootgan new --resolution 64 --outdir weights/mine
-    rootgan new --from-safetensors tests/golden/net_uncond_r32.safetensors --outdir /tmp/pair
+    rootgan new --resolution 64 --out weights/random
+    rootgan new --from-safetensors tests/golden/net_uncond_r32.safetensors --out /tmp/pair
 """
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Optional
 
+from torch import nn
+
 from rootgan.checkpoints.ancestry import flattened
-from rootgan.networks.pair import SIZES, Architecture, check_shapes, fill, random_pair, save
+from rootgan.command_line import Parser, told_in_one_line
+from rootgan.network_folder import DISCRIMINATOR, GENERATOR, refuse_present, remove_networks
+from rootgan.networks.pair import SIZES, Architecture, check_shapes, fill, random_pair, scripted, write
 from rootgan.networks.resample import is_filter, is_outer
 from rootgan.whole_files import sha256_of
 
@@ -64,9 +67,37 @@ def from_safetensors(path: Path):
     return pair
 
 
+def made(args: argparse.Namespace) -> tuple[nn.Module, nn.Module]:
+    """The pair that the arguments ask for."""
+    if args.from_safetensors is not None:
+        return from_safetensors(args.from_safetensors)
+    return random_pair(Architecture(args.resolution, args.img_channels, args.z_dim, args.c_dim, args.w_dim, args.mapping_layers,
+                                    args.channel_base, args.channel_max, args.conv_clamp, args.mbstd_group_size), args.seed)
+
+
+def make(args: argparse.Namespace) -> None:
+    """Makes the pair and writes it; what is in the folder goes only when everything is ready to be written."""
+    outdir = args.outdir
+    refuse_present(outdir, "make a pair in", args.force)
+    networks = {outdir / name: module for module, name in zip(made(args), (GENERATOR, DISCRIMINATOR))}
+    contents = {path: scripted(module) for path, module in networks.items()}
+    is_new = not outdir.exists()
+    outdir.mkdir(parents=True, exist_ok=True)
+    try:
+        remove_networks(outdir)
+        for path, module in networks.items():
+            write(contents[path], path)
+            print(f"{path}: {sum(p.numel() for p in module.parameters()):,} parameters")
+    except BaseException:
+        if is_new and not any(outdir.iterdir()):
+            outdir.rmdir()
+        raise
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", "--outdir", dest="outdir", type=Path, required=True, help="folder for generator.pt and discriminator.pt")
+    parser.add_argument("--force", action="store_true", help="replace the networks in the folder")
     parser.add_argument("--from-safetensors", type=Path, metavar="FILE",
                         help="take sizes and weights from FILE; the options below are then not used")
     parser.add_argument("--resolution", type=int, default=64, help="16 to 1024, a power of two (default %(default)s)")
@@ -83,24 +114,5 @@ def main() -> None:
     parser.add_argument("--mbstd-group-size", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    try:
-        if args.from_safetensors is not None:
-            generator, discriminator = from_safetensors(args.from_safetensors)
-        else:
-            generator, discriminator = random_pair(
-                Architecture(args.resolution, args.img_channels, args.z_dim, args.c_dim, args.w_dim,
-                             args.mapping_layers, args.channel_base, args.channel_max, args.conv_clamp,
-                             args.mbstd_group_size), args.seed)
-        is_new = not args.outdir.exists()
-        args.outdir.mkdir(parents=True, exist_ok=True)
-        try:
-            for module, name in ((generator, "generator.pt"), (discriminator, "discriminator.pt")):
-                save(module, args.outdir / name)
-                print(f"{args.outdir / name}: {sum(p.numel() for p in module.parameters()):,} parameters")
-        except BaseException:
-            if is_new and not any(args.outdir.iterdir()):
-                args.outdir.rmdir()
-            raise
-    except (OSError, ValueError) as error:
-        said = (error.strerror or str(error)).lower() if isinstance(error, OSError) else error
-        sys.exit(f"error: cannot make a pair in '{args.outdir}': {said}")
+    with told_in_one_line(f"cannot make a pair in '{args.outdir}'", "check the rights and the free space there, or pass another --out"):
+        make(args)

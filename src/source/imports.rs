@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use super::network_folder::IMPORT_RECORD as RECORD;
 use super::python::{self, PythonOutput};
 use crate::files::atomic::{fill_folder_atomically, remove_folder_if_there, write_json};
 use crate::files::bounded::read_text;
@@ -20,8 +21,6 @@ use crate::system::installation::Installation;
 use crate::system::signals::StopRequest;
 use crate::system::ui::say;
 
-/// The record of an import, which is written last.
-const RECORD: &str = "import.json";
 /// The note of where the imported file was, beside the import.
 const ORIGIN: &str = "source.json";
 
@@ -101,7 +100,8 @@ fn there(folder: &Path) -> Option<Import> {
 
 fn run_import(installation: &Installation, file: &Path, folder: &Path) -> Result<()> {
     let mut command = installation.python("import")?;
-    python::run(command.arg(file).arg("--out").arg(folder), PythonOutput::Notes)
+    // The folder is this program's to move or remove, so Python needs none of its own.
+    python::run(command.arg(file).arg("--in-place").arg("--out").arg(folder), PythonOutput::Notes)
 }
 
 /// Imports for this call alone.

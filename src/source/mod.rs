@@ -3,6 +3,7 @@
 
 mod download;
 mod imports;
+mod network_folder;
 mod python;
 
 use std::path::{Path, PathBuf};
@@ -12,17 +13,14 @@ use serde_json::{Value, json};
 
 pub use self::download::is_address;
 pub use self::imports::{file_with_sha256, remove_scratch, scratch_folders};
+use self::network_folder::{DISCRIMINATOR, GENERATOR, GENERATOR_RAW};
+pub use self::network_folder::{EXPORT_RECORD, refuse_present, remove_networks};
 pub use self::python::{PythonOutput, run as run_python};
 use crate::data::folder::EXTENSIONS;
 use crate::files::checksum::sha256;
 use crate::model::FileKind;
 use crate::run::snapshot::{self, Network, SnapshotManifest};
 use crate::system::ui::say;
-
-/// The names of networks in a folder of an import, an export or a new pair.
-const GENERATOR: &str = "generator.pt";
-const GENERATOR_RAW: &str = "generator_raw.pt";
-const DISCRIMINATOR: &str = "discriminator.pt";
 
 /// Networks that were found, not read yet.
 #[derive(Clone, Debug)]
@@ -196,14 +194,14 @@ impl Source {
 /// # Errors
 /// The file cannot be downloaded, or is another one than was expected.
 pub fn local_file(from: &Path, expected: Option<&str>) -> Result<PathBuf> {
-    let path = match from.to_str().filter(|_| is_address(from)) {
-        Some(url) => download::download(url)?,
-        None => from.to_owned(),
-    };
-    if let Some(expected) = expected {
-        check_sha256(&path, expected)?;
+    let expected = expected.map(parse_sha256).transpose()?;
+    if let Some(url) = from.to_str().filter(|_| is_address(from)) {
+        return download::download(url, expected.as_deref());
     }
-    Ok(path)
+    if let Some(expected) = expected {
+        check_sha256(from, &expected)?;
+    }
+    Ok(from.to_owned())
 }
 
 /// Whether a path is a manifest, or a network that one lists. NVIDIA's checkpoints have the same names, but their own
@@ -227,12 +225,16 @@ fn has_pictures(folder: &Path) -> bool {
     !is_run && std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| is_picture(entry.path()))
 }
 
-fn check_sha256(path: &Path, expected: &str) -> Result<()> {
-    let expected = expected.trim().to_lowercase();
+fn parse_sha256(text: &str) -> Result<String> {
+    let sha256 = text.trim().to_lowercase();
     ensure!(
-        expected.len() == 64 && expected.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        "--sha256 '{expected}' is no SHA-256; pass its 64 hexadecimal digits"
+        sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "--sha256 '{sha256}' is no SHA-256; pass its 64 hexadecimal digits"
     );
+    Ok(sha256)
+}
+
+fn check_sha256(path: &Path, expected: &str) -> Result<()> {
     let found = sha256(path).with_context(|| format!("--sha256 is for a file, not '{}'", path.display()))?;
     ensure!(
         found == expected,

@@ -1,14 +1,18 @@
 //! Runs a command of the Python package as a part of this program: it ends with this program, and its errors are this
 //! program's.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::system::signals::{Interrupted, StopRequest};
 use crate::system::ui::{complain, say};
+
+/// The time between two looks at whether the command has ended.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// The use of the lines that the command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub enum PythonOutput {
 /// Runs a command of the package to its end.
 ///
 /// # Errors
-/// The command fails, with its own words, or it was killed.
+/// The command fails, with its own words; or it was killed, or stopped by a signal to this program.
 pub fn run(command: &mut Command, lines: PythonOutput) -> Result<()> {
     let stop = StopRequest::listen()?;
     command.stdin(Stdio::null()).stderr(Stdio::piped());
@@ -40,35 +44,60 @@ pub fn run(command: &mut Command, lines: PythonOutput) -> Result<()> {
     let mut child = command.spawn().with_context(|| format!("cannot run '{}'", program.display()))?;
     let notes = child.stdout.take().map(|stdout| {
         std::thread::spawn(move || {
-            BufReader::new(stdout)
-                .lines()
-                .map_while(Result::ok)
-                .filter(|line| line.starts_with("note: "))
-                .for_each(say);
+            lines_of(stdout).filter(|line| line.starts_with("note: ")).for_each(say);
         })
     });
-    let mut error = None;
-    for line in child.stderr.take().map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
-        match line.strip_prefix("error: ") {
-            Some(text) => error = Some(text.to_owned()),
-            // The same is told once, by this program.
-            None if line.starts_with("stopped by ") => {}
-            None => complain(line),
-        }
-    }
-    let status = child.wait().context("cannot wait for Python")?;
+    let errors = child.stderr.take().map(|stderr| {
+        let stop = stop.clone();
+        std::thread::spawn(move || last_error(lines_of(stderr), &stop))
+    });
+    let status = ended(&mut child, &stop).context("cannot wait for Python")?;
     if let Some(thread) = notes {
         // A panic of the thread loses remarks only.
         let _ = thread.join();
     }
-    // Ctrl-C in a terminal reaches this program and Python.
-    if stop.received().is_some() {
-        return Err(Interrupted.into());
-    }
+    let error = errors.and_then(|thread| thread.join().ok()).flatten();
     match (status.success(), error, status.signal()) {
+        // A signal may have come too late to stop it.
         (true, _, _) => Ok(()),
+        _ if stop.received().is_some() => Err(Interrupted.into()),
         (false, Some(text), _) => Err(anyhow!(text)),
         (false, None, Some(libc::SIGKILL)) => bail!("Python was killed, which the system does where memory runs out"),
         (false, None, _) => bail!("Python ended with {status}; the lines above say why"),
     }
+}
+
+/// Waits for the end of a process. A signal that asks this program to stop is passed on: Python then removes what it has
+/// begun, and ends.
+fn ended(child: &mut Child, stop: &StopRequest) -> std::io::Result<ExitStatus> {
+    let mut is_told = false;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if !is_told && stop.received().is_some() {
+            // SAFETY: the call only sends a signal; the process has not been waited for, so the number is still its own.
+            unsafe { libc::kill(child.id().cast_signed(), libc::SIGTERM) };
+            is_told = true;
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
+}
+
+/// Returns the error among the lines, and shows the others as they come. The end of a command that is stopped is told by
+/// this program.
+fn last_error(lines: impl Iterator<Item = String>, stop: &StopRequest) -> Option<String> {
+    let mut error = None;
+    for line in lines {
+        match line.strip_prefix("error: ") {
+            Some(text) => error = Some(text.to_owned()),
+            None if line.starts_with("stopped by ") || stop.received().is_some() => {}
+            None => complain(line),
+        }
+    }
+    error
+}
+
+fn lines_of(stream: impl Read) -> impl Iterator<Item = String> {
+    BufReader::new(stream).lines().map_while(Result::ok)
 }

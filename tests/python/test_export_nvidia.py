@@ -150,7 +150,7 @@ def test_the_new_file_is_the_source_with_other_numbers(spelling, monkeypatch, tm
     assert ("their numbers are rounded to it" in printed) == ("half" in spelling or spelling == "bfloat16")
     for said in ("training_set_kwargs stay as they were", "its licence stays NVIDIA's"):
         assert said in printed
-    assert "(--generator-raw)" not in printed and "no discriminator is given" not in printed
+    assert "no generator in training is given" not in printed and "no discriminator is given" not in printed
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -201,7 +201,7 @@ def test_what_is_not_given_is_said(monkeypatch, tmp_path, capsys):
     export(monkeypatch, files_of(tmp_path, record_of(source), G_ema=new), source, tmp_path / "out.pkl")
     assert_copy_with_other_numbers(source, tmp_path / "out.pkl", G_ema=new, G=new)
     printed = capsys.readouterr().out
-    for said in ("G in it is the averaged generator too: no generator in training (--generator-raw) is given",
+    for said in ("G in it is the averaged generator too: no generator in training is given; --from a run",
                  f"D stays as it was in '{source}': no discriminator is given",
                  "training_set_kwargs and the augmentation's p (augment_pipe) stay as they were"):
         assert said in printed
@@ -250,7 +250,7 @@ def test_one_storage_for_two_networks_cannot_hold_two_sets_of_numbers(shared_sto
     file_of(source, pair, g_ema, d)  # its G and G_ema share their tensors
     arguments = files_of(tmp_path, record_of(source), G_ema=finetuned(g_ema), G=finetuned(g_ema, 9))
     with pytest.raises(SystemExit, match=r"source.pkl': '.*' of its G(_ema)? and '.*' of its G(_ema)? share one storage, "
-                       "and would have different numbers; pass --generator without --generator-raw"):
+                       "and would have different numbers; if these are G and G_ema, export the averaged generator alone"):
         export(monkeypatch, arguments, source, tmp_path / "out.pkl")
     new = finetuned(g_ema)
     export(monkeypatch, files_of(tmp_path, record_of(source), G_ema=new), source, tmp_path / "out.pkl")

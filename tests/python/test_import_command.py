@@ -11,6 +11,7 @@ from rootgan import import_checkpoint as command
 import pytest
 import torch
 from rootgan.checkpoints.checkpoint import CheckpointError
+from rootgan.command_line import Failure
 from checks.nvidia_files import network, write
 from rootgan.networks.pair import Architecture, random_pair
 from safetensors.torch import save_file
@@ -85,17 +86,43 @@ def test_force_replaces_an_import_and_leaves_nothing_of_it(tmp_path):
     pickle_of(tmp_path / "file.pkl")
     command.import_checkpoint(tmp_path / "file.pkl", tmp_path / "out")
     (tmp_path / "out" / "mine.txt").write_text("mine")
+    (tmp_path / "out" / "export.json").write_text("{}")
     g_ema, _, _ = pickle_of(tmp_path / "other.pkl", raw=False, with_d=False)
-    with pytest.raises(
-        CheckpointError,
-        match="it has generator.pt and discriminator.pt and generator_raw.pt and import.json already; pass "
-        "another --out, or --force",
-    ):
+    with pytest.raises(Failure, match="it has import.json and export.json and generator.pt and discriminator.pt and generator_raw.pt already; pass "
+                                      "another --out, or --force"):
         command.import_checkpoint(tmp_path / "other.pkl", tmp_path / "out")
     assert "generator_raw.pt" in files(tmp_path / "out")
     command.import_checkpoint(tmp_path / "other.pkl", tmp_path / "out", force=True)
     assert files(tmp_path / "out") == ["generator.pt", "import.json", "mine.txt"]
     assert_holds(tmp_path / "out" / "generator.pt", g_ema)
+
+
+def test_an_import_in_place_writes_into_the_folder_itself(tmp_path, monkeypatch):
+    pickle_of(tmp_path / "file.pkl")
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: pytest.fail("a scratch folder is made"))
+    command.import_checkpoint(tmp_path / "file.pkl", tmp_path / "out", in_place=True)
+    assert files(tmp_path / "out") == ["discriminator.pt", "generator.pt", "generator_raw.pt", "import.json"]
+
+
+def test_an_import_that_is_terminated_leaves_nothing(tmp_path):
+    pickle_of(tmp_path / "file.pkl")
+    # The import stops where it writes the first network, until it is terminated.
+    code = ("import os, signal, sys; sys.argv[1:] = ['import', *sys.argv[1:]]; import runpy\n"
+            f"sys.path.insert(0, {os.fspath(ROOT / 'python')!r})\n"
+            "from rootgan import import_checkpoint\n"
+            "import_checkpoint.save = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+            "from rootgan.__main__ import main\nmain()")
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "file.pkl", "--out", tmp_path / "out"], capture_output=True,
+                          text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "stopped by SIGTERM\n")
+    assert files(tmp_path) == ["file.pkl"]
+
+
+def test_arguments_that_cannot_be_are_told_in_one_line(tmp_path):
+    done = run(PICKLE, "--out", tmp_path / "out", "--mbstd-group", "foo")
+    assert done.returncode == 1
+    assert done.stderr == "error: argument --mbstd-group: 'foo': pass 1 to 65536 images, or all for the whole batch\n"
 
 
 def test_a_failed_import_leaves_the_old_one_and_no_scratch_files(tmp_path, monkeypatch):
@@ -201,12 +228,7 @@ def test_another_resolution_is_made_on_request_and_said(tmp_path):
 def content(name):
     """Returns the content of a file that is no checkpoint."""
     return {
-        "empty": b"",
-        "page.html": b"<!DOCTYPE html>",
         "text.txt": b"hello, world",
-        "pointer": b"version https://git-lfs.github.com/spec/v1\n",
-        "packed.gz": b"\x1f\x8b\x08\x00",
-        "weights.h5": b"\x89HDF\r\n",
         "cut.safetensors": b'\xff\x00\x00\x00\x00\x00\x00\x00{"a"',
     }[name]
 
@@ -214,12 +236,7 @@ def content(name):
 @pytest.mark.parametrize(
     "name, said",
     [
-        ("empty", "it is empty"),
-        ("page.html", "a web page, so the download went wrong"),
         ("text.txt", "of no known format"),
-        ("pointer", "Git LFS pointer; fetch the file itself"),
-        ("packed.gz", "compressed with gzip; unpack it"),
-        ("weights.h5", "Keras or HDF5"),
         ("cut.safetensors", "damaged safetensors file"),
     ],
 )

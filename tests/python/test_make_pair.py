@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from rootgan import make_pair
 import pytest
 import torch
-from rootgan.networks.pair import Architecture, random_pair, save
+from rootgan.networks.pair import LARGEST, Architecture, random_pair, save
 from safetensors.torch import save_file
 from rootgan.whole_files import replace_all_atomically
 
@@ -80,6 +81,8 @@ def test_weights_from_safetensors_make_the_same_pictures(monkeypatch, tmp_path):
     (["--resolution", 8], "resolution must be a power of two from 16 to 1024, not 8"),
     (["--img-channels", 4], "image channels must be 1 or 3, not 4"),
     (["--z-dim", 0], "z_dim must be at least 1, not 0"),
+    (["--z-dim", 4294967295], "z_dim must be at most 65536, not 4294967295"),
+    (["--channel-base", 33554432, "--channel-max", 4], "channel_base must be at most 16777216, not 33554432"),
     (["--c-dim", -1], "c_dim must be 0 .* not -1"),
     (["--resolution", 64, "--channel-base", 32], "channel_base must be at least the resolution 64, not 32"),
     (["--conv-clamp", 0], "conv_clamp must be above 0, not 0"),
@@ -115,6 +118,30 @@ def test_a_filter_that_does_not_go_along_the_axes_is_refused(monkeypatch, tmp_pa
         run(monkeypatch, "--from-safetensors", path, "--outdir", tmp_path)
 
 
+def test_networks_that_are_there_are_kept_unless_forced_and_then_all_of_them_go(monkeypatch, tmp_path):
+    run(monkeypatch, "--resolution", 16, *TINY, "--outdir", tmp_path)
+    before = (tmp_path / "generator.pt").read_bytes()
+    for name in ("generator_raw.pt", "import.json", "export.json", "notes.txt"):
+        (tmp_path / name).write_text("of another pair")
+    with pytest.raises(SystemExit, match="it has import.json and .* already; pass another --out, or --force to replace"):
+        run(monkeypatch, "--resolution", 16, *TINY, "--seed", 1, "--outdir", tmp_path)
+    with pytest.raises(SystemExit, match="must be a power of two"):
+        run(monkeypatch, "--resolution", 17, "--force", "--outdir", tmp_path)
+    assert (tmp_path / "generator.pt").read_bytes() == before
+    run(monkeypatch, "--resolution", 16, *TINY, "--seed", 1, "--outdir", tmp_path, "--force")
+    assert (tmp_path / "generator.pt").read_bytes() != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["discriminator.pt", "generator.pt", "notes.txt"]
+
+
+def test_the_largest_sizes_are_those_that_the_program_takes():
+    source = (Path(__file__).resolve().parents[2] / "src/model/contract.rs").read_text()
+    ranges = {name: int(base) << int(shift) if shift else int(base)
+              for name, base, shift in re.findall(r'\("(\w+)", \d+, (\d+)(?: << (\d+))?\)', source)}
+    assert len(ranges) == 11
+    for name, most in LARGEST.items():
+        assert most == ranges.get(name.removeprefix("d_"), ranges["channel_max"]), name
+
+
 def test_a_failed_save_leaves_the_old_file_and_no_scratch_file(monkeypatch, tmp_path):
     generator, _ = random_pair(Architecture(16, channel_base=256, channel_max=4, z_dim=4, w_dim=4), seed=0)
     save(generator, tmp_path / "generator.pt")
@@ -131,8 +158,8 @@ def test_a_failed_save_leaves_the_old_file_and_no_scratch_file(monkeypatch, tmp_
 
 
 def test_a_small_file_that_names_large_sizes_takes_no_memory(monkeypatch, tmp_path):
-    sizes = {"img_resolution": "1024", "z_dim": "1000000", "c_dim": "0", "w_dim": "1000000", "mapping_layers": "8",
-             "channel_base": "1000000000", "channel_max": "1000000", "mbstd_group_size": "4"}
+    sizes = {"img_resolution": "1024", "z_dim": "65536", "c_dim": "0", "w_dim": "65536", "mapping_layers": "8",
+             "channel_base": "16777216", "channel_max": "65536", "mbstd_group_size": "4"}
     save_file({"G.mapping.fc0.bias": torch.zeros(4)}, tmp_path / "weights.safetensors", metadata=sizes)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(SystemExit, match="do not fit: .*, the sizes ask for"):
@@ -153,7 +180,7 @@ def test_a_folder_that_gets_nothing_is_not_left(monkeypatch, tmp_path):
     def full(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(make_pair, "save", full)
+    monkeypatch.setattr(make_pair, "write", full)
     with pytest.raises(SystemExit, match="disk full"):
         run(monkeypatch, "--resolution", 16, *TINY, "--outdir", tmp_path / "new")
     assert not (tmp_path / "new").exists()

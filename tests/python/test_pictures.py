@@ -49,7 +49,12 @@ def trust(monkeypatch, package, wheel):
 def run(monkeypatch, cache, out, *options, which="cats"):
     arguments = ["pictures.py", which, "--out", str(out), "--cache", str(cache), "--size", "16", *map(str, options)]
     monkeypatch.setattr(sys, "argv", arguments)
-    return pictures.main()
+    try:
+        pictures.main()
+    except SystemExit as ended:
+        print(ended.code, file=sys.stderr)
+        return 1
+    return 0
 
 
 def pixels(out):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Mapping, Optional
 
 import torch
-from rootgan.networks.pair import MAX_CHANNELS, Architecture
+from rootgan.networks.pair import LARGEST, Architecture
 from rootgan.networks.resample import is_filter, is_outer, resample_filter
 from torch import Tensor, nn
 
@@ -68,7 +68,7 @@ def channel_rule(widths: Mapping[int, int], source: str, hint: tuple[Any, Any] =
     most = max(widths.values())
     lowest = max(r * w for r, w in widths.items())
     for base, limit in (hint, (lowest, most)):
-        if is_width(base) and is_width(limit) and fits(widths, base, limit):
+        if is_size(base, LARGEST["channel_base"]) and is_size(limit, LARGEST["channel_max"]) and fits(widths, base, limit):
             return base, limit
     raise CheckpointError(
         f"cannot import '{source}': its channels by resolution {dict(widths)} are not min(base / resolution, "
@@ -76,9 +76,9 @@ def channel_rule(widths: Mapping[int, int], source: str, hint: tuple[Any, Any] =
     )
 
 
-def is_width(value: Any) -> bool:
-    """Whether a value out of a file can be a number of channels; a truth value is none."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_CHANNELS
+def is_size(value: Any, most: int) -> bool:
+    """Whether a value out of a file can be a size; a truth value is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
 
 
 def fits(widths: Mapping[int, int], base: int, limit: int) -> bool:

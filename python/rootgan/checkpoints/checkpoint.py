@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from rootgan.command_line import Failure
 from rootgan.networks.pair import Architecture
 from torch import Tensor
 
 
-class CheckpointError(ValueError):
+class CheckpointError(Failure):
     """Says in one line what was being done, to which file, what was found and expected, and the remedy."""
 
 
@@ -19,12 +20,6 @@ def require_file(path: Path, doing: str, wanted: str) -> None:
         found = ("it is a folder" if path.is_dir() else "it is a pipe or a device, not a file" if path.exists() else
                  "there is no such file")
         raise CheckpointError(f"cannot {doing} '{path}': {found}; pass {wanted}")
-
-
-def of_system(error: OSError) -> str:
-    """Words an error of the system in lower case, with the file that it is about."""
-    said = error.strerror or str(error) or "it failed without a reason"
-    return said[0].lower() + said[1:] + (f" ('{error.filename}')" if error.filename else "")
 
 
 @dataclass

@@ -1,4 +1,5 @@
-"""Finds out by its content which format a file has and calls that format's reader; refuses other formats by name."""
+"""Finds out by its content which format a file has and calls that format's reader. What files of other kinds are is told by the
+program (src/model/file_kind.rs), before this is called."""
 
 import re
 from pathlib import Path
@@ -10,14 +11,6 @@ from .torch_files import LEGACY_START
 
 ROSINALITY = ("g_ema", "g", "d")
 SUPPORTED = "pass an NVIDIA .pkl, a rosinality .pt, or safetensors or a state dict under NVIDIA's names"
-OTHERS = (
-    (b"\x89HDF", "a Keras or HDF5 file"),
-    (b"BZh", "compressed with bzip2; unpack it"),
-    (b"\x1f\x8b", "compressed with gzip; unpack it"),
-    (b"7z\xbc\xaf", "a 7z archive; unpack it"),
-    (b"<", "a web page, so the download went wrong; download it again"),
-    (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself (git lfs pull)"),
-)
 
 
 def read(path: Path) -> Checkpoint:
@@ -32,9 +25,7 @@ def read(path: Path) -> Checkpoint:
         return plain.read_safetensors(path)
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return nvidia.read(path)
-    known = [said for magic, said in OTHERS if start.startswith(magic)]
-    found = known[0] if known else "empty" if not start else "of no known format"
-    raise CheckpointError(f"cannot import '{path}': it is {found}; {SUPPORTED}")
+    raise CheckpointError(f"cannot import '{path}': it is of no known format; {SUPPORTED}")
 
 
 def read_torch(path: Path) -> Checkpoint:

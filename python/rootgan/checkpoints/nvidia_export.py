@@ -275,8 +275,8 @@ def refuse_what_differs(source: Source, expected: Mapping[tuple[str, str], Tenso
             other = next((f"'{shown(n)}' of its {shown(w)}" for w, n in expected
                           if (w, n) != (network, name) and id_of(old[w][n]) == place), "another tensor")
             raise refused(source.path, f"'{shown(name)}' of its {shown(network)} and {other} share one storage, and would have "
-                          "different numbers; pass --generator without --generator-raw (and --discriminator) in place of "
-                          "--from if these are G and G_ema, else use --format state-dict")
+                          "different numbers; if these are G and G_ema, export the averaged generator alone (rootgan export "
+                          "--generator FILE --discriminator FILE), else use --format state-dict")
 
 
 # ---- what is said
@@ -285,7 +285,8 @@ def what_stays(checkpoint: Checkpoint, source: Source) -> list[str]:
     """Says which networks were not given or have no place, and what of the source's file goes on to hold."""
     networks, path, said = source.networks, source.path, []
     if "G" in networks and checkpoint.g is None:
-        said.append("G in it is the averaged generator too: no generator in training (--generator-raw) is given")
+        said.append("G in it is the averaged generator too: no generator in training is given; --from a run or "
+                    "an import brings both, where there are two")
     if "G" not in networks and checkpoint.g is not None:
         said.append(f"the generator in training is not in it: '{path}' holds one generator, which is the averaged one now")
     if "D" in networks and checkpoint.d is None:

@@ -1,15 +1,13 @@
-"""Reads networks of the TorchScript contract into a `Checkpoint`: the snapshot of a run, or files given one by one."""
+"""Reads networks of the TorchScript contract into a `Checkpoint`, from files given one by one."""
 
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Optional
 
 import torch
 from rootgan.networks.pair import Architecture, check_shapes, fill
 from torch import Tensor, nn
-from rootgan.whole_files import sha256_of
 
 from . import plain, script_file
 from .ancestry import flattened_text
@@ -17,55 +15,9 @@ from .checkpoint import Checkpoint, CheckpointError, require_file
 from .script_file import ScriptObject
 from .wording import shown, shown_value
 
-# The number is the thousands of images seen; a later snapshot of the same thousand adds the images beyond: 000020_512.
-SNAPSHOT = re.compile(r"network-snapshot-((\d{6,})(?:_(\d{3}))?)\.(?:G_ema\.pt|G\.pt|D\.pt|json)")
 AGREEING = ("img_resolution", "img_channels", "c_dim")  # in which both networks of a pair have to agree
 SHARED_BYTES = 16 << 20  # how much larger than its file tensors may be, where some share a storage
 KINDS = {"G_ema": "generator", "G": "generator", "D": "discriminator"}
-
-
-def of_snapshot(path: Path, wanted: Sequence[str] = ("G_ema", "G", "D")) -> dict[str, Path]:
-    """Returns the wanted networks of the snapshot that `path` means (the newest of a run directory, or the one that a
-    file belongs to), after comparing them with the checksums of its manifest."""
-    manifest = find_manifest(path)
-    require_file(manifest, "export", "a run directory or a file of a whole snapshot")
-    try:
-        files = json.loads(manifest.read_text())["files"]
-        listed = {name: (str(files[name]["file"]), str(files[name]["sha256"])) for name in wanted}
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"cannot export '{manifest}': it is not the manifest of a snapshot with "
-                              f"{' and '.join(wanted)}; pass a run directory") from None
-    networks = {}
-    for name, (file, sha256) in listed.items():
-        networks[name] = manifest.with_name(Path(file).name)
-        if networks[name].name != file:
-            raise CheckpointError(f"cannot export '{manifest}': it names '{shown(file)}', expected a file in the "
-                                  "same folder; take a snapshot as `rootgan finetune` wrote it")
-        require_file(networks[name], "export", "a snapshot whose files are all there")
-        found = sha256_of(networks[name])
-        if found != sha256:
-            raise CheckpointError(f"cannot export '{networks[name]}': its sha256 is {found}, '{manifest.name}' expects "
-                                  f"{shown(sha256)}; it is damaged or was replaced; take another snapshot or a copy of "
-                                  "this one")
-    return networks
-
-
-def find_manifest(path: Path) -> Path:
-    """Returns the manifest of the snapshot that `path` means."""
-    if path.is_dir():
-        names = (file.name for file in path.glob("network-snapshot-*.json"))
-        found = [match for name in names if (match := SNAPSHOT.fullmatch(name))]
-        if not found:
-            raise CheckpointError(f"cannot export '{path}': there is no complete snapshot "
-                                  "(network-snapshot-NNNNNN.json) in it; pass a run directory that has come as far as "
-                                  "its first snapshot")
-        # The name of the first snapshot of a thousand has no second number.
-        return path / max(found, key=lambda match: (int(match[2]), int(match[3] or -1))).string
-    match = SNAPSHOT.fullmatch(path.name)
-    if match is None:
-        raise CheckpointError(f"cannot export '{path}': it is no run directory or file of a snapshot; a TorchScript "
-                              "file goes to --generator")
-    return path.with_name(f"network-snapshot-{match[1]}.json")
 
 
 class Network:

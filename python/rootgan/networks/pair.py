@@ -1,5 +1,6 @@
 """Makes, fills and saves a generator / discriminator pair of the TorchScript contract."""
 
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, Callable, Mapping, Optional
 
 import torch
 from torch import Tensor, nn
-from rootgan.whole_files import replace_through_memory
+from rootgan.whole_files import replace_atomically
 
 from .discriminator import Discriminator
 from .generator import Generator
@@ -17,8 +18,11 @@ D_ARCHITECTURES = ("resnet", "orig", "skip")
 # What every description says; NEWER_SIZES are only in those of one network or of newer files.
 SIZES = ("img_resolution", "z_dim", "c_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
 MAX_GROUP = 1 << 16  # images in one minibatch-stddev group: beyond any batch, within every integer
-MAX_LAYERS = 64  # layers of a mapping network
-MAX_CHANNELS = 1 << 30  # largest channel_base and channel_max
+MAX_WIDTH = 1 << 16  # of z, of w and of any layer
+# The largest sizes, those that the program refuses beyond (RANGES in src/model/contract.rs).
+LARGEST = {"z_dim": MAX_WIDTH, "c_dim": 1 << 20, "w_dim": MAX_WIDTH, "mapping_layers": 64, "channel_base": 1 << 24,
+           "channel_max": MAX_WIDTH, "mbstd_group_size": MAX_GROUP, "d_mapping_layers": 64, "d_channel_base": 1 << 24,
+           "d_channel_max": MAX_WIDTH, "d_cmap_dim": MAX_WIDTH}
 NEWER_SIZES = ("img_channels", "mbstd_group_size", "d_mapping_layers", "d_cmap_dim")
 
 
@@ -87,9 +91,7 @@ class Architecture:
                             ("mbstd_group_size", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        for name, most in (("mbstd_group_size", MAX_GROUP), ("mapping_layers", MAX_LAYERS),
-                           ("d_mapping_layers", MAX_LAYERS), *((f"{whose}channel_{what}", MAX_CHANNELS)
-                                                              for whose in ("", "d_") for what in ("base", "max"))):
+        for name, most in LARGEST.items():
             if (getattr(self, name) or 0) > most:
                 raise ValueError(f"{name} must be at most {most}, not {getattr(self, name)}")
         if self.c_dim < 0:
@@ -100,8 +102,8 @@ class Architecture:
             raise ValueError(f"d_channel_base must be at least the resolution {r}, not {self.d_channel_base}")
         if self.d_channel_max is not None and self.d_channel_max < 1:
             raise ValueError(f"d_channel_max must be at least 1, not {self.d_channel_max}")
-        if self.d_cmap_dim is not None and not 0 < self.d_cmap_dim <= MAX_CHANNELS:
-            raise ValueError(f"d_cmap_dim must be 1 to {MAX_CHANNELS}, not {self.d_cmap_dim}")
+        if self.d_cmap_dim is not None and self.d_cmap_dim < 1:
+            raise ValueError(f"d_cmap_dim must be at least 1, not {self.d_cmap_dim}")
         if not 0 <= self.w_avg_beta <= 1:
             raise ValueError(f"w_avg_beta must be 0 to 1, not {self.w_avg_beta}")
         if self.conv_clamp is not None and not 0 < self.conv_clamp < float("inf"):
@@ -163,7 +165,18 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
         raise ValueError(f"weights of '{source}' do not fit: {said}") from None
 
 
+def scripted(module: nn.Module) -> io.BytesIO:
+    """Returns `module` as a TorchScript file in memory: torch's writers end the process where the disk is full."""
+    memory = io.BytesIO()
+    torch.jit.save(torch.jit.script(module.eval()), memory)
+    return memory
+
+
+def write(content: io.BytesIO, path: Path) -> None:
+    """Writes a file through a sibling, which is synced and then renamed to `path`."""
+    replace_atomically(path, lambda scratch: scratch.write_bytes(content.getbuffer()))
+
+
 def save(module: nn.Module, path: Path) -> None:
-    """Scripts `module` and saves it to a sibling file, which is synced and then renamed to `path`."""
-    module.eval()
-    replace_through_memory(path, lambda memory: torch.jit.save(torch.jit.script(module), memory))
+    """Scripts `module` and saves it, whole or not at all."""
+    write(scripted(module), path)
