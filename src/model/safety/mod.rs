@@ -1,16 +1,19 @@
 //! Decides whether a TorchScript file may be loaded. Such a file is a program, so its bytes are judged before libtorch
 //! sees them.
 //!
-//! `archive` reads the zip, `lexer` and `code` the functions, `types` the declarations of classes, `pickle` and `value`
-//! the values; `operators.txt` lists what a file may call. Nothing of the file is run. What no reading of a text can
+//! `archive` reads the zip, `lexer` and `code` what is defined; `judge` judges what is called, `casts` what is said of types;
+//! `types` reads the declarations of classes, `pickle` and `value` the values; `operators.txt` lists what a file may call. Nothing of the file is run. What no reading of a text can
 //! know, such as loops without end, is bounded where the file is run (`limits`).
 
 mod archive;
+mod casts;
 mod code;
+mod judge;
 mod lexer;
 mod limits;
 mod operators;
 mod pickle;
+mod text;
 mod types;
 mod value;
 
@@ -21,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use archive::Archive;
 pub use archive::hide_source_places;
 use code::Code;
-pub use code::Finding;
+pub use judge::Finding;
 pub use limits::{bounded, told_when_long};
 use types::{Returned, Type};
 use value::Value;
@@ -187,8 +190,7 @@ fn read_code(archive: &Archive) -> Result<(Code, Vec<Finding>), Refusal> {
         let text = text.map_err(|_| Refusal::unusual(format!("its code is no text in UTF-8 ({name})")))?;
         files.insert(name.to_owned(), text);
     }
-    let (code, findings) = Code::read(&files)?;
-    Ok((code, findings))
+    judge::read(&files)
 }
 
 /// Lists parameters, and the other tensors of modules, in the order of their classes.
