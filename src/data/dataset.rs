@@ -13,12 +13,10 @@ use sha2::{Digest, Sha256};
 use crate::data::decode::{PictureNotes, decode_bytes};
 use crate::data::labels::Labels;
 use crate::data::pictures::Pictures;
-use crate::system::available::available_memory;
+use crate::system::available::memory_for_this_process;
 use crate::system::signals::StopRequest;
 use crate::system::ui::{Bar, on_one_line, shell_command};
 
-/// Memory that is assumed where the system does not say how much is available.
-const ASSUMED_MEMORY: u64 = 4 << 30;
 /// Number of unreadable pictures that a report names.
 const NAMED: usize = 10;
 
@@ -38,8 +36,8 @@ pub struct DatasetOptions {
     pub resolution: u32,
     /// Number of channels: 3 for RGB, 1 for grey.
     pub channels: u32,
-    /// Bytes of decoded pictures to keep; None takes half of the available memory. Pictures beyond are decoded at each
-    /// use.
+    /// Bytes of decoded pictures to keep; None takes half of the available memory, of several processes on one
+    /// machine each its part of that. Pictures beyond are decoded at each use.
     pub cache_bytes: Option<u64>,
     /// Part of the pictures to take; None takes all.
     pub subset: Option<Subset>,
@@ -355,8 +353,7 @@ fn picture_bytes(resolution: u32, channels: u32) -> usize {
 
 /// Returns how many of `total` pictures the cache has room for.
 fn cache_slots(options: &DatasetOptions, total: usize) -> usize {
-    let half = || available_memory().unwrap_or(ASSUMED_MEMORY) / 2;
-    let bytes = options.cache_bytes.unwrap_or_else(half);
+    let bytes = options.cache_bytes.unwrap_or_else(|| memory_for_this_process() / 2);
     let slots = bytes / picture_bytes(options.resolution, options.channels) as u64;
     total.min(usize::try_from(slots).unwrap_or(usize::MAX))
 }

@@ -5,18 +5,16 @@ use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 
-use crate::system::available::available_memory;
+use crate::system::available::memory_for_this_process;
 
-/// Divisor of the available memory: decoding may take 1 / SHARE of it.
+/// Divisor of the memory for this process: decoding may take 1 / SHARE of it.
 const SHARE: u64 = 3;
-/// Memory that is assumed where the system does not say what is available.
-const ASSUMED_MEMORY: u64 = 4 << 30;
 /// Number of copies of a picture at a time: as decoded, as turned or in another colour, and as cropped.
 const COPIES: u64 = 3;
 /// Size with all copies below which a picture is not counted: most are smaller, and nobody waits for them.
 const SMALL_BYTES: u64 = 16 << 20;
 
-static ROOM: LazyLock<Room> = LazyLock::new(|| Room::with_bytes(available_memory().unwrap_or(ASSUMED_MEMORY) / SHARE));
+static ROOM: LazyLock<Room> = LazyLock::new(|| Room::with_bytes(memory_for_this_process() / SHARE));
 
 struct Room {
     most: u64,
@@ -47,7 +45,7 @@ impl Room {
         let bytes = if bytes < SMALL_BYTES { 0 } else { bytes };
         ensure!(
             bytes <= self.most,
-            "it takes {} MiB to decode, and {} MiB may be used for that here, a third of the free memory; make it smaller",
+            "it takes {} MiB to decode, and {} MiB may be used for that here, a third of the memory that is free for this process; make it smaller",
             bytes >> 20,
             self.most >> 20
         );

@@ -1,7 +1,24 @@
 //! Finds out how much memory can be had, from `/proc`, from control groups and from the limit on the address space.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Memory that is assumed where the system does not say what is available.
+const ASSUMED_MEMORY: u64 = 4 << 30;
+
+/// Returns this process's part of the [available memory](available_memory). Processes that were started together on this
+/// machine all find the same memory free, so each counts on an equal part of it.
+pub fn memory_for_this_process() -> u64 {
+    available_memory().unwrap_or(ASSUMED_MEMORY) / processes_here(|name| env::var(name).ok())
+}
+
+/// Returns how many processes were started together on this machine, as torchrun and `--processes` tell it; of processes
+/// that something else started, all may be here.
+fn processes_here(variable: impl Fn(&str) -> Option<String>) -> u64 {
+    let number = |name| variable(name)?.parse::<u64>().ok();
+    number("WORLD_SIZE").map_or(1, |size| number("LOCAL_WORLD_SIZE").unwrap_or(size).max(1))
+}
 
 /// Returns how many bytes of memory can be had without swapping: what the system says, or less where a control group (a
 /// container, a batch job) or a limit on the address space allows less. None where `/proc` does not tell.
@@ -68,4 +85,21 @@ impl GroupFiles {
 fn field(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().map(str::split_whitespace);
     lines.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()?.parse().ok())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::processes_here;
+
+    #[test]
+    fn processes_that_were_started_together_share_the_memory_of_their_machine() {
+        let of = |variables: &[(&str, &str)]| {
+            processes_here(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(of(&[]), 1);
+        assert_eq!(of(&[("LOCAL_WORLD_SIZE", "4")]), 1);
+        assert_eq!(of(&[("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4")]), 4);
+        assert_eq!(of(&[("WORLD_SIZE", "8")]), 8);
+        assert_eq!(of(&[("WORLD_SIZE", "0"), ("LOCAL_WORLD_SIZE", "x")]), 1);
+    }
 }
