@@ -31,8 +31,8 @@ pub struct Networks {
 
 impl Networks {
     /// Takes a generator as it was in training, the average of it, and their discriminator, each loaded on its own;
-    /// checks that they belong together. Frozen parameters are left out of the trained ones, and keep their values in
-    /// each of the two generators.
+    /// checks that they belong together. Frozen parameters are left out of the trained ones, and the generator in training
+    /// takes over those of the average, so that both have the same for good.
     ///
     /// # Errors
     /// The networks do not fit together, or nothing is left to train.
@@ -47,6 +47,7 @@ impl Networks {
         freeze_discriminator(&mut d, freeze.d_layers)?;
         freeze_generator(&mut g, freeze)?;
         freeze_generator(&mut g_ema, freeze)?;
+        take_over_frozen(&g.script, &g_ema.script, freeze);
         let g_flat = FlatParameters::adopt(&mut g.script);
         let ema_flat = FlatParameters::adopt(&mut g_ema.script);
         let d_flat = FlatParameters::adopt(&mut d.script);
@@ -125,6 +126,16 @@ fn is_untrained(parameter: &Parameter) -> bool {
 /// Copies the second of each pair to the first.
 fn copy_each(pairs: &[(Tensor, Tensor)]) {
     no_grad(|| pairs.iter().for_each(|(to, from)| to.detach().copy_(from)));
+}
+
+/// Copies what is frozen of the averaged generator to the one in training: the average moves by what is trained alone,
+/// and would keep other values. `w_avg` belongs to the mapping that it is the mean of.
+fn take_over_frozen(g: &ScriptModule, g_ema: &ScriptModule, freeze: FreezeSettings) {
+    let is_kept = |p: &Parameter| p.frozen || (freeze.mapping && p.name.starts_with("mapping."));
+    let pairs = g.parameters.iter().zip(&g_ema.parameters).filter(|(of_g, _)| is_kept(of_g));
+    let pairs: Vec<_> =
+        pairs.map(|(of_g, of_ema)| (of_g.tensor.shallow_clone(), of_ema.tensor.shallow_clone())).collect();
+    copy_each(&pairs);
 }
 
 fn check_same_shapes(raw: &ScriptModule, averaged: &ScriptModule) -> Result<()> {
