@@ -4,6 +4,7 @@
 //! training's tensors took 28, 29 and 34 bytes for each activation of one image, beside the parameters.
 
 use crate::model::{Discriminator, Generator, PrecisionKind};
+use crate::train::possible_micro_batches;
 
 /// Bytes for each activation of an image in 16 bits; float32 takes twice as many.
 const BYTES_PER_ACTIVATION: u64 = 34;
@@ -61,10 +62,8 @@ impl MemoryFacts {
     /// the GPU; the batch itself where nothing is known, the smallest possible one where none fits.
     pub(super) fn micro_batch(&self, batch: u64, kind: PrecisionKind, mbstd_group_size: u64) -> u64 {
         let Some(planned) = self.planned().filter(|_| self.activations > 0) else { return batch };
-        let is_possible =
-            |&micro: &u64| batch.is_multiple_of(micro) && micro.is_multiple_of(mbstd_group_size.clamp(1, micro));
         let mut smallest = batch;
-        for micro in (1..=batch).rev().filter(is_possible) {
+        for micro in possible_micro_batches(batch, mbstd_group_size, batch) {
             if self.estimate(micro, kind) <= planned {
                 return micro;
             }

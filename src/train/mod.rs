@@ -26,6 +26,7 @@ pub use draw::Reals;
 pub use ema::EmaSettings;
 pub use networks::Networks;
 pub use optimizer::AdamSettings;
+pub use rounds::possible_micro_batches;
 pub use settings::{AugmentSettings, TrainSettings};
 pub use stats::Statistics;
 pub use step_guard::Diverged;

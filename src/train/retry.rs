@@ -1,9 +1,9 @@
-//! Repeats a phase with half the micro-batch where memory ran out, if the settings say so.
+//! Repeats a phase with half the micro-batch or less where memory ran out, if the settings say so.
 
 use anyhow::{Context, Result};
 
 use super::phases::Phase;
-use super::rounds::SharedLackOfMemory;
+use super::rounds::{SharedLackOfMemory, possible_micro_batches};
 use super::stats::Statistics;
 use super::step_guard::place;
 use super::trainer::Trainer;
@@ -51,12 +51,10 @@ impl Trainer {
         }
     }
 
-    /// Returns half the micro-batch, where the settings want it and the batch and the discriminator's groups allow it.
+    /// Returns the largest possible micro-batch of at most half the present one, where the settings want it.
     fn smaller_micro_batch(&self) -> Option<u64> {
-        let half = self.micro_batch / 2;
-        let group = (self.networks.d.mbstd_group_size() as u64).clamp(1, half.max(1));
-        let share = self.settings.batch / self.world.size();
-        let fits = half > 0 && share.is_multiple_of(half) && half.is_multiple_of(group);
-        (self.settings.shrink_micro_batch && fits).then_some(half)
+        let (share, group) = (self.settings.batch / self.world.size(), self.networks.d.mbstd_group_size() as u64);
+        let smaller = || possible_micro_batches(share, group, self.micro_batch / 2).next();
+        self.settings.shrink_micro_batch.then(smaller).flatten()
     }
 }

@@ -23,6 +23,15 @@ pub(super) struct Round {
     pub in_batch: u64,
 }
 
+/// Lists the micro-batches of at most `most` images that a process's share of a batch can be computed in, the largest
+/// first: each divides the share, and consists of whole groups of the discriminator's minibatch standard deviation or is
+/// no larger than one.
+pub fn possible_micro_batches(share: u64, mbstd_group_size: u64, most: u64) -> impl Iterator<Item = u64> {
+    let is_possible =
+        move |&micro: &u64| share.is_multiple_of(micro) && micro.is_multiple_of(mbstd_group_size.clamp(1, micro));
+    (1..=most.min(share)).rev().filter(is_possible)
+}
+
 /// A lack of memory that every process knows of, so that all try again with smaller micro-batches.
 #[derive(Debug)]
 pub(super) struct SharedLackOfMemory(String);
@@ -111,4 +120,19 @@ pub(super) fn add(sum: &mut Option<Tensor>, term: Tensor) {
         Some(mut sum) => sum.g_add_(&term),
         None => term,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn micro_batches_divide_the_share_and_consist_of_whole_groups() {
+        let of = |share, group, most| possible_micro_batches(share, group, most).collect::<Vec<_>>();
+        assert_eq!(of(12, 4, 12), [12, 4, 3, 2, 1]);
+        assert_eq!(of(12, 4, 6), [4, 3, 2, 1]);
+        assert_eq!(of(12, 1, 8), [6, 4, 3, 2, 1]);
+        assert_eq!(of(32, 8, 16), [16, 8, 4, 2, 1]);
+        assert!(of(12, 4, 0).is_empty());
+    }
 }

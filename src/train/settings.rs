@@ -18,7 +18,7 @@ pub struct TrainSettings {
     pub batch: u64,
     /// Images computed at once, a divisor of `batch`; gradients are accumulated.
     pub micro_batch: u64,
-    /// Whether the micro-batch is halved when memory runs out.
+    /// Whether a smaller micro-batch, of half the images or less, is taken when memory runs out.
     pub shrink_micro_batch: bool,
     /// The adversarial objective.
     pub objective: Arc<dyn Objective>,
