@@ -29,6 +29,20 @@ pub struct NetworkFacts {
 }
 
 impl NetworkFacts {
+    /// Makes the facts of plain networks of a resolution, for what depends on nothing else.
+    pub(super) fn of_resolution(resolution: u64) -> Self {
+        Self {
+            resolution,
+            mbstd_group_size: 1,
+            has_ws: true,
+            is_random: false,
+            has_precision: false,
+            on_cuda: false,
+            processes: 1,
+            memory: MemoryFacts::default(),
+        }
+    }
+
     /// Reads the properties of a loaded pair.
     pub fn from_pair(g: &Generator, d: &Discriminator) -> Self {
         Self {

@@ -13,6 +13,7 @@ use super::spec::{Spec, above_zero, at_least_one, probability, sign, zero_or_mor
 use super::{GridSize, NetworkFacts, presets};
 use crate::augment::{PIPES, Transforms};
 use crate::files::bounded::read_text;
+use crate::metrics::parse_list;
 use crate::model::PrecisionKind;
 use crate::train::objective::Rooted;
 use crate::train::regularizers::{PL_INTERVAL, R1_INTERVAL};
@@ -85,14 +86,28 @@ macro_rules! options {
                 Self { $($name: self.$name.or(fallback.$name),)* }
             }
 
-            /// Returns these options over those of a file or preset. A value below that was derived from an option
+            /// Whether `option` has a value here that differs from that in `below`.
+            fn gives_anew(&self, option: &str, below: &Self) -> bool {
+                match option {
+                    $(stringify!($name) => self.$name.is_some() && self.$name != below.$name,)*
+                    _ => false,
+                }
+            }
+
+            /// Returns these options over those of a file that may be the record of a run, in which every value is filled in.
+            /// A value that is what the file's other options lead to is forgotten where one of those is given anew.
+            pub fn over_file(self, mut file: Self) -> Self {
+                let is_new = |option: &str| self.gives_anew(option, &file);
+                $(let $name: Spec<$kind> = $spec; let $name = $name.is_derived(&file.$name, &file, is_new);)*
+                $(if $name { file.$name = None; })*
+                self.over(file)
+            }
+
+            /// Returns these options over those of a file or preset. A value below that follows from an option
             /// given anew (a name, a micro-batch, the other loss's parameters) is forgotten.
             pub fn over(self, mut below: Self) -> Self {
                 let merged = self.clone().or(below.clone());
-                let is_new = |option: &str| match option {
-                    $(stringify!($name) => self.$name.is_some() && self.$name != below.$name,)*
-                    _ => false,
-                };
+                let is_new = |option: &str| self.gives_anew(option, &below);
                 $(let $name: Spec<$kind> = $spec; let $name = $name.survives(&merged, is_new);)*
                 $(if !$name { below.$name = None; })*
                 self.or(below)
@@ -218,12 +233,15 @@ options! {
     pairing: Pairing = Spec::default(Pairing::None),
     /// Weight of R1, 0 for none [default: 0.0002 resolution^2 / batch]
     #[arg(long, value_name = "GAMMA", help_heading = "Objective", allow_negative_numbers = true)]
-    r1_gamma: f64 = Spec::default_from(|o, facts| Some(0.0002 * facts.pixels() / o.batch?.max(1) as f64)).range(zero_or_more),
+    r1_gamma: f64 = Spec::default_from(|o, facts| Some(0.0002 * facts.pixels() / o.batch?.max(1) as f64))
+        .range(zero_or_more)
+        .derived_from(&["batch"]),
     /// Weight of R2, which is R1 on generated images, 0 for none [default: 0, with --pairing relativistic that of R1]
     #[arg(long, value_name = "GAMMA", help_heading = "Objective", allow_negative_numbers = true)]
     r2_gamma: f64 = Spec::default_from(|o, _| if is_paired(o) { o.r1_gamma } else { Some(0.0) })
         .range(zero_or_more)
-        .follows(&["pairing"]),
+        .follows(&["pairing"])
+        .derived_from(&["r1_gamma", "batch"]),
     /// Iterations between two steps of R1 and R2 [default: 16]
     #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
     r1_interval: u64 = Spec::default(R1_INTERVAL).range(at_least_one),
@@ -298,13 +316,13 @@ options! {
     g_lr: f64 = Spec::default_from(|_, facts| Some(if facts.resolution >= 1024 { 0.002 } else { 0.0025 })).range(above_zero),
     /// Learning rate of the discriminator [default: as g-lr]
     #[arg(long, value_name = "LR", help_heading = "Training", allow_negative_numbers = true)]
-    d_lr: f64 = Spec::default_from(|o, _| o.g_lr).range(above_zero),
+    d_lr: f64 = Spec::default_from(|o, _| o.g_lr).range(above_zero).derived_from(&["g_lr"]),
     /// Thousands of images over which both learning rates rise from 0 [default: 0]
     #[arg(long, value_name = "KIMG", help_heading = "Training", allow_negative_numbers = true)]
     lr_warmup_kimg: f64 = Spec::default(0.0).range(zero_or_more),
     /// Half-life of the averaged generator in thousands of images [default: 10 batch / 32]
     #[arg(long, value_name = "KIMG", help_heading = "Training", allow_negative_numbers = true)]
-    ema_kimg: f64 = Spec::default_from(|o, _| Some(o.batch? as f64 * 10.0 / 32.0)).range(zero_or_more),
+    ema_kimg: f64 = Spec::default_from(|o, _| Some(o.batch? as f64 * 10.0 / 32.0)).range(zero_or_more).derived_from(&["batch"]),
     /// Limit the half-life of --ema-kimg to this share of the images seen, 0 for no limit [default: 0, for a random pair 0.05]
     #[arg(long, value_name = "SHARE", help_heading = "Training", allow_negative_numbers = true)]
     ema_rampup: f64 = Spec::default_from(|_, facts| Some(if facts.is_random { 0.05 } else { 0.0 })).range(zero_or_more),
@@ -332,7 +350,7 @@ options! {
     /// Most rollbacks in one run, with --on-divergence rollback [default: 3]
     #[arg(long, value_name = "N", help_heading = "Faults", allow_negative_numbers = true)]
     max_rollbacks: u64 = Spec::default(3),
-    /// Halve the micro-batch when memory runs out, instead of stopping [default: false]
+    /// Take half the micro-batch or less when memory runs out, instead of stopping [default: false]
     #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Faults")]
     shrink_micro_batch: bool = Spec::default(false),
 
@@ -347,19 +365,16 @@ options! {
     tick_kimg: f64 = Spec::default(4.0).range(above_zero),
     /// Ticks between two snapshots of the weights, 0 for only the last [default: 50, less in short runs: at least 4 snapshots]
     #[arg(long, value_name = "TICKS", help_heading = "Output", allow_negative_numbers = true)]
-    snapshot_ticks: u64 = Spec::default_from(|o, _| ticks_between(4, o)),
+    snapshot_ticks: u64 = Spec::default_from(|o, _| ticks_between(4, o)).derived_from(&["kimg", "tick_kimg"]),
     /// Ticks between two image grids, 0 for only the last [default: 50, less in short runs: at least 10 grids]
     #[arg(long, value_name = "TICKS", help_heading = "Output", allow_negative_numbers = true)]
-    image_ticks: u64 = Spec::default_from(|o, _| ticks_between(10, o)),
+    image_ticks: u64 = Spec::default_from(|o, _| ticks_between(10, o)).derived_from(&["kimg", "tick_kimg"]),
     /// Snapshots that are kept besides the best one, 0 for all [default: 0]
     #[arg(long, value_name = "N", help_heading = "Output", allow_negative_numbers = true)]
     keep_snapshots: u64 = Spec::default(0),
     /// Measure every snapshot, as in fid10k_full,kid10k_full; the first one decides which snapshot is the best [default: none]
     #[arg(long, value_name = "NAMES", help_heading = "Output")]
-    metrics: String = Spec::optional().fits(|_, o, _| {
-            let missing = || "--metrics needs --detector (rootgan detector makes one)".to_owned();
-            o.detector.is_none().then(missing)
-        }),
+    metrics: String = Spec::optional().fits(|names, o, _| problem_of_metrics(names, o.detector.is_some())),
     /// Network of features for --metrics (TorchScript), see `rootgan metrics --help`
     #[arg(long, value_name = "FILE.pt", help_heading = "Output")]
     detector: PathBuf = Spec::optional(),
@@ -468,6 +483,14 @@ fn problem_of_precision_resolutions(&count: &u64, o: &Options, _: &NetworkFacts)
     }
 }
 
+fn problem_of_metrics(names: &str, has_detector: bool) -> Option<String> {
+    match parse_list(names) {
+        Err(error) => Some(format!("--metrics: {error:#}")),
+        Ok(_) if has_detector => None,
+        Ok(_) => Some("--metrics needs --detector (rootgan detector makes one)".to_owned()),
+    }
+}
+
 fn problem_of_grid(grid: &GridSize, _: &Options, facts: &NetworkFacts) -> Option<String> {
     let cells = (grid.columns * grid.rows) as u64;
     let too_large = || format!("a --grid of {cells} pictures of this size has over 2^30 pixels; pass a smaller one");
@@ -488,7 +511,7 @@ impl Options {
             "'{}' has the options of a run with another --cfg; leave --cfg away, or pass a --config without one",
             path.display()
         );
-        self.over(file).with_utf8_paths()
+        self.over_file(file).with_utf8_paths()
     }
 
     /// Refuses paths that are not UTF-8: the records of a run are JSON, which cannot hold them.
@@ -608,6 +631,43 @@ mod tests {
         let flags = Options { loss: Some(LossKind::Logistic), batch: Some(4), ..Options::default() };
         let merged = flags.over(Options::from_file(&path).unwrap());
         assert_eq!((merged.root_k, merged.micro_batch, merged.desc), (None, None, None));
+    }
+
+    /// The options of a run of 8 kimg at 64x64, as its `training_options.json` has them.
+    fn recorded(kimg: f64) -> Options {
+        let options = Options { kimg: Some(kimg), batch: Some(32), ..Options::default() };
+        options.filled(&NetworkFacts::of_resolution(64))
+    }
+
+    #[test]
+    fn derived_values_of_a_file_follow_their_cause_and_chosen_ones_stay() {
+        let over = |given: Options, file: Options| {
+            let merged = given.over_file(file);
+            let short = (merged.snapshot_ticks, merged.image_ticks, merged.d_lr);
+            (short, (merged.r1_gamma, merged.r2_gamma, merged.ema_kimg))
+        };
+        let kimg = || Options { kimg: Some(1000.0), ..Options::default() };
+        let batch = Options { batch: Some(8), ..Options::default() };
+        let g_lr = Options { g_lr: Some(0.001), ..Options::default() };
+        let file = recorded(8.0);
+        let derived = ((Some(1), Some(1), Some(0.0025)), (Some(0.0256), Some(0.0), Some(10.0)));
+        assert_eq!(over(Options::default(), file.clone()), derived);
+        assert_eq!(over(kimg(), file.clone()), ((None, None, derived.0.2), derived.1));
+        assert_eq!(over(batch, file.clone()), (derived.0, (None, None, None)));
+        assert_eq!(over(g_lr, file.clone()), ((Some(1), Some(1), None), derived.1));
+        // The same cause again is none.
+        assert_eq!(over(Options { kimg: Some(8.0), ..kimg() }, file.clone()), derived);
+        let chosen = Options {
+            snapshot_ticks: Some(5),
+            image_ticks: Some(0),
+            d_lr: Some(0.002),
+            r1_gamma: Some(8.0),
+            ema_kimg: Some(2.0),
+            ..file
+        };
+        let stays = ((Some(5), Some(0), Some(0.002)), (Some(8.0), None, Some(2.0)));
+        let all = Options { batch: Some(8), g_lr: Some(0.001), ..kimg() };
+        assert_eq!(over(all, chosen), stays);
     }
 
     #[test]

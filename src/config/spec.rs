@@ -6,6 +6,9 @@ use super::{NetworkFacts, Options};
 /// The mode that an option needs, such as `--aug ada`: its name for messages, and a test for it.
 type Mode = (&'static str, fn(&Options) -> bool);
 
+/// The resolutions that networks can have.
+const RESOLUTIONS: [u64; 11] = [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
+
 /// The rules of one option of type `T`.
 pub(super) struct Spec<T> {
     default: Option<Default<T>>,
@@ -14,6 +17,7 @@ pub(super) struct Spec<T> {
     needed_by_mode: Option<&'static str>,
     forced: Option<fn(&NetworkFacts) -> Option<T>>,
     follows: &'static [&'static str],
+    derived_from: &'static [&'static str],
     range: Option<fn(&T) -> Option<String>>,
     fits: Option<Fits<T>>,
 }
@@ -37,6 +41,7 @@ impl<T> Spec<T> {
             needed_by_mode: None,
             forced: None,
             follows: &[],
+            derived_from: &[],
             range: None,
             fits: None,
         }
@@ -86,6 +91,12 @@ impl<T> Spec<T> {
     /// Forgets a value of a file or preset where one of these options is given anew.
     pub fn follows(self, options: &'static [&'static str]) -> Self {
         Self { follows: options, ..self }
+    }
+
+    /// Forgets a value of a file where one of these options is given anew, and the file's value is the default that its own
+    /// options lead to: such a value was derived, or is no loss.
+    pub fn derived_from(self, options: &'static [&'static str]) -> Self {
+        Self { derived_from: options, ..self }
     }
 
     /// Fills in the value, where it is known.
@@ -138,6 +149,17 @@ impl<T> Spec<T> {
     /// Whether a value of a file or preset outlives the options given over it; `is_new` tells which are given anew.
     pub fn survives(&self, merged: &Options, is_new: impl Fn(&str) -> bool) -> bool {
         self.belongs(merged) && !self.follows.iter().any(|option| is_new(option))
+    }
+
+    /// Whether `value`, one of a file's `options`, was derived from an option that is given anew.
+    pub fn is_derived(&self, value: &Option<T>, options: &Options, is_new: impl Fn(&str) -> bool) -> bool
+    where
+        T: PartialEq,
+    {
+        let Some(Default::From(rule)) = &self.default else { return false };
+        // The networks are not loaded yet, so their resolution is not known.
+        let is_default = || RESOLUTIONS.iter().any(|&r| rule(options, &NetworkFacts::of_resolution(r)) == *value);
+        value.is_some() && self.derived_from.iter().any(|option| is_new(option)) && is_default()
     }
 
     fn belongs(&self, options: &Options) -> bool {
