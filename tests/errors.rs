@@ -63,6 +63,14 @@ fn options_out_of_range_are_refused_together() {
     refuses(&mut stage.finetune(&["--aug", "fixed"]), &["--aug fixed needs --p"]);
     refuses(&mut stage.finetune(&["--aug", "fixed", "--p", "36"]), &["--p must be from 0 to 1, not 36"]);
     refuses(&mut stage.finetune(&["--augpipe", "bcg"]), &["'bcg' is unknown", "bgcfnc"]);
+    for more in [&[][..], &["--dry-run"]] {
+        let measured = |names, detector| {
+            let metrics = ["--metrics", names, "--detector", detector];
+            stage.finetune(&[&metrics[..], more].concat())
+        };
+        refuses(&mut measured("fid5k,fdi5k", "no/such.pt"), &["--metrics: ", "fdi5k"]);
+        refuses(&mut measured("fid5k", "no/such.pt"), &["no/such.pt"]);
+    }
     assert!(!stage.path("runs").exists(), "a refused run leaves no folder");
 }
 

@@ -9,17 +9,20 @@ use tch::Device;
 
 use crate::cli::confine::{write_only_to, write_only_to_and_cache};
 use crate::cli::processes;
-use crate::cli::team::Team;
+use crate::cli::team::{Team, TrainingPlan};
 use crate::config::{NetworkFacts, Options, RunSettings, freeze_settings};
 use crate::data::{Dataset, DatasetOptions, Labels};
 use crate::model::PrecisionKind;
 use crate::run::checkpoint::Checkpoints;
 use crate::run::checkpoint::Resumed;
+use crate::run::evaluator::Evaluator;
 use crate::run::networks::NetworkFiles;
 use crate::run::{Start, finetune, folder, follow};
 use crate::source::Source;
+use crate::system::signals::StopRequest;
 use crate::system::ui::{detail, say};
 use crate::tensor::device;
+use crate::train::possible_micro_batches;
 use crate::train::preflight::rehearse;
 
 /// Train a generator and discriminator on a folder of pictures.
@@ -96,9 +99,9 @@ pub fn run(args: FinetuneArgs) -> Result<Option<PathBuf>> {
 
 /// Trains as one of the other processes, whose options and networks the first process names.
 fn follow_as_told(mut team: Team) -> Result<()> {
-    let (options, files) = team.join_and_receive()?;
-    write_only_to(&[], team.device(options.device.as_deref())?);
-    follow(load(Sources::found(options, files), team)?)
+    let plan = team.join_and_receive()?;
+    write_only_to(&[], team.device(plan.options.device.as_deref())?);
+    follow(load(Sources { plan, folder: None, resume: None, remarks: Vec::new() }, team)?)
 }
 
 /// The place of a run.
@@ -137,22 +140,24 @@ fn train_together(given: Options, place: Place, dry_run: bool, team: Team) -> Re
 
 /// Loads networks and pictures, and makes sure that they, the options and the output fit together.
 fn prepare(given: Options, place: Place, dry_run: bool, mut team: Team) -> Result<Start> {
-    let mut sources = Sources::find(given, place)?;
-    sources.fit_to(team.planned);
+    let sources = Sources::find(given, place)?;
     if !dry_run {
-        team.join_as_first(&sources.options, &sources.files)?;
+        team.join_as_first(&sources.plan)?;
     }
     load(sources, team)
 }
 
 /// Loads what the sources name, in each of the processes.
 fn load(sources: Sources, team: Team) -> Result<Start> {
-    let Sources { options, files, folder, resume, mut remarks } = sources;
+    let Sources { plan: TrainingPlan { mut options, files, goes_on }, folder, resume, mut remarks } = sources;
     let device = team.device(options.device.as_deref())?;
     let begun = Instant::now();
     let networks = files.load(freeze_settings(&options)?, device)?;
     detail(format!("networks loaded and tried out: {:.2} s", begun.elapsed().as_secs_f64()));
     let facts = NetworkFacts { processes: team.planned, ..NetworkFacts::from_pair(&networks.g, &networks.d) };
+    if goes_on {
+        remarks.extend(fit_micro_batch(&mut options, facts));
+    }
     let settings = RunSettings::resolve(&options, facts)?;
     settings.arithmetic.apply();
     if resume.is_none() && team.is_first() {
@@ -170,59 +175,41 @@ fn load(sources: Sources, team: Team) -> Result<Start> {
         },
     )?;
     detail(format!("pictures listed and read: {:.2} s", begun.elapsed().as_secs_f64()));
+    // The first process alone looks at signals while it measures, and ends the measuring for all.
+    let stop = if team.is_first() { StopRequest::listen()? } else { StopRequest::default() };
+    let world = Rc::new(team.world);
+    let evaluator = Evaluator::new(&settings, &dataset, &networks.g_ema, &world, &stop)?;
     remarks.extend([format!("device: {}", device::name(device)), in_short(&settings, facts)]);
     remarks.extend(report.summary());
     remarks.extend(notes(&settings, facts, &dataset));
     match &resume {
-        Some(resumed) => remarks.extend(resumed.check(&settings, &dataset, device, team.planned)?),
+        Some(resumed) => {
+            remarks.extend(resumed.derived_anew(&options, &settings)?);
+            remarks.extend(resumed.check(&settings, &dataset, device, team.planned)?);
+        }
         None => rehearse(&networks, &settings.train)?,
     }
     let bad_pictures = report.unreadable_lines().collect();
-    let Team { launch, world, .. } = team;
-    Ok(Start { settings, launch, world: Rc::new(world), networks, dataset, remarks, bad_pictures, folder, resume })
+    let launch = team.launch;
+    Ok(Start { settings, launch, world, networks, dataset, evaluator, remarks, bad_pictures, folder, resume })
 }
 
-/// The options and network files of a run, and the run that it goes on from.
+/// The plan of a run, and the run that it goes on from.
 struct Sources {
-    options: Options,
-    files: NetworkFiles,
+    plan: TrainingPlan,
     folder: Option<PathBuf>,
     resume: Option<Resumed>,
     remarks: Vec<String>,
 }
 
 impl Sources {
-    /// Takes the options and files that the first process found.
-    fn found(options: Options, files: NetworkFiles) -> Self {
-        Self { options, files, folder: None, resume: None, remarks: Vec::new() }
-    }
-
-    /// Lowers the micro-batch of a run that goes on with more processes than before, where their shares of a batch are
-    /// smaller than it.
-    fn fit_to(&mut self, processes: u64) {
-        let (Some(batch), Some(micro_batch), true) =
-            (self.options.batch, self.options.micro_batch, self.resume.is_some())
-        else {
-            return;
-        };
-        let share = batch / processes;
-        if share > 0 && batch.is_multiple_of(processes) && !share.is_multiple_of(micro_batch.max(1)) {
-            let fitting = (1..=micro_batch.min(share)).rev().find(|&smaller| share.is_multiple_of(smaller));
-            self.options.micro_batch = fitting;
-            self.remarks.push(format!(
-                "each of {processes} processes has {share} images of a batch: going on with --micro-batch {}, which draws \
-                 other random numbers than {micro_batch}",
-                fitting.unwrap_or(1)
-            ));
-        }
-    }
-
     fn find(given: Options, place: Place) -> Result<Self> {
         // A run may be resumed from another working directory, so paths are made absolute.
         let options = given.with_absolute_paths()?;
         let new = |options: Options, folder| -> Result<Self> {
             let files = files_of(&options)?;
-            Ok(Self { options, files, folder, resume: None, remarks: Vec::new() })
+            let plan = TrainingPlan { options, files, goes_on: false };
+            Ok(Self { plan, folder, resume: None, remarks: Vec::new() })
         };
         match place {
             Place::New => new(options, None),
@@ -232,10 +219,27 @@ impl Sources {
                 let (options, changes) = resumed.options(options, allow_changes)?;
                 let files = NetworkFiles { z_dim: options.z_dim, ..resumed.files()? };
                 let remarks = damaged.into_iter().chain(changes).collect();
-                Ok(Self { options, files, folder: None, resume: Some(resumed), remarks })
+                let plan = TrainingPlan { options, files, goes_on: true };
+                Ok(Self { plan, folder: None, resume: Some(resumed), remarks })
             }
         }
     }
+}
+
+/// Lowers the micro-batch of a run that goes on with more processes than before, where their shares of a batch are no
+/// multiple of it; returns a line about it.
+fn fit_micro_batch(options: &mut Options, facts: NetworkFacts) -> Option<String> {
+    let (batch, micro_batch) = (options.batch?, options.micro_batch?);
+    let (processes, share) = (facts.processes, batch / facts.processes);
+    if share == 0 || !batch.is_multiple_of(processes) || share.is_multiple_of(micro_batch.max(1)) {
+        return None;
+    }
+    let fitting = possible_micro_batches(share, facts.mbstd_group_size, micro_batch).next()?;
+    options.micro_batch = Some(fitting);
+    Some(format!(
+        "each of {processes} processes has {share} images of a batch: going on with --micro-batch {fitting}, which draws \
+         other random numbers than {micro_batch}"
+    ))
 }
 
 /// Returns the device that the options name, the first GPU or the CPU where they name none.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::config::Options;
@@ -14,6 +15,17 @@ use crate::tensor::world::{ProcessPlace, World};
 
 /// The longest wait for the others to start.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What the first process has found, and the others need to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TrainingPlan {
+    /// The options of the run.
+    pub options: Options,
+    /// The networks that it starts from.
+    pub files: NetworkFiles,
+    /// Whether it is a run that goes on.
+    pub goes_on: bool,
+}
 
 /// The processes of one training, this one among them.
 pub struct Team {
@@ -86,20 +98,20 @@ impl Team {
         Ok(())
     }
 
-    /// Waits for the other processes, and tells them options and files.
+    /// Waits for the other processes, and tells them the plan.
     ///
     /// # Errors
     /// The others do not come.
-    pub fn join_as_first(&mut self, options: &Options, files: &NetworkFiles) -> Result<()> {
+    pub fn join_as_first(&mut self, plan: &TrainingPlan) -> Result<()> {
         self.join()?;
-        self.world.share(&serde_json::to_vec(&(options, files))?, 0).map(drop)
+        self.world.share(&serde_json::to_vec(plan)?, 0).map(drop)
     }
 
-    /// Waits for the first process; returns the options and files that it has found.
+    /// Waits for the first process; returns its plan.
     ///
     /// # Errors
     /// The first process does not come, or has ended.
-    pub fn join_and_receive(&mut self) -> Result<(Options, NetworkFiles)> {
+    pub fn join_and_receive(&mut self) -> Result<TrainingPlan> {
         self.join()?;
         Ok(serde_json::from_slice(&self.world.share(&[], 0)?)?)
     }

@@ -12,7 +12,7 @@ use super::checkpoint::{Checkpoints, Keeper, Resumed};
 use super::evaluator::Evaluator;
 use super::feed::{classes_of, loader};
 use super::folder::{self, FolderLock};
-use super::journal::Journal;
+use super::journal::{Journal, Log};
 use super::networks::save_modules;
 use super::outputs::{Output, Outputs};
 use super::preview::Preview;
@@ -38,15 +38,19 @@ struct Parts {
     preview: Preview,
     parents: ParentFiles,
     schedule: Schedule,
+    evaluator: Option<Evaluator>,
+    by_torchrun: bool,
     stop: StopRequest,
     world: Rc<World>,
 }
 
 impl Run {
-    /// Begins a run in a new folder, up to its first grid and metrics.
-    pub(super) fn begin(start: Start, stop: StopRequest) -> Result<Self> {
-        let before = Schedule::starting_from(Duration::ZERO);
-        let Start { settings, launch, world, mut networks, dataset, remarks, bad_pictures, folder, .. } = start;
+    /// Begins a run in a new folder, up to its first grid and metrics; `log` is there as soon as the folder is.
+    pub(super) fn begin(start: Start, stop: StopRequest, log: &mut Option<Log>) -> Result<Self> {
+        let schedule = Schedule::starting_from(Duration::ZERO);
+        let Start { settings, launch, world, mut networks, dataset, evaluator, remarks, bad_pictures, folder, .. } =
+            start;
+        let by_torchrun = launch.is_some();
         let folder = match folder {
             Some(folder) => folder::create_at(&folder)?,
             None => folder::create(&settings.outdir, dataset.name(), &settings.desc)?,
@@ -56,6 +60,7 @@ impl Run {
             launch.save(&folder)?;
         }
         let mut journal = Journal::create(&folder)?;
+        *log = Some(journal.log()?);
         for remark in &remarks {
             journal.say(None, remark)?;
         }
@@ -69,11 +74,23 @@ impl Run {
         let preview = preview(&settings, &networks, &dataset);
         preview.save_reals(&folder.join("reals.png"), &dataset, settings.train.seed)?;
         let parents = ParentFiles::hash(&networks)?;
-        let schedule = before.with_first_tick();
-        let parts =
-            Parts { settings, networks, dataset, folder, lock, journal, preview, parents, schedule, stop, world };
-        let mut run = Self::assemble(parts)?;
+        let mut run = Self::assemble(Parts {
+            settings,
+            networks,
+            dataset,
+            folder,
+            lock,
+            journal,
+            preview,
+            parents,
+            schedule,
+            evaluator,
+            by_torchrun,
+            stop,
+            world,
+        })?;
         run.lead()?;
+        run.schedule.begin_first_tick();
         run.outputs.pending = vec![Output::FirstGrid, Output::FirstMetrics];
         // Once the checkpoint is there nothing is lost, however long these take.
         run.save_checkpoint()?;
@@ -82,31 +99,43 @@ impl Run {
         Ok(run)
     }
 
-    /// Goes on from a checkpoint.
-    pub(super) fn resume(start: Start, stop: StopRequest) -> Result<Self> {
-        let Start { settings, world, networks, dataset, remarks, bad_pictures, resume, .. } = start;
-        let Resumed { folder, checkpoint, record, goes_back, lock } =
-            resume.context("a run that goes on has a checkpoint")?;
+    /// Goes on from a checkpoint; `log` is there as soon as the journal is open.
+    pub(super) fn resume(start: Start, stop: StopRequest, log: &mut Option<Log>) -> Result<Self> {
+        let Start { settings, launch, world, networks, dataset, evaluator, remarks, bad_pictures, resume, .. } = start;
+        let resumed = resume.context("a run that goes on has a checkpoint")?;
+        let has_new_rates = resumed.has_new_rates(&settings)?;
+        let Resumed { folder, checkpoint, record, lock } = resumed;
         folder::remove_leftovers(&folder)?;
         Checkpoints::in_run(&folder, settings.keep_checkpoints).remove_leftovers()?;
         let mut journal = Journal::reopen(&folder, &record.journal)?;
+        *log = Some(journal.log()?);
         for remark in &remarks {
             journal.say(None, remark)?;
         }
         list_bad_pictures(&folder, &bad_pictures, &mut journal)?;
         let preview = preview(&settings, &networks, &dataset);
         let schedule = Schedule::resumed(record.total(), &record.tick);
-        let parents = record.parents;
-        let parts =
-            Parts { settings, networks, dataset, folder, lock, journal, preview, parents, schedule, stop, world };
-        let mut run = Self::assemble(parts)?;
-        run.go_back_to(&checkpoint, None)?;
-        if goes_back {
-            run.forget_outputs()?;
-        }
+        let by_torchrun = launch.is_some();
+        let mut run = Self::assemble(Parts {
+            settings,
+            networks,
+            dataset,
+            folder,
+            lock,
+            journal,
+            preview,
+            parents: record.parents,
+            schedule,
+            evaluator,
+            by_torchrun,
+            stop,
+            world,
+        })?;
+        run.go_back_to(&checkpoint, has_new_rates.then_some(1.0))?;
         // The options are written only now, so that options that do not fit never become the run's.
         write_json(&run.folder.join("training_options.json"), run.settings.effective())?;
         run.journal.say(None, &format!("resumed at {} in '{}'", run.kimg_text(), run.folder.display()))?;
+        run.tell_of_rates(has_new_rates, record.trainer.lr_scale)?;
         if run.outputs.are_pending() {
             run.make_outputs(None)?;
             run.save_checkpoint()?;
@@ -114,12 +143,26 @@ impl Run {
         Ok(run)
     }
 
+    /// Says that rollbacks have lowered the learning rates; where the user has given new ones, these hold as they are, and
+    /// rollbacks are counted anew.
+    fn tell_of_rates(&mut self, are_new: bool, scale: f64) -> Result<()> {
+        if scale >= 1.0 {
+            return Ok(());
+        }
+        if !are_new {
+            let rollbacks = self.keeper.rollbacks;
+            return self.journal.say(None, &format!("learning rates times {scale} since rollback {rollbacks}"));
+        }
+        self.keeper.rollbacks = 0;
+        self.journal.say(None, "the new learning rates hold as they are, and rollbacks are counted anew")?;
+        // Otherwise a kill would bring the factor back, for rates that it was not made for.
+        self.save_checkpoint().map(drop)
+    }
+
     fn assemble(parts: Parts) -> Result<Self> {
-        let Parts { settings, mut networks, dataset, folder, lock, journal, preview, parents, schedule, stop, world } =
-            parts;
+        let Parts { settings, mut networks, dataset, folder, journal, preview, parents, world, .. } = parts;
         networks.set_precision(settings.precision)?;
         let provenance = provenance::of_run(&settings, &networks, &dataset, &parents);
-        let evaluator = Evaluator::new(&settings, &dataset, &networks.g_ema, &world, &stop)?;
         let classes = classes_of(&dataset);
         let dataset = Arc::new(dataset);
         let loader = loader(&settings, &dataset, 0, &world)?;
@@ -127,16 +170,17 @@ impl Run {
             keeper: Keeper::new(&folder, settings.keep_checkpoints),
             gpu: device::gpu(networks.g.script.device),
             trainer: Trainer::in_world(networks, settings.train.clone(), classes, world),
-            outputs: Outputs::new(preview, evaluator, provenance, parents),
+            outputs: Outputs::new(preview, parts.evaluator, provenance, parents),
             statistics: Statistics::default(),
             folder,
             settings,
             dataset,
             loader,
             journal,
-            schedule,
-            stop,
-            _lock: lock,
+            schedule: parts.schedule,
+            by_torchrun: parts.by_torchrun,
+            stop: parts.stop,
+            _lock: parts.lock,
         })
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
-use super::evaluator::Evaluator;
 use super::feed::{classes_of, loader, reals_of};
 use super::orders::{Order, announce};
 use super::start::Start;
@@ -20,11 +19,9 @@ use crate::train::{Diverged, Statistics, Trainer};
 /// for the end.
 pub fn follow(start: Start) -> Result<()> {
     let stop = StopRequest::listen()?;
-    let Start { settings, mut networks, dataset, world, .. } = start;
+    let Start { settings, mut networks, dataset, evaluator, world, .. } = start;
     ensure!(!world.is_first(), "the first process has a run of its own");
     networks.set_precision(settings.precision)?;
-    // The first process alone looks at signals while it measures, and ends the measuring for all.
-    let evaluator = Evaluator::new(&settings, &dataset, &networks.g_ema, &world, &StopRequest::default())?;
     let dataset = Arc::new(dataset);
     let mut pictures = loader(&settings, &dataset, 0, &world)?;
     let mut trainer = Trainer::in_world(networks, settings.train.clone(), classes_of(&dataset), Rc::clone(&world));

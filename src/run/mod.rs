@@ -25,14 +25,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use self::checkpoint::Keeper;
 use self::feed::reals_of;
 use self::folder::FolderLock;
-use self::journal::Journal;
+use self::journal::{Journal, Log};
 use self::orders::{Order, announce};
 use self::outputs::Outputs;
 use self::schedule::{Schedule, TickReport, losses_text};
@@ -43,7 +43,7 @@ use crate::system::panics::take_place;
 use crate::system::signals::{Signal, StopRequest, Stopped};
 use crate::system::ui::{Bar, duration_text, shell_command};
 use crate::tensor::{panic_line, panic_place};
-use crate::train::{Statistics, Trainer};
+use crate::train::{Diverged, Statistics, Trainer};
 
 pub use self::follower::follow;
 pub use self::start::Start;
@@ -60,26 +60,31 @@ pub const HIGH_P: f64 = 0.85;
 /// signal asked for it.
 pub fn finetune(start: Start) -> Result<PathBuf> {
     let stop = StopRequest::listen()?;
-    let mut run = match start.resume {
-        Some(_) => Run::resume(start, stop)?,
-        None => Run::begin(start, stop)?,
-    };
+    let mut log: Option<Log> = None;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut run = match start.resume {
+            Some(_) => Run::resume(start, stop, &mut log)?,
+            None => Run::begin(start, stop, &mut log)?,
+        };
+        run.train_and_end().map(|()| run.folder)
+    }));
     // The caller shows the error; the log keeps it for whoever reads it later.
-    match catch_unwind(AssertUnwindSafe(|| run.train_and_end())) {
+    let mut note = |line: &str| log.iter_mut().for_each(|log| log.note(line));
+    match outcome {
         Ok(outcome) => {
             if let Err(error) = &outcome {
                 let prefix = if error.is::<Stopped>() { "" } else { "error: " };
-                run.journal.note(&format!("{prefix}{error:#}"));
+                note(&format!("{prefix}{error:#}"));
                 if let Some(place) = panic_place(error) {
-                    run.journal.note(&place.describe());
+                    note(&place.describe());
                 }
             }
-            outcome.map(|()| run.folder)
+            outcome
         }
         Err(panic) => {
-            run.journal.note(&format!("error: {}", panic_line(&*panic)));
+            note(&format!("error: {}", panic_line(&*panic)));
             if let Some(place) = take_place() {
-                run.journal.note(&place.describe());
+                note(&place.describe());
             }
             resume_unwind(panic)
         }
@@ -99,6 +104,8 @@ struct Run {
     outputs: Outputs,
     keeper: Keeper,
     gpu: Option<Gpu>,
+    /// Whether torchrun has started the processes.
+    by_torchrun: bool,
     stop: StopRequest,
     /// Keeps other processes away from the folder.
     _lock: FolderLock,
@@ -108,7 +115,7 @@ impl Run {
     /// Trains, and lets the other processes end too, where all are in step.
     fn train_and_end(&mut self) -> Result<()> {
         let outcome = self.train();
-        let in_step = outcome.as_ref().map_or_else(|error| error.is::<Stopped>(), |()| true);
+        let in_step = outcome.as_ref().map_or_else(|error| error.is::<Stopped>() || error.is::<Diverged>(), |()| true);
         if in_step {
             self.announce(Order::End)?;
         }
@@ -186,10 +193,8 @@ impl Run {
         bar.set_message(losses_text(&summaries));
         let due = self.schedule.outputs_of_tick(&self.settings, done);
         self.outputs.pending.extend(due);
-        let maintenance = Instant::now();
-        self.make_outputs(Some(bar))?;
-        self.schedule.next_tick(report.seen_images, maintenance.elapsed());
-        Ok(())
+        self.schedule.next_tick(report.seen_images);
+        self.make_outputs(Some(bar))
     }
 
     /// Has the other processes take part in the next step, and learns of the signals that came to them.
@@ -239,8 +244,17 @@ impl Run {
         Ok(Stopped { signal, message: format!("stopped by {signal} at {kimg}; to go on{from}: {resume}") })
     }
 
+    /// Returns the command that goes on with the run, in as many processes as there are.
     fn resume_command(&self) -> String {
-        shell_command(["rootgan".as_ref(), "finetune".as_ref(), "--resume".as_ref(), self.folder.as_os_str()])
+        let words = ["rootgan".as_ref(), "finetune".as_ref(), "--resume".as_ref(), self.folder.as_os_str()];
+        match self.trainer.world.size() {
+            1 => shell_command(words),
+            _ if self.by_torchrun => format!("the same torchrun command with {}", shell_command(words)),
+            size => {
+                let size = size.to_string();
+                shell_command(words.into_iter().chain(["--processes".as_ref(), size.as_ref()]))
+            }
+        }
     }
 
     fn kimg_text(&self) -> String {

@@ -19,9 +19,16 @@ use crate::system::ui::{Bar, detail};
 use crate::tensor::caught;
 
 impl Run {
-    /// Makes the pending outputs. Upon a signal the rest stays pending: the next checkpoint lists it, and the resumed
-    /// run makes it.
+    /// Makes the pending outputs, whose time is not one of training. Upon a signal the rest stays pending: the next
+    /// checkpoint lists it, and the resumed run makes it.
     pub(super) fn make_outputs(&mut self, bar: Option<&Bar>) -> Result<()> {
+        let begun = Instant::now();
+        let made = self.make_pending(bar);
+        self.schedule.count_as_maintenance(begun.elapsed());
+        made
+    }
+
+    fn make_pending(&mut self, bar: Option<&Bar>) -> Result<()> {
         while let Some(&output) = self.outputs.pending.first() {
             let begun = Instant::now();
             match self.make(output, bar) {

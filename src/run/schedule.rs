@@ -29,6 +29,11 @@ impl Clock {
     fn elapsed(&self) -> Duration {
         self.before + self.begun.elapsed()
     }
+
+    /// Sets the clock back by `time`, to 0 at least.
+    fn set_back(&mut self, time: Duration) {
+        *self = Self::starting_from(self.elapsed().saturating_sub(time));
+    }
 }
 
 /// The stretch between two lines of statistics.
@@ -79,8 +84,14 @@ impl Schedule {
     }
 
     /// Begins the first tick now; the time before it counts as its maintenance.
-    pub fn with_first_tick(self) -> Self {
-        Self { tick: Tick::first(self.clock.elapsed()), ..self }
+    pub fn begin_first_tick(&mut self) {
+        self.tick = Tick::first(self.clock.elapsed());
+    }
+
+    /// Counts the last `time`, in which outputs were made, as maintenance and not as training.
+    pub fn count_as_maintenance(&mut self, time: Duration) {
+        self.tick.clock.set_back(time);
+        self.tick.maintenance += time;
     }
 
     /// Takes over the time and the tick of a checkpoint.
@@ -128,10 +139,10 @@ impl Schedule {
         due
     }
 
-    /// Begins the next tick, after `maintenance`.
-    pub fn next_tick(&mut self, seen_images: u64, maintenance: Duration) {
+    /// Begins the next tick.
+    pub fn next_tick(&mut self, seen_images: u64) {
         let clock = Clock::starting_from(Duration::ZERO);
-        self.tick = Tick { number: self.tick.number + 1, seen_images, clock, maintenance };
+        self.tick = Tick { number: self.tick.number + 1, seen_images, clock, maintenance: Duration::ZERO };
     }
 
     /// Adds the tick's own statistics, and returns the line for the log.
@@ -185,4 +196,41 @@ pub(super) struct TickReport {
 pub(super) fn losses_text(summaries: &BTreeMap<String, Summary>) -> String {
     let mean = |name: &str| summaries.get(name).map_or(f64::NAN, |summary| summary.mean);
     format!("G {:.3} D {:.3}", mean("Loss/G/loss"), mean("Loss/D/loss"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seconds of training and of maintenance.
+    fn seconds(schedule: &Schedule) -> (f64, f64) {
+        let record = schedule.tick_record();
+        (record.seconds, record.maintenance_seconds)
+    }
+
+    #[test]
+    fn outputs_take_no_time_of_training_wherever_they_are_made() {
+        let is_near = |found: (f64, f64), expected: (f64, f64)| {
+            (found.0 - expected.0).abs() < 1.0 && (found.1 - expected.1).abs() < 1.0
+        };
+        // Before the first tick, 100 s after the start.
+        let mut schedule = Schedule::starting_from(Duration::from_secs(100));
+        schedule.begin_first_tick();
+        schedule.tick.clock.before = Duration::from_secs(30);
+        schedule.count_as_maintenance(Duration::from_secs(30));
+        assert!(is_near(seconds(&schedule), (0.0, 130.0)), "{:?}", seconds(&schedule));
+        // In the middle of a tick, as when a run goes on with outputs to be made.
+        let record = TickRecord { number: 3, seen_images: 8, seconds: 50.0, maintenance_seconds: 5.0 };
+        schedule.go_back_to(&record);
+        schedule.tick.clock.before += Duration::from_secs(7);
+        schedule.count_as_maintenance(Duration::from_secs(7));
+        assert!(is_near(seconds(&schedule), (50.0, 12.0)), "{:?}", seconds(&schedule));
+        assert!(schedule.elapsed() >= Duration::from_secs(100), "the run's clock goes on");
+        // At the end of a tick.
+        schedule.next_tick(16);
+        schedule.tick.clock.before = Duration::from_secs(20);
+        schedule.count_as_maintenance(Duration::from_secs(20));
+        assert!(is_near(seconds(&schedule), (0.0, 20.0)), "{:?}", seconds(&schedule));
+        assert_eq!((schedule.tick.number, schedule.tick.seen_images), (4, 16));
+    }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::checkpoint::Resumed;
+use super::evaluator::Evaluator;
 use super::launch::Launch;
 use crate::config::RunSettings;
 use crate::data::Dataset;
@@ -14,7 +15,7 @@ use crate::train::Networks;
 pub struct Start {
     /// The resolved options.
     pub settings: RunSettings,
-    /// The launch by torchrun that a new run belongs to.
+    /// The launch by torchrun that the run belongs to.
     pub launch: Option<Launch>,
     /// The processes that train together; the first one has the folder.
     pub world: Rc<World>,
@@ -22,6 +23,9 @@ pub struct Start {
     pub networks: Networks,
     /// The pictures, of the pair's resolution and channels.
     pub dataset: Dataset,
+    /// Measures the snapshots, where the settings name metrics; made early, so that nothing is written before a wrong one
+    /// is refused.
+    pub evaluator: Option<Evaluator>,
     /// Lines about options and pictures, for the terminal and the log.
     pub remarks: Vec<String>,
     /// Every picture that was left out, for a list in the folder.

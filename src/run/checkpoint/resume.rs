@@ -13,6 +13,20 @@ use crate::run::folder::{self, FolderLock};
 use crate::run::networks::NetworkFiles;
 use crate::tensor::device;
 
+/// The options that matter only when a run begins.
+const ONLY_AT_THE_START: [&str; 10] = [
+    "generator",
+    "generator_raw",
+    "discriminator",
+    "z_dim",
+    "cfg",
+    "init_p",
+    "outdir",
+    "subset",
+    "subset_seed",
+    "desc",
+];
+
 /// A run that goes on.
 pub struct Resumed {
     /// Its folder.
@@ -21,8 +35,6 @@ pub struct Resumed {
     pub checkpoint: Checkpoint,
     /// The record of that checkpoint.
     pub record: RunRecord,
-    /// Whether the user named this checkpoint, so that what came after it is given up.
-    pub goes_back: bool,
     /// The lock that keeps other processes away.
     pub lock: FolderLock,
 }
@@ -76,7 +88,7 @@ impl Resumed {
                 }
                 Ok((record, _)) => {
                     let folder = folder.to_owned();
-                    return Ok((Self { folder, checkpoint, record, goes_back: is_chosen, lock }, remarks));
+                    return Ok((Self { folder, checkpoint, record, lock }, remarks));
                 }
                 Err(error) => remarks.push(format!("passed over: {error:#}")),
             }
@@ -141,18 +153,45 @@ impl Resumed {
         })
     }
 
+    /// Lists the values that follow from an option which was given anew; `options` are those of the run with what was given,
+    /// before their defaults are filled in.
+    ///
+    /// # Errors
+    /// The run has lost its options.
+    pub fn derived_anew(&self, options: &Options, settings: &RunSettings) -> Result<Vec<String>> {
+        let recorded = self.recorded_options()?;
+        let given = options.changes(&recorded);
+        let is_given = |key: &String| given.iter().any(|(other, ..)| other == key);
+        let changes = settings.effective().changes(&recorded).into_iter();
+        // An option that the run's version did not have has no value there.
+        let derived = changes.filter(|(key, before, _)| !is_given(key) && !before.is_null());
+        Ok(derived.map(|(key, before, now)| format!("follows from that: {key} {before} -> {now}")).collect())
+    }
+
+    /// Whether the settings have other learning rates than the run had so far.
+    ///
+    /// # Errors
+    /// The run has lost its options.
+    pub fn has_new_rates(&self, settings: &RunSettings) -> Result<bool> {
+        let (recorded, now) = (self.recorded_options()?, settings.effective());
+        Ok((recorded.g_lr, recorded.d_lr) != (now.g_lr, now.d_lr))
+    }
+
+    /// Reads the options that the run has had so far.
+    fn recorded_options(&self) -> Result<Options> {
+        Options::from_file(&self.folder.join("training_options.json"))
+            .context("the run has lost its options; bring the file back, or begin a new run from a snapshot")
+    }
+
     /// Returns the run's options with `given` on top, and a line about each change.
     ///
     /// # Errors
     /// A change without `--override`, or a run without options.
     pub fn options(&self, given: Options, allowed: bool) -> Result<(Options, Vec<String>)> {
-        let path = self.folder.join("training_options.json");
-        let recorded = Options::from_file(&path)
-            .context("the run has lost its options; bring the file back, or begin a new run from a snapshot")?;
+        let recorded = self.recorded_options()?;
         let changes = given.changes(&recorded);
         let texts: Vec<String> = changes.iter().map(|(key, before, now)| format!("{key} {before} -> {now}")).collect();
-        let only_at_the_start = ["generator", "generator_raw", "discriminator", "z_dim", "cfg", "init_p", "outdir"];
-        let without_effect = changes.iter().find(|(key, ..)| only_at_the_start.contains(&key.as_str()));
+        let without_effect = changes.iter().find(|(key, ..)| ONLY_AT_THE_START.contains(&key.as_str()));
         if let Some((key, ..)) = without_effect {
             bail!(
                 "cannot resume with another --{}: that is for the beginning of a run; begin a new one",
@@ -165,6 +204,6 @@ impl Resumed {
             texts.join(", ")
         );
         let lines = texts.iter().map(|text| format!("overridden: {text}")).collect();
-        Ok((given.over(recorded), lines))
+        Ok((given.over_file(recorded), lines))
     }
 }

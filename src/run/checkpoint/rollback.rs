@@ -41,7 +41,6 @@ impl Run {
         self.keeper.rollbacks += 1;
         self.go_back_to(&checkpoint, Some(scale))?;
         bar.begin_at(self.trainer.seen_images);
-        self.forget_outputs()?;
         self.make_outputs(Some(bar))?;
         let line = format!(
             "diverged at {:.1} kimg ({error:#}); back to {} with the learning rates times {scale} (rollback {} of {})",
@@ -56,8 +55,8 @@ impl Run {
     }
 
     /// Puts trainer, statistics and metrics into the state of a checkpoint, with other learning rates where `lr_scale` is
-    /// given, in all processes, and removes later checkpoints. Nothing in
-    /// the folder changes until the state is known to fit.
+    /// given, in all processes, and removes later checkpoints, grids and snapshots: they are of another course, or will be
+    /// made again. Nothing in the folder changes until the state is known to fit.
     pub(in crate::run) fn go_back_to(&mut self, checkpoint: &Checkpoint, lr_scale: Option<f64>) -> Result<()> {
         let (record, path): (RunRecord, PathBuf) = checkpoint.read()?;
         self.trainer.restore(&mut self.statistics, &record.trainer, tensors::read(&path)?).with_context(|| {
@@ -95,13 +94,14 @@ impl Run {
             Some(newest) => newest,
             None => self.newest_in_folder(seen_images)?,
         };
+        self.forget_outputs()?;
         self.loader = loader(&self.settings, &self.dataset, self.trainer.seen_images, &self.trainer.world)?;
         self.keeper.is_at(seen_images, self.outputs.best.clone());
         Ok(())
     }
 
-    /// Removes grids and snapshots of a course that was given up, beyond the images seen now.
-    pub(in crate::run) fn forget_outputs(&self) -> Result<()> {
+    /// Removes grids and snapshots beyond the images seen now.
+    fn forget_outputs(&self) -> Result<()> {
         for files in snapshot::all(&self.folder)? {
             if images_of(&files) > self.trainer.seen_images {
                 files.remove()?;

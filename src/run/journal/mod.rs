@@ -4,7 +4,7 @@ mod tensorboard;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -45,9 +45,24 @@ impl JournalPlace {
     }
 }
 
+/// The open `log.txt` of a run.
+#[derive(Debug)]
+pub struct Log(File);
+
+impl Log {
+    /// Keeps a line in the log only; an error of writing is ignored.
+    pub fn note(&mut self, line: &str) {
+        let _ = self.write(line);
+    }
+
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.0, "{}", harmless(line))
+    }
+}
+
 /// The open log, statistics and event file of a run.
 pub struct Journal {
-    log: File,
+    log: Log,
     stats: File,
     events: EventFile,
     steps: Steps,
@@ -64,7 +79,7 @@ impl Journal {
             opening::new_to_append(&path).with_context(|| format!("cannot write '{}'", path.display()))
         };
         let (log, stats, events) = (create("log.txt")?, create("stats.jsonl")?, EventFile::create(folder)?);
-        Ok(Self { log, stats, events, steps: Steps::Images })
+        Ok(Self { log: Log(log), stats, events, steps: Steps::Images })
     }
 
     /// Opens the journal of a run again, to go on at its end; `place` names the event file.
@@ -82,7 +97,7 @@ impl Journal {
             })
         };
         let events = EventFile::from_open(append(&place.events)?, place.events.clone())?;
-        Ok(Self { log: append("log.txt")?, stats: append("stats.jsonl")?, events, steps: place.steps })
+        Ok(Self { log: Log(append("log.txt")?), stats: append("stats.jsonl")?, events, steps: place.steps })
     }
 
     /// Cuts off what was written after `place`, except in the log.
@@ -118,12 +133,15 @@ impl Journal {
             Some(bar) => bar.println(line),
             None => say(line),
         }
-        writeln!(self.log, "{}", harmless(line)).context("cannot write log.txt; is the disk full?")
+        self.log.write(line).context("cannot write log.txt; is the disk full?")
     }
 
-    /// Keeps a line in the log only; an error of writing is ignored.
-    pub fn note(&mut self, line: &str) {
-        let _ = writeln!(self.log, "{}", harmless(line));
+    /// Returns the log once more, for what is noted when the journal is gone.
+    ///
+    /// # Errors
+    /// The process has too many open files.
+    pub fn log(&self) -> Result<Log> {
+        Ok(Log(self.log.0.try_clone().context("cannot open log.txt once more")?))
     }
 
     /// Adds one line to `stats.jsonl` and the means to TensorBoard, whose steps are images.
