@@ -9,6 +9,7 @@ use common::runs::{statistics, wait_for};
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -273,6 +274,67 @@ fn a_signal_to_one_process_ends_all_with_a_checkpoint() {
     assert!(begun.elapsed() < Duration::from_secs(30));
     let log = fs::read_to_string(stage.run("runs").unwrap().join("log.txt")).unwrap();
     assert!(log.contains("stopped by SIGTERM at "), "{log}");
+    let run = stage.run("runs").unwrap();
+    assert!(log.contains(&format!("rootgan finetune --resume {} --processes 2", run.display())), "{log}");
+}
+
+/// A terminal sends Ctrl-C to the group of the parent, which hands it on: to the others it comes once, however late.
+#[test]
+fn the_signals_of_a_terminal_come_by_the_parent_alone_and_nobody_outlives_it() {
+    let stage = Stage::new();
+    let command = stage.finetune("runs").with(["--kimg=100", "--processes=2", "--checkpoint-minutes=0"]);
+    let mut parent = command.process().process_group(0).spawn().unwrap();
+    wait_for(&mut parent, 24, || stage.run("runs"));
+    // SAFETY: the group is that of a child that has not been waited for.
+    let send = |signal| assert_eq!(unsafe { libc::kill(-(parent.id() as i32), signal) }, 0);
+    send(libc::SIGSTOP);
+    send(libc::SIGINT);
+    std::thread::sleep(Duration::from_millis(700));
+    let others = [0, 1].map(|rank| process_of_rank(parent.id(), rank));
+    send(libc::SIGCONT);
+    assert_eq!(parent.wait().unwrap().code(), Some(130));
+    let log = fs::read_to_string(stage.run("runs").unwrap().join("log.txt")).unwrap();
+    assert!(log.contains("stopped by SIGINT at "), "{log}");
+    assert!(others.iter().all(|&number| has_ended(number)));
+
+    let again = Finetune::resume(&stage.run("runs").unwrap()).with(["--processes=2"]);
+    let mut parent = again.process().spawn().unwrap();
+    let others = [0, 1].map(|rank| process_of_rank(parent.id(), rank));
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let begun = Instant::now();
+    while !others.iter().all(|&number| has_ended(number)) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "a process has outlived its parent");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn several_processes_that_diverge_end_with_one_message() {
+    let stage = Stage::new();
+    let pair = common::far_off_pair(stage.0.path());
+    let command = Finetune::new(&pair, &stage.data(), &stage.0.path().join("runs")).with(["--kimg=1", "--processes=2"]);
+    let assert = command.with(["--root-k=2", "--max-bad-steps=2"]).command().assert().code(1);
+    let stderr = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    let errors: Vec<_> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    // Of the first process, and of the one that started it.
+    assert!(errors.len() == 2 && errors[0].contains("the last good checkpoint is"), "{stderr}");
+    assert!(errors[1].contains("process 0 of 2 failed; its message is above"), "{stderr}");
+}
+
+#[test]
+fn the_micro_batch_of_a_run_that_goes_on_in_more_processes_consists_of_whole_groups() {
+    let stage = Stage::new();
+    let begun = stage.finetune("runs").with(["--batch=24", "--micro-batch=8", "--kimg=0.024"]).run();
+    finish(Finetune::resume(&begun).with(["--override", "--kimg=0.048", "--processes=2"]).process());
+    let log = fs::read_to_string(begun.join("log.txt")).unwrap();
+    assert!(log.contains("12 images of a batch: going on with --micro-batch 4, "), "{log}");
+}
+
+/// Whether the process is gone, or has ended and not been waited for.
+fn has_ended(number: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+    matches!(stat.rsplit(')').next().unwrap_or_default().split_whitespace().next(), None | Some("Z" | "X"))
 }
 
 fn kill_rank(parent: u32, rank: u64) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::system::signals::{Signal, StopRequest, Stopped};
+use crate::system::signals::{Signal, StopRequest, Stopped, led_by_this_process};
 use crate::system::ui::say;
 use crate::tensor::world::free_port;
 
@@ -42,7 +42,7 @@ pub fn run(count: u64) -> Result<()> {
         if std::env::var_os("OMP_NUM_THREADS").is_none() {
             command.env("OMP_NUM_THREADS", threads.to_string());
         }
-        match command.spawn() {
+        match led_by_this_process(&mut command).spawn() {
             Ok(child) => children.push(child),
             Err(error) => {
                 // The others would wait for it.
@@ -67,7 +67,7 @@ fn wait(mut children: Vec<Child>, stop: &StopRequest) -> Result<()> {
             }
         }
         if let (Some(signal), false) = (stop.received(), told) {
-            // Ctrl-C reaches the whole group from the terminal; twice the same wish within a moment counts once.
+            // A second one ends this process, and the children with it.
             children.iter().for_each(|child| send(child, signal));
             told = true;
         }

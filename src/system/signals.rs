@@ -4,6 +4,9 @@
 //! the program and then its group. So a second signal counts only after a moment, and SIGHUP never does.
 
 use std::fmt;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -115,6 +118,25 @@ fn now_ms() -> u64 {
     // SAFETY: the call fills `time` in.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000 + 1
+}
+
+/// Leaves signals to the process that `command` will start to this one: those of the terminal do not reach it, and it is
+/// killed when this one ends. Otherwise one Ctrl-C would come twice, from the terminal and from here.
+pub fn led_by_this_process(command: &mut Command) -> &mut Command {
+    let parent = std::process::id();
+    let die_with_parent = move || {
+        // SAFETY: the call changes a setting of the calling process alone.
+        if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // The parent may have ended before.
+        match std::os::unix::process::parent_id() == parent {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        }
+    };
+    // SAFETY: prctl and getppid may be called between fork and exec, and nothing is allocated.
+    unsafe { command.process_group(0).pre_exec(die_with_parent) }
 }
 
 /// Makes writing beyond the limit on the size of files an error of the write.
