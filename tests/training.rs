@@ -16,7 +16,7 @@ use rootgan::run::networks::NetworkFiles;
 use rootgan::tensor::finite::all_finite;
 use rootgan::tensor::no_grad;
 use rootgan::train::draw::{Draw, Mixing, Reals};
-use rootgan::train::objective::{AdversarialLoss, Logits, Objective};
+use rootgan::train::objective::{AdversarialLoss, Paired};
 use rootgan::train::phases;
 use rootgan::train::stats::Statistics;
 use rootgan::train::{Networks, TrainSettings, Trainer};
@@ -370,39 +370,6 @@ fn a_fixed_p_stays_and_changes_what_the_discriminator_sees() {
     assert_ne!(score, run(none()).1);
 }
 
-/// The relativistic logistic loss: each real image is compared with a generated one.
-#[derive(Debug)]
-struct Relativistic;
-
-impl Relativistic {
-    /// D(x) - D(G(z)) of every pair.
-    fn differences(logits: &Logits) -> Tensor {
-        logits.reals.as_ref().unwrap() - logits.fakes.as_ref().unwrap()
-    }
-}
-
-impl Objective for Relativistic {
-    fn is_paired(&self) -> bool {
-        true
-    }
-
-    fn generator(&self, logits: &Logits) -> Tensor {
-        AdversarialLoss::Logistic.of(&-Self::differences(logits))
-    }
-
-    fn discriminator(&self, logits: &Logits) -> Tensor {
-        AdversarialLoss::Logistic.of(&Self::differences(logits))
-    }
-
-    fn generator_slope(&self, logits: &Logits) -> Tensor {
-        AdversarialLoss::Logistic.slope(&-Self::differences(logits))
-    }
-
-    fn discriminator_slope(&self, logits: &Logits) -> Tensor {
-        AdversarialLoss::Logistic.slope(&Self::differences(logits))
-    }
-}
-
 /// A loss of differences does not know what is added to all logits.
 #[test]
 fn an_objective_of_pairs_goes_through_the_same_phases() {
@@ -414,7 +381,7 @@ fn an_objective_of_pairs_goes_through_the_same_phases() {
         let options = Options { batch: Some(BATCH as u64), aug: Some(AugmentMode::Noaug), ..Options::default() };
         let facts = NetworkFacts::from_pair(&networks.g, &networks.d);
         let (settings, _) = train_settings(&options, facts).unwrap();
-        let settings = TrainSettings { objective: Arc::new(Relativistic), ..settings };
+        let settings = TrainSettings { objective: Arc::new(Paired(AdversarialLoss::Logistic)), ..settings };
         let before = [&networks.g_flat.values, &networks.d_flat.values].map(Tensor::copy);
         let mut trainer = Trainer::new(networks, settings, None);
         let mut stats = Statistics::default();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 
 use crate::data::convert::{ConvertOptions, Crop, Filter, convert};
-use crate::data::decode::MAX_SIDE;
+use crate::data::formats::MAX_SIDE;
 use crate::data::labels::LabelChoice;
 use crate::system::signals::Interrupted;
 use crate::system::ui::harmless;

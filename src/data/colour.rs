@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 /// Number of profiles whose conversion is kept: cameras and programs use a few.
 const MOST_KEPT: usize = 64;
 /// Number of bytes of the largest profile that is looked at; a larger one is no photograph's, and would take long.
-const MOST_BYTES: usize = 16 << 20;
+pub(super) const MOST_PROFILE_BYTES: u64 = 16 << 20;
 /// Difference that rounding may make where a profile is sRGB.
 const SRGB_TOLERANCE: u8 = 1;
 
@@ -105,7 +105,7 @@ fn conversion(icc: &[u8]) -> Conversion {
 }
 
 fn make_conversion(icc: &[u8]) -> Result<Conversion> {
-    ensure!(icc.len() <= MOST_BYTES, "the profile has {} bytes", icc.len());
+    ensure!(icc.len() as u64 <= MOST_PROFILE_BYTES, "the profile has {} bytes", icc.len());
     let profile = ColorProfile::new_from_slice(icc).context("the profile is damaged")?;
     let (srgb, options) = (ColorProfile::new_srgb(), TransformOptions::default());
     let transform = |from, to| profile.create_transform_8bit(from, &srgb, to, options).context("no such conversion");

@@ -7,6 +7,7 @@ pub mod convert;
 pub mod dataset;
 pub mod decode;
 pub mod folder;
+pub mod formats;
 pub mod labels;
 pub mod loader;
 pub mod passed_over;

@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use image::ImageReader;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::archive::PictureZip;
-use super::decode::{MAX_BYTES, read_bounded};
+use super::decode::read_bounded;
 use super::folder::{EXTENSIONS, list_images};
+use super::formats::{MAX_BYTES, stored_size};
 use super::passed_over::{PassedOver, extension_of, is_passed_over};
 use crate::files::opening::to_read;
 use crate::system::signals::{Interrupted, StopRequest};
@@ -141,10 +140,7 @@ impl Pictures {
     /// Pictures of different sizes, or that are not square: the error names one that is not as most are. No picture
     /// that can be read.
     pub fn common_side(&self) -> Result<u32> {
-        let size = |index: usize| {
-            let reader = ImageReader::new(Cursor::new(self.read(index).ok()?)).with_guessed_format().ok()?;
-            Some((index, reader.into_dimensions().ok()?))
-        };
+        let size = |index: usize| Some((index, stored_size(&self.read(index).ok()?).ok()?));
         let sizes: Vec<_> = (0..self.len()).into_par_iter().filter_map(size).collect();
         let mut frequency = BTreeMap::<u32, usize>::new();
         sizes.iter().for_each(|&(_, (width, _))| *frequency.entry(width).or_default() += 1);

@@ -17,7 +17,7 @@ use self::findings::{BadFile, BadKind, Duplicate, LabelCounts, Written, name_tex
 pub use self::prepare::{Crop, Filter};
 use self::prepare::{Prepared, Rules, Unusable};
 use self::target::{Sink, Target};
-use crate::data::decode::stored_size;
+use crate::data::formats::stored_size;
 use crate::data::labels::{LabelChoice, Labels};
 use crate::data::pictures::Pictures;
 use crate::system::signals::{Interrupted, StopRequest};

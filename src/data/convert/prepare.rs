@@ -8,9 +8,8 @@ use image::ImageFormat;
 use sha2::{Digest, Sha256};
 
 use super::findings::BadKind;
-use crate::data::decode::{
-    PictureNotes, format_of, guarded, is_animated, opaque_pixels, resized_square, room_for, upright_image,
-};
+use crate::data::decode::{PictureNotes, centred_square, opaque_pixels, resized_square, upright_image};
+use crate::data::formats::{format_of, guarded, is_animated, room_for};
 use crate::draw::pixels::png_bytes;
 
 /// The way in which a picture becomes square.
@@ -124,10 +123,10 @@ fn centre_square(pixels: Vec<u8>, depth: usize, (width, height): (u32, u32)) -> 
     if width == height {
         return pixels;
     }
-    let side = width.min(height);
-    let (left, top) = (((width - side) / 2) as usize, ((height - side) / 2) as usize);
-    let rows = pixels.chunks_exact(width as usize * depth).skip(top).take(side as usize);
-    rows.flat_map(|row| &row[left * depth..(left + side as usize) * depth]).copied().collect()
+    let square = centred_square(width, height);
+    let (left, top, side) = (square.0 as usize, square.1 as usize, square.2 as usize);
+    let rows = pixels.chunks_exact(width as usize * depth).skip(top).take(side);
+    rows.flat_map(|row| &row[left * depth..(left + side) * depth]).copied().collect()
 }
 
 /// Hashes size and pixels; grey counts as the RGB that it is shown as.
