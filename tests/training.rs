@@ -120,7 +120,7 @@ class G(Network):
         return pictures.reshape(-1, 3, 1, 1).repeat(1, 1, 16, 16)
 
 SIZES = {"kind": "generator", "contract": 1, "z_dim": 8, "c_dim": 0, "w_dim": 8, "num_ws": 6, "img_resolution": 16,
-         "img_channels": 3, "mapping_layers": 2, "channel_base": 0, "channel_max": 0, "conv_clamp": None, "noise_numel": 0}
+         "img_channels": 3, "mapping_layers": 2, "channel_base": 256, "channel_max": 32, "conv_clamp": None, "noise_numel": 0}
 net = G(json.dumps(SIZES)) if sys.argv[1].endswith("g.pt") else D()
 "#;
 
