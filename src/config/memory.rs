@@ -30,7 +30,8 @@ impl MemoryFacts {
     /// Reads the numbers of a loaded pair.
     pub fn from_pair(g: &Generator, d: &Discriminator, device_bytes: Option<u64>) -> Self {
         let parameters = g.script.parameter_counts().1 + d.script.parameter_counts().1;
-        let activations = d.spec().map_or(0, |spec| {
+        // An architecture without such channels says 0, and nothing is known of its activations.
+        let activations = d.spec().filter(|spec| spec.channel_base > 0).map_or(0, |spec| {
             activations(spec.img_resolution as u64, spec.channel_base as u64, spec.channel_max as u64)
         });
         Self { activations, parameters: parameters as u64, device_bytes }
