@@ -3,16 +3,13 @@
 //! One struct serves both, so that a flag and its key can never differ; a flag wins over the file.
 
 use std::any::{Any, TypeId};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::spec::{Spec, above_zero, at_least_one, probability, sign, zero_or_more};
-use super::{GridSize, NetworkFacts, presets};
+use super::{GridSize, NetworkFacts};
 use crate::augment::{PIPES, Transforms};
-use crate::files::bounded::read_text;
 use crate::metrics::parse_list;
 use crate::model::PrecisionKind;
 use crate::train::objective::Rooted;
@@ -27,10 +24,10 @@ const MAX_GRID_PIXELS: u64 = 1 << 30;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LossKind {
-    /// k (1 + exp(-z))^(1/k)
+    /// k (1 + exp(-D))^(1/k), D the logit
     #[default]
     Rooted,
-    /// log(1 + exp(-z)), as in StyleGAN2
+    /// log(1 + exp(-D)), as in StyleGAN2
     Logistic,
 }
 
@@ -67,101 +64,6 @@ pub enum OnDivergence {
     Stop,
     /// The run goes back to the last good checkpoint with half the learning rates
     Rollback,
-}
-
-/// Declares [`Options`]: each option with its help, its flag, its type and its rules ([`Spec`]) in one place. The
-/// functions that visit every option are generated, so that none can be forgotten.
-macro_rules! options {
-    ($($(#[$attribute:meta])* $name:ident: $kind:ty = $spec:expr,)*) => {
-        /// All options of a run; one that is left out takes its default.
-        #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields, default)]
-        pub struct Options {
-            $($(#[$attribute])* pub $name: Option<$kind>,)*
-        }
-
-        impl Options {
-            /// Returns these options, filled up from `fallback`.
-            fn or(self, fallback: Self) -> Self {
-                Self { $($name: self.$name.or(fallback.$name),)* }
-            }
-
-            /// Whether `option` has a value here that differs from that in `below`.
-            fn gives_anew(&self, option: &str, below: &Self) -> bool {
-                match option {
-                    $(stringify!($name) => self.$name.is_some() && self.$name != below.$name,)*
-                    _ => false,
-                }
-            }
-
-            /// Returns these options over those of a file that may be the record of a run, in which every value is filled in.
-            /// A value that is what the file's other options lead to is forgotten where one of those is given anew.
-            pub fn over_file(self, mut file: Self) -> Self {
-                let is_new = |option: &str| self.gives_anew(option, &file);
-                $(let $name: Spec<$kind> = $spec; let $name = $name.is_derived(&file.$name, &file, is_new);)*
-                $(if $name { file.$name = None; })*
-                self.over(file)
-            }
-
-            /// Returns these options over those of a file or preset. A value below that follows from an option
-            /// given anew (a name, a micro-batch, the other loss's parameters) is forgotten.
-            pub fn over(self, mut below: Self) -> Self {
-                let merged = self.clone().or(below.clone());
-                let is_new = |option: &str| self.gives_anew(option, &below);
-                $(let $name: Spec<$kind> = $spec; let $name = $name.survives(&merged, is_new);)*
-                $(if !$name { below.$name = None; })*
-                self.or(below)
-            }
-
-            /// Returns these options with the defaults for the networks that `facts` describes.
-            pub(super) fn filled(mut self, facts: &NetworkFacts) -> Self {
-                // A default may depend on that of another option, in two steps at most (batch, micro-batch).
-                for _ in 0..3 {
-                    $(let spec: Spec<$kind> = $spec; self.$name = spec.fill(&self.$name, &self, facts);)*
-                }
-                self
-            }
-
-            /// Lists the required options that nobody gave.
-            pub(super) fn missing(&self) -> Vec<String> {
-                let mut missing = Vec::new();
-                $(
-                    let spec: Spec<$kind> = $spec;
-                    if self.$name.is_none() && spec.is_required() {
-                        missing.push(format!("--{} is missing", flag_of(stringify!($name))));
-                    }
-                )*
-                missing
-            }
-
-            /// Lists everything that is wrong, so that the user hears of all of it at once.
-            pub(super) fn problems(&self, facts: &NetworkFacts) -> Vec<String> {
-                let mut problems = Vec::new();
-                $({
-                    let spec: Spec<$kind> = $spec;
-                    spec.check(&flag_of(stringify!($name)), &self.$name, self, facts, &mut problems);
-                })*
-                problems
-            }
-
-            /// Lists the keys that a file may have.
-            fn keys() -> Vec<&'static str> {
-                vec![$(stringify!($name),)*]
-            }
-
-            /// Lists the keys whose values are paths; records leave them out, because where somebody keeps files is
-            /// private.
-            pub fn path_keys() -> Vec<&'static str> {
-                let paths = [$((stringify!($name), TypeId::of::<$kind>() == TypeId::of::<PathBuf>()),)*];
-                paths.into_iter().filter(|(_, is_path)| *is_path).map(|(name, _)| name).collect()
-            }
-
-            fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-                let all: Vec<&mut dyn Any> = vec![$(&mut self.$name,)*];
-                all.into_iter().filter_map(|option| option.downcast_mut::<Option<PathBuf>>()?.as_mut())
-            }
-        }
-    };
 }
 
 options! {
@@ -222,16 +124,17 @@ options! {
     /// Adversarial loss [default: rooted]
     #[arg(long, help_heading = "Objective")]
     loss: LossKind = Spec::default(LossKind::Rooted),
-    /// k of the rooted loss, at least 1 [default: 20]
+    /// k of the rooted loss, at least 1: the smaller, the more images count that the discriminator is sure and wrong about; the larger, the
+    /// nearer to the logistic loss [default: 20]
     #[arg(long, value_name = "K", help_heading = "Objective", allow_negative_numbers = true)]
     root_k: f64 = Spec::default(20.0).only_with("--loss rooted", is_rooted).fits(|k, o, _| problem_of_rooted(*k, o.root_slope_cap)),
-    /// Continue the rooted loss linearly beyond this slope |dL/dlogit| [default: none]
+    /// Continue the rooted loss linearly beyond this slope |dL/dlogit|, above 0; 1 is the largest of the logistic loss [default: none]
     #[arg(long, value_name = "SLOPE", help_heading = "Objective", allow_negative_numbers = true)]
     root_slope_cap: f64 = Spec::optional().only_with("--loss rooted", is_rooted),
     /// Let the loss judge every image by itself, or pairs of a real and a generated one [default: none]
     #[arg(long, help_heading = "Objective")]
     pairing: Pairing = Spec::default(Pairing::None),
-    /// Weight of R1, 0 for none [default: 0.0002 resolution^2 / batch]
+    /// Weight of R1, 0 for none: the loss has gamma / 2 times the squared gradient, as NVIDIA's code [default: 0.0002 resolution^2 / batch]
     #[arg(long, value_name = "GAMMA", help_heading = "Objective", allow_negative_numbers = true)]
     r1_gamma: f64 = Spec::default_from(|o, facts| Some(0.0002 * facts.pixels() / o.batch?.max(1) as f64))
         .range(zero_or_more)
@@ -242,35 +145,35 @@ options! {
         .range(zero_or_more)
         .follows(&["pairing"])
         .derived_from(&["r1_gamma", "batch"]),
-    /// Iterations between two steps of R1 and R2 [default: 16]
+    /// Iterations between two steps of R1 and R2, at least 1 [default: 16]
     #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
     r1_interval: u64 = Spec::default(R1_INTERVAL).range(at_least_one),
     /// Weight of path-length regularisation, 0 for none [default: 2]
     #[arg(long, value_name = "WEIGHT", help_heading = "Objective", allow_negative_numbers = true)]
     pl_weight: f64 = Spec::default(2.0).range(zero_or_more).forced(|facts| (!facts.has_ws).then_some(0.0)),
-    /// Iterations between two path-length steps [default: 4]
+    /// Iterations between two path-length steps, at least 1 [default: 4]
     #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
     pl_interval: u64 = Spec::default(PL_INTERVAL).range(at_least_one),
-    /// Probability of mixing two styles [default: 0.9]
+    /// Probability of mixing two styles, 0 to 1 [default: 0.9]
     #[arg(long, value_name = "PROB", help_heading = "Objective", allow_negative_numbers = true)]
     style_mixing: f64 = Spec::default(0.9).range(probability).forced(|facts| (!facts.has_ws).then_some(0.0)),
 
     /// Augmentation of what the discriminator sees [default: ada]
     #[arg(long, help_heading = "Augmentation")]
     aug: AugmentMode = Spec::default(AugmentMode::Ada),
-    /// Transforms: blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn or bgcfnc [default: bgc]
+    /// Transforms, by name or by the letters of docs/training.md: blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn or bgcfnc [default: bgc]
     #[arg(long, value_name = "PIPE", help_heading = "Augmentation")]
     augpipe: String = Spec::default("bgc".to_owned()).only_with("--aug ada or fixed", is_augmented).follows(&["aug"]).fits(|pipe, _, _| {
             let unknown = || format!("--augpipe '{pipe}' is unknown; allowed are {}", PIPES.join(", "));
             Transforms::named(pipe).is_none().then(unknown)
         }),
-    /// Probability of each transform, for --aug fixed
+    /// Probability of each transform, 0 to 1, for --aug fixed
     #[arg(long, value_name = "PROB", allow_negative_numbers = true, help_heading = "Augmentation")]
     p: f64 = Spec::optional().only_with("--aug fixed", is_fixed).needed("from 0 to 1, as in --p 0.2").range(probability),
-    /// Probability that --aug ada begins with [default: 0]
+    /// Probability that --aug ada begins with, 0 to 1 [default: 0]
     #[arg(long, value_name = "PROB", allow_negative_numbers = true, help_heading = "Augmentation")]
     init_p: f64 = Spec::default(0.0).only_with("--aug ada", is_adaptive).range(probability),
-    /// Mean sign of D(real) that --aug ada steers to [default: 0.6]
+    /// Mean sign of D(real) that --aug ada steers to, -1 to 1 [default: 0.6]
     #[arg(long, value_name = "SIGN", allow_negative_numbers = true, help_heading = "Augmentation")]
     target: f64 = Spec::default(0.6).only_with("--aug ada", is_adaptive).range(sign),
     /// Thousands of images in which --aug ada can take p from 0 to 1 [default: 100, for a random pair 500]
@@ -282,12 +185,13 @@ options! {
     /// Length of the run in thousands of images [default: 1000]
     #[arg(long, help_heading = "Training", allow_negative_numbers = true)]
     kimg: f64 = Spec::default(1000.0).range(above_zero),
-    /// Images per iteration [default: 4096 / resolution, 1 to 32]
+    /// Images per iteration, a multiple of the discriminator's minibatch-stddev group (4 in most) [default: 4096 / resolution, 1 to 32]
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
     batch: u64 = Spec::default_from(|_, facts| Some((4096 / facts.resolution.max(1)).clamp(1, 32)))
         .range(at_least_one)
         .fits(problem_of_batch),
-    /// Images computed at once, gradients being accumulated; lower it when memory is short [default: batch, on a GPU what fits by an estimate]
+    /// Images computed at once, gradients being accumulated: a divisor of the batch and a multiple of that group; lower it when memory is
+    /// short [default: batch, on a GPU what fits by an estimate]
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
     micro_batch: u64 = Spec::default_from(|o, facts| Some(facts.memory.micro_batch(facts.share(o.batch?), o.precision?, facts.mbstd_group_size)))
         .range(at_least_one)
@@ -300,7 +204,7 @@ options! {
             Some(if is_fast { PrecisionKind::Fp16 } else { PrecisionKind::Fp32 })
         })
         .fits(problem_of_precision),
-    /// Number of resolutions, highest first, that compute in --precision [default: 4]
+    /// Number of resolutions, highest first, that compute in --precision bf16 or fp16 [default: 4]
     #[arg(long, value_name = "N", help_heading = "Training", allow_negative_numbers = true)]
     precision_resolutions: u64 = Spec::default_from(|o, _| Some(if o.precision? == PrecisionKind::Fp32 { 0 } else { 4 }))
         .follows(&["precision"])
@@ -357,7 +261,7 @@ options! {
     /// Minutes between two checkpoints, which --resume goes on from; 0 for one after every iteration [default: 10]
     #[arg(long, value_name = "MINUTES", help_heading = "Output", allow_negative_numbers = true)]
     checkpoint_minutes: f64 = Spec::default(10.0).range(zero_or_more),
-    /// Checkpoints that are kept besides the one of the best snapshot [default: 2]
+    /// Checkpoints that are kept besides the one of the best snapshot, at least 1 [default: 2]
     #[arg(long, value_name = "N", help_heading = "Output", allow_negative_numbers = true)]
     keep_checkpoints: u64 = Spec::default(2).range(at_least_one),
     /// Thousands of images from one line of statistics to the next [default: 4]
@@ -372,7 +276,8 @@ options! {
     /// Snapshots that are kept besides the best one, 0 for all [default: 0]
     #[arg(long, value_name = "N", help_heading = "Output", allow_negative_numbers = true)]
     keep_snapshots: u64 = Spec::default(0),
-    /// Measure every snapshot, as in fid10k_full,kid10k_full; the first one decides which snapshot is the best [default: none]
+    /// Measure every snapshot by these metrics, as in fid10k_full,kid10k_full (`rootgan metrics --help` lists them); the first one decides
+    /// which snapshot is the best [default: none]
     #[arg(long, value_name = "NAMES", help_heading = "Output")]
     metrics: String = Spec::optional().fits(|names, o, _| problem_of_metrics(names, o.detector.is_some())),
     /// Network of features for --metrics (TorchScript), see `rootgan metrics --help`
@@ -498,45 +403,6 @@ fn problem_of_grid(grid: &GridSize, _: &Options, facts: &NetworkFacts) -> Option
 }
 
 impl Options {
-    /// Returns these flags over the options of the file at `path`, if one is given.
-    ///
-    /// # Errors
-    /// The errors of [`from_file`](Self::from_file), or file and flags name different presets.
-    pub fn with_file(self, path: Option<&Path>) -> Result<Self> {
-        let Some(path) = path else { return self.with_utf8_paths() };
-        let file = Self::from_file(path)?;
-        // The file's values would win over the preset's, and the run's name would be wrong.
-        ensure!(
-            file.cfg.is_none() || self.cfg.is_none() || file.cfg == self.cfg,
-            "'{}' has the options of a run with another --cfg; leave --cfg away, or pass a --config without one",
-            path.display()
-        );
-        self.over_file(file).with_utf8_paths()
-    }
-
-    /// Refuses paths that are not UTF-8: the records of a run are JSON, which cannot hold them.
-    fn with_utf8_paths(mut self) -> Result<Self> {
-        for path in self.paths_mut() {
-            ensure!(
-                path.to_str().is_some(),
-                "cannot use '{}': the path is not UTF-8, which the records of a run have to be; rename it",
-                path.display()
-            );
-        }
-        Ok(self)
-    }
-
-    /// Makes every path absolute, so that the working directory may change.
-    ///
-    /// # Errors
-    /// The working directory does not exist any more, or its path is not UTF-8.
-    pub fn with_absolute_paths(mut self) -> Result<Self> {
-        for path in self.paths_mut() {
-            *path = std::path::absolute(&path).with_context(|| format!("cannot find '{}'", path.display()))?;
-        }
-        self.with_utf8_paths()
-    }
-
     /// Lists what these options would change in `recorded`: key, recorded value and value now.
     pub fn changes(&self, recorded: &Self) -> Vec<(String, serde_json::Value, serde_json::Value)> {
         let object = |options: &Self| match serde_json::to_value(options) {
@@ -550,88 +416,11 @@ impl Options {
         };
         object(self).into_iter().filter_map(differs).collect()
     }
-
-    /// Reads a JSON file whose keys are the flags with underscores; an unknown key is an error.
-    /// Relative paths in it count from the working directory. The file of a preset is that preset: `cfg` alone.
-    ///
-    /// # Errors
-    /// The file cannot be read, is no JSON, or has a key or value that no option takes.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let text = read_text(path).context("pass a JSON file as --config: check the path, and save it as UTF-8")?;
-        let refused = || {
-            format!("cannot use the configuration '{}'; its keys are the flags of `rootgan finetune`", path.display())
-        };
-        let value: Value = serde_json::from_str(&text).with_context(refused)?;
-        let Value::Object(given) = &value else {
-            bail!(
-                "cannot use the configuration '{}': it is no JSON object; write {{\"key\": value, ...}}",
-                path.display()
-            );
-        };
-        let known = Self::keys();
-        if let Some(key) = given.keys().find(|key| !known.contains(&key.as_str())) {
-            let nearest = known
-                .iter()
-                .min_by_key(|known| strsim::levenshtein(known, &shortened(key)))
-                .copied()
-                .unwrap_or_default();
-            return Err(anyhow!("unknown field `{}`; did you mean `{nearest}`?", shortened(key)).context(refused()));
-        }
-        let one_by_one = given.iter().map(|(key, value)| (key, serde_json::json!({ key: value })));
-        for (key, alone) in one_by_one {
-            serde_json::from_value::<Self>(alone).with_context(|| format!("`{key}`")).with_context(refused)?;
-        }
-        // The options are read from the text, where a key that comes twice is an error.
-        let options = serde_json::from_str(&text).with_context(refused)?;
-        let preset = presets::name_of(&text).map(str::to_owned);
-        Ok(if preset.is_some() { Self { cfg: preset, ..Self::default() } } else { options })
-    }
-}
-
-/// Cuts a name to what a message has room for.
-fn shortened(name: &str) -> String {
-    name.chars().take(40).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-
-    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("c.json");
-        fs::write(&path, text).unwrap();
-        (folder, path)
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_file() {
-        let (_folder, path) = file(r#"{"root_k": 5, "batch": 8}"#);
-        let flags = Options { root_k: Some(20.0), ..Options::default() };
-        let merged = flags.over(Options::from_file(&path).unwrap());
-        assert_eq!((merged.root_k, merged.batch), (Some(20.0), Some(8)));
-    }
-
-    #[test]
-    fn a_path_that_is_not_utf8_is_refused() {
-        use std::os::unix::ffi::OsStringExt;
-        let data = PathBuf::from(std::ffi::OsString::from_vec(b"pics\xff".to_vec()));
-        let options = Options { data: Some(data), ..Options::default() };
-        for outcome in [options.clone().with_file(None), options.with_absolute_paths()] {
-            let message = outcome.unwrap_err().to_string();
-            assert!(message.contains("is not UTF-8") && message.contains("rename it"), "{message}");
-        }
-    }
-
-    #[test]
-    fn what_a_file_derived_does_not_outlive_its_cause() {
-        let (_folder, path) = file(r#"{"root_k": 5, "batch": 8, "micro_batch": 8, "desc": "rooted5-batch8"}"#);
-        let flags = Options { loss: Some(LossKind::Logistic), batch: Some(4), ..Options::default() };
-        let merged = flags.over(Options::from_file(&path).unwrap());
-        assert_eq!((merged.root_k, merged.micro_batch, merged.desc), (None, None, None));
-    }
 
     /// The options of a run of 8 kimg at 64x64, as its `training_options.json` has them.
     fn recorded(kimg: f64) -> Options {
@@ -668,23 +457,5 @@ mod tests {
         let stays = ((Some(5), Some(0), Some(0.002)), (Some(8.0), None, Some(2.0)));
         let all = Options { batch: Some(8), g_lr: Some(0.001), ..kimg() };
         assert_eq!(over(all, chosen), stays);
-    }
-
-    #[test]
-    fn the_file_of_a_preset_is_the_preset_and_an_edited_one_is_not() {
-        let text = include_str!("../../configs/paper256.json");
-        let (_folder, path) = file(text);
-        let preset = Options { cfg: Some("paper256".to_owned()), ..Options::default() };
-        assert_eq!(Options::from_file(&path).unwrap(), preset);
-        let (_folder, path) = file(&text.replace("\"batch\": 64", "\"batch\": 32"));
-        let edited = Options::from_file(&path).unwrap();
-        assert_eq!((edited.cfg, edited.batch, edited.r1_gamma), (None, Some(32), Some(1.0)));
-    }
-
-    #[test]
-    fn an_unknown_key_is_named_with_the_nearest() {
-        let (_folder, path) = file(r#"{"root_kk": 5}"#);
-        let message = format!("{:#}", Options::from_file(&path).unwrap_err());
-        assert!(message.contains("root_kk") && message.contains("root_k`"), "{message}");
     }
 }
