@@ -1,7 +1,6 @@
 //! Begins a run: from nothing in a new folder, or from a checkpoint.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,6 @@ use anyhow::{Context, Result};
 
 use super::Run;
 use super::checkpoint::{Checkpoints, Keeper, Resumed};
-use super::evaluator::Evaluator;
 use super::feed::{classes_of, loader};
 use super::folder::{self, FolderLock};
 use super::journal::{Journal, Log};
@@ -19,76 +17,47 @@ use super::preview::Preview;
 use super::provenance::{self, ParentFiles};
 use super::schedule::Schedule;
 use super::start::Start;
-use crate::config::RunSettings;
-use crate::data::Dataset;
 use crate::files::atomic::{write_atomically, write_json};
 use crate::system::signals::StopRequest;
 use crate::tensor::device;
-use crate::tensor::world::World;
-use crate::train::{Networks, Statistics, Trainer};
+use crate::train::{Statistics, Trainer};
 
 /// The parts that a new run and a resumed one make in different ways.
 struct Parts {
-    settings: RunSettings,
-    networks: Networks,
-    dataset: Dataset,
     folder: PathBuf,
     lock: FolderLock,
     journal: Journal,
     preview: Preview,
     parents: ParentFiles,
     schedule: Schedule,
-    evaluator: Option<Evaluator>,
-    by_torchrun: bool,
-    stop: StopRequest,
-    world: Rc<World>,
 }
 
 impl Run {
     /// Begins a run in a new folder, up to its first grid and metrics; `log` is there as soon as the folder is.
-    pub(super) fn begin(start: Start, stop: StopRequest, log: &mut Option<Log>) -> Result<Self> {
+    pub(super) fn begin(mut start: Start, stop: StopRequest, log: &mut Option<Log>) -> Result<Self> {
         let schedule = Schedule::starting_from(Duration::ZERO);
-        let Start { settings, launch, world, mut networks, dataset, evaluator, remarks, bad_pictures, folder, .. } =
-            start;
-        let by_torchrun = launch.is_some();
-        let folder = match folder {
-            Some(folder) => folder::create_at(&folder)?,
-            None => folder::create(&settings.outdir, dataset.name(), &settings.desc)?,
+        let folder = match &start.folder {
+            Some(folder) => folder::create_at(folder)?,
+            None => folder::create(&start.settings.outdir, start.dataset.name(), &start.settings.desc)?,
         };
         let lock = folder::lock(&folder)?;
-        if let Some(launch) = launch {
+        if let Some(launch) = &start.launch {
             launch.save(&folder)?;
         }
         let mut journal = Journal::create(&folder)?;
         *log = Some(journal.log()?);
-        for remark in &remarks {
-            journal.say(None, remark)?;
-        }
-        list_bad_pictures(&folder, &bad_pictures, &mut journal)?;
+        tell_of(&start, &folder, &mut journal)?;
         journal.say(None, &format!("run directory: {}", folder.display()))?;
-        write_json(&folder.join("training_options.json"), settings.effective())?;
-        let checkpoints = Checkpoints::in_run(&folder, settings.keep_checkpoints);
+        write_json(&folder.join("training_options.json"), start.settings.effective())?;
+        let checkpoints = Checkpoints::in_run(&folder, start.settings.keep_checkpoints);
         checkpoints.create()?;
-        save_modules(&mut networks, &checkpoints.networks())?;
+        save_modules(&mut start.networks, &checkpoints.networks())?;
         checkpoints.seal_networks()?;
-        let preview = preview(&settings, &networks, &dataset);
-        preview.save_reals(&folder.join("reals.png"), &dataset, settings.train.seed)?;
-        let parents = ParentFiles::hash(&networks)?;
-        let mut run = Self::assemble(Parts {
-            settings,
-            networks,
-            dataset,
-            folder,
-            lock,
-            journal,
-            preview,
-            parents,
-            schedule,
-            evaluator,
-            by_torchrun,
-            stop,
-            world,
-        })?;
+        let preview = preview(&start);
+        preview.save_reals(&folder.join("reals.png"), &start.dataset, start.settings.train.seed)?;
+        let parents = ParentFiles::hash(&start.networks)?;
+        let parts = Parts { folder, lock, journal, preview, parents, schedule };
+        let mut run = Self::assemble(start, parts, stop)?;
         run.lead()?;
         run.schedule.begin_first_tick();
         run.outputs.pending = vec![Output::FirstGrid, Output::FirstMetrics];
@@ -100,37 +69,18 @@ impl Run {
     }
 
     /// Goes on from a checkpoint; `log` is there as soon as the journal is open.
-    pub(super) fn resume(start: Start, stop: StopRequest, log: &mut Option<Log>) -> Result<Self> {
-        let Start { settings, launch, world, networks, dataset, evaluator, remarks, bad_pictures, resume, .. } = start;
-        let resumed = resume.context("a run that goes on has a checkpoint")?;
-        let has_new_rates = resumed.has_new_rates(&settings)?;
+    pub(super) fn resume(mut start: Start, stop: StopRequest, log: &mut Option<Log>) -> Result<Self> {
+        let resumed = start.resume.take().context("a run that goes on has a checkpoint")?;
+        let has_new_rates = resumed.has_new_rates(&start.settings)?;
         let Resumed { folder, checkpoint, record, lock } = resumed;
         folder::remove_leftovers(&folder)?;
-        Checkpoints::in_run(&folder, settings.keep_checkpoints).remove_leftovers()?;
+        Checkpoints::in_run(&folder, start.settings.keep_checkpoints).remove_leftovers()?;
         let mut journal = Journal::reopen(&folder, &record.journal)?;
         *log = Some(journal.log()?);
-        for remark in &remarks {
-            journal.say(None, remark)?;
-        }
-        list_bad_pictures(&folder, &bad_pictures, &mut journal)?;
-        let preview = preview(&settings, &networks, &dataset);
-        let schedule = Schedule::resumed(record.total(), &record.tick);
-        let by_torchrun = launch.is_some();
-        let mut run = Self::assemble(Parts {
-            settings,
-            networks,
-            dataset,
-            folder,
-            lock,
-            journal,
-            preview,
-            parents: record.parents,
-            schedule,
-            evaluator,
-            by_torchrun,
-            stop,
-            world,
-        })?;
+        tell_of(&start, &folder, &mut journal)?;
+        let (preview, schedule) = (preview(&start), Schedule::resumed(record.total(), &record.tick));
+        let parts = Parts { folder, lock, journal, preview, parents: record.parents, schedule };
+        let mut run = Self::assemble(start, parts, stop)?;
         run.go_back_to(&checkpoint, has_new_rates.then_some(1.0))?;
         // The options are written only now, so that options that do not fit never become the run's.
         write_json(&run.folder.join("training_options.json"), run.settings.effective())?;
@@ -159,8 +109,9 @@ impl Run {
         self.save_checkpoint().map(drop)
     }
 
-    fn assemble(parts: Parts) -> Result<Self> {
-        let Parts { settings, mut networks, dataset, folder, journal, preview, parents, world, .. } = parts;
+    fn assemble(start: Start, parts: Parts, stop: StopRequest) -> Result<Self> {
+        let Start { settings, launch, world, mut networks, dataset, evaluator, .. } = start;
+        let Parts { folder, lock, journal, preview, parents, schedule } = parts;
         networks.set_precision(settings.precision)?;
         let provenance = provenance::of_run(&settings, &networks, &dataset, &parents);
         let classes = classes_of(&dataset);
@@ -170,19 +121,25 @@ impl Run {
             keeper: Keeper::new(&folder, settings.keep_checkpoints),
             gpu: device::gpu(networks.g.script.device),
             trainer: Trainer::in_world(networks, settings.train.clone(), classes, world),
-            outputs: Outputs::new(preview, parts.evaluator, provenance, parents),
+            outputs: Outputs::new(preview, evaluator, provenance, parents),
             statistics: Statistics::default(),
             folder,
             settings,
             dataset,
             loader,
             journal,
-            schedule: parts.schedule,
-            by_torchrun: parts.by_torchrun,
-            stop: parts.stop,
-            _lock: parts.lock,
+            schedule,
+            by_torchrun: launch.is_some(),
+            stop,
+            _lock: lock,
         })
     }
+}
+
+/// Tells the terminal and the log of options and pictures.
+fn tell_of(start: &Start, folder: &Path, journal: &mut Journal) -> Result<()> {
+    start.remarks.iter().try_for_each(|remark| journal.say(None, remark))?;
+    list_bad_pictures(folder, &start.bad_pictures, journal)
 }
 
 /// Names every picture that was left out in `bad_pictures.txt`; the log has only the first of them.
@@ -197,7 +154,8 @@ fn list_bad_pictures(folder: &Path, bad_pictures: &[String], journal: &mut Journ
     journal.say(None, &format!("every unreadable picture is named in '{}'", path.display()))
 }
 
-fn preview(settings: &RunSettings, networks: &Networks, dataset: &Dataset) -> Preview {
+fn preview(start: &Start) -> Preview {
+    let (settings, classes) = (&start.settings, classes_of(&start.dataset));
     let train = &settings.train;
-    Preview::new(settings.grid, &networks.g, classes_of(dataset).as_ref(), train.seed, train.micro_batch)
+    Preview::new(settings.grid, &start.networks.g, classes.as_ref(), train.seed, train.micro_batch)
 }
