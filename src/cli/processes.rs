@@ -42,14 +42,9 @@ pub fn run(count: u64) -> Result<()> {
         if std::env::var_os("OMP_NUM_THREADS").is_none() {
             command.env("OMP_NUM_THREADS", threads.to_string());
         }
-        match led_by_this_process(&mut command).spawn() {
-            Ok(child) => children.push(child),
-            Err(error) => {
-                // The others would wait for it.
-                children.iter_mut().for_each(|child: &mut Child| drop(child.kill().and_then(|()| child.wait())));
-                return Err(error).with_context(|| format!("cannot start process {rank} of {count}"));
-            }
-        }
+        let started = led_by_this_process(&mut command).spawn();
+        // Upon an error this process ends, and those already started with it.
+        children.push(started.with_context(|| format!("cannot start process {rank} of {count}"))?);
     }
     wait(children, &stop)
 }

@@ -2,13 +2,13 @@
 //! program's.
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::system::signals::{Interrupted, StopRequest};
+use crate::system::signals::{Interrupted, StopRequest, signalled_at_the_end_of_this_process};
 use crate::system::ui::{complain, say};
 
 /// The time between two looks at whether the command has ended.
@@ -33,13 +33,7 @@ pub fn run(command: &mut Command, lines: PythonOutput) -> Result<()> {
     if lines == PythonOutput::Notes {
         command.stdout(Stdio::piped());
     }
-    // SAFETY: between fork and exec only a call of the system is made.
-    unsafe {
-        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
+    signalled_at_the_end_of_this_process(command, libc::SIGTERM);
     let program = command.get_program().to_owned();
     let mut child = command.spawn().with_context(|| format!("cannot run '{}'", program.display()))?;
     let notes = child.stdout.take().map(|stdout| {

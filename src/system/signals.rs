@@ -123,10 +123,15 @@ fn now_ms() -> u64 {
 /// Leaves signals to the process that `command` will start to this one: those of the terminal do not reach it, and it is
 /// killed when this one ends. Otherwise one Ctrl-C would come twice, from the terminal and from here.
 pub fn led_by_this_process(command: &mut Command) -> &mut Command {
+    signalled_at_the_end_of_this_process(command.process_group(0), libc::SIGKILL)
+}
+
+/// Has the system send `signal` to the process that `command` will start when this one ends, however it does.
+pub fn signalled_at_the_end_of_this_process(command: &mut Command, signal: libc::c_int) -> &mut Command {
     let parent = std::process::id();
-    let die_with_parent = move || {
+    let ask = move || {
         // SAFETY: the call changes a setting of the calling process alone.
-        if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+        if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) } != 0 {
             return Err(io::Error::last_os_error());
         }
         // The parent may have ended before.
@@ -136,7 +141,7 @@ pub fn led_by_this_process(command: &mut Command) -> &mut Command {
         }
     };
     // SAFETY: prctl and getppid may be called between fork and exec, and nothing is allocated.
-    unsafe { command.process_group(0).pre_exec(die_with_parent) }
+    unsafe { command.pre_exec(ask) }
 }
 
 /// Makes writing beyond the limit on the size of files an error of the write.
