@@ -8,7 +8,9 @@ use crate::files::atomic::{replace_atomically, write_json};
 use crate::files::checksum::FileRecord;
 use crate::files::opening::to_read;
 use crate::model::{Discriminator, Generator, check_pair, read_contents, weights};
-use crate::source::{EXPORT_RECORD, Source, file_with_sha256, refuse_present, remove_networks};
+use crate::source::{
+    DISCRIMINATOR, EXPORT_RECORD, GENERATOR, Source, file_with_sha256, refuse_present, remove_networks,
+};
 use crate::system::ui::say;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -266,8 +268,8 @@ fn as_torchscript(args: &ExportArgs) -> Result<()> {
 impl Targets {
     fn within(folder: &Path) -> Self {
         Self {
-            generator: folder.join("generator.pt"),
-            discriminator: folder.join("discriminator.pt"),
+            generator: folder.join(GENERATOR),
+            discriminator: folder.join(DISCRIMINATOR),
             weights: folder.join("weights.safetensors"),
             record: folder.join(EXPORT_RECORD),
         }
