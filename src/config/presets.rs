@@ -75,7 +75,7 @@ mod tests {
             .collect();
         assert_eq!(files, PRESETS.iter().map(|(name, _)| (*name).to_owned()).collect());
         for (name, _) in PRESETS {
-            assert!(preset(name).unwrap().about.is_some() || name == "demo", "{name}");
+            assert!(preset(name).unwrap().about.is_some(), "{name}");
         }
     }
 
