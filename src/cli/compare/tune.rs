@@ -20,9 +20,10 @@ use crate::tensor::device;
 
 /// The shares of the images after which the worse half ends.
 const ROUNDS: [f64; 3] = [0.25, 0.5, 1.0];
-/// By how much of it a metric differs between runs that only differ in their seeds, as in docs/objectives.md. It stands in
-/// for the spread where there is one seed.
-const SEEDS_DIFFER: f64 = 0.1;
+/// The share of a metric by which two runs differ that only differ in their seeds; it stands in for the spread where there is
+/// one seed. Over three seeds the standard deviation was 0.1 of the mean (the median of 20 evaluations,
+/// `samples/compare-cats-40`), and that of a difference of two runs is sqrt(2) times as large.
+const SEEDS_DIFFER: f64 = 0.15;
 
 /// Find the R1 gamma and learning rate for these pictures, by short runs that race.
 #[derive(Debug, clap::Args)]
@@ -143,7 +144,7 @@ fn verdict(results: &[RaceResult], first: &Recipe) -> Option<String> {
     let (is_worse, spread) = match Verdict::between(&level.values, &best.values) {
         Verdict::Worse => (true, ""),
         Verdict::OneSeed => {
-            (level.mean() > best.mean() + SEEDS_DIFFER * best.mean().abs(), "runs of two seeds differ by about a tenth")
+            (level.mean() > best.mean() + SEEDS_DIFFER * best.mean().abs(), "runs of two seeds differ by about 15 %")
         }
         Verdict::Within | Verdict::Better => (false, "the difference is within the spread over seeds"),
     };
@@ -335,12 +336,13 @@ mod tests {
     }
 
     #[test]
-    fn with_one_seed_the_first_is_as_good_within_a_tenth() {
+    fn with_one_seed_the_first_is_as_good_within_what_seeds_differ_by() {
         assert_eq!(verdict_of(&[1.0], &[1.1]), "");
         assert_eq!(
-            verdict_of(&[1.0], &[0.95]),
-            "r1_gamma = auto is as good (1.00 against 0.950): runs of two seeds differ by about a tenth"
+            verdict_of(&[1.0], &[0.88]),
+            "r1_gamma = auto is as good (1.00 against 0.880): runs of two seeds differ by about 15 %"
         );
+        assert_eq!(verdict_of(&[1.0], &[0.86]), "r1_gamma = auto is worse (1.00 against 0.860)");
         assert_eq!(verdict_of(&[3.0], &[2.0]), "r1_gamma = auto is worse (3.00 against 2.00)");
         assert_eq!(verdict_of(&[f64::NAN], &[2.0]), "r1_gamma = auto fell apart");
     }
@@ -351,7 +353,7 @@ mod tests {
             verdict_of(&[2.0, 3.0], &[1.8, 2.8]),
             "r1_gamma = auto is as good (2.50 ± 0.707 against 2.30 ± 0.707): the difference is within the spread over seeds"
         );
-        // Within a tenth, but seeds differ by less.
+        // By less than the share for one seed, but by more than these seeds differ.
         assert_eq!(
             verdict_of(&[1.04, 1.06], &[1.0, 1.02]),
             "r1_gamma = auto is worse (1.05 ± 0.0141 against 1.01 ± 0.0141)"
