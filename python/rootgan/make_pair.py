@@ -14,7 +14,7 @@ from torch import nn
 
 from rootgan.checkpoints.ancestry import flattened
 from rootgan.command_line import Parser, told_in_one_line
-from rootgan.network_folder import DISCRIMINATOR, GENERATOR, refuse_present, remove_networks
+from rootgan.network_folder import DISCRIMINATOR, GENERATOR, refuse_present, replace_networks
 from rootgan.networks.pair import SIZES, Architecture, check_shapes, fill, random_pair, scripted, write
 from rootgan.networks.resample import is_filter, is_outer
 from rootgan.whole_files import sha256_of
@@ -76,22 +76,19 @@ def made(args: argparse.Namespace) -> tuple[nn.Module, nn.Module]:
 
 
 def make(args: argparse.Namespace) -> None:
-    """Makes the pair and writes it; what is in the folder goes only when everything is ready to be written."""
+    """Makes the pair and writes it; what is in the folder goes only when everything is ready to take its place."""
     outdir = args.outdir
     refuse_present(outdir, "make a pair in", args.force)
-    networks = {outdir / name: module for module, name in zip(made(args), (GENERATOR, DISCRIMINATOR))}
-    contents = {path: scripted(module) for path, module in networks.items()}
-    is_new = not outdir.exists()
-    outdir.mkdir(parents=True, exist_ok=True)
-    try:
-        remove_networks(outdir)
-        for path, module in networks.items():
-            write(contents[path], path)
-            print(f"{path}: {sum(p.numel() for p in module.parameters()):,} parameters")
-    except BaseException:
-        if is_new and not any(outdir.iterdir()):
-            outdir.rmdir()
-        raise
+    networks = dict(zip((GENERATOR, DISCRIMINATOR), made(args)))
+    contents = {name: scripted(module) for name, module in networks.items()}
+
+    def work(folder: Path) -> None:
+        for name, content in contents.items():
+            write(content, folder / name)
+
+    replace_networks(outdir, work)
+    for name, module in networks.items():
+        print(f"{outdir / name}: {sum(p.numel() for p in module.parameters()):,} parameters")
 
 
 def main() -> None:

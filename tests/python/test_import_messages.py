@@ -135,7 +135,7 @@ def test_what_the_system_refuses_is_said_with_a_remedy(tmp_path):
     source = torch_file(tmp_path / "a.pt", {"G_ema": weights()[0]})
     done = run(source, "--outdir", source / "inside")
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
-    assert "file exists" in done.stderr and "or pass another --out" in done.stderr
+    assert "not a directory" in done.stderr and "or pass another --out" in done.stderr
     done = run(source, "--outdir", source)
     assert f"cannot import into '{source}': it is no folder; pass another --out" in done.stderr
 

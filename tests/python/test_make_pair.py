@@ -186,6 +186,24 @@ def test_a_folder_that_gets_nothing_is_not_left(monkeypatch, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_disk_that_is_full_at_the_second_network_leaves_the_old_pair(monkeypatch, tmp_path):
+    run(monkeypatch, "--resolution", 16, *TINY, "--outdir", tmp_path)
+    (tmp_path / "export.json").write_text("{}")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    real, written = make_pair.write, []
+
+    def full(content, path):
+        written.append(path)
+        if len(written) == 2:
+            raise OSError("disk full")
+        real(content, path)
+
+    monkeypatch.setattr(make_pair, "write", full)
+    with pytest.raises(SystemExit, match="disk full"):
+        run(monkeypatch, "--resolution", 16, *TINY, "--seed", 1, "--outdir", tmp_path, "--force")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize("command", ["new", "import", "export", "detector"])
 def test_a_working_directory_that_is_gone_is_told(tmp_path, command):
     gone = tmp_path / "gone"
