@@ -96,7 +96,8 @@ def test_a_pair_goes_to_rosinality_and_back(monkeypatch, tmp_path, capsys):
                                    {"g_architecture": "orig", "d_architecture": "orig", "d_mapping_layers": 3,
                                     "c_dim": 2},
                                    {"conv_clamp": 256.0, "d_conv_clamp": 0.0}, {"d_conv_clamp": 4.0},
-                                   {"d_channel_base": 512, "d_channel_max": 100}], ids=str)
+                                   {"d_channel_base": 512, "d_channel_max": 100}, {"w_avg_beta": 0.998},
+                                   {"w_avg_beta": 0.0, "c_dim": 2}], ids=str)
 @pytest.mark.parametrize("kind", ["state-dict", "safetensors"])
 def test_nvidias_names_hold_every_architecture(kind, sizes, monkeypatch, tmp_path):
     files, out = Files(tmp_path, **sizes), tmp_path / "out.weights"
@@ -186,6 +187,14 @@ def test_networks_that_do_not_belong_together_are_named_with_both_values(monkeyp
             "--out", tmp_path / "out.pt")
     with pytest.raises(SystemExit, match="D.pt': it is a discriminator of contract 1, expected a generator"):
         run(monkeypatch, "--generator", tmp_path / "D.pt", "--format", "state-dict", "--out", tmp_path / "out.pt")
+
+
+@pytest.mark.parametrize("first, second", [("G_ema", "G"), ("G", "G_ema")])
+def test_what_only_one_of_two_generators_says_is_compared_too(first, second, monkeypatch, tmp_path):
+    files = Files(tmp_path)
+    (tmp_path / f"{first}.pt").write_bytes(as_bytes(shaken(3, w_avg_beta=0.9)[0]))
+    with pytest.raises(SystemExit, match="w_avg_beta is (0.9|None) in the first and (0.9|None) in the second"):
+        run(monkeypatch, *files.arguments[:4], "--format", "state-dict", "--out", tmp_path / "out.pt")
 
 
 def z_only(folder):

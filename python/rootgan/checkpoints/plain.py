@@ -3,6 +3,7 @@ them), and state dicts in a file of torch.save, one per network or one for a sin
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
@@ -71,17 +72,37 @@ def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tens
     return networks
 
 
-def clamp(said: Mapping[str, Any], name: str, path: Path) -> Optional[float]:
-    """Returns a clamp as the file says it. A truth value is no number, though Python takes it for one."""
-    value = said[name]
+def number(value: Any) -> float:
+    """Returns a number out of a file, NaN for anything else. A truth value is none, though Python takes it for one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return math.nan
     try:
-        found = None if value in (None, "None") else float(value)
-    except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if isinstance(value, bool) or found is not None and not math.isfinite(found):
-        raise CheckpointError(f"cannot import '{path}': its {name} is {shown_value(value)}, expected a number or "
-                              "None; correct it in the program that wrote the file")
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def clamp(said: Mapping[str, Any], name: str, path: Path) -> Optional[float]:
+    """Returns a clamp as the file says it."""
+    value = said[name]
+    found = None if value is None or value == "None" else number(value)
+    if found is not None and not math.isfinite(found):
+        raise refused(path, name, value, "a number or None")
     return found
+
+
+def share(said: Mapping[str, Any], name: str, usual: float, path: Path) -> float:
+    """Returns a share that no shape shows, as the file says it; the usual one where it says none."""
+    value = said.get(name)
+    found = usual if value is None or value == "None" else number(value)
+    if not 0 <= found <= 1:
+        raise refused(path, name, value, "0 to 1")
+    return found
+
+
+def refused(path: Path, name: str, value: Any, expected: str) -> CheckpointError:
+    return CheckpointError(f"cannot import '{path}': its {name} is {shown_value(value)}, expected {expected}; correct it in the "
+                           "program that wrote the file")
 
 
 def clamps(said: Mapping[str, Any], of_d: Mapping[str, Any], path: Path,
@@ -102,9 +123,7 @@ def group_size(said: Mapping[str, Any], path: Path, notes: list[str]) -> int:
         return 4
     found = integer(said, "mbstd_group_size")
     if not found or found > MAX_GROUP:
-        raise CheckpointError(f"cannot import '{path}': its mbstd_group_size is "
-                              f"{shown_value(said['mbstd_group_size'])}, expected 1 to {MAX_GROUP}; correct it in "
-                              "the program that wrote the file")
+        raise refused(path, "mbstd_group_size", said["mbstd_group_size"], f"1 to {MAX_GROUP}")
     return found
 
 
@@ -148,6 +167,7 @@ def assemble(tensors: Mapping[str, Tensor], said: Mapping[str, Any], title: str,
     pair = architecture.from_tensors(g_ema, d, source, of_g_clamp, None if d is None else of_d_clamp,
                                      4 if d is None else group_size(said, path, notes), hint,
                                      (d_hint[0] or hint[0], d_hint[1] or hint[1]))
+    pair = replace(pair, w_avg_beta=share(said, "w_avg_beta", pair.w_avg_beta, path))
     found = Checkpoint(title, pair, architecture.take(g_ema, pair, "G_ema", source, size, notes), notes=notes)
     if "g" in networks and not architecture.same(networks["g"], g_ema):
         found.g = architecture.take(networks["g"], pair, "G", source, size, [])

@@ -103,7 +103,7 @@ def import_from(path: Path) -> Checkpoint:
         raise CheckpointError(f"cannot import '{path}': its description is damaged ({shown(str(error), 200)}); take a "
                               "copy as it was written") from None
     for size, value in asdict(described).items():
-        if value != getattr(found.architecture, size) and size != "w_avg_beta":  # no shape shows w_avg_beta
+        if value != getattr(found.architecture, size):
             raise CheckpointError(f"cannot import '{path}': {size} is {shown_value(value)} in its description and "
                                   f"{getattr(found.architecture, size)} in its tensors; take a copy as it was written")
     found.architecture = described
@@ -115,7 +115,8 @@ def read(paths: dict[str, Path]) -> tuple[Checkpoint, dict[str, Network]]:
     networks = {name: Network(path, KINDS[name]) for name, path in paths.items()}
     first, d = networks["G_ema"], networks.get("D")
     for name, other in networks.items():
-        sizes = AGREEING if name == "D" else [size for size in first.said if size != "contract"]
+        # What only one of two generators says is not the usual in it alone.
+        sizes = AGREEING if name == "D" else [size for size in {**first.said, **other.said} if size != "contract"]
         for size in sizes:
             if other.said.get(size) != first.said.get(size):
                 raise CheckpointError(f"cannot export '{first.path}' with '{other.path}': {shown(size)} is "
