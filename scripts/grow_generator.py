@@ -24,8 +24,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
-from rootgan.checkpoints.ancestry import flattened  # noqa: E402
-from rootgan.make_pair import parsed  # noqa: E402
+from rootgan.checkpoints.ancestry import flattened, parsed  # noqa: E402
 from rootgan.networks.generator import Generator  # noqa: E402
 from rootgan.networks.pair import Architecture, save  # noqa: E402
 from rootgan.whole_files import sha256_of  # noqa: E402

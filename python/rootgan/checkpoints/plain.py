@@ -11,7 +11,7 @@ from rootgan.networks.pair import MAX_GROUP, own_clamp
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from . import architecture
+from . import ancestry, architecture
 from .checkpoint import Checkpoint, CheckpointError
 from .records import writable
 from .wording import shown, shown_value, some_of
@@ -27,7 +27,7 @@ def read_safetensors(path: Path) -> Checkpoint:
             said = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise CheckpointError(f"cannot read '{path}': it is a damaged safetensors file ({shown(str(error), 200)}); "
+        raise CheckpointError(f"cannot read '{path}': it is a damaged safetensors file, or none ({shown(str(error), 200)}); "
                               "copy or download it again") from None
     return assemble(tensors, said, "safetensors", path)
 
@@ -130,10 +130,7 @@ def group_size(said: Mapping[str, Any], path: Path, notes: list[str]) -> int:
 def parent(said: Mapping[str, Any], name: str) -> Optional[Any]:
     """Returns the provenance record of one network, parsed where it is JSON; None where there is none."""
     text = said.get(f"{name}.provenance")
-    try:
-        return writable(json.loads(text)) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        return writable(text)
+    return writable(ancestry.parsed(text)) if isinstance(text, str) else None
 
 
 def integer(said: Mapping[str, Any], name: str) -> Optional[int]:
