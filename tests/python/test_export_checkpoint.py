@@ -97,7 +97,8 @@ def test_a_pair_goes_to_rosinality_and_back(monkeypatch, tmp_path, capsys):
                                     "c_dim": 2},
                                    {"conv_clamp": 256.0, "d_conv_clamp": 0.0}, {"d_conv_clamp": 4.0},
                                    {"d_channel_base": 512, "d_channel_max": 100}, {"w_avg_beta": 0.998},
-                                   {"w_avg_beta": 0.0, "c_dim": 2}], ids=str)
+                                   {"w_avg_beta": 0.0, "c_dim": 2}, {"mapping_rate": 0.1},
+                                   {"mapping_rate": 1.0, "c_dim": 2}], ids=str)
 @pytest.mark.parametrize("kind", ["state-dict", "safetensors"])
 def test_nvidias_names_hold_every_architecture(kind, sizes, monkeypatch, tmp_path):
     files, out = Files(tmp_path, **sizes), tmp_path / "out.weights"
@@ -110,6 +111,10 @@ def test_nvidias_names_hold_every_architecture(kind, sizes, monkeypatch, tmp_pat
     for name, value in {**TINY, **sizes}.items():
         if name not in ("channel_base", "channel_max"):
             assert getattr(found.architecture, name) == value, name
+    # Not only the numbers, but also how they act, which no tensor shows.
+    G, z = found.architecture.generator().eval(), torch.randn(3, 8)
+    G.load_state_dict(found.g_ema)
+    assert torch.equal(G.mapping(z, torch.eye(3)[:, :G.c_dim]), files.G_ema.mapping(z, torch.eye(3)[:, :G.c_dim]))
     if kind == "safetensors":
         for made, module in zip(from_safetensors(out), (files.G_ema, files.D)):
             assert made.describe() == module.describe()

@@ -229,6 +229,7 @@ def test_what_does_not_fit_is_named(change, message, tmp_path):
     ({"d_channel_max": 3}, "d_channel_max is 3, that layout has only those of the generator"),
     ({"d_conv_clamp": 8.0}, "conv_clamp of D is 8.0, that layout has only None; pass --drop-clamp to measure what it does and"),
     ({"conv_clamp": 256.0, "d_architecture": "orig"}, "d_architecture is orig"),
+    ({"mapping_rate": 0.1}, "mapping_rate is 0.1, that layout has only 0.01; .*scripts/grow_generator.py .*, or "),
 ])
 def test_what_the_layout_cannot_hold_is_refused_by_name(sizes, message, tmp_path):
     architecture = Architecture(16, **{"z_dim": 6, "w_dim": 6, "channel_base": 64, "channel_max": 4, **sizes})

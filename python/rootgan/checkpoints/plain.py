@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
-from rootgan.networks.pair import MAX_GROUP, own_clamp
-from safetensors import SafetensorError, safe_open
+from rootgan.networks.pair import LEAST_RATE, MAX_GROUP, own_clamp
 from torch import Tensor
 
 from . import ancestry, architecture
@@ -22,6 +21,9 @@ ROLES = {"G_ema": "g_ema", "g_ema": "g_ema", "G": "g", "D": "d"}
 
 def read_safetensors(path: Path) -> Checkpoint:
     """Reads tensors `G.*` and `D.*` (and `G_ema.*`), or a generator's alone without prefix; sizes are metadata."""
+    # Machines that train with scripts/gpu have torch alone, and need the other readers.
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             said = file.metadata() or {}
@@ -91,12 +93,12 @@ def clamp(said: Mapping[str, Any], name: str, path: Path) -> Optional[float]:
     return found
 
 
-def share(said: Mapping[str, Any], name: str, usual: float, path: Path) -> float:
+def share(said: Mapping[str, Any], name: str, usual: float, path: Path, least: float = 0.0) -> float:
     """Returns a share that no shape shows, as the file says it; the usual one where it says none."""
     value = said.get(name)
     found = usual if value is None or value == "None" else number(value)
-    if not 0 <= found <= 1:
-        raise refused(path, name, value, "0 to 1")
+    if not least <= found <= 1:
+        raise refused(path, name, value, f"{least:g} to 1")
     return found
 
 
@@ -164,7 +166,8 @@ def assemble(tensors: Mapping[str, Tensor], said: Mapping[str, Any], title: str,
     pair = architecture.from_tensors(g_ema, d, source, of_g_clamp, None if d is None else of_d_clamp,
                                      4 if d is None else group_size(said, path, notes), hint,
                                      (d_hint[0] or hint[0], d_hint[1] or hint[1]))
-    pair = replace(pair, w_avg_beta=share(said, "w_avg_beta", pair.w_avg_beta, path))
+    pair = replace(pair, w_avg_beta=share(said, "w_avg_beta", pair.w_avg_beta, path),
+                   mapping_rate=share(said, "mapping_rate", pair.mapping_rate, path, LEAST_RATE))
     found = Checkpoint(title, pair, architecture.take(g_ema, pair, "G_ema", source, size, notes), notes=notes)
     if "g" in networks and not architecture.same(networks["g"], g_ema):
         found.g = architecture.take(networks["g"], pair, "G", source, size, [])

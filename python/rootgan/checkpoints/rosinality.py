@@ -6,6 +6,7 @@ from typing import Any, Mapping, Optional
 
 import torch
 from rootgan.networks.generator import Mapping as MappingNetwork
+from rootgan.networks.layers import MAPPING_RATE
 from rootgan.networks.pair import Architecture
 from torch import Tensor
 
@@ -199,6 +200,9 @@ def obstacle(checkpoint: Checkpoint) -> Optional[str]:
                                 (pair.z_dim, pair.w_dim, "z_dim, which is w_dim there,")):
         if found != wanted:
             return f"{what} is {found}, that layout has only {wanted}"
+    if pair.mapping_rate != MAPPING_RATE:
+        return (f"mapping_rate is {pair.mapping_rate:g}, that layout has only {MAPPING_RATE:g}; in a clone of rootgan, "
+                "scripts/grow_generator.py GENERATOR OUT makes the same generator with it")
     if checkpoint.d is not None:
         for found, wanted, what in ((pair.d_architecture, "resnet", "d_architecture"),
                                     (pair.mbstd_group_size, 4, "mbstd_group_size"),
@@ -224,7 +228,7 @@ def refuse(checkpoint: Checkpoint, source: str) -> None:
     reason = obstacle(checkpoint)
     if reason is not None:
         raise CheckpointError(f"cannot export '{source}' to rosinality's layout: {reason}"
-                              f"{', or' if '--drop-clamp' in reason else ';'} use another format")
+                              f"{', or' if ';' in reason else ';'} use another format")
 
 
 def written(tensors: Tensors, table: Mapping[str, Entry]) -> dict[str, Tensor]:
