@@ -16,6 +16,9 @@ COMMANDS = {"import": "import_checkpoint", "export": "export_checkpoint", "new":
 
 def main() -> None:
     stop_on_signals()
+    # A name that the terminal's encoding lacks is spelled out: work that is done must not end as an error.
+    if sys.stdout is not None:  # as it is where the caller closed it
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # Asked before torch is imported: MKL in it ends a process whose working directory was deleted, in its own words.
         os.getcwd()

@@ -217,6 +217,23 @@ def test_a_disk_that_is_full_at_the_second_network_leaves_the_old_pair(monkeypat
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("name, encoding, shown", [
+    ("p\u00e4rchen", "ascii", r"p\xe4rchen"), (b"\xff".decode(errors="surrogateescape"), "utf-8", r"\udcff")])
+def test_a_name_that_cannot_be_printed_as_it_is_is_spelled_out(tmp_path, name, encoding, shown):
+    words = ["new", "--resolution", "16", *TINY, "--out", tmp_path / name]
+    done = subprocess.run([sys.executable, Path(make_pair.__file__).parent, *words], capture_output=True,
+                          env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"})
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["discriminator.pt", "generator.pt"]
+    assert f"/{shown}/generator.pt: " in done.stdout.decode()
+
+
+def test_a_closed_output_is_no_error(tmp_path):
+    words = " ".join(map(str, ["new", "--resolution", 16, *TINY, "--out", tmp_path / "pair"]))
+    done = subprocess.run(["sh", "-c", f"exec {sys.executable} {Path(make_pair.__file__).parent} {words} >&-"], capture_output=True)
+    assert done.returncode == 0 and (tmp_path / "pair" / "discriminator.pt").exists(), done.stderr
+
+
 @pytest.mark.parametrize("command", ["new", "import", "export", "detector"])
 def test_a_working_directory_that_is_gone_is_told(tmp_path, command):
     gone = tmp_path / "gone"
