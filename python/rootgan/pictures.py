@@ -24,20 +24,17 @@ import math
 import os
 import random
 import re
-import sys
 import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-try:
-    import numpy as np
-    from PIL import Image
-except ImportError as missing:
-    sys.exit(f"error: {missing}; run `{sys.executable} -m pip install numpy pillow`")
+import numpy as np
+from PIL import Image
 
 from rootgan.command_line import Failure, Parser, told_in_one_line
 from rootgan.wheels import CACHE, fetch_wheel
+
 
 @dataclass(frozen=True)
 class Package:
