@@ -4,6 +4,7 @@ source."""
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rootgan import import_checkpoint as command
@@ -12,7 +13,9 @@ import torch
 from rootgan.checkpoints import detect
 from rootgan.checkpoints.checkpoint import CheckpointError
 from checks.nvidia_files import network, write
-from test_import_command import KWARGS, run, weights
+from rootgan.networks.pair import random_pair
+from safetensors.torch import save_file
+from test_import_command import KWARGS, PAIR, run, weights
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ODD = "odd\x1b[31m\n" * 2000  # a name that would colour the terminal and fill it
@@ -99,6 +102,16 @@ def test_equal_generators_in_a_state_dict_are_one(tmp_path):
 def test_a_discriminator_alone_is_named_whatever_it_holds(tmp_path):
     content = {"D": {"b16.fromrgb.weight": torch.ones(1)}}
     refused(torch_file(tmp_path / "a.pt", content), "it holds a discriminator alone; pass a file that has its generator")
+
+
+@pytest.mark.parametrize("prefix", ["", "D."])
+@pytest.mark.parametrize("sizes", [{"c_dim": 3}, {"c_dim": 0}, {"c_dim": 2, "d_mapping_layers": 0}, {"d_architecture": "skip", "c_dim": 1}])
+def test_a_discriminator_of_any_kind_is_no_generator(tmp_path, sizes, prefix):
+    d = random_pair(replace(PAIR, **sizes), 0)[1].state_dict()
+    named = {prefix + name: value for name, value in d.items()}
+    refused(torch_file(tmp_path / "a.pt", named), "it holds a discriminator alone; pass a file that has its generator")
+    save_file(named, tmp_path / "a.safetensors")
+    refused(tmp_path / "a.safetensors", "it holds a discriminator alone")
 
 
 def test_what_is_missing_in_the_raw_generator_is_said_of_it(tmp_path):

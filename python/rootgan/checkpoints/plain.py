@@ -3,6 +3,7 @@ them), and state dicts in a file of torch.save, one per network or one for a sin
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping, Optional
@@ -15,6 +16,7 @@ from .checkpoint import Checkpoint, CheckpointError
 from .records import writable
 from .wording import shown, shown_value, some_of
 
+BLOCK = re.compile(r"b\d{1,5}")  # a block of a discriminator by its resolution
 # The names that networks have in files, and the field of `Checkpoint` that each belongs to.
 ROLES = {"G_ema": "g_ema", "g_ema": "g_ema", "G": "g", "D": "d"}
 
@@ -53,7 +55,10 @@ def read(tree: Any, path: Path) -> Checkpoint:
 def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tensor]]:
     """Sorts the tensors by role (g_ema, g, d); their names lose the name of the network."""
     networks: dict[str, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
+    parts = {name.partition(".")[0] for name in tensors}
+    # A discriminator with labels has a mapping network too, but blocks instead of a synthesis network.
+    is_d = any(BLOCK.fullmatch(part) for part in parts) and not parts & {"synthesis", *ROLES}
+    for name, value in () if is_d else tensors.items():
         first, _, rest = name.partition(".")
         if first in ROLES:
             networks.setdefault(ROLES[first], {})[rest] = value
@@ -62,7 +67,7 @@ def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tens
     if "g_ema" not in networks and "g" in networks:
         networks["g_ema"] = networks.pop("g")  # an export holds one generator, as G
     if "g_ema" not in networks:
-        if "d" in networks or any(name.startswith("b4.out.") for name in tensors):
+        if is_d or "d" in networks:
             raise CheckpointError(
                 f"cannot import '{path}': it holds a discriminator alone; pass a file that has its generator too"
             )
