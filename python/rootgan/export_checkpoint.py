@@ -75,7 +75,12 @@ def to_safetensors(checkpoint: Checkpoint, networks: Networks, wanted: Wanted) -
             metadata = {**sizes, **metadata, f"{prefix}.description": as_json(writable(said)),
                         f"{prefix}.provenance": networks[name].provenance()}
     record = out.with_suffix(".json")
-    replace_atomically(out, lambda scratch: save_file(tensors, scratch, metadata=metadata))
+
+    def save(scratch: Path) -> None:
+        save_file(tensors, scratch, metadata=metadata)
+        record.unlink(missing_ok=True)  # before the weights that it is about go
+
+    replace_atomically(out, save)
     described = {"file": out.name, "sha256": sha256_of(out), "bytes": out.stat().st_size,
                  "metadata": metadata}
     replace_atomically(record, lambda scratch: scratch.write_text(as_json(writable(described), indent=2) + "\n"))
