@@ -108,7 +108,7 @@ def main() -> None:
                         cells.append(f"{name} failed: {str(error)[:80]}")
                     rows += 1
                 print(f"{direction} {n}x{inputs}x{size} -> {outputs} {str(kind).split('.')[1]}: " + "; ".join(cells), flush=True)
-    print(f"{rows} times (forward/with derivatives) in filters.txt")
+    print(f"{rows} times (forward/with derivatives)")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 source."""
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
