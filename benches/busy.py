@@ -24,6 +24,23 @@ WAYS = {"rootgan": {}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}, "spinning": {"
 LONGEST = 400  # seconds for one measurement; the table only says that it took longer
 
 
+def build() -> None:
+    """Builds the program, so that what is measured is what the sources say. Another target folder, set for all of a user's
+    projects, would put it elsewhere."""
+    environment = {**os.environ, "CARGO_TARGET_DIR": "target"}
+    if subprocess.run(["cargo", "build", "--release"], cwd=ROOT, env=environment).returncode != 0:
+        raise SystemExit("error: cannot measure what cannot be built; the lines above say why")
+
+
+def output_of(command: list, **options) -> str:
+    """Runs a command that measures; returns what it prints, and ends with its own words where it fails."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    if done.returncode != 0:
+        raise SystemExit(f"error: {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
 def make_pair(name: str) -> None:
     """Makes the random pair of a configuration where it needs one."""
     if name in SIZES:
@@ -48,8 +65,7 @@ def bench(name: str, *options: str, environment: dict[str, str] | None = None, t
     folder, batch, iterations = CONFIGURATIONS[name]
     command = [ROOT / "target/release/rootgan", "bench", "--generator", folder / "generator.pt", "--discriminator",
                folder / "discriminator.pt", "--batch", str(batch), "--iterations", str(iterations), "--json", *options]
-    done = subprocess.run(command, env=environment, capture_output=True, timeout=timeout, check=True)
-    return json.loads(done.stdout)
+    return json.loads(output_of(command, env=environment, timeout=timeout))
 
 
 def seconds_per_image(name: str, way: str) -> float:
@@ -68,6 +84,7 @@ def main() -> int:
     parser.add_argument("--ways", default="rootgan,passive,spinning")
     args = parser.parse_args()
     ways = args.ways.split(",")
+    build()
     print("| configuration | busy processes | " + " | ".join(ways) + " | rootgan / passive |")
     print("|---" * (len(ways) + 3) + "|")
     for name in args.configurations.split(","):

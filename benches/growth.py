@@ -1,6 +1,6 @@
 """How time and memory grow with resolution, batch and the number of pictures: three tables in Markdown.
 
-    cargo build --release && .venv/bin/python benches/growth.py [--max-pictures 1000000] [--folder .cache/bench/growth]
+    .venv/bin/python benches/growth.py [--max-pictures 1000000] [--folder .cache/bench/growth]
 
 Training: `rootgan bench` on random pairs with channel_base 16384, channel_max 512, z and w of 512 and 2 mapping layers.
 Pictures: `rootgan finetune --dry-run`, which lists and decodes every picture once, on folders of PNG files of 64x64 (all
@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from busy import make_random_pair  # noqa: E402
+from busy import build, make_random_pair, output_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOTGAN = ROOT / "target/release/rootgan"
@@ -37,8 +37,7 @@ def say(*cells) -> None:
 def pair(folder: Path, resolution: int) -> list[str]:
     """The arguments for a random pair."""
     place = folder / f"pair{resolution}"
-    channel_base = 16384 if resolution <= 256 else 32768
-    make_random_pair(place, f"--resolution {resolution} --channel-base {channel_base} --channel-max 512 --z-dim 512 --w-dim 512")
+    make_random_pair(place, f"--resolution {resolution} --channel-base 16384 --channel-max 512 --z-dim 512 --w-dim 512")
     return ["--generator", place / "generator.pt", "--discriminator", place / "discriminator.pt"]
 
 
@@ -46,8 +45,7 @@ def training(folder: Path) -> None:
     """Prints the tables of training by resolution and by batch."""
     def row(resolution: int, batch: int) -> None:
         bench = [ROOTGAN, "bench", *pair(folder, resolution), "--batch", str(batch), "--iterations", "2", "--json"]
-        done = subprocess.run(bench, capture_output=True, text=True, check=True)
-        report = json.loads(done.stdout)
+        report = json.loads(output_of(bench))
         say(f"{resolution}x{resolution}", batch, f"{report['seconds_per_image']:.3g}",
             f"{report['share_of_convolution_peak'] * 100:.0f} %", f"{report['peak_host_memory_mib']:.0f}")
 
@@ -106,7 +104,7 @@ def data(folder: Path, most: int) -> None:
         place = pictures(folder, count)
         options = [ROOTGAN, "finetune", *networks, "--data", place, "--outdir", folder / "runs", "--aug", "noaug"]
         seconds, memory, said = timed([*options, "--dry-run"])
-        kept = re.search(r"kept in memory \((\d+ \w+)\)", said)
+        kept = re.search(r"all kept in memory \((\d+ \w+)\)", said)
         _, _, log = timed([*options, "--kimg", "1", "--tick-kimg", "0.5", "--pl-weight", "0", "--snapshot-ticks", "0",
                            "--image-ticks", "0", "--grid", "2x2"])
         speed = re.findall(r"sec/kimg (\S+)", log)[-1]
@@ -120,6 +118,7 @@ def main() -> None:
     parser.add_argument("--max-pictures", type=int, default=1_000_000)
     parser.add_argument("--only", choices=["training", "pictures"])
     args = parser.parse_args()
+    build()
     if args.only != "pictures":
         training(args.folder)
         print()

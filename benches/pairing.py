@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from busy import bench, make_pair  # noqa: E402
+from busy import bench, build, make_pair  # noqa: E402
 
 MOST = {"seconds_per_image": 1.35, "peak_host_memory_mib": 1.6}
 FORMS = ["none", "relativistic"]
@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--configurations", default="S,P")
     args = parser.parse_args()
+    build()
     print("| configuration | s per kimg: unpaired, paired | ratio | MiB: unpaired, paired | ratio |")
     print("|---|---|---|---|---|")
     too_much = False

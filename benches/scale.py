@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from busy import bench, make_pair, without_openmp  # noqa: E402
+from busy import bench, build, make_pair, without_openmp  # noqa: E402
 
 WAYS = {"1 process x 1 thread": (1, 1), "1 process x 2 threads": (1, 2), "2 processes x 1 thread": (2, 1)}
 BASE = "1 process x 2 threads"
@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--configurations", default="S,P")
     args = parser.parse_args()
+    build()
     print("| configuration | way | images/s | of one process x 2 threads | MB summed an iteration | time in sums |")
     print("|---|---|---|---|---|---|")
     for name in args.configurations.split(","):

@@ -22,6 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SHARES = {"Gmain": 1.0, "Greg": 1 / 4, "Dmain": 1.0, "Dreg": 1 / 16}
+# What the twin has; a description leaves out what is usual.
+COMPUTED = {"c_dim": 0, "img_channels": 3, "conv_clamp": None, "g_architecture": "skip", "d_architecture": "resnet",
+            "mapping_rate": 0.01}
 TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0])
 
 
@@ -287,13 +290,26 @@ class Step:
 def load(pair: Path) -> tuple[Generator, Discriminator, dict]:
     """The twin's networks with the weights of a pair, and the sizes that the pair describes."""
     g, d = torch.jit.load(pair / "generator.pt"), torch.jit.load(pair / "discriminator.pt")
-    sizes = {**json.loads(d.describe()), **json.loads(g.describe())}
+    of_g, of_d = json.loads(g.describe()), json.loads(d.describe())
+    refuse_others(pair, of_g, of_d)
+    sizes = {**of_d, **of_g}
     mine = (Generator(sizes), Discriminator(sizes))
     for net, script in zip(mine, (g, d)):
         missing, _ = net.load_state_dict(script.state_dict(), strict=False)
         if missing:
-            raise SystemExit(f"'{pair}' has no {missing}: only unconditional skip/resnet pairs in colour can be timed")
+            raise SystemExit(f"error: cannot time '{pair}': it has no {', '.join(missing)}; make it anew with rootgan new")
     return *mine, sizes
+
+
+def refuse_others(pair: Path, of_g: dict, of_d: dict) -> None:
+    """Refuses a pair that the twin would compute wrongly, by what its networks say of themselves."""
+    channels = {name: of_g[name] for name in ("img_resolution", "channel_base", "channel_max")}
+    for said in (of_g, of_d):
+        for name, wanted in {**COMPUTED, **channels}.items():
+            found = said.get(name, wanted)
+            if found != wanted:
+                raise SystemExit(f"error: cannot time '{pair}': {name} of its {said['kind']} is {found}, the twin has only {wanted}; "
+                                 "pass a pair of rootgan new in colour, without labels and clamp")
 
 
 def check(pair: Path, g: Generator, d: Discriminator, sizes: dict) -> None:

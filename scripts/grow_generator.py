@@ -8,15 +8,14 @@ al., arXiv 1511.05641).
 - New channels have random weights into them and zeros out of them.
 - More mapping layers make w twice as wide: it then holds leaky_relu(b) and leaky_relu(-b) of every value b, from which a new layer can
   restore b, so that it can start as the identity.
-- The mapping network of every file that rootgan reads or writes has a hundredth of the learning rate: its weights are stored a hundred
-  times as large as they act. `--mapping-rate` changes this factor. Only 0.01, the default, can be exported: so a generator that was
-  trained with another one goes back by the second command.
+- The mapping network has a hundredth of the learning rate: its weights are stored a hundred times as large as they act.
+  `--mapping-rate` changes this factor, which the file then says of itself (`mapping_rate`). The layouts of rosinality and NVIDIA
+  know only 0.01, the default: a generator that was trained with another one goes back by the second command.
 """
 
 import argparse
-import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 
@@ -24,13 +23,17 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
-from rootgan.checkpoints.ancestry import flattened  # noqa: E402
-from rootgan.make_pair import parsed  # noqa: E402
+from rootgan.checkpoints.ancestry import flattened, parsed  # noqa: E402
+from rootgan.checkpoints.checkpoint import CheckpointError  # noqa: E402
+from rootgan.checkpoints.records import as_json, writable  # noqa: E402
+from rootgan.checkpoints.torchscript import Network  # noqa: E402
+from rootgan.command_line import Failure, Parser, told_in_one_line  # noqa: E402
 from rootgan.networks.generator import Generator  # noqa: E402
+from rootgan.networks.layers import MAPPING_RATE, FullyConnected  # noqa: E402
 from rootgan.networks.pair import Architecture, save  # noqa: E402
 from rootgan.whole_files import sha256_of  # noqa: E402
 
-STANDARD_RATE = 0.01
+SIZES = ("mapping_layers", "channel_base", "channel_max")
 LEAKY_GAIN = (1 + 0.2) * sqrt(2)  # leaky_relu(b) - leaky_relu(-b) is this times b, with the layers' gain of sqrt(2)
 
 
@@ -42,29 +45,28 @@ class Layer:
     bias: Tensor
 
 
-def grown(old: torch.jit.ScriptModule, mapping_layers: int, channel_base: int, channel_max: int, rate: float) -> Generator:
+def grown(old: Generator, before: Architecture, sizes: dict[str, int], rate: float) -> Generator:
     """Returns a generator of these sizes with the function of `old`. Sizes must not shrink, and there must be no labels."""
-    said = json.loads(old.describe())
-    if said["c_dim"] > 0:
-        raise ValueError("a generator with labels cannot be grown")
-    if said["g_architecture"] != "skip":
-        raise ValueError(f"a generator of the architecture {said['g_architecture']} cannot be grown, only of skip")
-    for name, size in (("mapping_layers", mapping_layers), ("channel_base", channel_base), ("channel_max", channel_max)):
-        if size < said[name]:
-            raise ValueError(f"{name} cannot shrink from {said[name]} to {size}")
-    architecture = Architecture.described({**said, "mapping_layers": mapping_layers, "channel_base": channel_base,
-                                           "channel_max": channel_max})
-    if mapping_layers > said["mapping_layers"]:
-        architecture.w_dim *= 2
-    new = architecture.generator()
+    if before.c_dim > 0:
+        raise Failure(f"it has {before.c_dim} classes, and a generator with labels cannot be grown; take one without")
+    if before.g_architecture != "skip":
+        raise Failure(f"its architecture is {before.g_architecture}, and only skip can be grown; take a generator of skip")
+    for name, size in sizes.items():
+        if size < getattr(before, name):
+            raise Failure(f"{name} cannot shrink from {getattr(before, name)} to {size}; pass that or more")
+    after = replace(before, **sizes, mapping_rate=rate)
+    if after.mapping_layers > before.mapping_layers:
+        after.w_dim *= 2
+    after.validate()
+    new = after.generator()
     with torch.no_grad():
-        grow_mapping(old, new, said["mapping_layers"], mapping_layers, rate)
+        grow_mapping(old, new, before.mapping_layers, after.mapping_layers)
         grow_synthesis(old.state_dict(), new.state_dict())  # the values of a state dict are the weights themselves
     return new.eval()
 
 
-def grow_mapping(old: torch.jit.ScriptModule, new: Generator, old_layers: int, count: int, rate: float) -> None:
-    """Fills the mapping network of `new`, whose `count` layers get this share of the learning rate."""
+def grow_mapping(old: Generator, new: Generator, old_layers: int, count: int) -> None:
+    """Fills the `count` layers of the mapping network of `new`."""
     layers = [acting(getattr(old.mapping, f"fc{i}")) for i in range(old_layers)]
     w_avg = old.mapping.w_avg.detach()
     width = w_avg.shape[0]
@@ -73,7 +75,6 @@ def grow_mapping(old: torch.jit.ScriptModule, new: Generator, old_layers: int, c
         layers += [identity(width) for _ in range(count - old_layers)]
     for i, layer in enumerate(layers):
         stored = getattr(new.mapping, f"fc{i}")
-        stored.weight_gain, stored.bias_gain = rate / sqrt(layer.weight.shape[1]), rate
         stored.weight.copy_(layer.weight / stored.weight_gain)
         stored.bias.copy_(layer.bias / stored.bias_gain)
     if count > old_layers:
@@ -82,7 +83,7 @@ def grow_mapping(old: torch.jit.ScriptModule, new: Generator, old_layers: int, c
     new.mapping.w_avg[:width] = w_avg
 
 
-def acting(layer: torch.jit.ScriptModule) -> Layer:
+def acting(layer: FullyConnected) -> Layer:
     return Layer(layer.weight.detach() * layer.weight_gain, layer.bias.detach() * layer.bias_gain)
 
 
@@ -124,36 +125,43 @@ def grow_synthesis(old: dict[str, Tensor], new: dict[str, Tensor]) -> None:
             weight[:rows, :columns] = before * scale
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("generator", type=Path, help="TorchScript of the contract (weights/README.md)")
     parser.add_argument("out", type=Path, help="file to write")
     parser.add_argument("--mapping-layers", type=int, help="layers of the mapping network; more of them double w_dim")
     parser.add_argument("--channel-base", type=int, help="channels at resolution r: base / r, at most max")
     parser.add_argument("--channel-max", type=int)
-    parser.add_argument("--mapping-rate", type=float, default=STANDARD_RATE,
+    parser.add_argument("--mapping-rate", type=float, default=MAPPING_RATE,
                         help="learning rate of the mapping network, a share of the others' [default: %(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the new weights [default: %(default)s]")
     args = parser.parse_args()
-    old = torch.jit.load(str(args.generator), map_location="cpu").eval()
-    said = json.loads(old.describe())
+    with told_in_one_line(f"cannot grow '{args.generator}'", "check the rights and the free space there, or pass another file"):
+        grow(args)
+
+
+def grow(args: argparse.Namespace) -> None:
+    """Reads the generator as data, grows it, and writes it with how far its pictures moved."""
+    network = Network(args.generator, "generator", "grow")
     torch.manual_seed(args.seed)
     try:
-        sizes = {name: getattr(args, name) or said[name] for name in ("mapping_layers", "channel_base", "channel_max")}
-        new = grown(old, **sizes, rate=args.mapping_rate)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    z = torch.randn(16, said["z_dim"])
+        before = Architecture.described(network.said)
+        old = network.module(before)
+        sizes = {name: getattr(before, name) if getattr(args, name) is None else getattr(args, name) for name in SIZES}
+        new = grown(old, before, sizes, args.mapping_rate)
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, OverflowError) as error:
+        raise Failure(f"cannot grow '{args.generator}': {error}") from None
+    z = torch.randn(16, before.z_dim)
     with torch.no_grad():
         difference = (new(z, noise_mode="const") - old(z, noise_mode="const")).abs().max().item()
-    record = {"source": args.generator.name, "source_sha256": sha256_of(args.generator),
-              "grown": {**sizes, "mapping_rate": args.mapping_rate}, "parent": parsed(old.get_provenance())}
-    new.set_provenance(json.dumps(flattened(record)))
+    record = {"source": writable(args.generator.name), "source_sha256": sha256_of(args.generator),
+              "grown": {**sizes, "mapping_rate": args.mapping_rate}, "parent": parsed(network.provenance())}
+    new.set_provenance(as_json(flattened(record)))
     save(new, args.out)
     print(f"{args.out}: {sum(p.numel() for p in new.parameters()):,} parameters; images differ by {difference:.1g} at most")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,5 +1,5 @@
 """Prints the platform tag of a wheel with a program in it, such as manylinux_2_34_x86_64: the lowest one whose promises cover
-the versioned symbols and the libraries that the program needs. Weak: symbols without a version are not compared.
+the versioned symbols and the libraries that the program needs. Symbols without a version are not compared.
 
     python scripts/platform_tag.py PROGRAM --beside FOLDER_OF_TORCH_LIBRARIES
 """

@@ -228,6 +228,25 @@ fn an_export_is_not_overwritten_without_force() {
 }
 
 #[test]
+fn a_forced_export_that_fails_leaves_the_old_one() {
+    let folder = tempdir().unwrap();
+    let out = export_pair16(folder.path());
+    let files = || {
+        let entries = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+        let mut found: Vec<_> = entries.map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect();
+        found.sort();
+        found
+    };
+    let before = files();
+    let (generator, discriminator) = pair16();
+    let mut command = assert_cmd::Command::new("sh");
+    command.args(["-c", "ulimit -f 8; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rootgan"), "export", "--force"]);
+    command.arg("--generator").arg(generator).arg("--discriminator").arg(discriminator).arg("--out").arg(&out);
+    command.assert().failure().code(1).stderr(contains("too large"));
+    assert!(files() == before);
+}
+
+#[test]
 fn a_name_of_another_format_is_told_and_other_files_stay() {
     let folder = tempdir().unwrap();
     let run = run_with_snapshot(folder.path(), 20);

@@ -98,6 +98,16 @@ fn every_format_gives_the_same_picture_and_is_imported_once() {
 }
 
 #[test]
+fn a_file_whose_name_begins_with_a_dash_is_imported() {
+    let place = Place::new();
+    std::fs::copy(golden_dir().join("rosinality_like_r32.pt"), place.path("-x.pt")).unwrap();
+    let out = place.path("picture.png");
+    place.rootgan().args(["generate", "--seeds", "0", "--grid", text(&out), "--from=-x.pt"]).assert().success();
+    place.rootgan().args(["import", "--out=-pair", "--", "-x.pt"]).assert().success();
+    assert!(place.path("-pair/generator.pt").is_file());
+}
+
+#[test]
 fn a_pickle_is_finetuned_measured_and_exported_by_name_alone() {
     let place = Place::with_imports();
     let pickle = shipped("nvidia_like_r32.pkl");

@@ -8,7 +8,7 @@ from pathlib import Path
 # A folder that is run is itself the place of imports; its parts are imported as `rootgan.*`.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from rootgan.command_line import Stopped, stop_on_signals  # noqa: E402
+from rootgan.command_line import Stopped, stop_on_signals, way_to_install  # noqa: E402
 
 COMMANDS = {"import": "import_checkpoint", "export": "export_checkpoint", "new": "make_pair", "detector": "make_detector",
             "pictures": "pictures"}
@@ -16,6 +16,9 @@ COMMANDS = {"import": "import_checkpoint", "export": "export_checkpoint", "new":
 
 def main() -> None:
     stop_on_signals()
+    # A name that the terminal's encoding lacks is spelled out: work that is done must not end as an error.
+    if sys.stdout is not None:  # as it is where the caller closed it
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # Asked before torch is imported: MKL in it ends a process whose working directory was deleted, in its own words.
         os.getcwd()
@@ -28,8 +31,8 @@ def main() -> None:
     try:
         sys.exit(import_module(f"rootgan.{COMMANDS[command]}").main())
     except ModuleNotFoundError as missing:
-        sys.exit(f"error: cannot {command} without the Python package '{missing.name}'; run: {sys.executable} -m pip install "
-                 f"'{missing.name}'")
+        name = missing.name or str(missing)
+        sys.exit(f"error: cannot {command} without the Python package '{name}'; {way_to_install(name)}")
     except Stopped as stopped:
         print(f"stopped by {stopped.signal.name}", file=sys.stderr)
         sys.exit(128 + stopped.signal)

@@ -7,10 +7,19 @@ import sys
 import time
 import zipfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Iterator, NoReturn
+
+from rootgan.launch import TORCH
 
 ONE_WISH = 0.5  # seconds in which signals are taken for one: a terminal signals rootgan and Python, and rootgan Python again
 SHOWN = 500  # characters of an error that is not ours
+
+
+ROOT = Path(__file__).resolve().parents[2]
+IS_CLONE = (ROOT / "Cargo.toml").is_file()  # and not an installed package
+# What pip calls a module of another name, and the version that the program is linked to.
+PACKAGES = {"PIL": "pillow", "torch": f"torch=={TORCH}"}
 
 
 class Failure(ValueError):
@@ -63,6 +72,12 @@ def told_in_one_line(doing: str, remedy: str) -> Iterator[None]:
         said = " ".join(str(error).split()) or type(error).__name__
         said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said[:SHOWN]) + "..." * (len(said) > SHOWN)
         sys.exit(f"error: {doing}: {said}")
+
+
+def way_to_install(*modules: str) -> str:
+    """Says how the Python that runs this gets modules that are missing."""
+    pip = f"{sys.executable} -m pip install {' '.join(PACKAGES.get(name, name) for name in modules)}"
+    return f"run 'scripts/setup --python-torch', or: {pip}" if IS_CLONE else f"run: {pip}"
 
 
 def safetensors_errors() -> tuple[type[Exception], ...]:

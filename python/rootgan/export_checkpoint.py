@@ -23,6 +23,7 @@ from rootgan.checkpoints.records import as_json, writable
 from rootgan.checkpoints.torchscript import Network
 from rootgan.checkpoints.writing import save_torch
 from rootgan.command_line import Parser, told_in_one_line
+from rootgan.networks.layers import MAPPING_RATE
 from rootgan.networks.pair import fill
 from rootgan.whole_files import replace_atomically, sha256_of
 
@@ -60,7 +61,7 @@ def to_state_dict(checkpoint: Checkpoint, networks: Networks, wanted: Wanted) ->
     tensors = {"G_ema": checkpoint.g_ema, "G": checkpoint.g, "D": checkpoint.d}
     present = {name: value for name, value in tensors.items() if value is not None}
     save_torch({**present, "architecture": asdict(checkpoint.architecture)}, wanted.out)
-    return [f"it holds {', '.join(present)}, and 'architecture' with what the shapes do not show"]
+    return [f"it holds {', '.join(present)}, and 'architecture' with what the shapes do not show", *of_mapping_rate(checkpoint)]
 
 
 def to_safetensors(checkpoint: Checkpoint, networks: Networks, wanted: Wanted) -> list[str]:
@@ -74,12 +75,24 @@ def to_safetensors(checkpoint: Checkpoint, networks: Networks, wanted: Wanted) -
             metadata = {**sizes, **metadata, f"{prefix}.description": as_json(writable(said)),
                         f"{prefix}.provenance": networks[name].provenance()}
     record = out.with_suffix(".json")
-    replace_atomically(out, lambda scratch: save_file(tensors, scratch, metadata=metadata))
+
+    def save(scratch: Path) -> None:
+        save_file(tensors, scratch, metadata=metadata)
+        record.unlink(missing_ok=True)  # before the weights that it is about go
+
+    replace_atomically(out, save)
     described = {"file": out.name, "sha256": sha256_of(out), "bytes": out.stat().st_size,
                  "metadata": metadata}
     replace_atomically(record, lambda scratch: scratch.write_text(as_json(writable(described), indent=2) + "\n"))
-    remarks = [f"'{record}' says its sizes, origin and sha256"]
+    remarks = [f"'{record}' says its sizes, origin and sha256", *of_mapping_rate(checkpoint)]
     return remarks + (["G is not in it: 'G.*' are those of the averaged generator"] if checkpoint.g is not None else [])
+
+
+def of_mapping_rate(checkpoint: Checkpoint) -> list[str]:
+    """Warns of a mapping network that other programs compute wrongly unless they are told."""
+    rate = checkpoint.architecture.mapping_rate
+    return [] if rate == MAPPING_RATE else [f"its mapping network is stored for a learning rate of {rate:g} (NVIDIA's "
+                                            f"lr_multiplier), not the usual {MAPPING_RATE:g}: give that to what loads it"]
 
 
 def to_onnx(checkpoint: Checkpoint, networks: Networks, wanted: Wanted) -> list[str]:

@@ -7,8 +7,6 @@ is executed.
 
 import argparse
 import os
-import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
@@ -22,7 +20,7 @@ from rootgan.checkpoints.records import as_json, writable
 from rootgan.checkpoints.resolution import transfer
 from rootgan.command_line import Parser, told_in_one_line
 from rootgan.network_folder import DISCRIMINATOR, GENERATOR, GENERATOR_RAW as RAW, IMPORT_RECORD as RECORD
-from rootgan.network_folder import refuse_present, remove_networks
+from rootgan.network_folder import refuse_present, replace_networks
 from rootgan.networks.pair import MAX_GROUP, fill, save
 from rootgan.whole_files import sha256_of
 
@@ -72,23 +70,6 @@ def write(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkp
     return counts
 
 
-def write_beside(networks: dict[str, tuple[str, dict[str, Tensor]]], checkpoint: Checkpoint, record: dict[str, Any],
-                 outdir: Path, source: Path) -> dict[str, int]:
-    """Writes everything into a scratch folder beside `outdir`, then moves it there; returns what `write` does."""
-    outdir.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{outdir.name}.partial-", dir=outdir.parent))
-    try:
-        counts = write(networks, checkpoint, record, scratch, source)
-        outdir.mkdir(exist_ok=True)
-        # The record is removed first and moved in last: where it is, the import is whole.
-        remove_networks(outdir)
-        for name in (*networks, RECORD):
-            os.replace(scratch / name, outdir / name)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return counts
-
-
 def group_of(text: str) -> int:
     """Parses the argument of --mbstd-group, a number of images or `all`."""
     number = MAX_GROUP if text == "all" else int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
@@ -123,7 +104,11 @@ def import_checkpoint(path: Path, outdir: Path, resolution: Optional[int] = None
         checkpoint = transfer(checkpoint, resolution)
     networks = networks_of(checkpoint, path)
     record = describe(checkpoint, path)
-    counts = (write if in_place else write_beside)(networks, checkpoint, record, outdir, path)
+
+    def work(folder: Path) -> dict[str, int]:
+        return write(networks, checkpoint, record, folder, path)
+
+    counts = work(outdir) if in_place else replace_networks(outdir, work)
     sizes = checkpoint.architecture
     print(f"'{path}': {checkpoint.format}, {sizes.img_resolution}x{sizes.img_resolution}, "
           f"{'no labels' if sizes.c_dim == 0 else f'{sizes.c_dim} classes'}")

@@ -8,8 +8,8 @@ in it is imported. It brings the convolutions of an AlexNet and a VGG16 with blu
 the perceptual distance that was trained on them. The networks around the weights are written here.
 
 `alexnet`: 1,152 features, for Frechet and kernel distances. `vgg16`: 1,472 features for precision, recall, density and
-coverage, and a perceptual distance for the path length. Weak: they are not the networks of published numbers, so what
-they measure compares only with itself, and rootgan calls it "Frechet distance, AlexNet features", never FID.
+coverage, and a perceptual distance for the path length. These are not the networks of published numbers, so what they
+measure compares only with itself, and rootgan calls it "Frechet distance, AlexNet features", never FID.
 
 Weights: Copyright (c) 2022, Abhijay Ghildyal, Feng Liu; BSD 2-Clause (the licence is stored in the file that is made);
 "Shift-tolerant Perceptual Similarity Metric", arXiv 2207.13686. Networks: Krizhevsky et al., 2012; Simonyan and

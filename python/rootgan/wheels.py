@@ -6,11 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rootgan.command_line import Failure
+from rootgan.command_line import IS_CLONE, ROOT, Failure
 
-ROOT = Path(__file__).resolve().parents[2]
 # A clone keeps what it downloads; an installed package has no place of its own.
-CACHE = (ROOT / ".cache" if (ROOT / "Cargo.toml").is_file() else
+CACHE = (ROOT / ".cache" if IS_CLONE else
          Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "rootgan") / "wheels"
 
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from kill_resume import ROOT, last_state, make_pair_and_pictures, numbers, statistics  # noqa: E402
+from kill_resume import ROOT, ending, last_state, make_pair_and_pictures, numbers, statistics  # noqa: E402
 
 LONGEST_PAUSE = 60.0
 
@@ -42,23 +42,14 @@ def check(args: argparse.Namespace, scratch: Path) -> int:
                "--tick-kimg", "0.5", "--snapshot-ticks", "0", "--image-ticks", "0", "--grid", "4x4",
                "--checkpoint-minutes", "0.004"]
     begun = time.monotonic()
-    finish(start(args, options, scratch / "whole", restarts=0))
+    with ending(start(args, options, scratch / "whole", restarts=0)) as launcher:
+        finish(launcher)
     print(f"undisturbed: {time.monotonic() - begun:.0f} s", flush=True)
     whole = next((scratch / "whole").iterdir())
 
-    moments, longest = random.Random(args.seed), 0.0
-    launcher = start(args, options, scratch / "killed", restarts=args.kills)
-    for number in range(1, args.kills + 1):
-        wait_for_progress(launcher, scratch / "killed")
-        time.sleep(moments.uniform(0.0, 2.0))
-        victim = moments.randrange(args.processes)
-        seen, killed_at = newest(scratch / "killed"), time.monotonic()
-        os.kill(process_of_rank(launcher.pid, victim), signal.SIGKILL)
-        wait_for_progress(launcher, scratch / "killed")
-        pause = time.monotonic() - killed_at
-        longest = max(longest, pause)
-        print(f"kill {number}: rank {victim} at {seen} images, goes on after {pause:.1f} s", flush=True)
-    finish(launcher)
+    with ending(start(args, options, scratch / "killed", restarts=args.kills)) as launcher:
+        longest = kill(args, launcher, scratch / "killed")
+        finish(launcher)
     killed = max((scratch / "killed").iterdir())
     same_state = last_state(whole) == last_state(killed)
     same_statistics = statistics(whole) == statistics(killed)
@@ -66,6 +57,22 @@ def check(args: argparse.Namespace, scratch: Path) -> int:
           f"{'identical' if same_state else 'DIFFERENT'}, {len(statistics(whole))} lines of statistics "
           f"{'identical' if same_statistics else 'DIFFERENT'}, longest pause {longest:.1f} s")
     return 0 if same_state and same_statistics and longest < LONGEST_PAUSE else 1
+
+
+def kill(args: argparse.Namespace, launcher: subprocess.Popen, outdir: Path) -> float:
+    """Kills one process after another; returns the longest pause."""
+    moments, longest = random.Random(args.seed), 0.0
+    for number in range(1, args.kills + 1):
+        wait_for_progress(launcher, outdir)
+        time.sleep(moments.uniform(0.0, 2.0))
+        victim = moments.randrange(args.processes)
+        seen, killed_at = newest(outdir), time.monotonic()
+        os.kill(process_of_rank(launcher, victim), signal.SIGKILL)
+        wait_for_progress(launcher, outdir)
+        pause = time.monotonic() - killed_at
+        longest = max(longest, pause)
+        print(f"kill {number}: rank {victim} at {seen} images, goes on after {pause:.1f} s", flush=True)
+    return longest
 
 
 def start(args: argparse.Namespace, options: list, outdir: Path, restarts: int) -> subprocess.Popen:
@@ -90,23 +97,29 @@ def wait_for_progress(launcher: subprocess.Popen, outdir: Path) -> None:
     """Waits for a checkpoint that is newer than the newest one."""
     before, begun = newest(outdir), time.monotonic()
     while newest(outdir) <= before:
-        if launcher.poll() is not None:
-            raise SystemExit(f"the run ended before the last kill, pass a larger --kimg: {launcher.stderr.read().decode()[-2000:]}")
+        refuse_an_end(launcher)
         if time.monotonic() - begun > 2 * LONGEST_PAUSE:
             raise SystemExit("no progress: the processes hang")
         time.sleep(0.01)
 
 
-def process_of_rank(parent: int, rank: int) -> int:
+def refuse_an_end(launcher: subprocess.Popen) -> None:
+    """Ends the check where torchrun has ended, for nothing more will come of it."""
+    if launcher.poll() is not None:
+        raise SystemExit(f"the run ended before the last kill, pass a larger --kimg: {launcher.stderr.read().decode()[-2000:]}")
+
+
+def process_of_rank(launcher: subprocess.Popen, rank: int) -> int:
     """The number of the process that torchrun has started with this rank."""
     while True:
+        refuse_an_end(launcher)
         for entry in Path("/proc").iterdir():
             try:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 variables = (entry / "environ").read_bytes().split(b"\0")
-            except (OSError, NotADirectoryError):
+            except OSError:
                 continue
-            if fields[1] == str(parent) and fields[0] != "Z" and f"RANK={rank}".encode() in variables:
+            if fields[1] == str(launcher.pid) and fields[0] != "Z" and f"RANK={rank}".encode() in variables:
                 return int(entry.name)
         time.sleep(0.01)
 

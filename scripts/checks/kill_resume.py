@@ -7,6 +7,7 @@ Prints one line a kill, and at the end whether states and statistics agree. Exit
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,14 +50,14 @@ def check(args: argparse.Namespace, scratch: Path) -> int:
     moments = random.Random(args.seed)
     command = [args.rootgan, "finetune", *options, "--outdir", scratch / "killed"]
     for number in range(1, args.kills + 1):
-        process = start(command)
-        # Kills come from before the first iteration to some seconds into the training, which writes 4 checkpoints a
-        # second.
-        time.sleep(moments.uniform(0.4, 3.0))
-        if process.poll() is not None:
-            raise SystemExit(f"the run ended before kill {number}: pass a larger --kimg")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with ending(start(command)) as process:
+            # Kills come from before the first iteration to some seconds into the training, which writes 4 checkpoints a
+            # second.
+            time.sleep(moments.uniform(0.4, 3.0))
+            if process.poll() is not None:
+                raise SystemExit(f"the run ended before kill {number}: pass a larger --kimg")
+            process.send_signal(signal.SIGKILL)
+            process.wait()
         runs = list((scratch / "killed").glob("*")) if (scratch / "killed").exists() else []
         has_checkpoint = bool(runs) and bool(numbers(runs[0]))
         if not has_checkpoint and runs:
@@ -92,6 +94,21 @@ def start(command: list) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                             env=environment)
+
+
+@contextlib.contextmanager
+def ending(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+    """Ends a program with the block, however that is left; torchrun then ends the processes that it started."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def run_to_end(command: list) -> None:

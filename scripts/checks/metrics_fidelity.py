@@ -131,6 +131,8 @@ def main() -> int:
                         help="default: %(default)s, made where it is missing")
     parser.add_argument("--packages", type=Path, default=ROOT / ".cache" / "fidelity", help="default: %(default)s")
     args = parser.parse_args()
+    # Programs are run in ROOT, while these are seen from the caller's folder.
+    args.detector, args.packages = args.detector.resolve(), args.packages.resolve()
     if not args.detector.exists():
         run(sys.executable, ROOT / "python/rootgan", "detector", "alexnet", "--out", args.detector)
     fetch(args.packages)

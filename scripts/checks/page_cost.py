@@ -39,10 +39,15 @@ def measure(args: argparse.Namespace, scratch: Path) -> int:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run([args.rootgan, "pictures", "cats", "--count", "200", "--size", "64", "--out", pictures], check=True, **quiet)
     options = "--batch 4 --kimg 1000 --tick-kimg 0.004 --image-ticks 500 --snapshot-ticks 0 --grid 8x4 --aug noaug".split()
-    training = subprocess.Popen([args.rootgan, "finetune", "--generator", ROOT / "weights/generator.pt", "--discriminator",
-                                 ROOT / "weights/discriminator.pt", "--data", pictures, "--outdir", runs, *options], **quiet)
+    with open(scratch / "training.txt", "w") as said:
+        training = subprocess.Popen([args.rootgan, "finetune", "--generator", ROOT / "weights/generator.pt", "--discriminator",
+                                     ROOT / "weights/discriminator.pt", "--data", pictures, "--outdir", runs, *options],
+                                    stdout=said, stderr=said)
     try:
         while not list(runs.glob("*/stats.jsonl")):
+            if training.poll() is not None:
+                raise SystemExit(f"the training ended before its first statistics, with exit code {training.returncode}: "
+                                 f"{(scratch / 'training.txt').read_text()[-2000:]}")
             time.sleep(1)
         with serving(args.rootgan, runs) as server:
             return compare(args, next(runs.glob("*/stats.jsonl")), *server)

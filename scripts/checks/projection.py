@@ -11,6 +11,7 @@ optimised, and what `generate --ws` makes of the saved ws with the generator's o
 
 import argparse
 import itertools
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,19 +34,19 @@ def main() -> int:
     parser.add_argument("--rootgan", type=Path, default=ROOT / "target/release/rootgan")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--space", default="w", choices=["w", "w+"])
-    parser.add_argument("--keep", type=Path, help="folder to keep the pictures in; where it has a projection, it is not made again")
+    parser.add_argument("--keep", type=Path, help="folder to keep the pictures in; what it has whole of the same steps and space is not made again")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         return 0 if check(args, args.keep or Path(scratch)) else 1
 
 
 def check(args: argparse.Namespace, folder: Path) -> bool:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     detector = folder / "alexnet.pt"
     if not detector.exists():
         run(args, "detector", "alexnet", "--out", detector)
-    if not (folder / "people").exists():
-        run(args, "pictures", "people", "--count", "10", "--size", "64", "--seed", "1", "--out", folder / "people")
+    # The program goes on with a folder that it has not finished, and leaves one that it has.
+    run(args, "pictures", "people", "--count", "10", "--size", "64", "--seed", "1", "--out", folder / "people")
     generate(args, folder / "generated", PROJECTED, 0.7)
     generate(args, folder / "random", RANDOM, 0.7)
     generate(args, folder / "random-psi1", RANDOM, 1.0)
@@ -58,10 +59,10 @@ def check(args: argparse.Namespace, folder: Path) -> bool:
     near = {"generated": 0, "people": 0}
     for kind in near:
         for target in sorted((folder / kind).glob("*.png")):
-            place, begun = folder / f"projected-{kind}-{target.stem}", time.monotonic()
-            if not (place / "projected_w.npz").exists():
-                run(args, "project", "--generator", GENERATOR, "--target", target, "--out", place, "--detector", detector,
-                    "--steps", args.steps, "--space", args.space)
+            place, begun = folder / f"projected-{kind}-{target.stem}-{args.space}-{args.steps}", time.monotonic()
+            if not place.exists():
+                run_whole(args, place, "project", "--generator", GENERATOR, "--target", target, "--detector", detector, "--steps",
+                          args.steps, "--space", args.space, "--out")
             seconds = time.monotonic() - begun
             run(args, "generate", "--generator", GENERATOR, "--ws", place / "projected_w.npz", "--outdir", place / "again")
             wanted = row(measure, target)
@@ -81,9 +82,17 @@ def run(args: argparse.Namespace, *words: object) -> None:
     subprocess.run([args.rootgan, *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def run_whole(args: argparse.Namespace, folder: Path, *words: object) -> None:
+    """Runs a command that makes a folder, its last word, which has its name only when the command has ended well."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    run(args, *words, partial)
+    partial.rename(folder)
+
+
 def generate(args: argparse.Namespace, folder: Path, seeds: range, psi: float) -> None:
     if not folder.exists():
-        run(args, "generate", "--generator", GENERATOR, "--seeds", f"{seeds[0]}-{seeds[-1]}", "--psi", psi, "--outdir", folder)
+        run_whole(args, folder, "generate", "--generator", GENERATOR, "--seeds", f"{seeds[0]}-{seeds[-1]}", "--psi", psi, "--outdir")
 
 
 def rows(measure: torch.jit.ScriptModule, folder: Path) -> list[torch.Tensor]:

@@ -119,10 +119,10 @@ async def storm(count: int, process: int, address: str, token: str) -> tuple[dic
             answer = await asyncio.wait_for(reader.read(), 120)
             writer.close()
             outcome = "answered" if answer.startswith(b"HTTP/1.1 200") else f"other: {answer[:20]}"
-        except (ConnectionError, OSError):
-            outcome = "refused"
-        except TimeoutError:
+        except (asyncio.TimeoutError, TimeoutError):  # first: from Python 3.11 on it is an OSError, as a refusal is
             outcome = "neither"
+        except OSError:
+            outcome = "refused"
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     tasks = [asyncio.create_task(ask()) for _ in range(count)]

@@ -8,6 +8,7 @@ two processes on one machine, bit for bit. Exit code 1 if it does not.
 """
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from kill_resume import ROOT, last_state, make_pair_and_pictures, statistics  # noqa: E402
+from kill_resume import ROOT, ending, last_state, make_pair_and_pictures, statistics  # noqa: E402
 
 HOSTS = {"rootgan-a": "10.77.0.1", "rootgan-b": "10.77.0.2"}
 
@@ -50,13 +51,15 @@ def check(args: argparse.Namespace, scratch: Path) -> int:
                "0", "--image-ticks", "0", "--grid", "4x4"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run([args.rootgan, "finetune", *options, "--micro-batch", "4", "--outdir", scratch / "one", "--processes", "2"], environment)
-    launchers = []
-    for rank, name in enumerate(HOSTS):
-        command = ["ip", "netns", "exec", name, Path(sys.executable).parent / "torchrun", "--no-python", "--nnodes", "2",
-                   "--nproc-per-node", "1", "--node-rank", rank, "--master-addr", HOSTS["rootgan-a"], "--master-port", "29511",
-                   args.rootgan, "finetune", *options, "--micro-batch", "4", "--outdir", scratch / "two"]
-        launchers.append(subprocess.Popen([str(part) for part in command], env=environment, stdout=subprocess.DEVNULL))
-    codes = [launcher.wait(timeout=300) for launcher in launchers]
+    with contextlib.ExitStack() as stack:
+        launchers = []
+        for rank, name in enumerate(HOSTS):
+            command = ["ip", "netns", "exec", name, Path(sys.executable).parent / "torchrun", "--no-python", "--nnodes", "2",
+                       "--nproc-per-node", "1", "--node-rank", rank, "--master-addr", HOSTS["rootgan-a"], "--master-port", "29511",
+                       args.rootgan, "finetune", *options, "--micro-batch", "4", "--outdir", scratch / "two"]
+            launcher = subprocess.Popen([str(part) for part in command], env=environment, stdout=subprocess.DEVNULL)
+            launchers.append(stack.enter_context(ending(launcher)))
+        codes = [launcher.wait(timeout=300) for launcher in launchers]
     if codes != [0, 0]:
         raise SystemExit(f"the launchers ended with {codes}")
     one, two = (next((scratch / name).iterdir()) for name in ["one", "two"])

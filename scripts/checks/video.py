@@ -48,12 +48,16 @@ def main() -> int:
         options.add_argument(flag)
     browser = webdriver.Chrome(options=options)
     browser.set_script_timeout(60)
-    with tempfile.TemporaryDirectory() as scratch:
-        return 0 if check(args, browser, args.keep or Path(scratch)) else 1
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            # An address of a file needs its whole path.
+            return 0 if check(args, browser, (args.keep or Path(scratch)).resolve()) else 1
+    finally:
+        browser.quit()
 
 
 def check(args: argparse.Namespace, browser: webdriver.Chrome, folder: Path) -> bool:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     walk = [args.rootgan, "video", "--generator", ROOT / "weights/generator.pt", "--seeds", "0-3", "--seconds", str(SECONDS),
             "--fps", str(FPS), "--scale", str(SCALE), "--psi", "0.7", "--way", "w"]
     for name in ["walk.mp4", "walk.gif", "walk.webp"]:
@@ -62,7 +66,7 @@ def check(args: argparse.Namespace, browser: webdriver.Chrome, folder: Path) -> 
     subprocess.run([args.rootgan, "generate", "--generator", ROOT / "weights/generator.pt", "--seeds", "0,1", "--psi", "0.7",
                     "--outdir", folder / "pictures"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     (folder / "page.html").write_text("<!doctype html><title>films</title>")
-    browser.get(f"file://{folder}/page.html")
+    browser.get((folder / "page.html").as_uri())
     url = "data:video/mp4;base64," + base64.b64encode((folder / "walk.mp4").read_bytes()).decode()
     good = True
     # Seed 0 is the first frame; seed 1 comes after a quarter.
@@ -87,13 +91,12 @@ def check(args: argparse.Namespace, browser: webdriver.Chrome, folder: Path) -> 
     for name in ["walk.gif", "walk.webp"]:
         size = browser.execute_async_script(
             "const done = arguments[1], image = new Image(); image.onload = () => done([image.naturalWidth, image.naturalHeight]);"
-            "image.onerror = () => done(null); image.src = arguments[0];", f"file://{folder}/{name}")
+            "image.onerror = () => done(null); image.src = arguments[0];", (folder / name).as_uri())
         frames = Image.open(folder / name).n_frames
         fits = size == [SIDE * SCALE] * 2 and frames >= SECONDS * FPS * 0.9
         print(f"{name}: {size}, {frames} frames, {(folder / name).stat().st_size // 1024} KiB: {'good' if fits else 'BAD'}")
         good = good and fits
     print(f"walk.mp4: {(folder / 'walk.mp4').stat().st_size // 1024} KiB")
-    browser.quit()
     return good
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -109,7 +108,7 @@ def checks(kit: Kit) -> list[Line]:
                            GPU / "alexnet.pt", "--freeze-d", "2", "--xflip")
         kit.rootgan(line, "export", "--from", run, "--out", kit.place / "exported")
         kit.rootgan(line, "inspect", kit.place / "exported/generator.pt")
-        kit.rootgan(line, "plot", run, "--out", kit.place / "plot.png", "--stat", "Loss/D/loss", ok=False)
+        kit.rootgan(line, "plot", run, "--out", kit.place / "plot.png", "--stat", "Loss/D/loss")
         kit.rootgan(line, "metrics", "--from", run, "--data", GPU / "cats", "--detector", GPU / "alexnet.pt", "--metrics",
                     "fid64_full", "--device", kit.device)
         kit.rootgan(line, "compare", *DEFAULT, "--data", GPU / "labelled", "--losses", "rooted:20,logistic", "--seeds", "1",
@@ -147,20 +146,17 @@ def checks(kit: Kit) -> list[Line]:
         outdir = kit.place / name
         command = [GPU / "rootgan", "finetune", *DEFAULT, "--data", GPU / "cats", "--outdir", outdir, "--device", kit.device, *options]
         for kill in range(3):
-            process = subprocess.Popen([str(word) for word in command], env=kit.environment, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.PIPE, text=True)
-            before, new = newest_checkpoint(outdir), 0
-            while process.poll() is None and time.monotonic() < line.deadline:
-                time.sleep(0.05)
-                now = newest_checkpoint(outdir)
-                new += now != before
-                before = now
-                if new >= (4 if not kit.tiny else 2):
-                    break
-            if process.poll() is not None:
-                raise Failed(f"the run ended before kill {kill + 1}: {process.stderr.read()[-300:]}")
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            with kit.started(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+                before, new = newest_checkpoint(outdir), 0
+                while process.poll() is None and time.monotonic() < line.deadline:
+                    time.sleep(0.05)
+                    now = newest_checkpoint(outdir)
+                    new += now != before
+                    before = now
+                    if new >= (4 if not kit.tiny else 2):
+                        break
+                if process.poll() is not None:
+                    raise Failed(f"the run ended before kill {kill + 1}: {process.stderr.read()[-300:]}")
             line.log.append(f"killed at checkpoint {before}")
             run = next(outdir.iterdir())
             command = [GPU / "rootgan", "finetune", "--resume", run]
@@ -173,12 +169,15 @@ def checks(kit: Kit) -> list[Line]:
 
     def interrupt(line: Line) -> str:
         outdir = kit.place / "interrupted"
-        process = subprocess.Popen([str(word) for word in (GPU / "rootgan", "finetune", *DEFAULT, "--data", GPU / "cats", "--outdir",
-                                    outdir, "--device", kit.device, "--kimg", "100", "--batch", "8", "--tick-kimg", "0.2", "--grid", "2x2")],
-                                   env=kit.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        time.sleep(20 if not kit.tiny else 8)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=max(1.0, line.deadline - time.monotonic()))
+        command = [GPU / "rootgan", "finetune", *DEFAULT, "--data", GPU / "cats", "--outdir", outdir, "--device", kit.device, "--kimg", "100",
+                   "--batch", "8", "--tick-kimg", "0.2", "--grid", "2x2"]
+        with kit.started(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            time.sleep(20 if not kit.tiny else 8)
+            process.send_signal(signal.SIGINT)
+            try:
+                out, _ = process.communicate(timeout=max(1.0, line.deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise Failed("the run went on after SIGINT until the line's time was over") from None
         line.log.append(out[-2000:])
         run = next(outdir.iterdir(), None)
         if run is None or not any((run / "checkpoints").iterdir()):

@@ -7,10 +7,15 @@ and contiguous between two reorderings), as banded matrices, and as a part of th
 """
 
 import argparse
+import sys
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
+from rootgan.networks.resample import banded, bands, composed  # noqa: E402
 
 SHAPES = [(16, 64, 256), (16, 128, 128), (16, 512, 32), (4, 32, 1024)]
 TAPS = [1.0, 3.0, 3.0, 1.0]
@@ -25,42 +30,30 @@ def main() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     cuda = args.device != "cpu"
     taps = torch.tensor(TAPS, device=args.device) / 8
+    kernel = torch.outer(taps, taps)  # the same turned around, so that it suits both directions
 
     def whole(x, padding, stride=1):
         c = x.shape[1]
-        return F.conv2d(x, torch.outer(taps, taps).to(x.dtype).expand(c, 1, 4, 4), padding=padding, groups=c, stride=stride)
+        return F.conv2d(x, kernel.to(x.dtype).expand(c, 1, 4, 4), padding=padding, groups=c, stride=stride)
 
     def contiguous(x, padding):
         return whole(x.contiguous(), padding).contiguous(memory_format=torch.channels_last)
 
-    def bands(x, padding):
-        n, c, h, w = x.shape
-        row = (8 + h + padding + 7) // 8 * 8
-        m = h + 2 * padding - 3
-        matrix = torch.zeros([m, row], dtype=x.dtype, device=x.device)
-        matrix.as_strided([m, 4], [row + 1, 1], 8 - padding).copy_(taps.expand(m, 4))
-        matrix = matrix[:, 8:8 + h]
-        y = torch.bmm(matrix.unsqueeze(0).expand(n, m, h), x.permute(0, 2, 3, 1).reshape(n, h, w * c))
-        y = torch.bmm(matrix.unsqueeze(0).expand(n * m, m, w), y.view(n * m, w, c))
-        return y.view(n, m, m, c).permute(0, 3, 1, 2)
-
-    def composed(weight):
-        """3x3 after the filter as one 6x6 convolution: the kernels' own convolution."""
-        o, i = weight.shape[:2]
-        return F.conv2d(weight.reshape(o * i, 1, 3, 3), torch.outer(taps, taps).to(weight.dtype).view(1, 1, 4, 4),
-                        padding=3).view(o, i, 6, 6)
+    def in_bands(x, padding):
+        matrix = bands(x.shape[2], taps, padding, 1, x.dtype)
+        return banded(x, matrix, matrix)
 
     def down(filtered):
         return lambda x, w: F.conv2d(filtered(x, 2), w, stride=2)
 
     def down_composed(x, w):
-        return F.conv2d(x, composed(w), stride=2, padding=2)
+        return F.conv2d(x, composed(w, kernel), stride=2, padding=2)
 
     def up(filtered):
         return lambda x, w: filtered(F.conv_transpose2d(x, w, stride=2), 1) * 4
 
     def up_composed(x, w):
-        return F.conv_transpose2d(x, composed(w) * 4, stride=2, padding=2)
+        return F.conv_transpose2d(x, composed(w, kernel * 4), stride=2, padding=2)
 
     def milliseconds(work) -> float:
         for _ in range(2):
@@ -82,9 +75,9 @@ def main() -> None:
             kind = torch.bfloat16 if args.device == "cpu" and kind == torch.float16 else kind
             order = torch.channels_last if kind != torch.float32 or args.device == "cpu" else torch.contiguous_format
             for direction, ways in (
-                ("down", (("filter, channels last", down(whole)), ("filter, contiguous", down(contiguous)), ("bands", down(bands)),
+                ("down", (("filter, channels last", down(whole)), ("filter, contiguous", down(contiguous)), ("bands", down(in_bands)),
                           ("composed", down_composed))),
-                ("up", (("filter, channels last", up(whole)), ("filter, contiguous", up(contiguous)), ("bands", up(bands)),
+                ("up", (("filter, channels last", up(whole)), ("filter, contiguous", up(contiguous)), ("bands", up(in_bands)),
                         ("composed", up_composed)))):
                 wide = min(2 * c, 512)
                 inputs, outputs, size = (c, wide, side) if direction == "down" else (wide, c, side // 2)
@@ -108,7 +101,7 @@ def main() -> None:
                         cells.append(f"{name} failed: {str(error)[:80]}")
                     rows += 1
                 print(f"{direction} {n}x{inputs}x{size} -> {outputs} {str(kind).split('.')[1]}: " + "; ".join(cells), flush=True)
-    print(f"{rows} times (forward/with derivatives) in filters.txt")
+    print(f"{rows} times (forward/with derivatives)")
 
 
 if __name__ == "__main__":

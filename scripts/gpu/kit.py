@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -11,9 +10,10 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -38,7 +38,7 @@ class Line:
     work: Callable[["Line"], str]
     alone: bool = False
     result: str = ""
-    ok: bool = False
+    ok: bool | None = False  # None: neither passed nor failed, as it was left out
     took: float = 0.0
     log: list[str] = field(default_factory=list)
     numbers: dict = field(default_factory=dict)
@@ -84,6 +84,16 @@ class Kit:
             raise Failed(f"exit code {process.returncode}: {last[-1][-300:] if last else 'no output'}")
         return out if ok else f"{process.returncode}\n{out}\n{err}"
 
+    @contextmanager
+    def started(self, *command, **options) -> Iterator[subprocess.Popen]:
+        """Starts a program beside the check, which ends with the block, however that is left."""
+        process = subprocess.Popen([str(word) for word in command], env=self.environment, text=True, **options)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
     def rootgan(self, line: Line, *arguments, **options) -> str:
         return self.call(line, GPU / "rootgan", *arguments, **options)
 
@@ -102,7 +112,6 @@ class Kit:
             "1024": ["--resolution", "1024", "--channel-base", "32768"],
             "labels": ["--resolution", "32", "--channel-base", "1024", "--channel-max", "64", "--c-dim", "3", "--z-dim", "64",
                        "--w-dim", "64"],
-            "small": ["--resolution", "16", "--channel-base", "256", "--channel-max", "32", "--z-dim", "32", "--w-dim", "32"],
         }
         if self.tiny and name in ("64", "256", "1024"):
             sizes[name] = ["--resolution", {"64": "16", "256": "32", "1024": "64"}[name], "--channel-base", "256",
@@ -147,6 +156,8 @@ class Kit:
         (self.out / "log.txt").write_text("")
         words = [word for word in self.args.only.split(",") if word]
         lines = [line for line in self.lines() if not words or any(word in line.name for word in words)]
+        if not lines:
+            sys.exit(f"error: no line's name contains '{self.args.only}'; pass other words as --only")
         checks, measured = [[line for line in lines if line.alone == alone] for alone in (False, True)]
         # Checks share the cores too.
         threads = str(max(1, (os.cpu_count() or 1) // self.args.jobs))
@@ -157,12 +168,12 @@ class Kit:
             del self.environment[name]
         for line in measured:
             if time.monotonic() - self.begun > self.args.seconds:
-                line.result = "left out: no time left"
+                line.result, line.ok = "left out: no time left", None
                 continue
             self.do(line)
         self.report(lines)
         shutil.rmtree(self.place, ignore_errors=True)
-        return 0 if all(line.ok for line in lines) else 1
+        return 1 if any(line.ok is False for line in lines) else 0
 
     def report(self, lines: list[Line]) -> None:
         print("\n| line | result | s |\n| --- | --- | --- |")
@@ -196,10 +207,3 @@ def last_numbers(run: Path) -> dict[str, float]:
             if isinstance(value, dict) and "mean" in value:
                 found[name] = value["mean"]
     return found
-
-
-def number_in(pattern: str, text: str) -> float:
-    match = re.search(pattern, text)
-    if not match:
-        raise Failed(f"no '{pattern}' in the output")
-    return float(match[1])

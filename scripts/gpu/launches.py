@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How long this machine takes to launch one kernel, in microseconds: small additions, products with a gradient, and
+"""Measures how long this machine takes to launch one kernel, in microseconds: small additions, products with a gradient, and
 convolutions in fp16, one after the other."""
 
 import time

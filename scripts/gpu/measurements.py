@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from kit import DEFAULT, GPU, Failed, Kit, Line
+from kit import DEFAULT, GPU, Kit, Line
 
 HERE = Path(__file__).resolve().parent
 

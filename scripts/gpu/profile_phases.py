@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which kernels the four phases of a training iteration spend their time in: wall time, time in kernels, launches, and the
+"""Lists the kernels that the four phases of a training iteration spend their time in: wall time, time in kernels, launches, and the
 kernels that take most, for a pair of rootgan new run from Python as rootgan runs it.
 
     scripts/gpu/profile_phases.py --pair FOLDER [--library .gpu/lib/convolution_backward.so] [--precision fp16] [--batch 16]

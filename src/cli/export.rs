@@ -9,7 +9,7 @@ use crate::files::checksum::FileRecord;
 use crate::files::opening::to_read;
 use crate::model::{Discriminator, Generator, check_pair, read_contents, weights};
 use crate::source::{
-    DISCRIMINATOR, EXPORT_RECORD, GENERATOR, Source, file_with_sha256, refuse_present, remove_networks,
+    DISCRIMINATOR, EXPORT_RECORD, GENERATOR, Source, file_with_sha256, refuse_present, replace_networks,
 };
 use crate::system::ui::say;
 use anyhow::{Context, Result, bail, ensure};
@@ -229,10 +229,12 @@ fn as_torchscript(args: &ExportArgs) -> Result<()> {
     check_pair(&generator, &critic).context("cannot export this pair")?;
 
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder '{}'", args.out.display()))?;
-    remove_networks(&args.out)?;
-    copy(&chosen, &targets.generator)?;
-    copy(&discriminator, &targets.discriminator)?;
-    weights::write(&targets.weights, &[("G.", &generator.script), ("D.", &critic.script)])?;
+    replace_networks(&args.out, |scratch| {
+        let made = Targets::within(scratch);
+        copy(&chosen, &made.generator)?;
+        copy(&discriminator, &made.discriminator)?;
+        weights::write(&made.weights, &[("G.", &generator.script), ("D.", &critic.script)])
+    })?;
     let files = [
         (&targets.generator, title.as_str()),
         (&targets.discriminator, "discriminator"),
@@ -281,6 +283,11 @@ impl Targets {
         ensure!(
             force || !self.weights.exists(),
             "cannot export to '{}': it is there already; pass another --out, or --force to replace it",
+            self.weights.display()
+        );
+        ensure!(
+            !self.weights.is_dir(),
+            "cannot export to '{}': a folder of that name is in the way; remove it or pass another --out",
             self.weights.display()
         );
         Ok(replaced)

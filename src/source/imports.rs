@@ -101,7 +101,7 @@ fn there(folder: &Path) -> Option<Import> {
 fn run_import(installation: &Installation, file: &Path, folder: &Path) -> Result<()> {
     let mut command = installation.python("import")?;
     // The folder is this program's to move or remove, so Python needs none of its own.
-    python::run(command.arg(file).arg("--in-place").arg("--out").arg(folder), PythonOutput::Notes)
+    python::run(command.arg("--in-place").arg("--out").arg(folder).arg("--").arg(file), PythonOutput::Notes)
 }
 
 /// Imports for this call alone.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub use self::download::is_address;
 pub use self::imports::{file_with_sha256, remove_scratch, scratch_folders};
 use self::network_folder::GENERATOR_RAW;
-pub use self::network_folder::{DISCRIMINATOR, EXPORT_RECORD, GENERATOR, refuse_present, remove_networks};
+pub use self::network_folder::{DISCRIMINATOR, EXPORT_RECORD, GENERATOR, refuse_present, replace_networks};
 pub use self::python::{PythonOutput, run as run_python};
 use crate::data::folder::EXTENSIONS;
 use crate::files::checksum::sha256;

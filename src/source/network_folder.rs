@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::files::atomic::remove_if_there;
 
@@ -37,10 +37,22 @@ pub fn refuse_present(folder: &Path, force: bool) -> Result<Vec<PathBuf>> {
     Ok(present)
 }
 
-/// Removes the networks of a folder and the records of where they come from.
+/// Lets `write` fill a scratch folder, then replaces the networks and records of `folder` by the files there. The record of the
+/// new networks is the caller's to write afterwards.
+///
+/// The scratch is inside `folder`, which may be a mount point or a link: files beside it could lie in another file system, and
+/// would not come over by being renamed.
 ///
 /// # Errors
-/// A file cannot be removed.
-pub fn remove_networks(folder: &Path) -> Result<()> {
-    NAMES.iter().try_for_each(|name| remove_if_there(&folder.join(name)))
+/// `write` fails, or the folder cannot be written; nothing is lost then, unless files that were written cannot be renamed.
+pub fn replace_networks(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let context = || format!("cannot write to '{}'", folder.display());
+    let scratch = tempfile::Builder::new().prefix(".networks.partial-").tempdir_in(folder).with_context(context)?;
+    write(scratch.path())?;
+    NAMES.iter().try_for_each(|name| remove_if_there(&folder.join(name)))?;
+    for entry in std::fs::read_dir(scratch.path()).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        std::fs::rename(entry.path(), folder.join(entry.file_name())).with_context(context)?;
+    }
+    Ok(())
 }

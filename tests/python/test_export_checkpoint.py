@@ -96,7 +96,9 @@ def test_a_pair_goes_to_rosinality_and_back(monkeypatch, tmp_path, capsys):
                                    {"g_architecture": "orig", "d_architecture": "orig", "d_mapping_layers": 3,
                                     "c_dim": 2},
                                    {"conv_clamp": 256.0, "d_conv_clamp": 0.0}, {"d_conv_clamp": 4.0},
-                                   {"d_channel_base": 512, "d_channel_max": 100}], ids=str)
+                                   {"d_channel_base": 512, "d_channel_max": 100}, {"w_avg_beta": 0.998},
+                                   {"w_avg_beta": 0.0, "c_dim": 2}, {"mapping_rate": 0.1},
+                                   {"mapping_rate": 1.0, "c_dim": 2}], ids=str)
 @pytest.mark.parametrize("kind", ["state-dict", "safetensors"])
 def test_nvidias_names_hold_every_architecture(kind, sizes, monkeypatch, tmp_path):
     files, out = Files(tmp_path, **sizes), tmp_path / "out.weights"
@@ -109,6 +111,10 @@ def test_nvidias_names_hold_every_architecture(kind, sizes, monkeypatch, tmp_pat
     for name, value in {**TINY, **sizes}.items():
         if name not in ("channel_base", "channel_max"):
             assert getattr(found.architecture, name) == value, name
+    # Not only the numbers, but also how they act, which no tensor shows.
+    G, z = found.architecture.generator().eval(), torch.randn(3, 8)
+    G.load_state_dict(found.g_ema)
+    assert torch.equal(G.mapping(z, torch.eye(3)[:, :G.c_dim]), files.G_ema.mapping(z, torch.eye(3)[:, :G.c_dim]))
     if kind == "safetensors":
         for made, module in zip(from_safetensors(out), (files.G_ema, files.D)):
             assert made.describe() == module.describe()
@@ -186,6 +192,14 @@ def test_networks_that_do_not_belong_together_are_named_with_both_values(monkeyp
             "--out", tmp_path / "out.pt")
     with pytest.raises(SystemExit, match="D.pt': it is a discriminator of contract 1, expected a generator"):
         run(monkeypatch, "--generator", tmp_path / "D.pt", "--format", "state-dict", "--out", tmp_path / "out.pt")
+
+
+@pytest.mark.parametrize("first, second", [("G_ema", "G"), ("G", "G_ema")])
+def test_what_only_one_of_two_generators_says_is_compared_too(first, second, monkeypatch, tmp_path):
+    files = Files(tmp_path)
+    (tmp_path / f"{first}.pt").write_bytes(as_bytes(shaken(3, w_avg_beta=0.9)[0]))
+    with pytest.raises(SystemExit, match="w_avg_beta is (0.9|None) in the first and (0.9|None) in the second"):
+        run(monkeypatch, *files.arguments[:4], "--format", "state-dict", "--out", tmp_path / "out.pt")
 
 
 def z_only(folder):

@@ -294,6 +294,7 @@ def test_numbers_that_half_precision_cannot_hold_are_refused(monkeypatch, tmp_pa
 @pytest.mark.parametrize("changes, theirs, message", [
     ({"img_channels": 1}, {}, "img_channels is 3 in it and 1 in"),
     ({"z_dim": 13}, {}, "z_dim is 12 in it and 13 in"),
+    ({"mapping_rate": 0.1}, {}, "mapping_rate is 0.01 in it and 0.1 in"),
     ({"conv_clamp": 8.0}, {}, "conv_clamp is 4.0 in it and 8.0 in"),
     ({"d_conv_clamp": 0.0}, {}, "conv_clamp of D is 4.0 in it and None in"),
     ({"channel_max": 9}, {}, r"'mapping.*|'synthesis.*' of its G_ema is \[10.*\], that of '.*G_ema.pt' \[9"),

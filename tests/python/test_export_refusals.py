@@ -37,6 +37,21 @@ def test_force_replaces_an_earlier_export_with_its_record(monkeypatch, tmp_path)
     assert (tmp_path / "weights.json").read_text() != before
 
 
+@pytest.mark.parametrize("failing, kept", [("save_file", True), ("sha256_of", False)])
+def test_a_record_never_lies_beside_weights_that_it_is_not_about(monkeypatch, tmp_path, failing, kept):
+    files, out = Files(tmp_path), tmp_path / "weights.safetensors"
+    run(monkeypatch, *files.arguments[:2], "--format", "safetensors", "--out", out)
+    before = out.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(export_checkpoint, failing, fail)
+    with pytest.raises(SystemExit, match="disk full"):
+        run(monkeypatch, *files.arguments, "--format", "safetensors", "--out", out, "--force")
+    assert (out.read_bytes() == before) == kept == (tmp_path / "weights.json").exists()
+
+
 def test_what_is_no_file_or_no_network_is_said_in_one_short_line(monkeypatch, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "text").write_text("hello" * 1000)

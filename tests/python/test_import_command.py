@@ -256,6 +256,8 @@ def test_what_is_no_checkpoint_is_named(tmp_path, name, said):
     ({"G_ema": {"synthesis.input.freqs": torch.ones(2)}}, "StyleGAN3"),
     *(({"G_ema": weights()[0], "architecture": {"conv_clamp": value}}, f"its conv_clamp is {said}, expected a number")
       for value, said in (("high", "'high'"), (True, "True"), (float("nan"), "nan"), ([4.0], "a list"))),
+    *(({"G_ema": weights()[0], "architecture": {"w_avg_beta": value}}, f"its w_avg_beta is {said}, expected 0 to 1")
+      for value, said in (("much", "'much'"), (True, "True"), (float("nan"), "nan"), (1.5, "1.5"), (-1, "-1"), ([0.5], "a list"))),
     *(({"G_ema": weights()[0], "D": weights()[1], "architecture": {"mbstd_group_size": value}},
        f"its mbstd_group_size is {said}, expected 1 to 65536")
       for value, said in ((0, "0"), ("None", "'None'"), (None, "None"), (True, "True"), (4.7, "4.7"),

@@ -2,8 +2,7 @@
 source."""
 
 import os
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rootgan import import_checkpoint as command
@@ -12,7 +11,9 @@ import torch
 from rootgan.checkpoints import detect
 from rootgan.checkpoints.checkpoint import CheckpointError
 from checks.nvidia_files import network, write
-from test_import_command import KWARGS, run, weights
+from rootgan.networks.pair import random_pair
+from safetensors.torch import save_file
+from test_import_command import KWARGS, PAIR, run, weights
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ODD = "odd\x1b[31m\n" * 2000  # a name that would colour the terminal and fill it
@@ -101,6 +102,16 @@ def test_a_discriminator_alone_is_named_whatever_it_holds(tmp_path):
     refused(torch_file(tmp_path / "a.pt", content), "it holds a discriminator alone; pass a file that has its generator")
 
 
+@pytest.mark.parametrize("prefix", ["", "D."])
+@pytest.mark.parametrize("sizes", [{"c_dim": 3}, {"c_dim": 0}, {"c_dim": 2, "d_mapping_layers": 0}, {"d_architecture": "skip", "c_dim": 1}])
+def test_a_discriminator_of_any_kind_is_no_generator(tmp_path, sizes, prefix):
+    d = random_pair(replace(PAIR, **sizes), 0)[1].state_dict()
+    named = {prefix + name: value for name, value in d.items()}
+    refused(torch_file(tmp_path / "a.pt", named), "it holds a discriminator alone; pass a file that has its generator")
+    save_file(named, tmp_path / "a.safetensors")
+    refused(tmp_path / "a.safetensors", "it holds a discriminator alone")
+
+
 def test_what_is_missing_in_the_raw_generator_is_said_of_it(tmp_path):
     g, d = weights()
     raw = {name: value + 1 for name, value in g.items() if name != "mapping.w_avg"}
@@ -135,7 +146,7 @@ def test_what_the_system_refuses_is_said_with_a_remedy(tmp_path):
     source = torch_file(tmp_path / "a.pt", {"G_ema": weights()[0]})
     done = run(source, "--outdir", source / "inside")
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
-    assert "file exists" in done.stderr and "or pass another --out" in done.stderr
+    assert "not a directory" in done.stderr and "or pass another --out" in done.stderr
     done = run(source, "--outdir", source)
     assert f"cannot import into '{source}': it is no folder; pass another --out" in done.stderr
 

@@ -95,27 +95,40 @@ def test_a_size_that_cannot_be_is_refused_with_what_is_allowed(monkeypatch, tmp_
 
 def test_a_file_that_is_no_safetensors_is_named(monkeypatch, tmp_path):
     (tmp_path / "junk").write_bytes(b"this is not it")
-    with pytest.raises(SystemExit, match="'.*junk' is not a safetensors file"):
+    with pytest.raises(SystemExit, match="cannot read '.*junk': it is a damaged safetensors file, or none"):
         run(monkeypatch, "--from-safetensors", tmp_path / "junk", "--outdir", tmp_path)
-    with pytest.raises(SystemExit, match="missing"):
+    with pytest.raises(SystemExit, match="missing': there is no such file; pass a safetensors file"):
         run(monkeypatch, "--from-safetensors", tmp_path / "missing", "--outdir", tmp_path)
 
 
-def test_sizes_that_are_absent_or_do_not_fit_are_named(monkeypatch, tmp_path):
-    path = tmp_path / "weights.safetensors"
-    weights_file(path, dropped=["w_dim"])
-    with pytest.raises(SystemExit, match="lacks the sizes w_dim in its metadata"):
-        run(monkeypatch, "--from-safetensors", path, "--outdir", tmp_path)
-    weights_file(path, metadata={"channel_max": 4})
-    with pytest.raises(SystemExit, match="weights of '.*weights.safetensors' do not fit: .*the sizes ask for"):
-        run(monkeypatch, "--from-safetensors", path, "--outdir", tmp_path)
+def test_sizes_come_from_the_shapes_and_what_these_do_not_show_is_assumed_and_said(monkeypatch, tmp_path, capsys):
+    pair = weights_file(tmp_path / "weights.safetensors", metadata={"c_dim": 7}, dropped=["w_dim", "mbstd_group_size"])
+    run(monkeypatch, "--from-safetensors", tmp_path / "weights.safetensors", "--outdir", tmp_path)
+    said = {**json.loads(pair[1].describe()), "mbstd_group_size": 4}
+    for module, expected in zip(load(tmp_path), (json.loads(pair[0].describe()), said)):
+        assert json.loads(module.describe()) == expected
+    assert "note: mbstd_group_size is not in the file: assumed to be 4\n" in capsys.readouterr().out
 
 
-def test_a_filter_that_does_not_go_along_the_axes_is_refused(monkeypatch, tmp_path):
-    path = tmp_path / "weights.safetensors"
-    weights_file(path, changed={"D.b8.skip.resample_filter": torch.eye(4) / 4})
-    with pytest.raises(SystemExit, match="'D.b8.skip.resample_filter' is no outer product"):
-        run(monkeypatch, "--from-safetensors", path, "--outdir", tmp_path)
+@pytest.mark.parametrize("changed, said", [
+    ({"D.b8.skip.resample_filter": torch.eye(4) / 4}, "resample filters that are no outer product .b8.skip.resample_filter"),
+    ({"G.synthesis.b4.const": torch.full([8, 4, 4], float("nan"))}, "128 of the 128 numbers of 'synthesis.b4.const'"),
+    ({"D.b4.out.bias": torch.full([8], float("inf"))}, "8 of the 8 numbers of 'b4.out.bias' of its discriminator"),
+    ({"G.synthesis.b8.conv1.bias": torch.zeros(8, dtype=torch.int64)}, "not floating point .synthesis.b8.conv1.bias int64"),
+    ({"D.b16.fromrgb.weight": torch.tensor(1.0)}, r"'b16.fromrgb.weight' has shape \[\], expected 4 dimensions"),
+    ({"G.mapping.fc0.weight": torch.tensor(1.0)}, r"'mapping.fc0.weight' has shape \[\], expected 2 dimensions"),
+])
+def test_tensors_that_an_import_refuses_are_refused(monkeypatch, tmp_path, changed, said):
+    weights_file(tmp_path / "weights.safetensors", changed=changed)
+    with pytest.raises(SystemExit, match=f"cannot import '.*weights.safetensors': .*{said}"):
+        run(monkeypatch, "--from-safetensors", tmp_path / "weights.safetensors", "--outdir", tmp_path / "pair")
+    assert not (tmp_path / "pair").exists()
+
+
+def test_a_generator_alone_is_no_pair(monkeypatch, tmp_path):
+    save_file(random_pair(Architecture(16, channel_base=64, channel_max=4, z_dim=4, w_dim=4), 0)[0].state_dict(), tmp_path / "g")
+    with pytest.raises(SystemExit, match="/g': it has no discriminator; pass a file that has D.* too, .*rootgan import"):
+        run(monkeypatch, "--from-safetensors", tmp_path / "g", "--outdir", tmp_path / "pair")
 
 
 def test_networks_that_are_there_are_kept_unless_forced_and_then_all_of_them_go(monkeypatch, tmp_path):
@@ -162,17 +175,17 @@ def test_a_small_file_that_names_large_sizes_takes_no_memory(monkeypatch, tmp_pa
              "channel_base": "16777216", "channel_max": "65536", "mbstd_group_size": "4"}
     save_file({"G.mapping.fc0.bias": torch.zeros(4)}, tmp_path / "weights.safetensors", metadata=sizes)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(SystemExit, match="do not fit: .*, the sizes ask for"):
+    with pytest.raises(SystemExit, match="blocks of the resolutions"):
         run(monkeypatch, "--from-safetensors", tmp_path / "weights.safetensors", "--outdir", tmp_path / "pair")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
 def test_a_pipe_is_refused_at_once_and_a_size_that_is_no_number_with_the_files_name(monkeypatch, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SystemExit, match="pipe' is no regular file"):
+    with pytest.raises(SystemExit, match="pipe': it is a pipe or a device"):
         run(monkeypatch, "--from-safetensors", tmp_path / "pipe", "--outdir", tmp_path / "pair")
-    weights_file(tmp_path / "weights.safetensors", metadata={"w_dim": "eight"})
-    with pytest.raises(SystemExit, match="metadata of '.*weights.safetensors' cannot be used"):
+    weights_file(tmp_path / "weights.safetensors", metadata={"mbstd_group_size": "eight"})
+    with pytest.raises(SystemExit, match="'.*weights.safetensors': its mbstd_group_size is 'eight', expected 1 to 65536"):
         run(monkeypatch, "--from-safetensors", tmp_path / "weights.safetensors", "--outdir", tmp_path / "pair")
 
 
@@ -184,6 +197,41 @@ def test_a_folder_that_gets_nothing_is_not_left(monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match="disk full"):
         run(monkeypatch, "--resolution", 16, *TINY, "--outdir", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_disk_that_is_full_at_the_second_network_leaves_the_old_pair(monkeypatch, tmp_path):
+    run(monkeypatch, "--resolution", 16, *TINY, "--outdir", tmp_path)
+    (tmp_path / "export.json").write_text("{}")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    real, written = make_pair.write, []
+
+    def full(content, path):
+        written.append(path)
+        if len(written) == 2:
+            raise OSError("disk full")
+        real(content, path)
+
+    monkeypatch.setattr(make_pair, "write", full)
+    with pytest.raises(SystemExit, match="disk full"):
+        run(monkeypatch, "--resolution", 16, *TINY, "--seed", 1, "--outdir", tmp_path, "--force")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name, encoding, shown", [
+    ("p\u00e4rchen", "ascii", r"p\xe4rchen"), (b"\xff".decode(errors="surrogateescape"), "utf-8", r"\udcff")])
+def test_a_name_that_cannot_be_printed_as_it_is_is_spelled_out(tmp_path, name, encoding, shown):
+    words = ["new", "--resolution", "16", *TINY, "--out", tmp_path / name]
+    done = subprocess.run([sys.executable, Path(make_pair.__file__).parent, *words], capture_output=True,
+                          env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"})
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["discriminator.pt", "generator.pt"]
+    assert f"/{shown}/generator.pt: " in done.stdout.decode()
+
+
+def test_a_closed_output_is_no_error(tmp_path):
+    words = " ".join(map(str, ["new", "--resolution", 16, *TINY, "--out", tmp_path / "pair"]))
+    done = subprocess.run(["sh", "-c", f"exec {sys.executable} {Path(make_pair.__file__).parent} {words} >&-"], capture_output=True)
+    assert done.returncode == 0 and (tmp_path / "pair" / "discriminator.pt").exists(), done.stderr
 
 
 @pytest.mark.parametrize("command", ["new", "import", "export", "detector"])

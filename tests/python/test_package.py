@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import platform_tag
 import pytest
 from rootgan import launch
+from rootgan.checkpoints import onnx_export
+from rootgan.checkpoints.checkpoint import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -144,3 +147,24 @@ def test_the_notebook_is_kept_without_outputs_and_names_this_version():
     parameters = next("".join(cell["source"]) for cell in code if cell["metadata"].get("tags") == ["parameters"])
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
     assert f'"rootgan-{version}-py3-none-manylinux_' in parameters
+
+
+@pytest.mark.parametrize("module, command, asked", [("torch", "new", "torch==2.11.0"), ("PIL", "pictures", "pillow"),
+                                                    ("numpy", "pictures", "numpy")])
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_module_that_is_missing_is_asked_for_by_the_name_that_pip_knows(tmp_path, module, command, asked, installed):
+    place = ROOT / "python" / "rootgan"
+    if installed:
+        place = Path(shutil.copytree(place, tmp_path / "lib" / "packages" / "rootgan"))
+    code = f"import runpy, sys; sys.modules['{module}'] = None; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code, place, command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    pip = f"{sys.executable} -m pip install {asked}\n"
+    remedy = f"run: {pip}" if installed else f"run 'scripts/setup --python-torch', or: {pip}"
+    assert done.stderr == f"error: cannot {command} without the Python package '{module}'; {remedy}"
+
+
+def test_what_an_export_to_onnx_lacks_is_asked_for_as_a_whole(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(CheckpointError, match="'G.pt' to ONNX: .*onnxscript.* -m pip install onnx onnxscript onnxruntime$"):
+        onnx_export.write(None, Path("out"), "G.pt")

@@ -65,6 +65,17 @@ def test_writing_gives_the_same_tensors_under_the_same_names(tmp_path):
     assert "no setting for these channels" in remarks[0] and "size 32, style_dim 24, n_mlp 3" in remarks[0]
 
 
+@pytest.mark.parametrize("layers", [1, 20, 21, 64])
+def test_as_many_mapping_layers_as_there_can_be_come_back(layers, tmp_path):
+    architecture = Architecture(16, z_dim=4, w_dim=4, mapping_layers=layers, channel_base=64, channel_max=4)
+    G, D = random_pair(architecture, 1)
+    made = rosinality.Checkpoint("random", architecture, G.state_dict(), None, D.state_dict())
+    rosinality.write(made, tmp_path / "file.pt")
+    found = rosinality.read(safe_pickle.load_torch(tmp_path / "file.pt"), tmp_path / "file.pt")
+    assert found.architecture.mapping_layers == layers
+    assert_same(found.g_ema, made.g_ema)
+
+
 @pytest.mark.parametrize("resolution", [16, 64, 128])
 def test_a_random_pair_comes_back_bit_for_bit(resolution, tmp_path):
     architecture = Architecture(resolution, z_dim=7, w_dim=7, mapping_layers=2, channel_base=512, channel_max=9)
@@ -229,6 +240,7 @@ def test_what_does_not_fit_is_named(change, message, tmp_path):
     ({"d_channel_max": 3}, "d_channel_max is 3, that layout has only those of the generator"),
     ({"d_conv_clamp": 8.0}, "conv_clamp of D is 8.0, that layout has only None; pass --drop-clamp to measure what it does and"),
     ({"conv_clamp": 256.0, "d_architecture": "orig"}, "d_architecture is orig"),
+    ({"mapping_rate": 0.1}, "mapping_rate is 0.1, that layout has only 0.01; .*scripts/grow_generator.py .*, or "),
 ])
 def test_what_the_layout_cannot_hold_is_refused_by_name(sizes, message, tmp_path):
     architecture = Architecture(16, **{"z_dim": 6, "w_dim": 6, "channel_base": 64, "channel_max": 4, **sizes})

@@ -20,6 +20,14 @@ def flattened(record: Any) -> Any:
     return with_ancestors(taken(record, pool, 0), pool)
 
 
+def parsed(text: str) -> Any:
+    """Parses a record given as JSON; a text that is no JSON is returned as it is."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def flattened_text(text: str) -> str:
     """Flattens a record given as JSON; a text that is no JSON object is returned as it is."""
     try:

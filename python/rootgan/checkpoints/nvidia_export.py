@@ -25,7 +25,8 @@ LOADER = "torch.storage._load_from_bytes"
 WAY_OUT = ("an NVIDIA pickle keeps the architecture of its source; use --format state-dict, and load that in a checkout of "
            "NVIDIA's code (docs/checkpoints.md)")
 # What has to agree although tensors of the same shapes may differ in it.
-OF_G = ("img_resolution", "img_channels", "z_dim", "c_dim", "w_dim", "mapping_layers", "g_architecture", "conv_clamp")
+OF_G = ("img_resolution", "img_channels", "z_dim", "c_dim", "w_dim", "mapping_layers", "g_architecture", "conv_clamp",
+        "mapping_rate")
 OF_D = ("d_architecture", "clamp_of_d")
 
 

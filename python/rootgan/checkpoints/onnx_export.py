@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 import torch
+from rootgan.command_line import way_to_install
 from rootgan.networks.generator import Generator, Mapping, Synthesis
 from torch import Tensor, nn
 from rootgan.whole_files import replace_all_atomically
@@ -53,8 +54,8 @@ def write(generator: Generator, folder: Path, source: str) -> list[str]:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise CheckpointError(f"cannot export '{source}' to ONNX: {error}; run scripts/setup, or .venv/bin/pip install "
-                              "-r scripts/requirements.txt") from None
+        raise CheckpointError(f"cannot export '{source}' to ONNX: {error}; "
+                              f"{way_to_install('onnx', 'onnxscript', 'onnxruntime')}") from None
     generator.eval()
     z, ws = torch.zeros(2, generator.z_dim), torch.zeros(2, generator.num_ws, generator.w_dim)
     with tempfile.TemporaryDirectory() as scratch:

@@ -3,30 +3,35 @@ them), and state dicts in a file of torch.save, one per network or one for a sin
 
 import json
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
-from rootgan.networks.pair import MAX_GROUP, own_clamp
-from safetensors import SafetensorError, safe_open
+from rootgan.networks.pair import LEAST_RATE, MAX_GROUP, own_clamp
 from torch import Tensor
 
-from . import architecture
+from . import ancestry, architecture
 from .checkpoint import Checkpoint, CheckpointError
 from .records import writable
 from .wording import shown, shown_value, some_of
 
+BLOCK = re.compile(r"b\d{1,5}")  # a block of a discriminator by its resolution
 # The names that networks have in files, and the field of `Checkpoint` that each belongs to.
 ROLES = {"G_ema": "g_ema", "g_ema": "g_ema", "G": "g", "D": "d"}
 
 
 def read_safetensors(path: Path) -> Checkpoint:
     """Reads tensors `G.*` and `D.*` (and `G_ema.*`), or a generator's alone without prefix; sizes are metadata."""
+    # Machines that train with scripts/gpu have torch alone, and need the other readers.
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             said = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise CheckpointError(f"cannot read '{path}': it is a damaged safetensors file ({shown(str(error), 200)}); "
+        raise CheckpointError(f"cannot read '{path}': it is a damaged safetensors file, or none ({shown(str(error), 200)}); "
                               "copy or download it again") from None
     return assemble(tensors, said, "safetensors", path)
 
@@ -50,7 +55,10 @@ def read(tree: Any, path: Path) -> Checkpoint:
 def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tensor]]:
     """Sorts the tensors by role (g_ema, g, d); their names lose the name of the network."""
     networks: dict[str, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
+    parts = {name.partition(".")[0] for name in tensors}
+    # A discriminator with labels has a mapping network too, but blocks instead of a synthesis network.
+    is_d = any(BLOCK.fullmatch(part) for part in parts) and not parts & {"synthesis", *ROLES}
+    for name, value in () if is_d else tensors.items():
         first, _, rest = name.partition(".")
         if first in ROLES:
             networks.setdefault(ROLES[first], {})[rest] = value
@@ -59,7 +67,7 @@ def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tens
     if "g_ema" not in networks and "g" in networks:
         networks["g_ema"] = networks.pop("g")  # an export holds one generator, as G
     if "g_ema" not in networks:
-        if "d" in networks or any(name.startswith("b4.out.") for name in tensors):
+        if is_d or "d" in networks:
             raise CheckpointError(
                 f"cannot import '{path}': it holds a discriminator alone; pass a file that has its generator too"
             )
@@ -71,17 +79,37 @@ def split(tensors: Mapping[str, Tensor], path: Path) -> dict[str, dict[str, Tens
     return networks
 
 
-def clamp(said: Mapping[str, Any], name: str, path: Path) -> Optional[float]:
-    """Returns a clamp as the file says it. A truth value is no number, though Python takes it for one."""
-    value = said[name]
+def number(value: Any) -> float:
+    """Returns a number out of a file, NaN for anything else. A truth value is none, though Python takes it for one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return math.nan
     try:
-        found = None if value in (None, "None") else float(value)
-    except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if isinstance(value, bool) or found is not None and not math.isfinite(found):
-        raise CheckpointError(f"cannot import '{path}': its {name} is {shown_value(value)}, expected a number or "
-                              "None; correct it in the program that wrote the file")
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def clamp(said: Mapping[str, Any], name: str, path: Path) -> Optional[float]:
+    """Returns a clamp as the file says it."""
+    value = said[name]
+    found = None if value is None or value == "None" else number(value)
+    if found is not None and not math.isfinite(found):
+        raise refused(path, name, value, "a number or None")
     return found
+
+
+def share(said: Mapping[str, Any], name: str, usual: float, path: Path, least: float = 0.0) -> float:
+    """Returns a share that no shape shows, as the file says it; the usual one where it says none."""
+    value = said.get(name)
+    found = usual if value is None or value == "None" else number(value)
+    if not least <= found <= 1:
+        raise refused(path, name, value, f"{least:g} to 1")
+    return found
+
+
+def refused(path: Path, name: str, value: Any, expected: str) -> CheckpointError:
+    return CheckpointError(f"cannot import '{path}': its {name} is {shown_value(value)}, expected {expected}; correct it in the "
+                           "program that wrote the file")
 
 
 def clamps(said: Mapping[str, Any], of_d: Mapping[str, Any], path: Path,
@@ -102,19 +130,14 @@ def group_size(said: Mapping[str, Any], path: Path, notes: list[str]) -> int:
         return 4
     found = integer(said, "mbstd_group_size")
     if not found or found > MAX_GROUP:
-        raise CheckpointError(f"cannot import '{path}': its mbstd_group_size is "
-                              f"{shown_value(said['mbstd_group_size'])}, expected 1 to {MAX_GROUP}; correct it in "
-                              "the program that wrote the file")
+        raise refused(path, "mbstd_group_size", said["mbstd_group_size"], f"1 to {MAX_GROUP}")
     return found
 
 
 def parent(said: Mapping[str, Any], name: str) -> Optional[Any]:
     """Returns the provenance record of one network, parsed where it is JSON; None where there is none."""
     text = said.get(f"{name}.provenance")
-    try:
-        return writable(json.loads(text)) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        return writable(text)
+    return writable(ancestry.parsed(text)) if isinstance(text, str) else None
 
 
 def integer(said: Mapping[str, Any], name: str) -> Optional[int]:
@@ -148,6 +171,8 @@ def assemble(tensors: Mapping[str, Tensor], said: Mapping[str, Any], title: str,
     pair = architecture.from_tensors(g_ema, d, source, of_g_clamp, None if d is None else of_d_clamp,
                                      4 if d is None else group_size(said, path, notes), hint,
                                      (d_hint[0] or hint[0], d_hint[1] or hint[1]))
+    pair = replace(pair, w_avg_beta=share(said, "w_avg_beta", pair.w_avg_beta, path),
+                   mapping_rate=share(said, "mapping_rate", pair.mapping_rate, path, LEAST_RATE))
     found = Checkpoint(title, pair, architecture.take(g_ema, pair, "G_ema", source, size, notes), notes=notes)
     if "g" in networks and not architecture.same(networks["g"], g_ema):
         found.g = architecture.take(networks["g"], pair, "G", source, size, [])

@@ -6,7 +6,8 @@ from typing import Any, Mapping, Optional
 
 import torch
 from rootgan.networks.generator import Mapping as MappingNetwork
-from rootgan.networks.pair import Architecture
+from rootgan.networks.layers import MAPPING_RATE
+from rootgan.networks.pair import LARGEST, Architecture
 from torch import Tensor
 
 from . import architecture
@@ -22,6 +23,7 @@ FORMAT = "rosinality"
 RATE, BETAS, G_INTERVAL, D_INTERVAL = 0.002, (0.0, 0.99), 4, 16
 MAPPINGS = 10_000  # how many mappings an absent mean of w is estimated from
 SEED = 0
+MOST_BLOCKS = 20  # far beyond the largest pictures
 # rosinality's channels at these resolutions, to be multiplied by channel_multiplier; below 64 there are always 512.
 WIDTHS = {64: 256, 128: 128, 256: 64, 512: 32, 1024: 16}
 
@@ -36,7 +38,7 @@ def read(tree: Any, path: Path) -> Checkpoint:
         raise CheckpointError(f"cannot import '{path}': it has neither 'g_ema' nor 'g', so it is no rosinality "
                               "checkpoint with a generator; pass the file that the training or the conversion wrote")
     notes: list[str] = []
-    table = generator_table(4 << count(of_g, "to_rgbs.{}.bias"), count(of_g, "style.{}.weight", 1))
+    table = generator_table(4 << count(of_g, "to_rgbs.{}.bias"), count(of_g, "style.{}.weight", 1, LARGEST["mapping_layers"]))
     generators = {name: renamed(tensors, table, name, path, notes)
                   for name, tensors in found.items() if name != "d" and tensors is not None}
     d = found["d"]
@@ -72,10 +74,10 @@ def network(tree: Any, name: str, path: Path) -> Optional[dict[str, Tensor]]:
     return value
 
 
-def count(tensors: Tensors, pattern: str, first: int = 0) -> int:
-    """Counts the names that `pattern` makes of `first`, `first` + 1, ... up to the first gap, 20 at most."""
+def count(tensors: Tensors, pattern: str, first: int = 0, most: int = MOST_BLOCKS) -> int:
+    """Counts the names that `pattern` makes of `first`, `first` + 1, ... up to the first gap, or to `most`."""
     number = 0
-    while number < 20 and pattern.format(first + number) in tensors:
+    while number < most and pattern.format(first + number) in tensors:
         number += 1
     return number
 
@@ -199,6 +201,9 @@ def obstacle(checkpoint: Checkpoint) -> Optional[str]:
                                 (pair.z_dim, pair.w_dim, "z_dim, which is w_dim there,")):
         if found != wanted:
             return f"{what} is {found}, that layout has only {wanted}"
+    if pair.mapping_rate != MAPPING_RATE:
+        return (f"mapping_rate is {pair.mapping_rate:g}, that layout has only {MAPPING_RATE:g}; in a clone of rootgan, "
+                "scripts/grow_generator.py GENERATOR OUT makes the same generator with it")
     if checkpoint.d is not None:
         for found, wanted, what in ((pair.d_architecture, "resnet", "d_architecture"),
                                     (pair.mbstd_group_size, 4, "mbstd_group_size"),
@@ -224,7 +229,7 @@ def refuse(checkpoint: Checkpoint, source: str) -> None:
     reason = obstacle(checkpoint)
     if reason is not None:
         raise CheckpointError(f"cannot export '{source}' to rosinality's layout: {reason}"
-                              f"{', or' if '--drop-clamp' in reason else ';'} use another format")
+                              f"{', or' if ';' in reason else ';'} use another format")
 
 
 def written(tensors: Tensors, table: Mapping[str, Entry]) -> dict[str, Tensor]:

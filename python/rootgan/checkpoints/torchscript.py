@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
+from rootgan.networks.layers import MAPPING_RATE
 from rootgan.networks.pair import Architecture, check_shapes, fill
 from torch import Tensor, nn
 
 from . import plain, script_file
-from .ancestry import flattened_text
+from .ancestry import flattened_text, records
 from .checkpoint import Checkpoint, CheckpointError, require_file
 from .script_file import ScriptObject
 from .wording import shown, shown_value
@@ -23,21 +24,21 @@ KINDS = {"G_ema": "generator", "G": "generator", "D": "discriminator"}
 class Network:
     """One TorchScript file, read as data: what it says of itself, and its tensors. None of its code is run."""
 
-    def __init__(self, path: Path, kind: str):
-        self.path = path
-        require_file(path, "export", f"a TorchScript {kind}")
+    def __init__(self, path: Path, kind: str, doing: str = "export"):
+        self.path, self.doing = path, f"cannot {doing} '{path}'"
+        require_file(path, doing, f"a TorchScript {kind}")
         if not script_file.is_script(path):
-            raise CheckpointError(f"cannot export '{path}': it is no TorchScript file, or a damaged one; other "
+            raise CheckpointError(f"{self.doing}: it is no TorchScript file, or a damaged one; other "
                                   "checkpoints are first imported with rootgan import")
         self.root = script_file.read(path)
         said = description(self.root)
         if said is None:
-            raise CheckpointError(f"cannot export '{path}': it does not describe itself, so its layout is unknown; "
-                                  "only networks of the contract in weights/README.md can be exported")
+            raise CheckpointError(f"{self.doing}: it does not describe itself, so its layout is unknown; "
+                                  "only networks of the contract in weights/README.md can be taken")
         self.said = said
         found = (said["kind"], said["contract"])
         if found != (kind, 1):
-            raise CheckpointError(f"cannot export '{path}': it is a {shown(str(found[0]))} of contract "
+            raise CheckpointError(f"{self.doing}: it is a {shown(str(found[0]))} of contract "
                                   f"{shown(str(found[1]))}, expected a {kind} of contract 1; are the files swapped?")
 
     def provenance(self) -> str:
@@ -49,7 +50,7 @@ class Network:
         state = script_file.tensors(self.root)
         for name, value in state.items():
             if value.dtype != torch.float32:
-                raise CheckpointError(f"cannot export '{self.path}': '{shown(name)}' is {value.dtype}, expected "
+                raise CheckpointError(f"{self.doing}: '{shown(name)}' is {value.dtype}, expected "
                                       "float32; convert it in the program that made it")
         return state
 
@@ -60,10 +61,10 @@ class Network:
         try:
             check_shapes(make, tensors, source)
         except (RuntimeError, OverflowError, TypeError):  # from torch, of sizes beyond 64 bits
-            raise CheckpointError(f"cannot export '{source}': it describes a larger network than there can be; take a "
+            raise CheckpointError(f"{self.doing}: it describes a larger network than there can be; take a "
                                   "copy as it was written") from None
         if sum(value.nbytes for value in tensors.values()) > self.path.stat().st_size + SHARED_BYTES:
-            raise CheckpointError(f"cannot export '{source}': its tensors are larger than the file, because many of them "
+            raise CheckpointError(f"{self.doing}: its tensors are larger than the file, because many of them "
                                   "share one storage; take a copy as it was written")
         module = make()
         fill(module, tensors, source)
@@ -71,12 +72,22 @@ class Network:
 
 
 def description(root: ScriptObject) -> Optional[dict[str, Any]]:
-    """Returns what a network of the contract says of itself, at least kind and contract; None where it says nothing."""
+    """Returns what a network of the contract says of itself, at least kind and contract; None where it says nothing. Generators
+    of which only the provenance says mapping_rate, as scripts/grow_generator.py once made them, get it from there."""
     try:
         said = json.loads(root.text("description") or "")
     except (ValueError, RecursionError):
         return None
-    return said if isinstance(said, dict) and {"kind", "contract"} <= said.keys() else None
+    if not isinstance(said, dict) or not {"kind", "contract"} <= said.keys():
+        return None
+    rate = grown_rate(root.text("provenance") or "") if said["kind"] == "generator" else None
+    return said if rate in (None, MAPPING_RATE) else {"mapping_rate": rate, **said}
+
+
+def grown_rate(provenance: str) -> Any:
+    """Returns the mapping_rate of the last growth in a provenance record; None where there was none."""
+    grown = (record["grown"] for record in records(provenance) if isinstance(record.get("grown"), dict))
+    return next(grown, {}).get("mapping_rate")
 
 
 def import_from(path: Path) -> Checkpoint:
@@ -103,7 +114,7 @@ def import_from(path: Path) -> Checkpoint:
         raise CheckpointError(f"cannot import '{path}': its description is damaged ({shown(str(error), 200)}); take a "
                               "copy as it was written") from None
     for size, value in asdict(described).items():
-        if value != getattr(found.architecture, size) and size != "w_avg_beta":  # no shape shows w_avg_beta
+        if value != getattr(found.architecture, size):
             raise CheckpointError(f"cannot import '{path}': {size} is {shown_value(value)} in its description and "
                                   f"{getattr(found.architecture, size)} in its tensors; take a copy as it was written")
     found.architecture = described
@@ -115,7 +126,8 @@ def read(paths: dict[str, Path]) -> tuple[Checkpoint, dict[str, Network]]:
     networks = {name: Network(path, KINDS[name]) for name, path in paths.items()}
     first, d = networks["G_ema"], networks.get("D")
     for name, other in networks.items():
-        sizes = AGREEING if name == "D" else [size for size in first.said if size != "contract"]
+        # What only one of two generators says is not the usual in it alone.
+        sizes = AGREEING if name == "D" else [size for size in {**first.said, **other.said} if size != "contract"]
         for size in sizes:
             if other.said.get(size) != first.said.get(size):
                 raise CheckpointError(f"cannot export '{first.path}' with '{other.path}': {shown(size)} is "

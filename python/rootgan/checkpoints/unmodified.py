@@ -9,7 +9,7 @@ from typing import Any, Iterator, Optional
 import torch
 from rootgan.networks.discriminator import LabelMapping
 from rootgan.networks.generator import LinearUp, Mapping, SynthesisConv, ToRGB
-from rootgan.networks.layers import EqualizedConv, FullyConnected
+from rootgan.networks.layers import MAPPING_RATE, EqualizedConv, FullyConnected
 from rootgan.networks.pair import Architecture
 from torch import nn
 
@@ -18,7 +18,6 @@ from .nvidia_modules import collect, named, settings_of, submodules
 from .safe_pickle import Module
 from .wording import shown, shown_value
 
-MAPPING_RATE = 0.01  # lr_multiplier in the layers of both mapping networks
 RELATIVE = 1e-6  # gains are stored in double precision, and some programs round them to single
 WITHOUT_TENSORS = ("b4.mbstd",)  # parts of NVIDIA's networks that are no modules in ours
 

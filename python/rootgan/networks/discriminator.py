@@ -11,7 +11,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .layers import (EqualizedConv, FullyConnected, check_labels, enter_block, normalize_second_moment,
+from .layers import (MAPPING_RATE, EqualizedConv, FullyConnected, check_labels, enter_block, normalize_second_moment,
                      precision)
 from .resample import fir, resample_filter
 
@@ -23,7 +23,7 @@ class LabelMapping(nn.Module):
         super().__init__()
         self.embed = FullyConnected(c_dim, cmap_dim)
         for i in range(layers):
-            setattr(self, f"fc{i}", FullyConnected(cmap_dim, cmap_dim, lrelu=True, lr_mul=0.01))
+            setattr(self, f"fc{i}", FullyConnected(cmap_dim, cmap_dim, lrelu=True, lr_mul=MAPPING_RATE))
 
     def forward(self, c: Tensor, img: Tensor, cmap: Optional[Tensor],
                 dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import (FullyConnected, activate_in_place, check_labels, clamp_in, demodulation,
+from .layers import (MAPPING_RATE, FullyConnected, activate_in_place, check_labels, clamp_in, demodulation,
                      enter_block, inf_norm, normalize_second_moment, precision, scale_channels)
 from .resample import frozen, resample_filter, up3x3, upsample_image
 from .winograd import conv3x3
@@ -24,7 +24,8 @@ from .winograd import conv3x3
 class Mapping(nn.Module):
     """z (and label) -> ws, all rows equal before truncation; keeps w_avg, the running mean of w."""
 
-    def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_ws: int, layers: int, w_avg_beta: float = 0.995):
+    def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_ws: int, layers: int, w_avg_beta: float = 0.995,
+                 rate: float = MAPPING_RATE):
         super().__init__()
         self.z_dim = z_dim
         self.c_dim = c_dim
@@ -36,7 +37,7 @@ class Mapping(nn.Module):
             self.embed = FullyConnected(c_dim, w_dim)
             width += w_dim
         for i in range(layers):
-            setattr(self, f"fc{i}", FullyConnected(width if i == 0 else w_dim, w_dim, lrelu=True, lr_mul=0.01))
+            setattr(self, f"fc{i}", FullyConnected(width if i == 0 else w_dim, w_dim, lrelu=True, lr_mul=rate))
         self.w_avg = frozen(torch.zeros(w_dim))
 
     def forward(self, z: Tensor, c: Optional[Tensor] = None, truncation_psi: float = 1.0,
@@ -274,7 +275,7 @@ class Generator(nn.Module):
 
     def __init__(self, z_dim: int, c_dim: int, w_dim: int, img_resolution: int, img_channels: int, mapping_layers: int,
                  channel_base: int, channel_max: int, conv_clamp: Optional[float], provenance: str = "{}",
-                 architecture: str = "skip", w_avg_beta: float = 0.995):
+                 architecture: str = "skip", w_avg_beta: float = 0.995, mapping_rate: float = MAPPING_RATE):
         super().__init__()
         self.z_dim = z_dim
         self.c_dim = c_dim
@@ -284,14 +285,15 @@ class Generator(nn.Module):
         self.synthesis = Synthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, conv_clamp,
                                    architecture)
         self.num_ws = self.synthesis.num_ws
-        self.mapping = Mapping(z_dim, c_dim, w_dim, self.num_ws, mapping_layers, w_avg_beta)
+        self.mapping = Mapping(z_dim, c_dim, w_dim, self.num_ws, mapping_layers, w_avg_beta, mapping_rate)
         self.provenance = provenance
         self.description = json.dumps({
             "contract": 1, "kind": "generator", "z_dim": z_dim, "c_dim": c_dim, "w_dim": w_dim, "num_ws": self.num_ws,
             "img_resolution": img_resolution, "img_channels": img_channels, "mapping_layers": mapping_layers,
             "channel_base": channel_base, "channel_max": channel_max, "conv_clamp": conv_clamp,
             "noise_numel": self.synthesis.noise_numel, "g_architecture": architecture,
-            **({} if w_avg_beta == 0.995 else {"w_avg_beta": w_avg_beta})})
+            **({} if w_avg_beta == 0.995 else {"w_avg_beta": w_avg_beta}),
+            **({} if mapping_rate == MAPPING_RATE else {"mapping_rate": mapping_rate})})
 
     def forward(self, z: Tensor, c: Optional[Tensor] = None, truncation_psi: float = 1.0,
                 truncation_cutoff: Optional[int] = None, noise_mode: str = "random") -> Tensor:

@@ -92,6 +92,10 @@ def normalize_second_moment(x: Tensor) -> Tensor:
     return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
+# The share of the learning rate that layers of mapping networks have, by being stored so many times as large as they act.
+MAPPING_RATE = 0.01
+
+
 class FullyConnected(nn.Module):
     """Equalised linear layer, [N, in] -> [N, out]; `lrelu` adds leaky ReLU * sqrt(2)."""
 

@@ -12,12 +12,14 @@ from rootgan.whole_files import replace_atomically
 
 from .discriminator import Discriminator
 from .generator import Generator
+from .layers import MAPPING_RATE
 
 G_ARCHITECTURES = ("skip", "orig", "resnet")
 D_ARCHITECTURES = ("resnet", "orig", "skip")
 # What every description says; NEWER_SIZES are only in those of one network or of newer files.
 SIZES = ("img_resolution", "z_dim", "c_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
 MAX_GROUP = 1 << 16  # images in one minibatch-stddev group: beyond any batch, within every integer
+LEAST_RATE = 1e-6  # of a mapping network: its stored weights are as many times larger
 MAX_WIDTH = 1 << 16  # of z, of w and of any layer
 # The largest sizes, those that the program refuses beyond (RANGES in src/model/contract.rs).
 LARGEST = {"z_dim": MAX_WIDTH, "c_dim": 1 << 20, "w_dim": MAX_WIDTH, "mapping_layers": 64, "channel_base": 1 << 24,
@@ -48,6 +50,7 @@ class Architecture:
     d_conv_clamp: Optional[float] = None  # 0: D has no clamp, whatever G has
     d_cmap_dim: Optional[int] = None  # width of D's embedded label; None: that of its last block
     w_avg_beta: float = 0.995  # the share of w_avg that every update keeps
+    mapping_rate: float = MAPPING_RATE  # that of G's mapping network, whose stored weights act times this
 
     @property
     def clamp_of_d(self) -> Optional[float]:
@@ -69,6 +72,7 @@ class Architecture:
         if found.c_dim == 0:
             found.d_mapping_layers = 8  # the default; descriptions without labels say 0
         found.w_avg_beta = float(said.get("w_avg_beta", found.w_avg_beta))
+        found.mapping_rate = float(said.get("mapping_rate", found.mapping_rate))
         if d is not None and (int(d["channel_base"]), int(d["channel_max"])) != (found.channel_base, found.channel_max):
             found.d_channel_base, found.d_channel_max = int(d["channel_base"]), int(d["channel_max"])
         if d is not None:
@@ -106,6 +110,8 @@ class Architecture:
             raise ValueError(f"d_cmap_dim must be at least 1, not {self.d_cmap_dim}")
         if not 0 <= self.w_avg_beta <= 1:
             raise ValueError(f"w_avg_beta must be 0 to 1, not {self.w_avg_beta}")
+        if not LEAST_RATE <= self.mapping_rate <= 1:
+            raise ValueError(f"mapping_rate must be {LEAST_RATE:g} to 1, not {self.mapping_rate}")
         if self.conv_clamp is not None and not 0 < self.conv_clamp < float("inf"):
             raise ValueError(f"conv_clamp must be above 0, not {self.conv_clamp}")
         if self.d_conv_clamp is not None and not 0 <= self.d_conv_clamp < float("inf"):
@@ -114,7 +120,7 @@ class Architecture:
     def generator(self, provenance: str = "{}") -> Generator:
         return Generator(self.z_dim, self.c_dim, self.w_dim, self.img_resolution, self.img_channels,
                          self.mapping_layers, self.channel_base, self.channel_max, self.conv_clamp, provenance,
-                         self.g_architecture, self.w_avg_beta)
+                         self.g_architecture, self.w_avg_beta, self.mapping_rate)
 
     def discriminator(self, provenance: str = "{}") -> Discriminator:
         base, limit = self.d_channel_base or self.channel_base, self.d_channel_max or self.channel_max
