@@ -180,13 +180,13 @@ fn pair(name: &str, arguments: &[&str], weights: Option<&Path>) -> (PathBuf, Pat
 }
 
 fn key(arguments: &[&str], weights: Option<&Path>) -> u64 {
-    let networks = std::fs::read_dir(root().join("python/rootgan/networks")).expect("python/rootgan/networks is there");
-    let mut files: Vec<PathBuf> = networks.flatten().map(|entry| entry.path()).collect();
+    let package = root().join("python/rootgan");
+    let folders = ["networks", "checkpoints"].map(|name| std::fs::read_dir(package.join(name)).expect("it is there"));
+    let mut files: Vec<PathBuf> = folders.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "py"));
     files.sort();
     // What else writes a pair, and the versions of the packages that it is written with.
-    let others = ["make_pair.py", "whole_files.py", "network_folder.py", "checkpoints/ancestry.py"];
-    files.extend(others.map(|name| root().join("python/rootgan").join(name)));
+    files.extend(["make_pair.py", "whole_files.py", "network_folder.py"].map(|name| package.join(name)));
     files.push(root().join("scripts/requirements.txt"));
     files.extend(weights.map(Path::to_path_buf));
     let mut hasher = DefaultHasher::new();
