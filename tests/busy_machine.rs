@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,21 +29,38 @@ fn training(settings: &[(&str, &str)]) -> Ended {
     Ended(command.envs(settings.iter().copied()).spawn().expect("the program starts"))
 }
 
-/// Whether a thread of this name is there, now or within `patience`.
-fn has_thread(process: &Ended, name: &str, patience: Duration) -> bool {
+/// The folders of a process's threads, each with its name and the time that it has used.
+fn threads(process: &Ended) -> impl Iterator<Item = PathBuf> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.0.id())).expect("the process is there");
+    tasks.flatten().map(|task| task.path())
+}
+
+/// Whether `is_so` becomes true within `patience`.
+fn comes_true(patience: Duration, is_so: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + patience;
-    let tasks = format!("/proc/{}/task", process.0.id());
-    loop {
-        let threads = std::fs::read_dir(Path::new(&tasks)).expect("the process is there").flatten();
-        let mut names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
-        if names.any(|found| found.trim_end() == name) {
-            return true;
-        }
+    while !is_so() {
         if Instant::now() > deadline {
             return false;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+    true
+}
+
+/// Whether a thread of this name is there.
+fn has_thread(process: &Ended, name: &str) -> bool {
+    let names = threads(process).filter_map(|task| std::fs::read_to_string(task.join("comm")).ok());
+    names.into_iter().any(|found| found.trim_end() == name)
+}
+
+/// Whether a thread besides the first has computed for half a second, or spun, as a second one of OpenMP does.
+fn has_second_thread_at_work(process: &Ended) -> bool {
+    let first = process.0.id().to_string();
+    let others = threads(process).filter(|task| !task.ends_with(&first));
+    let stats = others.filter_map(|task| std::fs::read_to_string(task.join("stat")).ok());
+    // Hundredths of a second are the 12th field after the name in brackets.
+    let used = |stat: &str| stat.rsplit(')').next()?.split_whitespace().nth(11)?.parse::<u64>().ok();
+    stats.into_iter().any(|stat| used(&stat) >= Some(50))
 }
 
 #[test]
@@ -52,16 +69,16 @@ fn threads_stop_spinning_while_other_programs_are_busy() {
     let busy = |_| Ended(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
     let others: Vec<Ended> = (0..cores).map(busy).collect();
     let process = training(&[]);
-    assert!(
-        has_thread(&process, "openmp-crowd", Duration::from_secs(60)),
-        "threads spin beside {} others",
-        others.len()
-    );
+    let minute = Duration::from_secs(60);
+    assert!(comes_true(minute, || has_thread(&process, "openmp-load")), "nobody watches the load");
+    let is_crowded = comes_true(minute, || has_thread(&process, "openmp-crowd"));
+    assert!(is_crowded, "threads spin beside {} others", others.len());
 }
 
 #[test]
 fn a_users_own_way_of_waiting_stands() {
     let mut process = training(&[("OMP_WAIT_POLICY", "ACTIVE")]);
-    assert!(!has_thread(&process, "openmp-load", Duration::from_secs(3)));
+    assert!(comes_true(Duration::from_secs(60), || has_second_thread_at_work(&process)), "nothing is trained");
+    assert!(!has_thread(&process, "openmp-load"));
     assert!(process.0.try_wait().unwrap().is_none(), "the program ended");
 }

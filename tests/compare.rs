@@ -93,6 +93,14 @@ fn curves(out: &Path) -> Vec<Curve> {
     arms.iter().map(arm).collect()
 }
 
+/// The folders of runs, in the order of their names.
+fn runs_in(out: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(out).unwrap().map(|entry| entry.unwrap().path());
+    let mut runs: Vec<_> = entries.filter(|path| path.is_dir()).collect();
+    runs.sort();
+    runs
+}
+
 fn succeed(mut command: Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -137,12 +145,16 @@ fn losses_and_seeds_are_run_measured_and_reported_and_an_interruption_changes_no
     assert_eq!(curves(&stage.out("killed")), found);
 
     // Complete runs are not trained again, and another comparison does not get into the folder.
-    let begun = Instant::now();
+    let statistics = || -> Vec<_> {
+        runs_in(&whole).into_iter().map(|run| (fs::read(run.join("stats.jsonl")).unwrap(), run)).collect()
+    };
+    let before = statistics();
+    assert_eq!(before.len(), 4);
     succeed(stage.compare("whole", &[]));
     assert_eq!(curves(&whole), found);
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert!(statistics() == before, "a run was trained again");
     // Nor are those whose networks were deleted.
-    for run in fs::read_dir(&whole).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+    for run in runs_in(&whole) {
         for file in fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path()) {
             if file.is_dir() {
                 fs::remove_dir_all(file).unwrap();
@@ -153,6 +165,8 @@ fn losses_and_seeds_are_run_measured_and_reported_and_an_interruption_changes_no
     }
     succeed(stage.compare("whole", &[]));
     assert_eq!(curves(&whole), found);
+    assert!(statistics() == before, "a run without networks was trained again");
+    assert!(runs_in(&whole).iter().all(|run| !run.join("checkpoints").exists()), "a run without networks was begun");
     let refused = stage.compare("whole", &["--r1-gamma", "3"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("comparison with other options"));

@@ -429,28 +429,6 @@ fn a_source_without_usable_pictures_is_reported_fails_and_leaves_no_set() {
 }
 
 #[test]
-fn an_interrupted_conversion_leaves_nothing_under_the_final_name() {
-    let stage = Stage::new(0, 1);
-    (0..60).for_each(|index| stage.save(&format!("{index:02}.bmp"), plain(400, index)));
-    for target in ["out", "out.zip"] {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rootgan"));
-        command.args(["dataset", "set", target, "--resolution", "1500"]).current_dir(stage.place.path());
-        command.env("RAYON_NUM_THREADS", "1").stdout(std::process::Stdio::null());
-        let mut process = command.spawn().unwrap();
-        let begun = format!(".{target}.");
-        while !stage.names().iter().any(|name| name.starts_with(&begun)) {
-            assert!(process.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        // Not SIGINT, which is ignored where the tests run in a shell's background.
-        // SAFETY: a signal to a child that has not been waited for.
-        unsafe { libc::kill(process.id() as libc::pid_t, libc::SIGTERM) };
-        assert!(!process.wait().unwrap().success());
-        assert!(!stage.path(target).exists());
-    }
-}
-
-#[test]
 fn the_result_is_the_same_to_the_last_byte_with_any_number_of_threads() {
     let stage = mixed();
     fs::copy(stage.path("set/picture001.png"), stage.path("set/zz.png")).unwrap();

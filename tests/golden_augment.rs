@@ -6,8 +6,8 @@
 mod common;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use common::alone;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rootgan::augment::{Derivatives, Draws, Transforms};
@@ -38,12 +38,6 @@ fn transforms(name: &str) -> Transforms {
         },
     }
     t
-}
-
-/// libtorch's generator of random numbers belongs to the whole process: tests that draw from it take turns.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn golden() -> HashMap<String, Tensor> {

@@ -29,16 +29,6 @@ class Detector(torch.nn.Module):
 net = Detector()
 ";
 
-/// A detector whose perceptual rows are the pictures themselves.
-const PERCEPTUAL: &str = "\
-class Detector(torch.nn.Module):
-    def forward(self, img: torch.Tensor, resize_images: bool = True, return_features: bool = False,
-                return_lpips: bool = False):
-        assert return_lpips and not resize_images and not return_features
-        return img.flatten(1) / 255
-net = Detector()
-";
-
 fn detector(folder: &Path, name: &str, scale: &str) -> PathBuf {
     let path = folder.join(name);
     scripted(&path, &TINY.replace("SCALE", scale));
@@ -391,18 +381,4 @@ fn what_cannot_be_measured_is_said_with_the_remedy() {
         let one_line = predicates::function::function(|text: &str| text.lines().count() == 1);
         place.command(options).assert().code(1).stderr(contains(what).and(contains(remedy)).and(one_line));
     }
-}
-
-#[test]
-fn the_path_length_of_a_generator_is_measured_and_does_not_depend_on_the_batch() {
-    let place = Place::new();
-    let vgg = place.at("perceptual.pt");
-    scripted(&vgg, PERCEPTUAL);
-    let generator = common::pair16_labelled().0;
-    let measure = |batch: &str| {
-        let options = ["--metrics", "ppl2_wend_12", "--generator", text(&generator), "--class", "1", "--batch", batch];
-        place.number(&[&options[..], &["--vgg-detector", text(&vgg)]].concat(), "ppl2_wend_12")
-    };
-    let (one, other) = (measure("4"), measure("5"));
-    assert!(one > 0.0 && (one / other - 1.0).abs() < 0.02, "{one} {other}");
 }

@@ -8,6 +8,7 @@ mod common;
 use common::command::Finetune;
 use rootgan::augment::{Augment, Derivatives, Draws, Transforms};
 use rootgan::model::{Discriminator, FlatParameters, Generator, NoiseMode, Truncation};
+use rootgan::run::snapshot::Network;
 use rootgan::tensor::seed::{Stream, host_rng};
 use rootgan::train::Reals;
 use rootgan::train::draw::Draw;
@@ -145,6 +146,33 @@ fn both_images_of_a_pair_go_through_the_same_transforms() {
     assert!((x - &case.x).abs().max().double_value(&[]) > 0.1, "something was transformed");
 }
 
+/// A turned image has another logit, and one of another contrast another slope of D(A(x)) by x.
+#[test]
+fn what_the_discriminator_sees_is_augmented_in_every_phase() {
+    let (case, loss) = (Case::load(), AdversarialLoss::Logistic);
+    let transforms = Transforms { rotate90: true, contrast: true, ..Transforms::default() };
+    let augment =
+        || Augment::new(transforms, 0.9, Draws::Random(Box::new(host_rng(0, 0, Stream::AugmentDiscriminatorReg, 0))));
+    let seen = |images: &Tensor, derivatives| case.logits(&augment().apply(images, derivatives));
+    let (of_fakes, of_reals) = (seen(&case.images(), Derivatives::First), seen(&case.x, Derivatives::First));
+    assert!((&of_reals - case.logits(&case.x)).abs().max().double_value(&[]) > 1e-2, "something was transformed");
+
+    let judged = phases::generator_main(&case.g, &case.d, &loss, &case.draw(), &case.reals(), &mut augment()).unwrap();
+    assert_same(&judged.losses, &literal(None, &of_fakes), "Gmain");
+    let expected = case.g_flat.gradient(&literal(None, &of_fakes).mean(Kind::Float)).unwrap();
+    assert_same(&case.g_flat.gradient(&mean(&judged.losses)).unwrap(), &expected, "G's gradient");
+    for (kind, margins) in [(Seen::Fakes, -of_fakes.detach()), (Seen::Reals, of_reals)] {
+        let (draw, reals) = (case.draw(), case.reals());
+        let judged = phases::discriminator_main(&case.g, &case.d, &loss, kind, &draw, &reals, &mut augment()).unwrap();
+        assert_same(&judged.losses, &literal(None, &margins), &format!("Dmain of {kind:?}"));
+    }
+    let found = phases::discriminator_reg(&case.d, &case.reals(), &mut augment()).unwrap();
+    let x = case.x.detach().set_requires_grad(true);
+    let logits = seen(&x, Derivatives::Second);
+    let slope = Tensor::run_backward(&[logits.sum(Kind::Float)], &[&x], true, true).remove(0);
+    assert_same(&found, &slope.square().sum_dim_intlist([1i64, 2, 3].as_slice(), false, Kind::Float), "Dreg");
+}
+
 #[test]
 fn a_run_of_pairs_is_the_same_however_it_is_interrupted() {
     let place = tempfile::tempdir().unwrap();
@@ -159,14 +187,15 @@ fn a_run_of_pairs_is_the_same_however_it_is_interrupted() {
     let (whole, half) = (run("whole", "0.064"), run("half", "0.032"));
     assert!(whole.to_string_lossy().contains("rooted20-paired-batch8"), "{}", whole.display());
     Finetune::resume(&half).with(["--override", "--kimg", "0.064"]).command().assert().success();
-    let snapshot = |run| std::fs::read(rootgan::run::snapshot::find(run).unwrap().g).unwrap();
-    let weights = |run: &std::path::Path| {
-        let path = rootgan::run::snapshot::find(run).unwrap().d;
+    let weights = |run: &std::path::Path, network| {
+        let path = rootgan::run::snapshot::find(run).unwrap().path_of(network).to_owned();
         let script = rootgan::model::ScriptModule::load(&path, Device::Cpu).unwrap();
         script.parameters.iter().map(|p| p.tensor.detach().copy()).collect::<Vec<_>>()
     };
-    assert_eq!(weights(&whole), weights(&half));
-    assert!(!snapshot(&whole).is_empty());
+    for network in Network::ALL {
+        let found = weights(&half, network);
+        assert!(!found.is_empty() && weights(&whole, network) == found, "{}", network.name());
+    }
 
     let stats = std::fs::read_to_string(whole.join("stats.jsonl")).unwrap();
     let lines: Vec<Value> = stats.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -173,8 +173,9 @@ fn a_run_killed_at_several_places_ends_with_the_weights_and_statistics_of_an_uni
     let whole = stage.run("whole");
     let mut child = stage.begin("killed", &[]).spawn().unwrap();
     let find = || stage.find("killed");
-    // At the very beginning, in the middle of a tick, right behind one, and near the end.
-    for seen_images in [0, 40, 72, 128, 176] {
+    // At the very beginning, in the middle of ticks, right behind one, and as late as a run may not have ended by the time
+    // that this process sees the checkpoint.
+    for seen_images in [0, 40, 72, 104, 136] {
         wait_for(&mut child, seen_images, find);
         kill(child);
         child = resume(&stage.run("killed")).spawn().unwrap();
@@ -256,6 +257,18 @@ fn a_run_of_an_earlier_version_goes_on_without_overwriting_what_is_there() {
     assert!(run.join("network-snapshot-000000_032.json").is_file() && run.join("fakes000000_032.png").is_file());
 }
 
+/// Waits for the first line, which comes after the first iteration.
+fn wait_for_statistics(child: &mut Child, find_run: impl Fn() -> Option<PathBuf>) {
+    let begun = Instant::now();
+    let is_there =
+        || find_run().and_then(|run| fs::metadata(run.join("stats.jsonl")).ok()).is_some_and(|file| file.len() > 0);
+    while !is_there() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first line of statistics");
+        assert!(begun.elapsed() < Duration::from_secs(120), "no statistics");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn signals_leave_a_checkpoint_and_a_command_to_go_on_that_a_shell_takes() {
     let stage = Stage::new();
@@ -267,9 +280,7 @@ fn signals_leave_a_checkpoint_and_a_command_to_go_on_that_a_shell_takes() {
         // No checkpoint by itself; more images than this test will see.
         let more = ["--kimg", "100", "--checkpoint-minutes", "60"];
         let mut child = stage.begin(folder, &more).stderr(Stdio::piped()).spawn().unwrap();
-        let find = || stage.find(folder);
-        wait_for(&mut child, 0, find);
-        std::thread::sleep(Duration::from_millis(500));
+        wait_for_statistics(&mut child, || stage.find(folder));
         let begun = Instant::now();
         // Twice, as a closed terminal and `timeout` do.
         signal(&child, number);
@@ -309,9 +320,11 @@ fn under_nohup_the_end_of_the_terminal_stops_nothing() {
 #[test]
 fn a_second_sigint_ends_the_program_at_once_and_the_last_checkpoint_is_whole() {
     let stage = Stage::new();
-    let mut child = stage.begin("runs", &["--kimg", "100"]).spawn().unwrap();
+    // An iteration takes so long that the first signal alone would end the program later.
+    let long = ["--kimg", "100", "--batch", "256", "--micro-batch", "8"];
+    let mut child = stage.begin("runs", &long).spawn().unwrap();
     let find = || stage.find("runs");
-    wait_for(&mut child, 16, find);
+    wait_for(&mut child, 256, find);
     signal(&child, libc::SIGINT);
     std::thread::sleep(Duration::from_millis(5));
     // Stopped by the debugger's signal, it cannot end of its own before the second is there.
@@ -322,8 +335,10 @@ fn a_second_sigint_ends_the_program_at_once_and_the_last_checkpoint_is_whole() {
     let status = child.wait().unwrap();
     assert!(status.code() == Some(130) && status.signal().is_none(), "{status}");
     let run = stage.run("runs");
+    let log = fs::read_to_string(run.join("log.txt")).unwrap();
+    assert!(!log.contains("stopped by SIGINT"), "it went on to the end of the iteration: {log}");
     let seen = *checkpoints(&run).last().unwrap();
-    let more = ((seen + 8) as f64 / 1000.0).to_string();
+    let more = ((seen + 256) as f64 / 1000.0).to_string();
     let mut command = resume(&run);
     command.args(["--override", "--kimg", &more]);
     finish(command);

@@ -138,12 +138,14 @@ fn several_processes_train_as_one_does() {
             let difference = relative_difference(&expected, &found, network);
             assert!(difference < tolerance, "{processes} processes: {network} differs by {difference:e}");
         }
-        for (line, theirs) in lines.iter().zip(statistics(&run)) {
+        let others = statistics(&run);
+        assert_eq!(lines.len(), others.len(), "{processes} processes: ticks");
+        for (line, theirs) in lines.iter().zip(others) {
             assert_eq!(line.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
             for (name, value) in line {
                 assert_eq!(value["num"], theirs[name]["num"], "{processes} processes: values of {name}");
                 let (mean, other) = (value["mean"].as_f64().unwrap(), theirs[name]["mean"].as_f64().unwrap());
-                assert!((mean - other).abs() <= 1e-2 * mean.abs().max(1.0), "{processes}: {name} {mean} {other}");
+                assert!((mean - other).abs() <= 1e-2 * mean.abs().max(1e-3), "{processes}: {name} {mean} {other}");
             }
         }
     }
@@ -307,19 +309,6 @@ fn the_signals_of_a_terminal_come_by_the_parent_alone_and_nobody_outlives_it() {
         assert!(begun.elapsed() < Duration::from_secs(10), "a process has outlived its parent");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-#[test]
-fn several_processes_that_diverge_end_with_one_message() {
-    let stage = Stage::new();
-    let pair = common::far_off_pair(stage.0.path());
-    let command = Finetune::new(&pair, &stage.data(), &stage.0.path().join("runs")).with(["--kimg=1", "--processes=2"]);
-    let assert = command.with(["--root-k=2", "--max-bad-steps=2"]).command().assert().code(1);
-    let stderr = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
-    let errors: Vec<_> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
-    // Of the first process, and of the one that started it.
-    assert!(errors.len() == 2 && errors[0].contains("the last good checkpoint is"), "{stderr}");
-    assert!(errors[1].contains("process 0 of 2 failed; its message is above"), "{stderr}");
 }
 
 #[test]

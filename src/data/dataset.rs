@@ -449,3 +449,28 @@ fn name_of(root: &Path) -> String {
     let name = name.trim_matches(|c| c == '.' || c == '-');
     if name.is_empty() { "pictures".to_owned() } else { name.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A resumed run compares fingerprints, and would train conditional networks on other classes otherwise.
+    #[test]
+    fn the_fingerprint_changes_with_one_label_and_with_their_absence() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["one.png", "two.png"] {
+            image::RgbImage::new(4, 4).save(folder.path().join(name)).unwrap();
+        }
+        let fingerprint = |classes: [u32; 2], class_count: u32| {
+            let labels = serde_json::json!({ "labels": [["one.png", classes[0]], ["two.png", classes[1]]] });
+            fs::write(folder.path().join("dataset.json"), labels.to_string()).unwrap();
+            let options = DatasetOptions { resolution: 4, channels: 3, class_count, ..DatasetOptions::default() };
+            Dataset::open(folder.path(), &options).unwrap().0.fingerprint().to_owned()
+        };
+        let labelled = fingerprint([0, 1], 2);
+        assert_eq!(fingerprint([0, 1], 2), labelled);
+        let others = [fingerprint([0, 0], 2), fingerprint([1, 0], 2), fingerprint([0, 1], 0)];
+        assert!(!others.contains(&labelled) && others[0] != others[1], "{labelled} {others:?}");
+        assert_eq!(fingerprint([0, 0], 0), others[2], "networks without classes know no labels");
+    }
+}

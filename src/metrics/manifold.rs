@@ -211,6 +211,38 @@ mod tests {
         assert_eq!(found, PrecisionRecall { precision: 1.0, recall: 1.0 });
     }
 
+    /// Computes the four numbers from whole matrices of distances, without the expansion of the square.
+    fn by_whole_matrices(reals: &Tensor, fakes: &Tensor, k: i64) -> [f64; 4] {
+        let squares = |a: &Tensor, b: &Tensor| -> Tensor {
+            (0..a.size()[1]).map(|at| (a.narrow(1, at, 1) - b.narrow(1, at, 1).tr()).square()).sum()
+        };
+        // The nearest of all is the point itself.
+        let radii = |points: &Tensor| squares(points, points).kthvalue(k + 1, 1, false).0;
+        let between = squares(reals, fakes);
+        let in_reals = between.le_tensor(&radii(reals).unsqueeze(1));
+        let in_fakes = between.le_tensor(&radii(fakes).unsqueeze(0));
+        let share = |inside: &Tensor, along: i64| {
+            inside.any_dim(along, false).to_kind(Kind::Double).mean(Kind::Double).double_value(&[])
+        };
+        let density = in_reals.sum(Kind::Double).double_value(&[]) / (k * fakes.size()[0]) as f64;
+        [share(&in_reals, 0), share(&in_fakes, 1), density, share(&in_reals, 1)]
+    }
+
+    /// 3500 points on a side are too many pairs for one part of rows; the second is of another length.
+    #[test]
+    fn numbers_do_not_depend_on_the_parts_that_distances_are_computed_in() {
+        let n = 3500;
+        assert!(n * n > PAIRS_AT_A_TIME && n * n < 2 * PAIRS_AT_A_TIME);
+        tch::manual_seed(4);
+        let normal = || Tensor::randn([n, 2], (Kind::Double, tch::Device::Cpu));
+        let (reals, fakes) = (normal(), normal() * 1.5 + 0.3);
+        let (pr, dc) = (precision_recall(&reals, &fakes, 3).unwrap(), density_coverage(&reals, &fakes, 3).unwrap());
+        let found = [pr.precision, pr.recall, dc.density, dc.coverage];
+        for (found, expected) in found.into_iter().zip(by_whole_matrices(&reals, &fakes, 3)) {
+            assert!(expected > 0.1 && (found - expected).abs() < 1e-9, "{found} is not {expected}");
+        }
+    }
+
     #[test]
     fn too_few_points_for_k_neighbours_are_refused() {
         let message = precision_recall(&line(&[0.0, 1.0, 2.0]), &line(&[0.0, 1.0]), 2).unwrap_err().to_string();

@@ -52,3 +52,25 @@ impl Drift {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_move_by_the_mean_of_the_changes_that_each_began_from_the_same_values() {
+        let (vector, scalar) = (Tensor::from_slice(&[1f64, 2.0]), Tensor::from(10.0));
+        let mut drift = Drift::new(vec![vector.shallow_clone(), scalar.shallow_clone()]);
+        for change in [1.0, 3.0, 8.0] {
+            let _ = vector.shallow_clone().g_add_(&Tensor::from_slice(&[change, -change]));
+            let _ = scalar.shallow_clone().g_add_(&Tensor::from(2.0 * change));
+            drift.take_back();
+            assert_eq!((&vector, scalar.double_value(&[])), (&Tensor::from_slice(&[1f64, 2.0]), 10.0));
+        }
+        let sum = drift.sum();
+        assert_eq!(sum, Tensor::from_slice(&[12f64, -12.0, 24.0]));
+        // Another process has moved nothing in as many micro-batches.
+        drift.apply(&sum, 6);
+        assert_eq!((vector, scalar.double_value(&[])), (Tensor::from_slice(&[3f64, 0.0]), 14.0));
+    }
+}

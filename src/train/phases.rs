@@ -192,3 +192,17 @@ pub fn discriminator_reg(d: &Discriminator, reals: &Reals, augment: &mut Augment
 pub fn mean(values: &Tensor) -> Tensor {
     values.mean(Kind::Float)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Phases with one stream would draw the same latents.
+    #[test]
+    fn every_phase_draws_from_a_stream_of_its_own() {
+        let streams = [Phase::Gmain, Phase::Greg, Phase::Dmain, Phase::Dreg].map(Phase::stream);
+        let expected =
+            [Stream::GeneratorMain, Stream::GeneratorReg, Stream::DiscriminatorMain, Stream::DiscriminatorReg];
+        assert_eq!(streams, expected);
+    }
+}

@@ -150,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn a_mean_that_is_not_finite_leaves_the_old_one() {
+        let mut mean = MeanPathLength { pl_mean: Tensor::from(2f32) };
+        for (next, expected) in [(f32::NAN, 2.0), (f32::INFINITY, 2.0), (-f32::INFINITY, 2.0), (3.0, 3.0)] {
+            mean = mean.moved_to(&Tensor::from(next));
+            assert_eq!(mean.pl_mean.double_value(&[]), expected, "after {next}");
+        }
+    }
+
+    #[test]
     fn an_input_without_a_path_is_an_error() {
         let images = Tensor::zeros([1, 1, 2, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let logits = Tensor::ones([1], (Kind::Float, Device::Cpu)).set_requires_grad(true);

@@ -5,12 +5,13 @@
 
 pub mod command;
 pub mod runs;
+pub mod scripted;
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The smallest pair there is: 16x16, random weights, z and w of width 32.
 pub fn pair16() -> (PathBuf, PathBuf) {
@@ -103,6 +104,12 @@ pub fn configure_torch() {
     tch::set_num_threads(1);
 }
 
+/// libtorch's generator of random numbers belongs to the whole process: tests that draw from it take turns.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A trainer of these networks, without labels.
 pub fn trainer(networks: rootgan::train::Networks, options: rootgan::config::Options) -> rootgan::train::Trainer {
     let facts = rootgan::config::NetworkFacts::from_pair(&networks.g, &networks.d);
@@ -173,12 +180,14 @@ fn pair(name: &str, arguments: &[&str], weights: Option<&Path>) -> (PathBuf, Pat
 }
 
 fn key(arguments: &[&str], weights: Option<&Path>) -> u64 {
-    let networks = std::fs::read_dir(root().join("python/rootgan/networks")).expect("python/rootgan/networks is there");
-    let mut files: Vec<PathBuf> = networks.flatten().map(|entry| entry.path()).collect();
+    let package = root().join("python/rootgan");
+    let folders = ["networks", "checkpoints"].map(|name| std::fs::read_dir(package.join(name)).expect("it is there"));
+    let mut files: Vec<PathBuf> = folders.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "py"));
     files.sort();
-    files.push(root().join("python/rootgan/make_pair.py"));
-    files.push(root().join("python/rootgan/whole_files.py"));
+    // What else writes a pair, and the versions of the packages that it is written with.
+    files.extend(["make_pair.py", "whole_files.py", "network_folder.py"].map(|name| package.join(name)));
+    files.push(root().join("scripts/requirements.txt"));
     files.extend(weights.map(Path::to_path_buf));
     let mut hasher = DefaultHasher::new();
     arguments.hash(&mut hasher);

@@ -220,14 +220,14 @@ LINES = {
     "prim_print__ops.prim.Print": 'ops.prim.Print("x")',
     "fork__fork": "_9 = fork(x)",
     "import__import": "import os",
-    "comment__#": "# x",
-    "backslash__": "_9 = torch.\\\n      save(x)",
-    "tab__t": "\t_9 = x",
-    "triple__": '_9 = """x"""',
-    "prefix__": '_9 = r"x"',
-    "semicolon__;": "_9 = x; _8 = x",
-    "number_method__3": '_9 = 3..save("p")',
-    "letters__": "_9 = x.ſave",
+    "comment__code has '#'": "# x",
+    r"backslash__code has '\\'": "_9 = torch.\\\n      save(x)",
+    r"tab__code has '\t'": "\t_9 = x",
+    "triple__code has '\\\"'": '_9 = """x"""',
+    "prefix__code has 'r'": '_9 = r"x"',
+    "semicolon__code has ';'": "_9 = x; _8 = x",
+    "number_method__code has '3'": '_9 = 3..save("p")',
+    "letters__code has 'ſ'": "_9 = x.ſave",
     "private__torch._C": "_9 = torch._C._jit_something(x)",
     "resize__torch.resize_": "_9 = torch.resize_(x, [99999])",
     "unknown_method__the method": "_9 = x.nothing_known(1)",
@@ -387,7 +387,7 @@ for name, line in {
     "annotated": "state : Any = x", "chained": "other = state = x", "target": "l[0], state, = x, x", "attribute": "self.t, state, = x, x",
     "loop": "for state in [x]:\n      pass", "with": "with x as state:\n      pass", "list": "l = [1 for state in [x]]",
 }.items():
-    held(f"cast_after_{name}__", STEP[:CAST.start() + 1] + "    " + line + "\n" + STEP[CAST.start() + 1:], OPTIONAL)
+    held(f"cast_after_{name}__unchecked_cast", STEP[:CAST.start() + 1] + "    " + line + "\n" + STEP[CAST.start() + 1:], OPTIONAL)
 held("cast_of_union__unchecked_cast", STEP.replace("state: Optional[Tuple[Tensor, Tensor]]=", "state: Optional[Tuple[Tensor, Tensor]] | int="),
      OPTIONAL)
 held("cast_of_two__unchecked_cast", STEP.replace("    x: Tensor,\n    state:", "    state: Optional[Tuple[Tensor, Tensor]],\n    state:"), OPTIONAL)
@@ -481,7 +481,7 @@ held("data_attribute__torch.data", TEXT[:CALL.start() + 1] + CALL[1] + "b = x.da
 held("data_operator__ops.prim.data", TEXT[:CALL.start() + 1] + CALL[1] + "b = ops.prim.data(x)" + TEXT[CALL.start():])
 
 # Much that the check itself has to do.
-held("casts__", TEXT[:CALL.start() + 1] + "".join(f"{CALL[1]}q = unchecked_cast(List[int], q)\n" for _ in range(20_000))
+held("casts__more code than can be judged", TEXT[:CALL.start() + 1] + "".join(f"{CALL[1]}q = unchecked_cast(List[int], q)\n" for _ in range(20_000))
      + TEXT[CALL.start() + 1:])
 
 # Wrong places of the source: they are not given to libtorch, so that the network is as good as without them.
@@ -563,7 +563,7 @@ at = WHOLE.index(ENTRIES["data.pkl"][:40])
 write("archive_flipped__is damaged", WHOLE[:at + 3] + bytes([WHOLE[at + 3] ^ 1]) + WHOLE[at + 4:])
 end = WHOLE.rindex(b"PK\x05\x06")
 count, = struct.unpack_from("<H", WHOLE, end + 10)
-write("archive_count__", WHOLE[:end + 8] + struct.pack("<HH", count - 1, count - 1) + WHOLE[end + 12:])
+write("archive_count__longer than it says", WHOLE[:end + 8] + struct.pack("<HH", count - 1, count - 1) + WHOLE[end + 12:])
 fake = b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 1, 1, 50, 0)
 locator = b"PK\x06\x07" + struct.pack("<IQI", 0, end, 1)
 write("archive_two_ends__disagree", WHOLE[:end] + fake + locator + WHOLE[end:])

@@ -144,10 +144,14 @@ mod tests {
         let entry = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
         let bytes = std::fs::read(entry.path()).unwrap();
         let first = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        // Every file that TensorFlow writes begins with these bytes: its first message has 24 of them.
+        assert_eq!(frame(&[0; 24])[..12], [24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
         let rest = &bytes[first + 16..];
         let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
         assert_eq!(rest.len(), length + 16);
-        let event = Event::decode(&rest[12..12 + length]).unwrap();
+        let (head, message, tail) = (&rest[8..12], &rest[12..12 + length], &rest[12 + length..]);
+        assert_eq!((head, tail), (&masked_crc(&rest[..8]).to_le_bytes()[..], &masked_crc(message).to_le_bytes()[..]));
+        let event = Event::decode(message).unwrap();
         assert_eq!(event.step, 7);
         assert_eq!(event.summary.unwrap().value[0].simple_value, Some(2.5));
     }
