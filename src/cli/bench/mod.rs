@@ -1,23 +1,24 @@
 //! `rootgan bench`: seconds per image of each training phase, the other work of a run, the peak memory, and the share of what
 //! the machine's convolutions can do.
 
+mod args;
 mod flops;
 mod parts;
 mod report;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
 
+pub use self::args::BenchArgs;
 use self::report::{BenchReport, Medians, Others, Processes, SHARES};
-use crate::cli::args::PairArgs;
 use crate::cli::confine::write_only_to;
 use crate::cli::processes;
 use crate::cli::team::Team;
-use crate::config::{AugmentMode, NetworkFacts, Options, Pairing, train_settings};
+use crate::config::{AugmentMode, NetworkFacts, Options, train_settings};
 use crate::metrics::Detector;
 use crate::model::{FreezeSettings, Precision, PrecisionKind};
 use crate::run::networks::NetworkFiles;
@@ -33,67 +34,6 @@ use crate::train::Reals;
 use crate::train::regularizers::{PL_INTERVAL, R1_INTERVAL};
 use crate::train::stats::Statistics;
 use crate::train::{TrainSettings, Trainer};
-
-/// Measure the time of each training phase, and memory.
-#[derive(Debug, clap::Args)]
-pub struct BenchArgs {
-    /// The pair.
-    #[command(flatten)]
-    pub pair: PairArgs,
-    /// Images per iteration, a multiple of the discriminator's minibatch-stddev group (4 in most)
-    #[arg(long, default_value_t = 16)]
-    pub batch: u64,
-    /// Measured iterations, after one that is not
-    #[arg(long, default_value_t = 5)]
-    pub iterations: usize,
-    /// Measure with augmentation of this probability, 0 to 1, too, in turn with iterations without
-    #[arg(long, value_name = "PROB")]
-    pub augment_p: Option<f64>,
-    /// Transforms of --augment-p, as for finetune
-    #[arg(long, value_name = "PIPE", default_value = "bgc")]
-    pub augpipe: String,
-    /// Measure the other work too: generating, dumping as PNG, loading pictures, writing a checkpoint
-    #[arg(long)]
-    pub all: bool,
-    /// Measure the features of this network (TorchScript) too, with --all
-    #[arg(long, value_name = "FILE.pt", requires = "all")]
-    pub detector: Option<PathBuf>,
-    /// Also train as a run without augmentation does, for at least this long and 16 iterations: on a GPU the host then
-    /// waits once an iteration, whereas timing single phases makes it wait for each. The share of the time in which
-    /// kernels ran is measured too, which takes 3 s or more [default: 10 on CUDA, else 0]
-    #[arg(long, value_name = "SECONDS")]
-    pub free_seconds: Option<f64>,
-    /// Record one iteration, operator by operator and on a GPU kernel by kernel, for chrome://tracing or ui.perfetto.dev
-    #[arg(long, value_name = "FILE.json")]
-    pub trace: Option<PathBuf>,
-    /// Type that the networks compute in [default: fp32, on CUDA fp16 where the networks can]
-    #[arg(long)]
-    pub precision: Option<PrecisionKind>,
-    /// Form of the loss, as for finetune; relativistic has R2 too [default: none]
-    #[arg(long)]
-    pub pairing: Option<Pairing>,
-    /// Let a GPU round the factors of float32 products to 10 bits, as for finetune
-    #[arg(long)]
-    pub tf32: bool,
-    /// Have a GPU give the same bits every time, as for finetune
-    #[arg(long)]
-    pub deterministic: bool,
-    /// Have cuDNN try its algorithms out instead of choosing by rules
-    #[arg(long, hide = true)]
-    pub tuned: bool,
-    /// Differentiate convolutions twice by libtorch's own formulas
-    #[arg(long, hide = true)]
-    pub stock_derivatives: bool,
-    /// auto (CUDA if usable), cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    pub device: String,
-    /// Train in N processes on this machine, which share the batch, as for finetune
-    #[arg(long, value_name = "N")]
-    pub processes: Option<u64>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
 
 /// Runs the command.
 ///

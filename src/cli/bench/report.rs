@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::BenchArgs;
+use super::args::BenchArgs;
 use super::parts::FreeTraining;
 use crate::train::regularizers::{PL_INTERVAL, R1_INTERVAL};
 
