@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
 
 pub use self::args::BenchArgs;
+use self::parts::median;
 use self::report::{BenchReport, Medians, Others, Processes, SHARES};
 use crate::cli::confine::write_only_to;
 use crate::cli::processes;
@@ -239,9 +240,4 @@ fn others(trainer: &Trainer, args: &BenchArgs) -> Result<Others> {
         checkpoint_bytes,
         features_per_second,
     })
-}
-
-fn median(values: &mut [f64]) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }

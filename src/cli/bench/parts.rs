@@ -10,7 +10,6 @@ use anyhow::{Context, Result, anyhow};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
-use super::median;
 use crate::cli::args::PngWriter;
 use crate::data::{Dataset, DatasetOptions, Loader, Sampler};
 use crate::draw::pixels::encode_png_in_place;
@@ -252,4 +251,10 @@ pub fn convolution_peak(kind: PrecisionKind, device: Device, repeats: usize) -> 
         rates.push(operations * f64::from(at_once) / begun.elapsed().as_secs_f64());
     }
     rates[1..].iter().copied().reduce(f64::max).context("no repeats")
+}
+
+/// Returns the middle value, the upper one of two; None where there are none.
+pub fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
