@@ -187,6 +187,38 @@ fn what_cannot_be_compared_is_refused() {
     }
 }
 
+/// A mistake that only the networks or the pictures show leaves nothing behind, so the call can be corrected.
+#[test]
+fn a_mistake_in_the_last_arm_is_told_before_the_first_is_trained() {
+    let stage = Stage::new();
+    let arms = |arm: &'static str| ["--losses", "logistic", "--arm", arm, "--seeds", "1", "--kimg", "0.032"];
+    for (flags, words) in [
+        (arms("b: --aug fixed").to_vec(), ["the arm 'b'", "--p"]),
+        (arms("b: --root-k 0.5").to_vec(), ["the arm 'b'", "root-k"]),
+        ([&arms("b: --aug fixed --p 0.2")[..], &["--data", "nowhere"]].concat(), ["the arm 'logistic'", "nowhere"]),
+    ] {
+        let mut command = assert_cmd::Command::from_std(stage.compare("out", &flags));
+        words.into_iter().fold(command.assert().code(1), |done, word| done.stderr(contains(word)));
+        assert_eq!(runs_in(&stage.out("out")), Vec::<PathBuf>::new());
+    }
+    succeed(stage.compare("out", &arms("b: --aug fixed --p 0.2")));
+    assert_eq!(curves(&stage.out("out")).len(), 2);
+}
+
+/// What was stopped as hopeless is trained where nobody asks for that any more.
+#[test]
+fn a_stopped_arm_goes_on_without_stop_hopeless() {
+    let stage = Stage::new();
+    let arms = ["--losses", "logistic", "--arm", "hasty: --loss logistic --g-lr 0.5", "--seeds", "1"];
+    let report = || fs::read_to_string(stage.out("out/report.md")).unwrap();
+    succeed(stage.compare("out", &[&arms[..], &["--stop-hopeless", "1.01"]].concat()));
+    assert!(report().contains("hasty, seed 0, has no end") && report().contains("1.01 times"), "{}", report());
+    succeed(stage.compare("out", &arms));
+    assert!(!report().contains("has no end"), "{}", report());
+    let curves = curves(&stage.out("out"));
+    assert!(curves.iter().all(|(.., points)| points.last().unwrap().0 == 0.096), "{curves:?}");
+}
+
 /// Named arms, values of an option, a second data set, and a run that falls apart beside one that does not.
 #[test]
 fn arms_of_any_options_are_compared_on_several_data_sets() {

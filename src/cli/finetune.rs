@@ -11,8 +11,8 @@ use crate::cli::confine::{write_only_to, write_only_to_and_cache};
 use crate::cli::processes;
 use crate::cli::team::{Team, TrainingPlan};
 use crate::config::{NetworkFacts, Options, RunSettings, freeze_settings};
-use crate::data::{Dataset, DatasetOptions, Labels};
-use crate::model::PrecisionKind;
+use crate::data::{Dataset, DatasetOptions, Labels, Pictures};
+use crate::model::{FreezeSettings, PrecisionKind};
 use crate::run::checkpoint::Checkpoints;
 use crate::run::checkpoint::Resumed;
 use crate::run::evaluator::Evaluator;
@@ -125,6 +125,24 @@ pub enum Place {
 /// Anything wrong with options, networks, pictures or the output.
 pub fn train(given: Options, place: Place) -> Result<Option<PathBuf>> {
     train_together(given, place, false, Team::alone())
+}
+
+/// Makes sure that runs of these names and options, which share their networks, could begin; nothing is trained.
+///
+/// # Errors
+/// Networks that cannot be loaded, options that do not fit them, or pictures that are not there; the message names the run.
+pub fn check_runs(runs: &[(String, Options)]) -> Result<()> {
+    let Some((_, first)) = runs.first() else { return Ok(()) };
+    let networks = files_of(first)?.load(FreezeSettings::default(), device_of(first)?)?;
+    let facts = NetworkFacts::from_pair(&networks.g, &networks.d);
+    for (name, options) in runs {
+        let context = || format!("the arm '{name}'");
+        let options = options.clone().with_absolute_paths().with_context(context)?;
+        freeze_settings(&options).with_context(context)?;
+        let settings = RunSettings::resolve(&options, facts).with_context(context)?;
+        Pictures::open(&settings.data).with_context(context)?;
+    }
+    Ok(())
 }
 
 fn train_together(given: Options, place: Place, dry_run: bool, team: Team) -> Result<Option<PathBuf>> {

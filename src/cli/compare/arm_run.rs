@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::finetune::{Place, train};
 use crate::config::Options;
-use crate::files::atomic::write_json;
+use crate::files::atomic::{remove_if_there, write_json};
 use crate::files::bounded::read_text;
 use crate::metrics::parse_list;
 use crate::run::checkpoint::{Checkpoints, Resumed};
@@ -67,12 +67,31 @@ pub fn prepare(options: &mut Options, out: &Path, eval_kimg: Option<f64>) -> Res
     Ok(first.name)
 }
 
+/// The folder of a comparison, which no other program uses meanwhile.
+pub struct Claim {
+    lock: FolderLock,
+    path: PathBuf,
+    record: Map<String, Value>,
+}
+
+impl Claim {
+    /// Writes what the comparison is into the folder, which from then on takes no other.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn record(self) -> Result<FolderLock> {
+        write_json(&self.path, &self.record)?;
+        Ok(self.lock)
+    }
+}
+
 /// Makes the folder of a comparison, or makes sure that it is that of this one: what `wanted` says is the same. In a map of `named`
-/// more may come each time, but what has a name keeps its value: an arm its options, a folder its data set.
+/// more may come each time, but what has a name keeps its value: an arm its options, a folder its data set. Nothing is recorded
+/// yet, so that a call that proves to be mistaken can be corrected.
 ///
 /// # Errors
 /// Another comparison or other files are there, a name stands for something else there, or the folder cannot be written.
-pub fn claim(out: &Path, wanted: &Map<String, Value>, named: &[(&str, Map<String, Value>)]) -> Result<FolderLock> {
+pub fn claim(out: &Path, wanted: &Map<String, Value>, named: &[(&str, Map<String, Value>)]) -> Result<Claim> {
     let (shown, path) = (out.display(), out.join("compare.json"));
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder '{shown}'; pass another --out"))?;
     let lock = folder::lock(out)?;
@@ -101,8 +120,7 @@ pub fn claim(out: &Path, wanted: &Map<String, Value>, named: &[(&str, Map<String
             );
         }
     }
-    write_json(&path, &record)?;
-    Ok(lock)
+    Ok(Claim { lock, path, record })
 }
 
 /// Makes a JSON object of its members.
@@ -168,6 +186,8 @@ impl ArmRun {
 
     fn complete(&self, kimg: f64) -> Result<Option<Ended>> {
         write_json(&self.folder.join(COMPLETE), &Complete { kimg })?;
+        // A run that was stopped as hopeless may have been asked for after all.
+        remove_if_there(&self.folder.join(ENDED))?;
         Ok(None)
     }
 
@@ -246,7 +266,7 @@ mod tests {
             if more {
                 arms.insert("k2".to_owned(), json!({ "root_k": 2 }));
             }
-            claim(&out, &object([("first_seed", json!(seed))]), &[("arms", arms)]).map(drop)
+            claim(&out, &object([("first_seed", json!(seed))]), &[("arms", arms)])?.record().map(drop)
         };
         claim_with(1, 20, false).unwrap();
         claim_with(1, 20, true).unwrap();

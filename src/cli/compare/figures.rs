@@ -2,6 +2,9 @@
 
 use rand::{Rng, SeedableRng};
 
+/// The fewest seeds whose redrawn means say more than the differences themselves do.
+const FEWEST_REDRAWN: usize = 6;
+
 /// Mean and sample standard deviation over seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
@@ -39,7 +42,7 @@ pub struct PairedDifferences {
     /// The difference at the end, seed by seed.
     pub differences: Vec<f64>,
     /// Bounds between which 95 % of the means of as many differences, drawn with replacement, lie. None for fewer than
-    /// three seeds.
+    /// six seeds, with which these would be the least and the largest difference.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -50,7 +53,7 @@ impl PairedDifferences {
         let differences: Vec<f64> =
             pairs.iter().map(|(arm, baseline)| arm - baseline).filter(|d| d.is_finite()).collect();
         let n = differences.len();
-        if n < 3 {
+        if n < FEWEST_REDRAWN {
             return Self { differences, interval: None };
         }
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
@@ -65,11 +68,35 @@ impl PairedDifferences {
     pub fn words(&self) -> String {
         let (n, better) = (self.differences.len(), self.differences.iter().filter(|d| **d < 0.0).count());
         let mean = Spread::from_values(&self.differences).mean;
-        let bounds = self.interval.map_or_else(String::new, |(low, high)| {
-            format!(", 95 % of the means of redrawn seeds between {} and {}", signed(low), signed(high))
-        });
-        format!("better with {better} of {n} seeds, {} on average{bounds}", signed(mean))
+        let between = |(low, high)| format!("between {} and {}", signed(low), signed(high));
+        let bounds = match self.interval {
+            Some(bounds) => format!(", 95 % of the means of redrawn seeds {}", between(bounds)),
+            None if n > 1 => {
+                let ends = |(low, high): (f64, f64), d: &f64| (low.min(*d), high.max(*d));
+                format!(", {}", between(self.differences.iter().fold((f64::INFINITY, f64::NEG_INFINITY), ends)))
+            }
+            None => String::new(),
+        };
+        let chance = if n > 1 {
+            format!("; by chance at least as uneven in {:.0} %", 100.0 * uneven(n, better))
+        } else {
+            String::new()
+        };
+        format!("better with {better} of {n} seeds, {} on average{bounds}{chance}", signed(mean))
     }
+}
+
+/// Returns the chance that n fair coins fall at least as unevenly as with so many heads: the sign test, two-sided.
+fn uneven(n: usize, heads: usize) -> f64 {
+    let fewer = heads.min(n - heads);
+    // The binomial coefficients up to `fewer`, each from the one before.
+    let mut ways = 1.0;
+    let mut tail = 0.0;
+    for k in 0..=fewer {
+        tail += ways;
+        ways *= (n - k) as f64 / (k + 1) as f64;
+    }
+    (2.0 * tail / 2f64.powi(n as i32)).min(1.0)
 }
 
 fn signed(value: f64) -> String {
@@ -141,10 +168,26 @@ mod tests {
     #[test]
     fn runs_of_one_seed_are_compared_with_each_other() {
         let paired = PairedDifferences::from_pairs(&[(1.0, 2.0), (2.0, 2.5), (3.0, 2.9)]);
-        assert!(paired.words().starts_with("better with 2 of 3 seeds, -0.467 on average"), "{}", paired.words());
-        let (low, high) = paired.interval.unwrap();
-        assert!((-1.0..-0.4).contains(&low) && (-0.3..=0.1 + 1e-9).contains(&high), "{low} {high}");
-        assert_eq!(PairedDifferences::from_pairs(&[(1.0, 2.0), (f64::NAN, 1.0)]).interval, None);
+        assert_eq!(
+            paired.words(),
+            "better with 2 of 3 seeds, -0.467 on average, between -1.00 and +0.100; by chance at least as uneven in 100 %"
+        );
+        let one = PairedDifferences::from_pairs(&[(1.0, 2.0), (f64::NAN, 1.0)]);
+        assert_eq!(one.words(), "better with 1 of 1 seeds, -1.00 on average");
+        let six = PairedDifferences::from_pairs(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0].map(|better| (0.0, better)));
+        let (low, high) = six.interval.unwrap();
+        assert!((-6.0..-4.0).contains(&low) && (-3.0..-1.0).contains(&high), "{low} {high}");
+    }
+
+    #[test]
+    fn the_sign_test_counts_coins() {
+        let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        close(uneven(3, 0), 0.25);
+        close(uneven(3, 3), 0.25);
+        close(uneven(3, 1), 1.0);
+        close(uneven(6, 0), 2.0 / 64.0);
+        close(uneven(10, 2), 2.0 * (1.0 + 10.0 + 45.0) / 1024.0);
+        close(uneven(4, 2), 1.0);
     }
 
     #[test]

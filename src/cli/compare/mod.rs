@@ -11,14 +11,14 @@ pub mod tune;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use self::arm_run::{ArmRun, Ended, claim, common, object, prepare, shown};
 use self::recipe::{LOSSES, Recipe};
 use self::report::{Setting, save, save_index};
 use crate::cli::confine::write_only_to_and_cache;
-use crate::cli::finetune::with_networks;
+use crate::cli::finetune::{check_runs, with_networks};
 use crate::cli::processes;
 use crate::cli::team::Team;
 use crate::config::{Options, preset_of};
@@ -80,7 +80,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let shared = plan.shared()?;
     let device = team.device(plan.options.device.as_deref())?;
     // One process after the other, so that networks are imported once.
-    let _lock = if team.is_first() { Some(claim(&plan.out, &shared, &plan.named()?)?) } else { None };
+    let claimed = if team.is_first() { Some(claim(&plan.out, &shared, &plan.named()?)?) } else { None };
     team.join()?;
     for rank in 0..team.planned {
         if rank == team.world.rank() {
@@ -89,6 +89,14 @@ pub fn run(args: CompareArgs) -> Result<()> {
         team.world.gather(&[])?;
     }
     write_only_to_and_cache(&[&plan.out], None, device);
+    let _lock = match claimed {
+        Some(claimed) => {
+            plan.check()?;
+            Some(claimed.record()?)
+        }
+        None => None,
+    };
+    team.world.gather(&[])?;
     if team.planned > 1 {
         plan.options.device = Some(device::name(device));
         plan.train_by_rank(&team.world)?;
@@ -201,6 +209,37 @@ impl Plan {
         Ok([("arms", arms.collect::<Result<_>>()?), ("sets", sets.collect())])
     }
 
+    /// Returns one run, with its folder and options.
+    fn arm_run(&self, recipe: &Recipe, seed: u64, set: &Set) -> ArmRun {
+        ArmRun {
+            folder: set.folder.join(format!("{}-seed{seed}", recipe.slug)),
+            options: Options {
+                seed: Some(seed),
+                data: set.data.clone(),
+                outdir: Some(set.folder.clone()),
+                ..recipe.options.clone().over(self.options.clone())
+            },
+        }
+    }
+
+    /// Makes sure that every arm that is not trained yet could begin on every data set, so that a mistake in the last one is told
+    /// before the first is trained.
+    fn check(&self) -> Result<()> {
+        let mut begin = Vec::new();
+        for set in self.sets() {
+            for recipe in &self.arms {
+                for seed in self.first_seed..self.first_seed + self.seeds {
+                    let run = self.arm_run(recipe, seed, &set);
+                    if run.trained_kimg()? < self.kimg {
+                        begin.push((recipe.name.clone(), run.options));
+                        break;
+                    }
+                }
+            }
+        }
+        check_runs(&begin)
+    }
+
     /// Trains the runs whose numbers are this process's, and waits for the others'.
     fn train_by_rank(&self, world: &World) -> Result<()> {
         ensure!(
@@ -238,18 +277,11 @@ impl Plan {
 
     /// Trains one run to its end, from where it is. `first` is the first arm with the same seed.
     fn train_arm(&self, recipe: &Recipe, seed: u64, set: &Set, first: Option<&Arm>) -> Result<Arm> {
-        let run = ArmRun {
-            folder: set.folder.join(format!("{}-seed{seed}", recipe.slug)),
-            options: Options {
-                seed: Some(seed),
-                data: set.data.clone(),
-                outdir: Some(set.folder.clone()),
-                ..recipe.options.clone().over(self.options.clone())
-            },
-        };
+        let run = self.arm_run(recipe, seed, set);
         fs::create_dir_all(&set.folder)
             .with_context(|| format!("cannot make the folder '{}'", set.folder.display()))?;
-        let mut ended = run.ended()?;
+        // What fell apart stays so, but what was stopped is judged anew, as --stop-hopeless may be another one now.
+        let mut ended = run.ended()?.filter(|ended| ended.collapsed);
         let half = self.kimg / 2.0;
         if let (None, Some(factor), Some(first)) = (&ended, self.stop_hopeless, first)
             && run.trained_kimg()? < self.kimg
@@ -287,6 +319,11 @@ impl Plan {
             ),
             format!("Options of all runs: `{}`.", shown(o)),
         ];
+        if let Some(factor) = self.stop_hopeless {
+            lines.push(format!(
+                "A run is stopped where its metric is {factor} times that of the first arm at half of the images."
+            ));
+        }
         let own = self.arms.iter().map(|arm| format!("{}: `{}`", arm.name, shown(&arm.options)));
         lines.push(format!("Options of each arm: {}.", own.collect::<Vec<_>>().join("; ")));
         lines
@@ -303,8 +340,20 @@ fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) -> Result<Vec
         recipes = recipes.iter().map(|arm| arm.varied(text)).collect::<Result<Vec<_>>>()?.concat();
     }
     for (index, arm) in recipes.iter().enumerate() {
-        let same = |other: &Recipe| other.name == arm.name || other.slug == arm.slug;
-        ensure!(!recipes[..index].iter().any(same), "the arm '{}' is there twice; name each once", arm.name);
+        let earlier = &recipes[..index];
+        ensure!(
+            earlier.iter().all(|other| other.name != arm.name),
+            "the arm '{}' is there twice; name each once",
+            arm.name
+        );
+        if let Some(other) = earlier.iter().find(|other| other.slug == arm.slug) {
+            bail!(
+                "the arms '{}' and '{}' would share the folders '{}-seed...'; rename one",
+                other.name,
+                arm.name,
+                arm.slug
+            );
+        }
     }
     Ok(recipes)
 }

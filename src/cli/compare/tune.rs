@@ -62,7 +62,7 @@ pub fn run(args: TuneArgs) -> Result<()> {
     let metric = prepare(&mut options, &args.out, Some(kimg / 8.0))?;
     let gammas = gammas_of(&args.gammas)?;
     let wanted = object([("tune", json!({ "options": common(&options)?, "seeds": args.seeds }))]);
-    let _lock = claim(&args.out, &wanted, &[])?;
+    let _lock = claim(&args.out, &wanted, &[])?.record()?;
     let first_seed = options.seed.take().unwrap_or(0);
     let device = device_of(&options)?;
     let options = with_networks(options)?;
