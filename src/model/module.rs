@@ -206,9 +206,10 @@ mod tests {
         };
         assert!(fails().to_string().contains('z'));
         let before = resident_bytes().0;
-        (0..16).for_each(|_| drop(fails()));
+        (0..40).for_each(|_| drop(fails()));
         let after = resident_bytes().0;
-        assert!(after < before + 4 * BYTES, "{} MiB before, {} MiB after", before >> 20, after >> 20);
+        // Other tests of this process take and return hundreds of MiB meanwhile.
+        assert!(after < before + 20 * BYTES, "{} MiB before, {} MiB after", before >> 20, after >> 20);
     }
 
     #[test]
