@@ -203,6 +203,8 @@ fn a_mistake_in_the_last_arm_is_told_before_the_first_is_trained() {
     }
     succeed(stage.compare("out", &arms("b: --aug fixed --p 0.2")));
     assert_eq!(curves(&stage.out("out")).len(), 2);
+    let report = fs::read_to_string(stage.out("out/report.md")).unwrap();
+    assert!(report.contains("Trained by rootgan") && report.contains(", 1 threads. Report of rootgan"), "{report}");
 }
 
 /// What was stopped as hopeless is trained where nobody asks for that any more.

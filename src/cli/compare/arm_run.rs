@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::cli::finetune::{Place, train};
+use crate::cli::version::VERSION;
 use crate::config::Options;
 use crate::files::atomic::{remove_if_there, write_json};
 use crate::files::bounded::read_text;
@@ -42,6 +43,9 @@ pub struct Ended {
 struct Complete {
     /// Thousands of images.
     kimg: f64,
+    /// The program and the threads that trained it to there; None in records of earlier versions.
+    #[serde(default)]
+    trained_by: Option<String>,
 }
 
 /// Sets what the runs of a comparison have in common; returns the metric that they are compared by.
@@ -185,7 +189,8 @@ impl ArmRun {
     }
 
     fn complete(&self, kimg: f64) -> Result<Option<Ended>> {
-        write_json(&self.folder.join(COMPLETE), &Complete { kimg })?;
+        let trained_by = Some(format!("rootgan {VERSION}, {} threads", tch::get_num_threads()));
+        write_json(&self.folder.join(COMPLETE), &Complete { kimg, trained_by })?;
         // A run that was stopped as hopeless may have been asked for after all.
         remove_if_there(&self.folder.join(ENDED))?;
         Ok(None)
@@ -194,6 +199,11 @@ impl ArmRun {
     /// Returns how many thousand images it was trained for, metrics included; 0 where it has not come to an end yet.
     pub fn trained_kimg(&self) -> Result<f64> {
         Ok(self.read::<Complete>(COMPLETE)?.map_or(0.0, |complete| complete.kimg))
+    }
+
+    /// Returns the program and the threads that trained it, where that is recorded.
+    pub fn trained_by(&self) -> Result<Option<String>> {
+        Ok(self.read::<Complete>(COMPLETE)?.and_then(|complete| complete.trained_by))
     }
 
     /// Reads what it came to; `ended` says why it went no further, where it did not.

@@ -8,7 +8,9 @@ mod recipe;
 mod report;
 pub mod tune;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -21,6 +23,7 @@ use crate::cli::confine::write_only_to_and_cache;
 use crate::cli::finetune::{check_runs, with_networks};
 use crate::cli::processes;
 use crate::cli::team::Team;
+use crate::cli::version::VERSION;
 use crate::config::{Options, preset_of};
 use crate::run::comparison::{Arm, Comparison, is_times_as_bad, measure_of};
 use crate::system::ui::say;
@@ -110,7 +113,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
         let finished = arms.iter().find(|arm| !arm.points.is_empty()).context("no run came as far as an evaluation")?;
         let (measure, detector) = measure_of(&finished.folder, &plan.metric)?;
         let comparison = Comparison { metric: plan.metric.clone(), measure, detector, arms };
-        let setting = Setting { lines: plan.setting(&set, &device::name(device)), options: json!(shared) };
+        let setting = Setting { lines: plan.setting(&set, &device::name(device))?, options: json!(shared) };
         save(&comparison, &setting, &set.folder)?;
         comparisons.push((set.name, comparison));
     }
@@ -209,6 +212,10 @@ impl Plan {
         Ok([("arms", arms.collect::<Result<_>>()?), ("sets", sets.collect())])
     }
 
+    fn seeds(&self) -> Range<u64> {
+        self.first_seed..self.first_seed + self.seeds
+    }
+
     /// Returns one run, with its folder and options.
     fn arm_run(&self, recipe: &Recipe, seed: u64, set: &Set) -> ArmRun {
         ArmRun {
@@ -228,7 +235,7 @@ impl Plan {
         let mut begin = Vec::new();
         for set in self.sets() {
             for recipe in &self.arms {
-                for seed in self.first_seed..self.first_seed + self.seeds {
+                for seed in self.seeds() {
                     let run = self.arm_run(recipe, seed, &set);
                     if run.trained_kimg()? < self.kimg {
                         begin.push((recipe.name.clone(), run.options));
@@ -246,7 +253,7 @@ impl Plan {
             self.stop_hopeless.is_none(),
             "--stop-hopeless compares each run with the first arm's, which another process may be training; leave one away"
         );
-        let (sets, seeds) = (self.sets(), self.first_seed..self.first_seed + self.seeds);
+        let (sets, seeds) = (self.sets(), self.seeds());
         let runs = sets
             .iter()
             .flat_map(|set| seeds.clone().flat_map(move |seed| self.arms.iter().map(move |arm| (set, seed, arm))));
@@ -263,7 +270,7 @@ impl Plan {
     /// arm.
     fn train_set(&self, set: &Set) -> Result<Vec<Arm>> {
         let (mut arms, total) = (Vec::<Arm>::new(), self.arms.len() as u64 * self.seeds);
-        for seed in self.first_seed..self.first_seed + self.seeds {
+        for seed in self.seeds() {
             let first = arms.len();
             for recipe in &self.arms {
                 let of_set = if set.name.is_empty() { String::new() } else { format!(" on {}", set.name) };
@@ -304,17 +311,24 @@ impl Plan {
         run.read_arm(&recipe.name, seed, &self.metric, ended)
     }
 
-    fn setting(&self, set: &Set, device: &str) -> Vec<String> {
+    /// Says how the runs of a data set were made. The report may be of another program than the runs.
+    fn setting(&self, set: &Set, device: &str) -> Result<Vec<String>> {
         let o = &self.options;
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
         let data = set.data.as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        let runs = self.arms.iter().flat_map(|arm| self.seeds().map(|seed| self.arm_run(arm, seed, set)));
+        let programs = runs.map(|run| run.trained_by()).collect::<Result<BTreeSet<_>>>()?;
+        let programs: Vec<String> = programs.into_iter().flatten().collect();
+        let trained_by = match &programs[..] {
+            [] => String::new(),
+            programs => format!(" Trained by {}.", programs.join("; ")),
+        };
         let mut lines = vec![
             format!(
-                "{} thousand images a run of '{data}', measured every {}; {device}, {} threads; rootgan {}; {}.",
+                "{} thousand images a run of '{data}', measured every {}; {device}.{trained_by} Report of rootgan {}, {}.",
                 number(o.kimg),
                 number(o.tick_kimg),
-                tch::get_num_threads(),
-                crate::cli::version::VERSION,
+                VERSION,
                 time::OffsetDateTime::now_utc().date()
             ),
             format!("Options of all runs: `{}`.", shown(o)),
@@ -326,7 +340,7 @@ impl Plan {
         }
         let own = self.arms.iter().map(|arm| format!("{}: `{}`", arm.name, shown(&arm.options)));
         lines.push(format!("Options of each arm: {}.", own.collect::<Vec<_>>().join("; ")));
-        lines
+        Ok(lines)
     }
 }
 
