@@ -206,10 +206,10 @@ mod tests {
         };
         assert!(fails().to_string().contains('z'));
         let before = resident_bytes().0;
-        (0..40).for_each(|_| drop(fails()));
+        (0..64).for_each(|_| drop(fails()));
         let after = resident_bytes().0;
-        // Other tests of this process take and return hundreds of MiB meanwhile.
-        assert!(after < before + 20 * BYTES, "{} MiB before, {} MiB after", before >> 20, after >> 20);
+        // Other tests of this process take and return hundreds of MiB meanwhile, so a quarter of the arguments has to be much.
+        assert!(after < before + 16 * BYTES, "{} MiB before, {} MiB after", before >> 20, after >> 20);
     }
 
     #[test]

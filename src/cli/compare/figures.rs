@@ -67,22 +67,25 @@ impl PairedDifferences {
     /// Says in words in how many seeds the arm is better, and by how much.
     pub fn words(&self) -> String {
         let (n, better) = (self.differences.len(), self.differences.iter().filter(|d| **d < 0.0).count());
-        let mean = Spread::from_values(&self.differences).mean;
-        let between = |(low, high)| format!("between {} and {}", signed(low), signed(high));
-        let bounds = match self.interval {
-            Some(bounds) => format!(", 95 % of the means of redrawn seeds {}", between(bounds)),
-            None if n > 1 => {
-                let ends = |(low, high): (f64, f64), d: &f64| (low.min(*d), high.max(*d));
-                format!(", {}", between(self.differences.iter().fold((f64::INFINITY, f64::NEG_INFINITY), ends)))
-            }
-            None => String::new(),
+        let text = format!(
+            "better with {better} of {n} seeds, {} on average",
+            signed(Spread::from_values(&self.differences).mean)
+        );
+        if n < 2 {
+            return text;
+        }
+        let whole = || {
+            let ends = |(low, high): (f64, f64), d: &f64| (low.min(*d), high.max(*d));
+            self.differences.iter().fold((f64::INFINITY, f64::NEG_INFINITY), ends)
         };
-        let chance = if n > 1 {
-            format!("; by chance at least as uneven in {:.0} %", 100.0 * uneven(n, better))
-        } else {
-            String::new()
-        };
-        format!("better with {better} of {n} seeds, {} on average{bounds}{chance}", signed(mean))
+        let what = if self.interval.is_some() { "95 % of the means of redrawn seeds " } else { "" };
+        let (low, high) = self.interval.unwrap_or_else(whole);
+        let chance = 100.0 * uneven(n, better);
+        format!(
+            "{text}, {what}between {} and {}; by chance at least as uneven in {chance:.0} %",
+            signed(low),
+            signed(high)
+        )
     }
 }
 
