@@ -207,6 +207,16 @@ fn a_mistake_in_the_last_arm_is_told_before_the_first_is_trained() {
     assert!(report.contains("Trained by rootgan") && report.contains(", 1 threads. Report of rootgan"), "{report}");
 }
 
+/// The same of `tune`, whose first gamma would be the one that fails.
+#[test]
+fn a_mistaken_search_can_be_corrected() {
+    let stage = Stage::new();
+    let mistaken = stage.tune(&["--gammas", "1", "--data", "nowhere"]);
+    assert_cmd::Command::from_std(mistaken).assert().code(1).stderr(contains("nowhere"));
+    assert_eq!(runs_in(&stage.out("tuned")), Vec::<PathBuf>::new());
+    succeed(stage.tune(&["--gammas", "1"]));
+}
+
 /// What was stopped as hopeless is trained where nobody asks for that any more.
 #[test]
 fn a_stopped_arm_goes_on_without_stop_hopeless() {

@@ -11,7 +11,7 @@ use super::figures::{Spread, Verdict, number};
 use super::recipe::Recipe;
 use super::report::{Setting, save};
 use crate::cli::confine::write_only_to_and_cache;
-use crate::cli::finetune::{device_of, with_networks};
+use crate::cli::finetune::{check_runs, device_of, with_networks};
 use crate::config::Options;
 use crate::files::bounded::read_text;
 use crate::run::comparison::{Arm, Comparison, measure_of};
@@ -62,7 +62,7 @@ pub fn run(args: TuneArgs) -> Result<()> {
     let metric = prepare(&mut options, &args.out, Some(kimg / 8.0))?;
     let gammas = gammas_of(&args.gammas)?;
     let wanted = object([("tune", json!({ "options": common(&options)?, "seeds": args.seeds }))]);
-    let _lock = claim(&args.out, &wanted, &[])?.record()?;
+    let claimed = claim(&args.out, &wanted, &[])?;
     let first_seed = options.seed.take().unwrap_or(0);
     let device = device_of(&options)?;
     let options = with_networks(options)?;
@@ -77,6 +77,9 @@ pub fn run(args: TuneArgs) -> Result<()> {
         arms: Vec::new(),
         verdicts: Vec::new(),
     };
+    let new = gammas.iter().filter(|recipe| !race.folder(recipe, first_seed).exists());
+    check_runs(&new.map(|recipe| (recipe.name.clone(), race.options_of(recipe, first_seed))).collect::<Vec<_>>())?;
+    let _lock = claimed.record()?;
 
     let mut best = race.run(gammas)?;
     if let Some(rates) = &args.rates {
