@@ -23,7 +23,7 @@ use clap::Parser;
 use networks::Network;
 use objective::Objective;
 use rand::seq::SliceRandom;
-use rootgan::draw::plot::{Line, Plot};
+use rootgan::draw::plot::{Line, Plot, Scale};
 use rootgan::tensor::no_grad;
 use rootgan::tensor::seed::{Stream, host_rng};
 use tch::nn::{self, OptimizerConfig};
@@ -245,6 +245,7 @@ fn plot(args: &Args, network: Network, outcomes: &[Outcome], first_epoch: usize)
         x_label: "epochs".to_owned(),
         y_label: "test accuracy, percent".to_owned(),
         lines: lines.collect(),
+        y_scale: Scale::Linear,
         level: None,
     }
 }

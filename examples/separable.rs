@@ -31,7 +31,7 @@ use max_margin::{MaxMargin, angle_degrees, dot, max_margin};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
-use rootgan::draw::plot::{Line, Plot};
+use rootgan::draw::plot::{Line, Plot, Scale};
 use rootgan::train::objective::{AdversarialLoss, Rooted};
 use tch::{Kind, Tensor};
 
@@ -296,7 +296,14 @@ fn save_plots(args: &Args, problem: &Problem, descents: &[Descent], dimension: u
     };
     let save = |stem: &str, title: &str, x_label: &str, y_label: &str, lines: Vec<Line>, level: Option<f64>| {
         let title = format!("{title}, {} separable points in {dimension} dimensions", args.points);
-        let plot = Plot { title, x_label: x_label.to_owned(), y_label: y_label.to_owned(), lines, level };
+        let plot = Plot {
+            title,
+            x_label: x_label.to_owned(),
+            y_label: y_label.to_owned(),
+            y_scale: Scale::Linear,
+            lines,
+            level,
+        };
         plot.save(&args.out.join(stem))
     };
     let steps = "log10 of gradient steps";

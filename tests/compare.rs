@@ -278,6 +278,7 @@ fn tuning_ends_with_a_command_that_works() {
     let line = printed.lines().find_map(|line| line.strip_prefix("use:  rootgan ")).unwrap();
     assert!(line.contains("--r1-gamma ") && line.contains("--data discs --outdir runs"), "{line}");
     assert!(!line.contains("--kimg") && !line.contains("--detector"), "{line}");
+    assert_eq!(printed.contains("auto is as good"), printed.contains("\nor:   rootgan finetune "), "{printed}");
     let lengths: Vec<usize> = curves(&stage.out("tuned")).into_iter().map(|(_, _, points)| points.len()).collect();
     let (most, least) = (lengths.iter().max().unwrap(), lengths.iter().min().unwrap());
     assert!(lengths.len() == 3 && least < most, "{lengths:?}");

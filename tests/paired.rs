@@ -5,10 +5,13 @@
 
 mod common;
 
+use std::path::PathBuf;
+
 use common::command::Finetune;
 use rootgan::augment::{Augment, Derivatives, Draws, Transforms};
 use rootgan::model::{Discriminator, FlatParameters, Generator, NoiseMode, Truncation};
 use rootgan::run::snapshot::Network;
+use rootgan::tensor::labels::one_hot;
 use rootgan::tensor::seed::{Stream, host_rng};
 use rootgan::train::Reals;
 use rootgan::train::draw::Draw;
@@ -27,35 +30,55 @@ struct Case {
     d_flat: FlatParameters,
     z: Tensor,
     x: Tensor,
+    /// Classes of the generated and of the real images.
+    c: [Option<Tensor>; 2],
 }
 
 impl Case {
     fn load() -> Self {
+        Self::of(common::pair16(), [None, None])
+    }
+
+    /// A pair with three classes; a real and a generated image of a pair need not have the same one.
+    fn labelled() -> Self {
+        let classes = [[0, 1, 2, 0], [2, 1, 1, 0]].map(|classes| Some(one_hot(&classes, 3, Device::Cpu)));
+        Self::of(common::pair16_labelled(), classes)
+    }
+
+    fn of((generator, discriminator): (PathBuf, PathBuf), c: [Option<Tensor>; 2]) -> Self {
         common::configure_torch();
-        let (generator, discriminator) = common::pair16();
         let mut g = Generator::load(&generator, Device::Cpu, None).unwrap();
         let mut d = Discriminator::load(&discriminator, Device::Cpu).unwrap();
         let (g_flat, d_flat) = (FlatParameters::adopt(&mut g.script), FlatParameters::adopt(&mut d.script));
         tch::manual_seed(1);
         let (z, x) = (Tensor::randn([N, g.z_dim()], FLOAT), Tensor::rand([N, 3, 16, 16], FLOAT) * 2.0 - 1.0);
-        Self { g, d, g_flat, d_flat, z, x }
+        Self { g, d, g_flat, d_flat, z, x, c }
     }
 
     fn draw(&self) -> Draw {
-        Draw { z: self.z.shallow_clone(), c: None, mixing: None, noise: NoiseMode::Const }
+        Draw {
+            z: self.z.shallow_clone(),
+            c: self.c[0].as_ref().map(Tensor::shallow_clone),
+            mixing: None,
+            noise: NoiseMode::Const,
+        }
     }
 
     fn reals(&self) -> Reals {
-        Reals::unlabelled(self.x.shallow_clone())
+        Reals { images: self.x.shallow_clone(), c: self.c[1].as_ref().map(Tensor::shallow_clone) }
     }
 
     /// G(z) by the script's own forward.
     fn images(&self) -> Tensor {
-        self.g.images(&self.z, None, Truncation::OFF, NoiseMode::Const, None).unwrap()
+        self.g.images(&self.z, self.c[0].as_ref(), Truncation::OFF, NoiseMode::Const, None).unwrap()
     }
 
-    fn logits(&self, images: &Tensor) -> Tensor {
-        self.d.logits(images, None).unwrap().view([-1])
+    fn of_fakes(&self, images: &Tensor) -> Tensor {
+        self.d.logits(images, self.c[0].as_ref()).unwrap().view([-1])
+    }
+
+    fn of_reals(&self, images: &Tensor) -> Tensor {
+        self.d.logits(images, self.c[1].as_ref()).unwrap().view([-1])
     }
 }
 
@@ -77,13 +100,12 @@ fn assert_same(found: &Tensor, expected: &Tensor, what: &str) {
 
 #[test]
 fn gradients_of_both_networks_are_those_of_the_difference_of_logits() {
-    let case = Case::load();
-    for (k, paired) in losses() {
+    for ((k, paired), case) in losses().into_iter().flat_map(|loss| [(loss, Case::load()), (loss, Case::labelled())]) {
         let judged =
             phases::generator_main(&case.g, &case.d, &paired, &case.draw(), &case.reals(), &mut Augment::off())
                 .unwrap();
         let found = case.g_flat.gradient(&mean(&judged.losses)).unwrap();
-        let margins = case.logits(&case.images()) - case.logits(&case.x).detach();
+        let margins = case.of_fakes(&case.images()) - case.of_reals(&case.x).detach();
         let expected = case.g_flat.gradient(&literal(k, &margins).mean(Kind::Float)).unwrap();
         assert_same(&found, &expected, "G's gradient");
 
@@ -99,22 +121,25 @@ fn gradients_of_both_networks_are_those_of_the_difference_of_logits() {
         )
         .unwrap();
         let found = case.d_flat.gradient(&mean(&judged.losses)).unwrap();
-        let margins = case.logits(&case.x) - case.logits(&case.images().detach());
+        let margins = case.of_reals(&case.x) - case.of_fakes(&case.images().detach());
         let expected = case.d_flat.gradient(&literal(k, &margins).mean(Kind::Float)).unwrap();
         assert_same(&found, &expected, "D's gradient");
         let signs = paired.signs_of_reals(&judged.logits.detach()).unwrap();
-        let mean_fake = case.logits(&case.images()).mean(Kind::Float);
-        assert_eq!(signs, (case.logits(&case.x) - mean_fake).sign().detach());
+        let mean_fake = case.of_fakes(&case.images()).mean(Kind::Float);
+        assert_eq!(signs, (case.of_reals(&case.x) - mean_fake).sign().detach());
     }
 }
 
 #[test]
 fn r2_is_the_squared_gradient_at_generated_images() {
-    let case = Case::load();
+    [Case::load(), Case::labelled()].iter().for_each(r2_is_right);
+}
+
+fn r2_is_right(case: &Case) {
     let fakes = phases::generated(&case.g, case.draw()).unwrap();
     let penalty = mean(&phases::discriminator_reg(&case.d, &fakes, &mut Augment::off()).unwrap());
     let images = case.images().detach().set_requires_grad(true);
-    let inner = Tensor::run_backward(&[case.logits(&images).sum(Kind::Float)], &[&images], true, true).remove(0);
+    let inner = Tensor::run_backward(&[case.of_fakes(&images).sum(Kind::Float)], &[&images], true, true).remove(0);
     let expected = inner.square().sum(Kind::Float) / N as f64;
     assert_same(&penalty, &expected, "R2");
     let (found, expected) = (case.d_flat.gradient(&penalty).unwrap(), case.d_flat.gradient(&expected).unwrap());
@@ -141,7 +166,8 @@ fn both_images_of_a_pair_go_through_the_same_transforms() {
         (augment().apply(&case.x, Derivatives::First), augment().apply(&case.images(), Derivatives::First));
     let largest = |a: Option<Tensor>, b: Tensor| (a.unwrap() - b).abs().max().double_value(&[]);
     assert!(
-        largest(both.logits.reals, case.logits(&x)) < 1e-5 && largest(both.logits.fakes, case.logits(&fakes)) < 1e-5
+        largest(both.logits.reals, case.of_reals(&x)) < 1e-5
+            && largest(both.logits.fakes, case.of_fakes(&fakes)) < 1e-5
     );
     assert!((x - &case.x).abs().max().double_value(&[]) > 0.1, "something was transformed");
 }
@@ -153,9 +179,9 @@ fn what_the_discriminator_sees_is_augmented_in_every_phase() {
     let transforms = Transforms { rotate90: true, contrast: true, ..Transforms::default() };
     let augment =
         || Augment::new(transforms, 0.9, Draws::Random(Box::new(host_rng(0, 0, Stream::AugmentDiscriminatorReg, 0))));
-    let seen = |images: &Tensor, derivatives| case.logits(&augment().apply(images, derivatives));
+    let seen = |images: &Tensor, derivatives| case.of_fakes(&augment().apply(images, derivatives));
     let (of_fakes, of_reals) = (seen(&case.images(), Derivatives::First), seen(&case.x, Derivatives::First));
-    assert!((&of_reals - case.logits(&case.x)).abs().max().double_value(&[]) > 1e-2, "something was transformed");
+    assert!((&of_reals - case.of_reals(&case.x)).abs().max().double_value(&[]) > 1e-2, "something was transformed");
 
     let judged = phases::generator_main(&case.g, &case.d, &loss, &case.draw(), &case.reals(), &mut augment()).unwrap();
     assert_same(&judged.losses, &literal(None, &of_fakes), "Gmain");

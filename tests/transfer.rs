@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use rootgan::config::Options;
+use rootgan::config::{Options, Pairing};
 use rootgan::model::{FreezeSettings, Parameter, ScriptModule};
 use rootgan::run::networks::{NetworkFiles, save_networks};
 use rootgan::run::snapshot::SnapshotFiles;
@@ -54,13 +54,18 @@ fn moved(before: &[(String, Tensor)], after: &[Parameter]) -> BTreeSet<String> {
     changed.map(|((name, _), _)| name.rsplit_once('.').unwrap().0.to_owned()).collect()
 }
 
+/// Ways to train that freezing has to hold in.
+fn ways() -> [Options; 2] {
+    [Options::default(), Options { pairing: Some(Pairing::Relativistic), r2_gamma: Some(1.0), ..Options::default() }]
+}
+
 #[test]
 fn freeze_d_leaves_the_first_layers_in_the_published_order() {
     let order = ["b16.fromrgb", "b16.conv0", "b16.conv1", "b16.skip", "b8.conv0", "b8.conv1", "b8.skip"];
-    for count in [0, 1, 4, 5, 7] {
+    for (count, way) in [0, 1, 4, 5, 7].into_iter().flat_map(|count| ways().map(|way| (count, way))) {
         let networks = load(FreezeSettings { d_layers: count as u64, ..FreezeSettings::default() });
         let before = copies(&networks.d.script.parameters);
-        let trainer = train(networks, Options::default());
+        let trainer = train(networks, way);
         let moved = moved(&before, &trainer.networks.d.script.parameters);
         let still: Vec<_> = order.iter().copied().filter(|layer| !moved.contains(*layer)).collect();
         assert_eq!(still, order[..count], "{count} frozen");
@@ -70,17 +75,19 @@ fn freeze_d_leaves_the_first_layers_in_the_published_order() {
 
 #[test]
 fn frozen_mapping_and_coarse_blocks_stay_in_both_generators_and_the_rest_moves() {
-    let networks = load(FreezeSettings { g_blocks: 2, mapping: true, ..FreezeSettings::default() });
-    let (before, before_ema) = (copies(&networks.g.script.parameters), copies(&networks.g_ema.script.parameters));
-    let trainer = train(networks, Options::default());
-    for (before, after) in [(before, &trainer.networks.g), (before_ema, &trainer.networks.g_ema)] {
-        let moved = moved(&before, &after.script.parameters);
-        // w_avg is no weight: it goes on following the mean of w.
-        let frozen = |layer: &&String| {
-            layer.starts_with("mapping.") || layer.starts_with("synthesis.b4") || layer.starts_with("synthesis.b8")
-        };
-        assert_eq!(moved.iter().filter(frozen).collect::<Vec<_>>(), Vec::<&String>::new());
-        assert!(moved.contains("synthesis.b16.conv0") && moved.contains("mapping"), "{moved:?}");
+    for way in ways() {
+        let networks = load(FreezeSettings { g_blocks: 2, mapping: true, ..FreezeSettings::default() });
+        let (before, before_ema) = (copies(&networks.g.script.parameters), copies(&networks.g_ema.script.parameters));
+        let trainer = train(networks, way);
+        for (before, after) in [(before, &trainer.networks.g), (before_ema, &trainer.networks.g_ema)] {
+            let moved = moved(&before, &after.script.parameters);
+            // w_avg is no weight: it goes on following the mean of w.
+            let frozen = |layer: &&String| {
+                layer.starts_with("mapping.") || layer.starts_with("synthesis.b4") || layer.starts_with("synthesis.b8")
+            };
+            assert_eq!(moved.iter().filter(frozen).collect::<Vec<_>>(), Vec::<&String>::new());
+            assert!(moved.contains("synthesis.b16.conv0") && moved.contains("mapping"), "{moved:?}");
+        }
     }
 }
 

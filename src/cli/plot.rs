@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::draw::plot::{Line, Plot, smoothed};
+use crate::draw::plot::{Line, Plot, Scale, smoothed};
 use crate::files::json_lines::read_json_lines;
 
 /// Draw a statistic of one or more runs against the images seen.
@@ -49,6 +49,7 @@ pub fn run(args: PlotArgs) -> Result<()> {
         title: args.title.unwrap_or_else(|| args.stat.clone()),
         x_label: "thousands of images seen (kimg)".to_owned(),
         y_label: format!("{}{of}", args.stat),
+        y_scale: Scale::Linear,
         lines,
         level: args.level,
     };

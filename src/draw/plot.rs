@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use plotters::coord::combinators::BindKeyPoints;
+use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
@@ -36,6 +38,17 @@ pub struct Line {
     pub band: Vec<(f64, f64, f64)>,
 }
 
+/// How the y axis is divided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// Equal distances are equal differences.
+    #[default]
+    Linear,
+    /// Equal distances are equal ratios, which shows the end of a curve that falls by far. Where the values are not all above
+    /// 0, or lie close together, the axis is linear all the same.
+    Logarithmic,
+}
+
 /// The content of a plot.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plot {
@@ -45,6 +58,8 @@ pub struct Plot {
     pub x_label: String,
     /// Quantity on the y axis, with its unit.
     pub y_label: String,
+    /// How the y axis is divided.
+    pub y_scale: Scale,
     /// Lines, each in a colour of its own.
     pub lines: Vec<Line>,
     /// Height of a horizontal line, such as a target.
@@ -57,8 +72,7 @@ impl Plot {
     /// # Errors
     /// There is no finite point, or a file cannot be written.
     pub fn save(&self, stem: &Path) -> Result<[PathBuf; 2]> {
-        let (x, y) =
-            self.ranges().with_context(|| format!("cannot plot '{}': there is no finite value", self.title))?;
+        let axes = self.axes().with_context(|| format!("cannot plot '{}': there is no finite value", self.title))?;
         let [png, svg] = ["png", "svg"].map(|ending| {
             let mut path = stem.as_os_str().to_owned();
             path.push(format!(".{ending}"));
@@ -67,23 +81,36 @@ impl Plot {
         // An error would mean that the bytes are no font.
         let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
         let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
-        self.draw(&BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(), x, y)?;
+        self.draw(&BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(), &axes)?;
         encode_png(&png, &pixels, SIZE.0 as usize, SIZE.1 as usize, 3)?;
         let mut text = String::new();
-        self.draw(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area(), x, y)?;
+        self.draw(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area(), &axes)?;
         write_atomically(&svg, |file| Ok(file.write_all(text.as_bytes())?))?;
         Ok([png, svg])
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, plotters::coord::Shift>, x: Range, y: Range) -> Result<()> {
-        let y_range = y;
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>, axes: &Axes) -> Result<()> {
+        let (low, high) = axes.y;
+        match axes.scale {
+            Scale::Linear => self.draw_on(area, axes, low..high),
+            Scale::Logarithmic => self.draw_on(area, axes, (low..high).log_scale().with_key_points(ticks(axes.y))),
+        }
+    }
+
+    fn draw_on<B, Y>(&self, area: &Area<B>, axes: &Axes, y: Y) -> Result<()>
+    where
+        B: DrawingBackend,
+        Y: AsRangedCoord<Value = f64>,
+        Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    {
+        let x = axes.x;
         area.fill(&WHITE).map_err(failed)?;
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, (FONT, 22))
             .margin(12)
             .x_label_area_size(44)
             .y_label_area_size(70)
-            .build_cartesian_2d(x.0..x.1, y.0..y.1)
+            .build_cartesian_2d(x.0..x.1, y)
             .map_err(failed)?;
         chart
             .configure_mesh()
@@ -91,7 +118,7 @@ impl Plot {
             .y_desc(&self.y_label)
             .axis_desc_style((FONT, 17))
             .x_label_formatter(&|value| number_text(*value, x))
-            .y_label_formatter(&|value| number_text(*value, y_range))
+            .y_label_formatter(&|value| axes.y_text(*value))
             .label_style((FONT, 14))
             .light_line_style(TRANSPARENT)
             .bold_line_style(BLACK.mix(0.12))
@@ -104,14 +131,14 @@ impl Plot {
         // Bands are drawn first, so that none hides a line.
         let coloured = || self.lines.iter().zip(COLOURS.iter().cycle());
         for (line, colour) in coloured() {
-            draw_band(&mut chart, line, *colour)?;
+            draw_band(&mut chart, line, axes.y, *colour)?;
         }
         for (line, colour) in coloured() {
             draw_line(&mut chart, line, *colour)?;
         }
         chart
             .configure_series_labels()
-            .position(self.emptiest_corner(x, y_range))
+            .position(self.emptiest_corner(axes))
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.2))
             .label_font((FONT, 16))
@@ -121,10 +148,8 @@ impl Plot {
     }
 
     /// Returns the corner in which the legend hides the fewest points.
-    fn emptiest_corner(&self, x: Range, y: Range) -> SeriesLabelPosition {
-        let share = |value: f64, (low, high): Range| (value - low) / (high - low);
-        let points = || self.lines.iter().flat_map(|line| &line.points);
-        let places = || points().map(|point| (share(point.0, x), share(point.1, y)));
+    fn emptiest_corner(&self, axes: &Axes) -> SeriesLabelPosition {
+        let places = || self.lines.iter().flat_map(|line| &line.points).map(|&point| axes.place(point));
         let corners = [
             (SeriesLabelPosition::UpperRight, places().filter(|at| at.0 > 0.7 && at.1 > 0.6).count()),
             (SeriesLabelPosition::LowerRight, places().filter(|at| at.0 > 0.7 && at.1 < 0.4).count()),
@@ -136,23 +161,87 @@ impl Plot {
     }
 
     /// Returns what the axes show: all values, with some room.
-    fn ranges(&self) -> Option<(Range, Range)> {
-        let points = self.lines.iter().flat_map(|line| {
-            let band = line.band.iter().flat_map(|&(x, low, high)| [(x, low), (x, high)]);
-            line.points.iter().copied().chain(band)
-        });
-        let finite: Vec<_> = points.filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
-        let y = finite.iter().map(|point| point.1).chain(self.level);
-        Some((range(finite.iter().map(|point| point.0), 0.0)?, range(y, 0.05)?))
+    fn axes(&self) -> Option<Axes> {
+        let is_finite = |&(x, y): &(f64, f64)| x.is_finite() && y.is_finite();
+        let points: Vec<_> = self.lines.iter().flat_map(|line| line.points.iter().copied()).filter(is_finite).collect();
+        let bands = self.lines.iter().flat_map(|line| &line.band);
+        let bands = bands.flat_map(|&(x, low, high)| [(x, low), (x, high)]).filter(is_finite);
+        let (least, most) = limits(points.iter().map(|point| point.1).chain(self.level));
+        let scale = match self.y_scale {
+            Scale::Logarithmic if least > 0.0 && most >= FEWEST_TIMES * least => Scale::Logarithmic,
+            _ => Scale::Linear,
+        };
+        // A band may reach down to 0 and below, which has no place on a logarithmic axis.
+        let lowest = if scale == Scale::Logarithmic { least / 2.0 } else { f64::NEG_INFINITY };
+        let all: Vec<_> = points.iter().copied().chain(bands.filter(|point| point.1 >= lowest)).collect();
+        let x = range(all.iter().map(|point| point.0), 0.0)?;
+        let y = all.iter().map(|point| point.1).chain(self.level);
+        let y = match scale {
+            Scale::Linear => range(y, 0.05)?,
+            Scale::Logarithmic => {
+                let (low, high) = range(y.map(f64::ln), 0.05)?;
+                (low.exp(), high.exp())
+            }
+        };
+        Some(Axes { x, y, scale })
     }
 }
 
-type Range = (f64, f64);
-type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+/// The ratio of the largest to the least value from which on a logarithmic axis is one.
+const FEWEST_TIMES: f64 = 3.0;
 
-fn draw_band<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: RGBColor) -> Result<()> {
+type Range = (f64, f64);
+type Area<B> = DrawingArea<B, plotters::coord::Shift>;
+type Chart<'a, B, Y> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, Y>>;
+
+/// What both axes show.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Axes {
+    x: Range,
+    y: Range,
+    /// How the y axis is divided.
+    scale: Scale,
+}
+
+impl Axes {
+    /// Returns the place of a point as shares of both axes, from 0 at the left and at the bottom to 1.
+    fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let share = |value: f64, (low, high): Range| (value - low) / (high - low);
+        let height = match self.scale {
+            Scale::Linear => share(y, self.y),
+            Scale::Logarithmic => share(y.ln(), (self.y.0.ln(), self.y.1.ln())),
+        };
+        (share(x, self.x), height)
+    }
+
+    fn y_text(&self, value: f64) -> String {
+        match self.scale {
+            Scale::Linear => number_text(value, self.y),
+            // A tick is 1, 2, 3, 5 or 7 times a power of ten.
+            Scale::Logarithmic => number_text(value, (0.0, value)),
+        }
+    }
+}
+
+/// Returns the values that a logarithmic axis is labelled at: 1, 2 and 5 times the powers of ten, 3 and 7 times too where that is few.
+fn ticks((low, high): Range) -> Vec<f64> {
+    let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let within = |factors: &[f64]| -> Vec<f64> {
+        let all = powers.clone().flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)));
+        all.filter(|value| (low..=high).contains(value)).collect()
+    };
+    let ticks = within(&[1.0, 2.0, 5.0]);
+    if ticks.len() < 5 { within(&[1.0, 2.0, 3.0, 5.0, 7.0]) } else { ticks }
+}
+
+fn draw_band<B: DrawingBackend, Y: Ranged<ValueType = f64>>(
+    chart: &mut Chart<'_, B, Y>,
+    line: &Line,
+    (lowest, _): Range,
+    colour: RGBColor,
+) -> Result<()> {
     let upper = line.band.iter().map(|&(x, _, high)| (x, high));
-    let lower = line.band.iter().rev().map(|&(x, low, _)| (x, low));
+    let lower = line.band.iter().rev().map(|&(x, low, _)| (x, low.max(lowest)));
     let outline: Vec<_> = upper.chain(lower).filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
     if outline.len() > 2 {
         chart.draw_series([Polygon::new(outline, colour.mix(0.18))]).map_err(failed)?;
@@ -160,7 +249,11 @@ fn draw_band<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: R
     Ok(())
 }
 
-fn draw_line<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: RGBColor) -> Result<()> {
+fn draw_line<B: DrawingBackend, Y: Ranged<ValueType = f64>>(
+    chart: &mut Chart<'_, B, Y>,
+    line: &Line,
+    colour: RGBColor,
+) -> Result<()> {
     let style = colour.stroke_width(2);
     for (index, piece) in line.points.split(|(x, y)| !x.is_finite() || !y.is_finite()).enumerate() {
         let series = chart.draw_series(LineSeries::new(piece.iter().copied(), style)).map_err(failed)?;
@@ -175,10 +268,15 @@ fn draw_line<B: DrawingBackend>(chart: &mut Chart<'_, B>, line: &Line, colour: R
 /// Returns the range from the least to the largest value, and `room` of its width on both sides; equal values lie in
 /// the middle of a range as wide as they are large, at least 1.
 fn range(values: impl Iterator<Item = f64>, room: f64) -> Option<Range> {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), value| (l.min(value), h.max(value)));
+    let (low, high) = limits(values);
     let width = if high > low { high - low } else { low.abs().max(1.0) };
     let room = if high > low { width * room } else { width / 2.0 };
     (low <= high).then_some((low - room, high + room))
+}
+
+/// Returns the least and the largest of values; infinity and its negative where there are none.
+fn limits(values: impl Iterator<Item = f64>) -> Range {
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
 }
 
 /// Writes a number with as many digits behind the point as tell a hundredth of the axis.
@@ -239,6 +337,7 @@ mod tests {
             title: "FID against images".to_owned(),
             x_label: "kimg".to_owned(),
             y_label: "fid10k".to_owned(),
+            y_scale: Scale::Linear,
             lines,
             level: Some(0.6),
         };
@@ -258,11 +357,41 @@ mod tests {
     fn the_legend_goes_where_the_fewest_points_are() {
         let corner = |points: &[(f64, f64)]| {
             let plot = Plot { lines: vec![line("x", points)], ..Plot::default() };
-            plot.emptiest_corner((0.0, 1.0), (0.0, 1.0))
+            plot.emptiest_corner(&Axes { x: (0.0, 1.0), y: (0.0, 1.0), scale: Scale::Linear })
         };
         assert!(matches!(corner(&[(0.9, 0.1)]), SeriesLabelPosition::UpperRight));
         assert!(matches!(corner(&[(0.1, 0.2), (0.9, 0.9)]), SeriesLabelPosition::LowerRight));
         assert!(matches!(corner(&[(0.9, 0.2), (0.9, 0.9)]), SeriesLabelPosition::UpperLeft));
+    }
+
+    #[test]
+    fn a_logarithmic_axis_has_ticks_at_round_numbers_and_bands_that_end_at_it() {
+        let labels =
+            |low, high| ticks((low, high)).iter().map(|&tick| number_text(tick, (0.0, tick))).collect::<Vec<_>>();
+        assert_eq!(labels(0.13, 2.6), ["0.2", "0.3", "0.5", "0.7", "1", "2"]);
+        assert_eq!(labels(0.9, 210.0), ["1", "2", "5", "10", "20", "50", "100", "200"]);
+        let plot =
+            |points: &[(f64, f64)], scale| Plot { lines: vec![line("x", points)], y_scale: scale, ..Plot::default() };
+        let falling = plot(&[(0.0, 2.4), (1.0, 0.4), (2.0, 0.15)], Scale::Logarithmic);
+        let axes = falling.axes().unwrap();
+        assert_eq!(axes.scale, Scale::Logarithmic);
+        // The bands reach from -0.35 to 2.9.
+        assert!((0.05..0.15).contains(&axes.y.0) && (2.9..4.0).contains(&axes.y.1), "{axes:?}");
+        let heights = [axes.y.0, (axes.y.0 * axes.y.1).sqrt(), axes.y.1].map(|y| axes.place((0.0, y)).1);
+        assert!(
+            heights.iter().zip([0.0, 0.5, 1.0]).all(|(found, expected)| (found - expected).abs() < 1e-9),
+            "{heights:?}"
+        );
+        assert_eq!([0.05, 0.2, 7.0, 300.0].map(|tick| axes.y_text(tick)), ["0.05", "0.2", "7", "300"]);
+        let folder = tempfile::tempdir().unwrap();
+        let [_, svg] = falling.save(&folder.path().join("out")).unwrap();
+        let text = std::fs::read_to_string(svg).unwrap();
+        assert!(text.contains("\n0.2\n") && text.contains("\n2\n"), "{text}");
+
+        for points in [[(0.0, -1.0), (1.0, 8.0)], [(0.0, 0.0), (1.0, 8.0)], [(0.0, 4.0), (1.0, 5.0)]] {
+            assert_eq!(plot(&points, Scale::Logarithmic).axes().unwrap().scale, Scale::Linear, "{points:?}");
+        }
+        assert_eq!(plot(&[(0.0, 2.4), (1.0, 0.15)], Scale::Linear).axes().unwrap().scale, Scale::Linear);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::figures::{PairedDifferences, Spread, Verdict, number};
-use crate::draw::plot::{Line, Plot};
+use crate::draw::plot::{Line, Plot, Scale};
 use crate::files::atomic::{write_atomically, write_json};
 use crate::run::comparison::{Arm, Comparison, Point};
 
@@ -77,6 +77,7 @@ fn plot(comparison: &Comparison, x_label: &str, x: impl Fn(&Point) -> f64) -> Pl
         title: format!("{}: {over}", comparison.metric),
         x_label: x_label.to_owned(),
         y_label: comparison.measure.clone(),
+        y_scale: Scale::Logarithmic,
         lines: comparison.by_arm().into_iter().map(line).collect(),
         level: None,
     }

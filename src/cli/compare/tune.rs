@@ -86,17 +86,14 @@ pub fn run(args: TuneArgs) -> Result<()> {
         best = race.run(rates_of(rates, &best, &race)?)?;
     }
     race.report()?;
-    let gamma = race.option_of(&best, "r1_gamma")?;
-    let mut found = given;
-    found.r1_gamma = gamma.as_f64();
-    found.g_lr = best.options.g_lr.or(found.g_lr);
-    found.d_lr = best.options.d_lr.or(found.d_lr);
-    (found.kimg, found.metrics, found.detector) = (None, None, None);
-    found.outdir = Some("runs".into());
     println!("report: {}", args.out.join("report.md").display());
     println!("best: {}", best.name);
-    race.verdicts.iter().for_each(|verdict| println!("      {verdict}"));
-    println!("use:  {}", command_of(&found));
+    race.verdicts.iter().for_each(|verdict| println!("      {}", verdict.words));
+    println!("use:  {}", race.command_of(&best, &given)?);
+    // What is as good as the best gamma need not be as good as the best rate.
+    if let Some(equal) = race.verdicts.last().and_then(|verdict| verdict.equal.as_ref()) {
+        println!("or:   {}", race.command_of(equal, &given)?);
+    }
     Ok(())
 }
 
@@ -112,7 +109,15 @@ struct Race {
     /// What every run came to, in the order in which they were first trained.
     arms: Vec<Arm>,
     /// How the best of each race stands to its first recipe, where that is another one.
-    verdicts: Vec<String>,
+    verdicts: Vec<FirstAgainstBest>,
+}
+
+/// How the best of a race stands to its first recipe.
+#[derive(Debug)]
+struct FirstAgainstBest {
+    words: String,
+    /// The first recipe, where it is as good.
+    equal: Option<Recipe>,
 }
 
 /// What a recipe came to.
@@ -134,11 +139,11 @@ impl RaceResult {
 }
 
 /// Says how the best of sorted results stands to the first recipe, where that is another one.
-fn verdict(results: &[RaceResult], first: &Recipe) -> Option<String> {
+fn first_against_best(results: &[RaceResult], first: &Recipe) -> Option<FirstAgainstBest> {
     let best = results.first()?;
     let level = results.iter().find(|result| result.recipe.slug == first.slug)?;
     if level.mean().is_nan() {
-        return Some(format!("{} fell apart", first.name));
+        return Some(FirstAgainstBest { words: format!("{} fell apart", first.name), equal: None });
     }
     if best.recipe.slug == first.slug {
         return None;
@@ -152,8 +157,11 @@ fn verdict(results: &[RaceResult], first: &Recipe) -> Option<String> {
         Verdict::Within | Verdict::Better => (false, "the difference is within the spread over seeds"),
     };
     Some(match is_worse {
-        true => format!("{} is worse ({numbers})", first.name),
-        false => format!("{} is as good ({numbers}): {spread}", first.name),
+        true => FirstAgainstBest { words: format!("{} is worse ({numbers})", first.name), equal: None },
+        false => FirstAgainstBest {
+            words: format!("{} is as good ({numbers}): {spread}", first.name),
+            equal: Some(first.clone()),
+        },
     })
 }
 
@@ -173,7 +181,7 @@ impl Race {
             results.sort_by(|a, b| a.mean().total_cmp(&b.mean()));
             let better = results.len().div_ceil(2);
             if share == 1.0 {
-                self.verdicts.extend(verdict(&results, &first));
+                self.verdicts.extend(first_against_best(&results, &first));
             }
             if !results[0].mean().is_finite() {
                 self.report()?;
@@ -236,6 +244,17 @@ impl Race {
         let options: Value =
             serde_json::from_str(&read_text(&path)?).with_context(|| format!("'{}' is damaged", path.display()))?;
         Ok(options[key].clone())
+    }
+
+    /// The command line that finetunes as a recipe says, with the options `given` for all runs.
+    fn command_of(&self, recipe: &Recipe, given: &Options) -> Result<String> {
+        let mut found = given.clone();
+        found.r1_gamma = self.option_of(recipe, "r1_gamma")?.as_f64();
+        found.g_lr = recipe.options.g_lr.or(found.g_lr);
+        found.d_lr = recipe.options.d_lr.or(found.d_lr);
+        (found.kimg, found.metrics, found.detector) = (None, None, None);
+        found.outdir = Some("runs".into());
+        Ok(finetune_command(&found))
     }
 
     fn report(&self) -> Result<()> {
@@ -303,7 +322,7 @@ fn rates_of(list: &str, best: &Recipe, race: &Race) -> Result<Vec<Recipe>> {
 }
 
 /// The command line of a finetuning with these options.
-fn command_of(options: &Options) -> String {
+fn finetune_command(options: &Options) -> String {
     let mut words = vec!["rootgan".to_owned(), "finetune".to_owned()];
     for (name, text) in values_of(options) {
         words.extend([format!("--{}", name.replace('_', "-")), text]);
@@ -335,7 +354,12 @@ mod tests {
             .map(|(recipe, values)| RaceResult { recipe, values: values.to_vec() })
             .collect();
         results.sort_by(|a, b| a.mean().total_cmp(&b.mean()));
-        verdict(&results, &first).unwrap_or_default()
+        let found = first_against_best(&results, &first);
+        let is_equal =
+            found.as_ref().is_some_and(|found| found.equal.as_ref().is_some_and(|equal| equal.slug == "auto"));
+        let words = found.map(|found| found.words).unwrap_or_default();
+        assert_eq!(is_equal, words.contains("as good"), "{words}");
+        words
     }
 
     #[test]
@@ -367,6 +391,6 @@ mod tests {
     #[test]
     fn the_command_can_be_pasted() {
         let options = Options { r1_gamma: Some(8.0), data: Some("my pictures".into()), ..Options::default() };
-        assert_eq!(command_of(&options), "rootgan finetune --data 'my pictures' --r1-gamma 8.0");
+        assert_eq!(finetune_command(&options), "rootgan finetune --data 'my pictures' --r1-gamma 8.0");
     }
 }
