@@ -5,8 +5,10 @@ import hashlib
 import io
 import itertools
 import json
+import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 from rootgan import pictures
@@ -169,3 +171,29 @@ def test_half_clear_parts_mix_with_what_is_behind():
     half_red = (np.array([127.5, 0, 0], dtype=np.float32), np.array([0.5], dtype=np.float32))
     picture = pictures.compose([tuple(np.broadcast_to(x, (2, 2, x.size)) for x in half_red)], (255, 255, 255))
     assert picture.getpixel((0, 0)) in [(255, 128, 128), (255, 127, 127)]
+
+
+def test_what_is_packed_for_a_gpu_becomes_the_same_pictures_there(cache, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts/gpu"))
+    import packed
+
+    for name, value in {"GROUNDS": {"cats": pictures.WHITE}, "SIZE": 16, "CATS": 20, "FEW_CATS": 5, "LABELLED": 6}.items():
+        monkeypatch.setattr(packed, name, value)
+    monkeypatch.setattr(packed, "fetch", lambda package: pictures.fetch(package, cache))
+    gpu = tmp_path / "gpu"
+    gpu.mkdir()
+    (gpu / "rootgan").write_text("#!/bin/sh\necho it runs\n")
+    packed.pack(gpu)
+    assert sorted(path.name for path in gpu.iterdir()) == ["cats.npz", "rootgan.gz"]
+    # A folder that an interruption left unfinished is made anew.
+    (gpu / "cats.unfinished").mkdir()
+    (gpu / "cats.unfinished" / "000099.png").touch()
+    for _ in range(2):
+        packed.unpack(gpu)
+    assert run(monkeypatch, cache, tmp_path / "cats", "--count", 20) == 0
+    made = pixels(tmp_path / "cats")
+    assert pixels(gpu / "cats") == made
+    assert pixels(gpu / "cats-200") == dict(list(made.items())[:5])
+    labels = json.loads((gpu / "labelled/dataset.json").read_text())["labels"]
+    assert [label for _, label in labels] == [0, 1, 2, 0, 1, 2] and [name for name, _ in labels] == list(pixels(gpu / "labelled"))
+    assert subprocess.run([gpu / "rootgan"], capture_output=True, text=True, check=True).stdout == "it runs\n"

