@@ -204,7 +204,7 @@ fn a_mistake_in_the_last_arm_is_told_before_the_first_is_trained() {
     succeed(stage.compare("out", &arms("b: --aug fixed --p 0.2")));
     assert_eq!(curves(&stage.out("out")).len(), 2);
     let report = fs::read_to_string(stage.out("out/report.md")).unwrap();
-    assert!(report.contains("Trained by rootgan") && report.contains(", 1 threads. Report of rootgan"), "{report}");
+    assert!(report.contains("Trained by rootgan") && report.contains(", 1 thread"), "{report}");
 }
 
 /// The same of `tune`, whose first gamma would be the one that fails.
@@ -229,6 +229,42 @@ fn a_stopped_arm_goes_on_without_stop_hopeless() {
     assert!(!report().contains("has no end"), "{}", report());
     let curves = curves(&stage.out("out"));
     assert!(curves.iter().all(|(.., points)| points.last().unwrap().0 == 0.096), "{curves:?}");
+    // What the report leaves out is told, and several data sets would lie elsewhere.
+    let fewer = stage.compare("out", &["--losses", "logistic", "--seeds", "1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&fewer.stderr);
+    assert!(fewer.status.success() && said.contains("the report leaves hasty out"), "{said}");
+    let several = stage.compare("out", &[&arms[..], &["--more-data", "more"]].concat()).output().unwrap();
+    let said = String::from_utf8_lossy(&several.stderr);
+    assert!(!several.status.success() && said.contains("a comparison on one data set"), "{said}");
+}
+
+/// A search that was stopped between a tick and its evaluation judges the round before by what that had come to.
+#[test]
+fn tuning_goes_on_where_the_last_tick_was_not_measured() {
+    let stage = Stage::new();
+    let call = ["--gammas", "2"];
+    succeed(stage.tune(&call));
+    let run = stage.out("tuned/gamma2-seed0");
+    let (record, metric) = (run.join("compare-complete.json"), run.join("metric-fid20_full.jsonl"));
+    // As if it had been stopped in the last round: the second is done, the ticks are further than the metric.
+    let lines = fs::read_to_string(&metric).unwrap();
+    let early: Vec<&str> = lines.lines().filter(|line| kimg_of(line) < 0.05).collect();
+    assert!(early.len() < lines.lines().count());
+    fs::write(&metric, early.join("\n") + "\n").unwrap();
+    fs::write(&record, r#"{ "kimg": 0.032 }"#).unwrap();
+    let checkpoints = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    let later = checkpoints
+        .filter(|path| path.file_name().unwrap().to_string_lossy().parse::<u64>().is_ok_and(|images| images > 56));
+    later.for_each(|path| fs::remove_dir_all(path).unwrap());
+    let output = stage.tune(&call).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("NaN"), "{said}");
+    let report = fs::read_to_string(stage.out("tuned/report.md")).unwrap();
+    assert!(report.contains("best: r1_gamma = 2\nuse:  rootgan finetune"), "{report}");
+}
+
+fn kimg_of(line: &str) -> f64 {
+    serde_json::from_str::<Value>(line).unwrap()["kimg"].as_f64().unwrap()
 }
 
 /// Named arms, values of an option, a second data set, and a run that falls apart beside one that does not.
@@ -296,6 +332,10 @@ fn tuning_ends_with_a_command_that_works() {
     assert_eq!(String::from_utf8(tune.output().unwrap().stdout).unwrap(), printed);
     // Runs on other pictures do not go into the same race.
     common::picture_folder(&stage.out("more"), 8, 16);
+    // A list of rates that is wrong is told before anything is trained.
+    let wrong = stage.tune(&["--gammas", "auto,2,50", "--rates", "0.5,x"]).output().unwrap();
+    let message = String::from_utf8(wrong.stderr).unwrap();
+    assert!(!wrong.status.success() && message.contains("cannot try 'x'") && !message.contains("kimg"), "{message}");
     let other = tune.args(["--data", "more"]).output().unwrap();
     let message = String::from_utf8(other.stderr).unwrap();
     assert!(!other.status.success() && message.contains("holds a comparison with other options"), "{message}");

@@ -12,6 +12,7 @@ import json
 import shutil
 import sys
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,28 +35,35 @@ def pack(gpu: Path) -> None:
     (gpu / "rootgan").unlink()
 
 
-def make(which: str, gpu: Path, count: int, out: Path) -> None:
-    """Composes pictures. Their folder gets its name once it is whole."""
-    with np.load(gpu / f"{which}.npz") as file:
-        parts = {name: as_part(file[name]) for name in file.files}
+@contextmanager
+def named_once_whole(out: Path):
+    """A folder that gets its name at the end, so that what an interruption left is not taken for the whole."""
     unfinished = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    styles = layers_by_style(list(parts), which)
-    for number, names in zip(range(count), draw_parts(styles, f"{which}/{SEED}")):
-        compose((parts[name] for name in names), GROUNDS[which]).save(unfinished / f"{number:06d}.png")
+    yield unfinished
     unfinished.rename(out)
+
+
+def make(which: str, gpu: Path, count: int, out: Path) -> None:
+    """Composes pictures."""
+    with np.load(gpu / f"{which}.npz") as file:
+        parts = {name: as_part(file[name]) for name in file.files}
+    styles = layers_by_style(list(parts), which)
+    with named_once_whole(out) as folder:
+        for number, names in zip(range(count), draw_parts(styles, f"{which}/{SEED}")):
+            compose((parts[name] for name in names), GROUNDS[which]).save(folder / f"{number:06d}.png")
 
 
 def take(source: Path, count: int, out: Path, classes: int = 0) -> None:
     """Copies the first pictures of a folder, with labels where there are classes."""
-    out.mkdir()
     files = sorted(source.glob("*.png"))[:count]
-    for file in files:
-        shutil.copy(file, out)
-    if classes:
-        labels = [[file.name, index % classes] for index, file in enumerate(files)]
-        (out / "dataset.json").write_text(json.dumps({"labels": labels}))
+    with named_once_whole(out) as folder:
+        for file in files:
+            shutil.copy(file, folder)
+        if classes:
+            labels = [[file.name, index % classes] for index, file in enumerate(files)]
+            (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
 
 
 def unpack(gpu: Path) -> None:
@@ -65,10 +73,10 @@ def unpack(gpu: Path) -> None:
         program.chmod(0o755)
         program.rename(gpu / "rootgan")
     if not (gpu / "cats").exists():
-        for other in ("cats-200", "labelled"):
-            shutil.rmtree(gpu / other, ignore_errors=True)
         make("cats", gpu, CATS, gpu / "cats")
+    if not (gpu / "cats-200").exists():
         take(gpu / "cats", FEW_CATS, gpu / "cats-200")
+    if not (gpu / "labelled").exists():
         take(gpu / "cats", LABELLED, gpu / "labelled", CLASSES)
 
 

@@ -89,6 +89,12 @@ impl Arm {
         let points: Vec<Point> = points.collect();
         let (end, measured) = (ends.last().map(|end| end.0), points.last().map(|point| point.kimg));
         let is_measured = end.is_none_or(|end| measured.is_some_and(|kimg| kimg > end - 1e-9));
+        let is_number = points.last().is_none_or(|point| point.value.is_finite());
+        let ended = match (is_measured, is_number) {
+            (false, _) => Some("its last evaluation failed (log.txt says why)".to_owned()),
+            (true, false) => Some("its metric was no number at the end".to_owned()),
+            (true, true) => None,
+        };
         Ok(Self {
             name: name.to_owned(),
             seed,
@@ -97,7 +103,7 @@ impl Arm {
             largest_slope: largest("Loss/G/slope").max(largest("Loss/D/slope")),
             skipped_steps: skipped.filter_map(|(_, summary)| summary["num"].as_u64()).sum(),
             seconds,
-            ended: (!is_measured).then(|| "its last evaluation failed (log.txt says why)".to_owned()),
+            ended,
             collapsed: false,
         })
     }
@@ -287,7 +293,7 @@ mod tests {
         assert_eq!((failed.end(), failed.last()), (None, 3.0));
         assert!(failed.ended.is_some_and(|why| why.contains("last evaluation failed")) && !failed.collapsed);
         let (_folder, nan) = run_with(&[&start, &half, &at(8.0, "null")]);
-        assert!(nan.end().is_none() && nan.has_collapsed() && nan.ended.is_none());
+        assert!(nan.end().is_none() && nan.has_collapsed() && nan.ended.is_some_and(|why| why.contains("no number")));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tch::Tensor;
 
 use super::draw::{PhaseDraws, Reals};
 use super::drift::PhaseGradient;
-use super::objective::discriminator_graphs;
+use super::objective::{Logits, discriminator_graphs};
 use super::phases::{self, Judged, Phase, mean};
 use super::rounds::{Round, add};
 use super::stats::Statistics;
@@ -63,9 +63,12 @@ impl Trainer {
                 (self.draws(Phase::Gmain, round), self.augment(Stream::AugmentGeneratorMain, round));
             let (draw, reals) = (draws.draw(self.micro_batch), self.part_of(reals, round));
             let Judged { losses, logits } = phases::generator_main(&n.g, &n.d, objective, &draw, &reals, &mut augment)?;
-            stats.report_logits(&logits);
             stats.report("Loss/G/loss", &losses);
-            stats.report("Loss/G/slope", &objective.generator_slope(&logits.detach()));
+            let logits = logits.detach();
+            stats.report("Loss/G/slope", &objective.generator_slope(&logits));
+            // Real images are counted in the discriminator's step.
+            let of_fakes = |values: Logits| Logits { reals: None, ..values };
+            stats.report_logits(&of_fakes(logits.detach()), &of_fakes(objective.signs(&logits)));
             n.g_flat.gradient(&(mean(&losses) / self.rounds() as f64))
         })?;
         Ok((gradient, ()))
@@ -104,9 +107,11 @@ impl Trainer {
                 let judged = phases::discriminator_main(&n.g, &n.d, objective, seen, &draw, &reals, &mut augment)?;
                 add(&mut gradient, n.d_flat.gradient(&(mean(&judged.losses) * share))?);
                 add(&mut losses, judged.losses.detach());
-                stats.report_logits(&judged.logits);
-                stats.report("Loss/D/slope", &objective.discriminator_slope(&judged.logits.detach()));
-                signs.extend(objective.signs_of_reals(&judged.logits.detach()));
+                let logits = judged.logits.detach();
+                let found = objective.signs(&logits);
+                stats.report_logits(&logits, &found);
+                stats.report("Loss/D/slope", &objective.discriminator_slope(&logits));
+                signs.extend(found.reals);
             }
             stats.report("Loss/D/loss", &losses.context("an objective has at least one graph")?);
             gradient.context("an objective has at least one graph")

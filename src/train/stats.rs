@@ -45,12 +45,13 @@ impl Statistics {
         self.tensors.entry(name.to_owned()).or_default().push(values.detach().reshape([-1]));
     }
 
-    /// Adds logits of the discriminator, and their signs.
-    pub fn report_logits(&mut self, logits: &Logits) {
-        for (of, logits) in [("fake", &logits.fakes), ("real", &logits.reals)] {
-            if let Some(logits) = logits {
-                self.report(&format!("Loss/signs/{of}"), &logits.detach().sign());
-                self.report(&format!("Loss/scores/{of}"), logits);
+    /// Adds logits of the discriminator, and the signs that the objective gives them.
+    pub fn report_logits(&mut self, logits: &Logits, signs: &Logits) {
+        for (name, values) in [("scores", logits), ("signs", signs)] {
+            for (of, values) in [("fake", &values.fakes), ("real", &values.reals)] {
+                if let Some(values) = values {
+                    self.report(&format!("Loss/{name}/{of}"), values);
+                }
             }
         }
     }

@@ -76,9 +76,17 @@ pub struct Claim {
     lock: FolderLock,
     path: PathBuf,
     record: Map<String, Value>,
+    /// The record that was there, where there was one.
+    before: Option<Map<String, Value>>,
 }
 
 impl Claim {
+    /// Lists what had a name there before, of a kind; None where there was no comparison.
+    pub fn names_before(&self, kind: &str) -> Option<Vec<String>> {
+        let named = self.before.as_ref()?.get(kind).and_then(Value::as_object);
+        Some(named.map_or_else(Vec::new, |named| named.keys().cloned().collect()))
+    }
+
     /// Writes what the comparison is into the folder, which from then on takes no other.
     ///
     /// # Errors
@@ -101,8 +109,10 @@ pub fn claim(out: &Path, wanted: &Map<String, Value>, named: &[(&str, Map<String
     let lock = folder::lock(out)?;
     let damaged = || format!("'{}' is damaged", path.display());
     let mut record = wanted.clone();
+    let mut before = None;
     if path.exists() {
         record = serde_json::from_str(&read_text(&path)?).with_context(damaged)?;
+        before = Some(record.clone());
         let mut fixed = record.clone();
         named.iter().for_each(|(kind, _)| drop(fixed.remove(*kind)));
         ensure!(
@@ -124,7 +134,7 @@ pub fn claim(out: &Path, wanted: &Map<String, Value>, named: &[(&str, Map<String
             );
         }
     }
-    Ok(Claim { lock, path, record })
+    Ok(Claim { lock, path, record, before })
 }
 
 /// Makes a JSON object of its members.
@@ -189,7 +199,10 @@ impl ArmRun {
     }
 
     fn complete(&self, kimg: f64) -> Result<Option<Ended>> {
-        let trained_by = Some(format!("rootgan {VERSION}, {} threads", tch::get_num_threads()));
+        let (threads, processor) = (tch::get_num_threads(), processor());
+        let on = processor.map_or_else(String::new, |name| format!(" of {name}"));
+        let trained_by =
+            Some(format!("rootgan {VERSION}, {threads} thread{}{on}", if threads == 1 { "" } else { "s" }));
         write_json(&self.folder.join(COMPLETE), &Complete { kimg, trained_by })?;
         // A run that was stopped as hopeless may have been asked for after all.
         remove_if_there(&self.folder.join(ENDED))?;
@@ -234,6 +247,13 @@ impl ArmRun {
         write_json(&self.folder.join(ENDED), &ended)?;
         Ok(ended)
     }
+}
+
+/// Returns the name of the processor, where the system tells it.
+fn processor() -> Option<String> {
+    let told = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = told.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 /// Formats options as flags, without paths.

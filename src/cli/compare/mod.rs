@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use self::arm_run::{ArmRun, Ended, claim, common, object, prepare, shown};
+use self::arm_run::{ArmRun, Claim, Ended, claim, common, object, prepare, shown};
 use self::recipe::{LOSSES, Recipe};
 use self::report::{Setting, save, save_index};
 use crate::cli::confine::write_only_to_and_cache;
@@ -34,14 +34,15 @@ use crate::tensor::world::World;
 #[derive(Debug, clap::Args)]
 pub struct CompareArgs {
     /// Losses, separated by commas: logistic, rooted:K, or rooted:K:SLOPE with a cap on the slope
-    /// [default: logistic,rooted:2,rooted:5,rooted:20, unless there is an --arm]
+    /// [default: logistic,rooted:2,rooted:5,rooted:20, unless there is an --arm or --vary]
     #[arg(long, value_name = "LIST")]
     pub losses: Option<String>,
     /// Another arm: a name and the options of finetune that are its own, as in "k20: --loss rooted --root-k 20 --r1-gamma 2".
     /// The first arm is what the others are compared with, unless one is called logistic; may be repeated
     #[arg(long = "arm", value_name = "NAME: FLAGS", action = clap::ArgAction::Append)]
     pub arms: Vec<String>,
-    /// Turn each arm into one for each value of an option, as in r1_gamma=0.5,1,2,5; may be repeated
+    /// Turn each arm into one for each value of an option, as in r1_gamma=0.5,1,2,5; the first is what the others are compared with.
+    /// Without --losses and --arm, the options of the call are the one arm; may be repeated
     #[arg(long, value_name = "OPTION=VALUES", action = clap::ArgAction::Append)]
     pub vary: Vec<String>,
     /// Another data set on which every arm is trained too; may be repeated
@@ -76,6 +77,11 @@ pub struct CompareArgs {
 /// Options that do not fit, another comparison in the folder, or a run that fails.
 pub fn run(args: CompareArgs) -> Result<()> {
     if let Some(count) = args.processes {
+        ensure!(
+            args.stop_hopeless.is_none() || count == 1,
+            "--stop-hopeless compares each run with the first arm's, which another process may be training; leave it or --processes \
+             away"
+        );
         return processes::run(count);
     }
     let mut team = Team::from_env()?;
@@ -94,6 +100,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
     write_only_to_and_cache(&[&plan.out], None, device);
     let _lock = match claimed {
         Some(claimed) => {
+            plan.check_folder(&claimed)?;
             plan.check()?;
             Some(claimed.record()?)
         }
@@ -229,6 +236,30 @@ impl Plan {
         }
     }
 
+    /// Makes sure that the runs lie where an earlier call put them, and tells which arms of it are left out now.
+    fn check_folder(&self, claimed: &Claim) -> Result<()> {
+        let (Some(sets), Some(arms)) = (claimed.names_before("sets"), claimed.names_before("arms")) else {
+            return Ok(());
+        };
+        let one_or_more = |has_more: bool| if has_more { "several data sets" } else { "one data set" };
+        let (before, now) = (!sets.is_empty(), !self.more_data.is_empty());
+        ensure!(
+            before == now,
+            "'{}' holds a comparison on {}, whose runs lie elsewhere than those of one on {}; pass another --out",
+            self.out.display(),
+            one_or_more(before),
+            one_or_more(now)
+        );
+        let left_out: Vec<_> = arms.into_iter().filter(|slug| self.arms.iter().all(|arm| arm.slug != *slug)).collect();
+        if !left_out.is_empty() {
+            say(format!(
+                "the report leaves {} out, which an earlier call trained; name all arms to have them in it",
+                left_out.join(", ")
+            ));
+        }
+        Ok(())
+    }
+
     /// Makes sure that every arm that is not trained yet could begin on every data set, so that a mistake in the last one is told
     /// before the first is trained.
     fn check(&self) -> Result<()> {
@@ -346,10 +377,13 @@ impl Plan {
 
 /// Returns the arms that the command line names, each once.
 fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) -> Result<Vec<Recipe>> {
-    let default = if arms.is_empty() { Some(LOSSES) } else { None };
+    let default = if arms.is_empty() && vary.is_empty() { Some(LOSSES) } else { None };
     let losses = losses.or(default).into_iter().flat_map(|list| list.split(','));
     let mut recipes = losses.map(Recipe::from_loss).collect::<Result<Vec<_>>>()?;
     recipes.extend(arms.iter().map(|text| Recipe::from_flags(text)).collect::<Result<Vec<_>>>()?);
+    if recipes.is_empty() {
+        recipes.push(Recipe::of_all());
+    }
     for text in vary {
         recipes = recipes.iter().map(|arm| arm.varied(text)).collect::<Result<Vec<_>>>()?.concat();
     }
@@ -360,6 +394,9 @@ fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) -> Result<Vec
             "the arm '{}' is there twice; name each once",
             arm.name
         );
+        if let Some(other) = earlier.iter().find(|other| other.options == arm.options) {
+            bail!("the arms '{}' and '{}' have the same options; leave one away", other.name, arm.name);
+        }
         if let Some(other) = earlier.iter().find(|other| other.slug == arm.slug) {
             bail!(
                 "the arms '{}' and '{}' would share the folders '{}-seed...'; rename one",
@@ -407,6 +444,9 @@ mod tests {
         assert_eq!(names(Some("logistic"), &["a: --root-k 3"], &[]).unwrap(), ["logistic", "a"]);
         let all = names(Some("logistic,rooted:2"), &[], &["r1_gamma=1,2", "g-lr=0.001,0.002"]).unwrap();
         assert_eq!((all.len(), all[7].as_str()), (8, "rooted, k = 2, r1_gamma = 2, g_lr = 0.002"));
+        assert_eq!(names(None, &[], &["r1_gamma=1,2"]).unwrap(), ["r1_gamma = 1", "r1_gamma = 2"]);
+        let same = names(None, &["a: --root-k 3", "b: --root-k 3.0"], &[]).unwrap_err().to_string();
+        assert!(same.contains("'a' and 'b' have the same options"), "{same}");
         assert!(names(Some("logistic,logistic"), &[], &[]).unwrap_err().to_string().contains("is there twice"));
     }
 }

@@ -50,6 +50,11 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Makes the arm that has the options of all runs and no name, to be varied.
+    pub fn of_all() -> Self {
+        Self { name: String::new(), slug: String::new(), options: Options::default() }
+    }
+
     /// Reads `NAME: FLAGS`, as in `k20: --loss rooted --root-k 20 --r1-gamma 2`.
     ///
     /// # Errors
@@ -113,9 +118,14 @@ impl Recipe {
             let flag = format!("--{}={value}", option.replace('_', "-"));
             let given = parsed::<Options>([flag]).with_context(cannot)?;
             ensure_own(&given, &format!("--vary '{text}'"))?;
+            let (name, slug) = (format!("{option} = {value}"), slug_of(&format!("{option}{value}")));
+            let after = |before: &str, between: &str, own: String| match before {
+                "" => own,
+                before => format!("{before}{between}{own}"),
+            };
             Ok(Self {
-                name: format!("{}, {option} = {value}", self.name),
-                slug: format!("{}-{}", self.slug, slug_of(&format!("{option}{value}"))),
+                name: after(&self.name, ", ", name),
+                slug: after(&self.slug, "-", slug),
                 options: given.over(self.options.clone()),
             })
         };

@@ -113,15 +113,20 @@ fn final_table(groups: &[(&str, Vec<&Arm>)]) -> String {
     for (name, arms) in groups {
         let spread =
             |of: fn(&Arm) -> f64| Spread::from_values(&arms.iter().map(|arm| of(arm)).collect::<Vec<_>>()).text();
+        // A shorter run has the better mean and the worse best, and is no measure.
+        let of_whole = |of: fn(&Arm) -> f64| {
+            of_runs(&arms.iter().filter(|arm| arm.end().is_some()).map(|arm| of(arm)).collect::<Vec<_>>(), arms.len())
+        };
         let slope = arms.iter().map(|arm| arm.largest_slope).fold(0.0, f64::max);
         let skipped: u64 = arms.iter().map(|arm| arm.skipped_steps).sum();
         let collapsed = arms.iter().filter(|arm| arm.collapsed).count();
         let _ = writeln!(
             text,
-            "| {name} | {} | {} | {} | {} | {collapsed} of {} | {} | {skipped} | {} |",
+            "| {} | {} | {} | {} | {} | {collapsed} of {} | {} | {skipped} | {} |",
+            in_table(name),
             end_of(arms),
-            spread(Arm::best),
-            spread(Arm::mean_over_run),
+            of_whole(Arm::best),
+            of_whole(Arm::mean_over_run),
             kimg_to_the_end_of(base, arms),
             arms.len(),
             number(slope),
@@ -129,6 +134,11 @@ fn final_table(groups: &[(&str, Vec<&Arm>)]) -> String {
         );
     }
     text + "\n"
+}
+
+/// Formats a name for a table, in which a bar would begin a cell.
+fn in_table(name: &str) -> String {
+    name.replace('|', "\\|")
 }
 
 /// Formats the values at the end.
@@ -174,7 +184,7 @@ fn levels_table(comparison: &Comparison, groups: &[(&str, Vec<&Arm>)]) -> String
     levels.iter().for_each(|_| text.push_str("---|"));
     text.push('\n');
     for (name, arms) in groups {
-        let _ = write!(text, "| {name} |");
+        let _ = write!(text, "| {} |", in_table(name));
         for &level in &levels {
             let reached: Vec<f64> = arms.iter().filter_map(|arm| arm.kimg_to_reach(level)).collect();
             let _ = write!(text, " {} |", of_runs(&reached, arms.len()));
@@ -194,28 +204,36 @@ fn conclusions(groups: &[(&str, Vec<&Arm>)]) -> Vec<String> {
     let Some((baseline, base_arms)) = groups.get(baseline(groups)) else {
         return Vec::new();
     };
-    let ends = |arms: &[&Arm]| arms.iter().filter_map(|arm| arm.end()).collect::<Vec<f64>>();
-    let base = Spread::from_values(&ends(base_arms));
     let mut lines = vec![format!("Baseline: {baseline}, {} at the end.", end_of(base_arms))];
     for (name, arms) in groups.iter().filter(|(name, _)| name != baseline) {
-        if arms.iter().chain(base_arms).any(|arm| arm.end().is_none()) {
+        let of_seed = |seed: u64| base_arms.iter().find(|arm| arm.seed == seed)?.end();
+        let pairs: Vec<(f64, f64)> = arms.iter().filter_map(|arm| Some((arm.end()?, of_seed(arm.seed)?))).collect();
+        let collapsed = arms.iter().filter(|arm| arm.collapsed).count();
+        let fell_apart = if collapsed > 0 {
+            format!(" It fell apart with {collapsed} of {} seeds.", arms.len())
+        } else {
+            String::new()
+        };
+        if pairs.is_empty() {
+            let at_end = end_of(arms);
             lines.push(format!(
-                "{name}: {} at the end: not compared, as a run of it or of the baseline has no end.",
-                end_of(arms)
+                "{name}: {at_end} at the end: not compared, as it has no end with a seed with which the baseline has one.{fell_apart}"
             ));
             continue;
         }
-        let (end, verdict) = (Spread::from_values(&ends(arms)), Verdict::between(&ends(arms), &ends(base_arms)));
+        // Where a run has no end, its seed is left out of both arms.
+        let (ours, theirs): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+        let (end, base) = (Spread::from_values(&ours), Spread::from_values(&theirs));
+        let verdict = Verdict::between(&ours, &theirs);
         let change = (base.mean > 0.0).then(|| format!(" ({:+.1} %)", (end.mean / base.mean - 1.0) * 100.0));
-        let of_seed = |seed: u64| base_arms.iter().find(|arm| arm.seed == seed)?.end();
-        let pairs: Vec<(f64, f64)> = arms.iter().filter_map(|arm| Some((arm.end()?, of_seed(arm.seed)?))).collect();
         let by_seed = if pairs.len() > 1 {
             format!(" Seed by seed: {}.", PairedDifferences::from_pairs(&pairs).words())
         } else {
             String::new()
         };
         let change = change.unwrap_or_default();
-        lines.push(format!("{name}: {} at the end{change}: {}.{by_seed}", end.text(), verdict.words()));
+        let of = share(pairs.len(), arms.len().max(base_arms.len()));
+        lines.push(format!("{name}: {}{of} at the end{change}: {}.{by_seed}{fell_apart}", end.text(), verdict.words()));
     }
     for arm in groups.iter().flat_map(|(_, arms)| arms) {
         if let Some(why) = &arm.ended {
@@ -281,10 +299,12 @@ mod tests {
     fn a_run_without_an_end_is_no_result() {
         let mut comparison = comparison();
         comparison.arms[3].ended = Some("steps in a row were skipped".into());
+        comparison.arms[3].collapsed = true;
         let text = markdown(&comparison, &Setting { lines: Vec::new(), options: json!({}) });
         for part in [
-            "| rooted, k = 2 | 2.00 (1 of 2) |",
-            "rooted, k = 2: 2.00 (1 of 2) at the end: not compared",
+            "| rooted, k = 2 | 2.00 (1 of 2) | 2.00 (1 of 2) | 5.50 (1 of 2) |",
+            "rooted, k = 2: 2.00 (1 of 2) at the end (-50.0 %): one seed",
+            "It fell apart with 1 of 2 seeds.",
             "rooted, k = 2, seed 1, has no end: steps in a row were skipped.",
             "rooted, k = 20: 4.20 ± 0.141 at the end",
         ] {

@@ -12,7 +12,7 @@ use super::recipe::Recipe;
 use super::report::{Setting, save};
 use crate::cli::confine::write_only_to_and_cache;
 use crate::cli::finetune::{check_runs, device_of, with_networks};
-use crate::config::Options;
+use crate::config::{Options, preset_of};
 use crate::files::bounded::read_text;
 use crate::run::comparison::{Arm, Comparison, measure_of};
 use crate::system::ui::{say, shell_command};
@@ -56,11 +56,15 @@ pub fn run(args: TuneArgs) -> Result<()> {
     ensure!(args.seeds > 0, "cannot tune with 0 seeds; pass --seeds 1 or more");
     let mut options = args.options.with_file(args.config.as_deref())?;
     let given = options.clone();
-    ensure!(options.r1_gamma.is_none(), "cannot tune --r1-gamma where it is given; name values to try with --gammas");
+    ensure!(
+        options.r1_gamma.is_none(),
+        "cannot tune --r1-gamma where it is given, here or in --config; leave it away there and name values to try with --gammas"
+    );
     options.kimg = options.kimg.or(Some(8.0));
     let kimg = options.kimg.unwrap_or(8.0);
     let metric = prepare(&mut options, &args.out, Some(kimg / 8.0))?;
-    let gammas = gammas_of(&args.gammas)?;
+    let gammas = gammas_of(&args.gammas, preset_of(&options)?.r1_gamma)?;
+    let factors = args.rates.as_deref().map(factors_of).transpose()?;
     let wanted = object([("tune", json!({ "options": common(&options)?, "seeds": args.seeds }))]);
     let claimed = claim(&args.out, &wanted, &[])?;
     let first_seed = options.seed.take().unwrap_or(0);
@@ -82,18 +86,19 @@ pub fn run(args: TuneArgs) -> Result<()> {
     let _lock = claimed.record()?;
 
     let mut best = race.run(gammas)?;
-    if let Some(rates) = &args.rates {
-        best = race.run(rates_of(rates, &best, &race)?)?;
+    if let Some(factors) = factors {
+        best = race.run(rates_of(&factors, &best, &race)?)?;
     }
-    race.report()?;
-    println!("report: {}", args.out.join("report.md").display());
-    println!("best: {}", best.name);
-    race.verdicts.iter().for_each(|verdict| println!("      {}", verdict.words));
-    println!("use:  {}", race.command_of(&best, &given)?);
+    let mut found = vec![format!("best: {}", best.name)];
+    found.extend(race.verdicts.iter().map(|verdict| format!("      {}", verdict.words)));
+    found.push(format!("use:  {}", race.command_of(&best, &given)?));
     // What is as good as the best gamma need not be as good as the best rate.
     if let Some(equal) = race.verdicts.last().and_then(|verdict| verdict.equal.as_ref()) {
-        println!("or:   {}", race.command_of(equal, &given)?);
+        found.push(format!("or:   {}", race.command_of(equal, &given)?));
     }
+    race.report(&found)?;
+    println!("report: {}", args.out.join("report.md").display());
+    found.iter().for_each(|line| println!("{line}"));
     Ok(())
 }
 
@@ -184,7 +189,7 @@ impl Race {
                 self.verdicts.extend(first_against_best(&results, &first));
             }
             if !results[0].mean().is_finite() {
-                self.report()?;
+                self.report(&[])?;
                 bail!(
                     "the arms that were left fell apart within {} kimg ('{}' has the numbers): try larger weights of R1, as in --gammas \
                      32,128,512, or lower learning rates (--g-lr, --d-lr)",
@@ -219,9 +224,17 @@ impl Race {
                 Some(ended) => Some(ended),
                 None => run.train_to(kimg)?,
             };
+            let is_over = ended.is_some();
             let arm = run.read_arm(&recipe.name, seed, &self.metric, ended)?;
-            // A run of an earlier call or race may be further.
-            values.push(if arm.ended.is_some() { f64::NAN } else { arm.value_from(kimg).unwrap_or(f64::NAN) });
+            let value = if is_over { Some(f64::NAN) } else { arm.value_from(kimg) };
+            values.push(value.with_context(|| {
+                format!(
+                    "'{folder}' has no {} after {kimg} thousand images, as the evaluation failed (log.txt there says why); mend the \
+                     cause, delete '{folder}' and call again",
+                    self.metric,
+                    folder = run.folder.display()
+                )
+            })?);
             match self.arms.iter_mut().find(|other| other.name == arm.name && other.seed == seed) {
                 Some(shorter) => *shorter = arm,
                 None => self.arms.push(arm),
@@ -257,12 +270,13 @@ impl Race {
         Ok(finetune_command(&found))
     }
 
-    fn report(&self) -> Result<()> {
+    /// Writes the report; `found` are the lines that the search ends with.
+    fn report(&self, found: &[String]) -> Result<()> {
         let finished =
             self.arms.iter().find(|arm| !arm.points.is_empty()).context("no run came as far as an evaluation")?;
         let (measure, detector) = measure_of(&finished.folder, &self.metric)?;
         let comparison = Comparison { metric: self.metric.clone(), measure, detector, arms: self.arms.clone() };
-        let lines = vec![
+        let mut lines = vec![
             format!(
                 "A race: all runs saw {} thousand images, the better half and the first arm {}, the best of those and the first arm {}; {}; rootgan {}; {}.",
                 self.kimg * ROUNDS[0],
@@ -274,16 +288,21 @@ impl Race {
             ),
             format!("Options of all runs: `{}`.", shown(&self.options)),
         ];
+        if !found.is_empty() {
+            lines.push(format!("```text\n{}\n```", found.join("\n")));
+        }
         save(&comparison, &Setting { lines, options: json!({}) }, &self.out)
     }
 }
 
-/// The arms of a list of gammas.
-fn gammas_of(list: &str) -> Result<Vec<Recipe>> {
+/// The arms of a list of gammas. `of_preset` is the gamma that a run without one takes from its preset; it is tried once.
+fn gammas_of(list: &str, of_preset: Option<f64>) -> Result<Vec<Recipe>> {
     let arm = |text: &str| -> Result<Recipe> {
         let text = text.trim();
         if text == "auto" {
-            let (name, slug) = ("r1_gamma = auto".to_owned(), "auto".to_owned());
+            let name = of_preset
+                .map_or("r1_gamma = auto".to_owned(), |gamma| format!("r1_gamma = auto (the preset's {gamma})"));
+            let slug = "auto".to_owned();
             return Ok(Recipe { name, slug, options: Options::default() });
         }
         let gamma = text.parse::<f64>().ok().filter(|gamma| gamma.is_finite() && *gamma >= 0.0);
@@ -300,25 +319,35 @@ fn gammas_of(list: &str) -> Result<Vec<Recipe>> {
             arm.name
         );
     }
-    Ok(arms)
+    let is_auto = |arm: &Recipe| arm.options.r1_gamma.is_none();
+    let has_auto = arms.iter().any(is_auto);
+    Ok(arms.into_iter().filter(|arm| is_auto(arm) || !has_auto || arm.options.r1_gamma != of_preset).collect())
+}
+
+/// The factors of a list of them.
+fn factors_of(list: &str) -> Result<Vec<f64>> {
+    let mut factors = Vec::new();
+    for text in list.split(',').map(str::trim) {
+        let factor = text.parse::<f64>().ok().filter(|factor| factor.is_finite() && *factor > 0.0);
+        let factor =
+            factor.with_context(|| format!("cannot try '{text}' times the learning rate; write numbers above 0"))?;
+        ensure!(factor != 1.0, "--rates {list}: the rate itself, 1, is tried in any case; leave it away");
+        ensure!(!factors.contains(&factor), "--rates {list}: {factor} is there twice; name each once");
+        factors.push(factor);
+    }
+    Ok(factors)
 }
 
 /// The best arm, and the same with other learning rates.
-fn rates_of(list: &str, best: &Recipe, race: &Race) -> Result<Vec<Recipe>> {
+fn rates_of(factors: &[f64], best: &Recipe, race: &Race) -> Result<Vec<Recipe>> {
     let rate = |key: &str| -> Result<f64> { race.option_of(best, key)?.as_f64().context("a run has a learning rate") };
     let (g_lr, d_lr) = (rate("g_lr")?, rate("d_lr")?);
-    let arm = |text: &str| -> Result<Recipe> {
-        let factor = text.trim().parse::<f64>().ok().filter(|factor| factor.is_finite() && *factor > 0.0);
-        let factor =
-            factor.with_context(|| format!("cannot try '{text}' times the learning rate; write numbers above 0"))?;
-        let options = Options { g_lr: Some(g_lr * factor), d_lr: Some(d_lr * factor), ..best.options.clone() };
-        Ok(Recipe {
-            name: format!("{}, {factor} times the rate", best.name),
-            slug: format!("{}-rate{factor}", best.slug),
-            options,
-        })
+    let arm = |factor: &f64| Recipe {
+        name: format!("{}, {factor} times the rate", best.name),
+        slug: format!("{}-rate{factor}", best.slug),
+        options: Options { g_lr: Some(g_lr * factor), d_lr: Some(d_lr * factor), ..best.options.clone() },
     };
-    std::iter::once(Ok(best.clone())).chain(list.split(',').map(arm)).collect()
+    Ok(std::iter::once(best.clone()).chain(factors.iter().map(arm)).collect())
 }
 
 /// The command line of a finetuning with these options.
@@ -336,17 +365,30 @@ mod tests {
 
     #[test]
     fn gammas_are_numbers_or_the_rule() {
-        let arms = gammas_of("auto, 0.5,8").unwrap();
+        let arms = gammas_of("auto, 0.5,8", None).unwrap();
         let gammas: Vec<_> = arms.iter().map(|arm| (arm.slug.as_str(), arm.options.r1_gamma)).collect();
         assert_eq!(gammas, [("auto", None), ("gamma0.5", Some(0.5)), ("gamma8", Some(8.0))]);
         for list in ["", "a", "-1", "1,1.0", "inf"] {
-            assert!(gammas_of(list).is_err(), "{list}");
+            assert!(gammas_of(list, None).is_err(), "{list}");
+        }
+        let names = |list: &str, of_preset| -> Vec<String> {
+            gammas_of(list, of_preset).unwrap().into_iter().map(|arm| arm.name).collect()
+        };
+        assert_eq!(names("auto,2,8", Some(8.0)), ["r1_gamma = auto (the preset's 8)", "r1_gamma = 2"]);
+        assert_eq!(names("2,8", Some(8.0)), ["r1_gamma = 2", "r1_gamma = 8"]);
+    }
+
+    #[test]
+    fn factors_are_numbers_above_zero_each_once_and_not_one() {
+        assert_eq!(factors_of("0.5, 2").unwrap(), [0.5, 2.0]);
+        for list in ["", "0.5,x", "0", "-1", "1", "2,1.0", "2,2.0", "inf"] {
+            assert!(factors_of(list).is_err(), "{list}");
         }
     }
 
     /// The verdict on auto and gamma 2 with these values.
     fn verdict_of(auto: &[f64], two: &[f64]) -> String {
-        let recipes = gammas_of("auto,2").unwrap();
+        let recipes = gammas_of("auto,2", None).unwrap();
         let first = recipes[0].clone();
         let mut results: Vec<_> = recipes
             .into_iter()

@@ -14,7 +14,7 @@ use tch::Tensor;
 pub use margin::{AdversarialLoss, Rooted};
 pub use paired::Paired;
 
-/// The logits of one step, each [N] and on the device. Objectives that compare real and generated images get both, all
+/// The logits of one step, or what belongs to each of them; each [N] and on the device. Objectives that compare real and generated images get both, all
 /// others one at a time.
 #[derive(Debug, Default)]
 pub struct Logits {
@@ -76,10 +76,11 @@ pub trait Objective: fmt::Debug + Send + Sync {
     /// Returns how strongly the discriminator's step pushes each logit, |dL/dlogit|.
     fn discriminator_slope(&self, logits: &Logits) -> Tensor;
 
-    /// Returns for every real image whether the discriminator takes it for real: 1, -1, or 0 for a logit of 0. The
-    /// augmentation goes by it. None without real images.
-    fn signs_of_reals(&self, logits: &Logits) -> Option<Tensor> {
-        logits.reals.as_ref().map(Tensor::sign)
+    /// Returns for every image whether the discriminator takes it for real: 1, -1, or 0 where it is undecided. The augmentation and
+    /// the warnings of overfitting go by it.
+    fn signs(&self, logits: &Logits) -> Logits {
+        let sign = |logits: &Option<Tensor>| logits.as_ref().map(Tensor::sign);
+        Logits { fakes: sign(&logits.fakes), reals: sign(&logits.reals) }
     }
 }
 

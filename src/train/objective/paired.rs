@@ -4,7 +4,7 @@
 //! Jolicoeur-Martineau, "The relativistic discriminator: a key element missing from standard GAN", arXiv 1807.00734; with
 //! gradient penalties on both kinds of images: Huang et al., arXiv 2501.05441.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::{AdversarialLoss, Logits, Objective};
 
@@ -36,10 +36,11 @@ impl Objective for Paired {
         self.0.slope(&margins(logits))
     }
 
-    /// Returns the signs of `D(x)` less the mean of `D(G(w))`, since the sign of `D(x)` alone says nothing.
-    fn signs_of_reals(&self, logits: &Logits) -> Option<Tensor> {
+    /// Returns the signs of each kind's logits less the mean of the other kind's, since the sign of `D(x)` alone says nothing.
+    fn signs(&self, logits: &Logits) -> Logits {
         let (reals, fakes) = both(logits);
-        Some((reals - fakes.mean(Kind::Float)).sign())
+        let above = |logits: &Tensor, others: &Tensor| Some((logits - others.mean(others.kind())).sign());
+        Logits { fakes: above(fakes, reals), reals: above(reals, fakes) }
     }
 }
 
@@ -56,6 +57,8 @@ fn both(logits: &Logits) -> (&Tensor, &Tensor) {
 
 #[cfg(test)]
 mod tests {
+    use tch::Kind;
+
     use super::*;
     use crate::train::objective::Rooted;
 
@@ -136,7 +139,7 @@ mod tests {
         let plain = Logits { reals: Some(reals), fakes: Some(fakes) };
         let largest = |a: Tensor, b: Tensor| (a - b).abs().max().double_value(&[]);
         assert!(largest(paired.generator(&plain), paired.generator(&shifted)) < 1e-9);
-        let signs = |logits: &Logits| paired.signs_of_reals(logits).unwrap();
+        let signs = |logits: &Logits| paired.signs(logits).reals.unwrap();
         assert_eq!(largest(signs(&plain), signs(&shifted)), 0.0);
     }
 }
