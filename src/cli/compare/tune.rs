@@ -21,8 +21,8 @@ use crate::tensor::device;
 /// The shares of the images after which the worse half ends.
 const ROUNDS: [f64; 3] = [0.25, 0.5, 1.0];
 /// The share of a metric by which two runs differ that only differ in their seeds; it stands in for the spread where there is
-/// one seed. Over three seeds the standard deviation was 0.1 of the mean (the median of 20 evaluations,
-/// `samples/compare-cats-40`), and that of a difference of two runs is sqrt(2) times as large.
+/// one seed. Over three seeds the standard deviation was 0.11 of the mean (the median of 70 evaluations,
+/// docs/objectives.md), and that of a difference of two runs is sqrt(2) times as large.
 const SEEDS_DIFFER: f64 = 0.15;
 
 /// Find the R1 gamma and learning rate for these pictures, by short runs that race.
