@@ -89,7 +89,7 @@ impl Plot {
         Ok([png, svg])
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &Area<B>, axes: &Axes) -> Result<()> {
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>, axes: &PlotAxes) -> Result<()> {
         let (low, high) = axes.y;
         match axes.scale {
             Scale::Linear => self.draw_on(area, axes, low..high),
@@ -97,7 +97,7 @@ impl Plot {
         }
     }
 
-    fn draw_on<B, Y>(&self, area: &Area<B>, axes: &Axes, y: Y) -> Result<()>
+    fn draw_on<B, Y>(&self, area: &Area<B>, axes: &PlotAxes, y: Y) -> Result<()>
     where
         B: DrawingBackend,
         Y: AsRangedCoord<Value = f64>,
@@ -148,7 +148,7 @@ impl Plot {
     }
 
     /// Returns the corner in which the legend hides the fewest points.
-    fn emptiest_corner(&self, axes: &Axes) -> SeriesLabelPosition {
+    fn emptiest_corner(&self, axes: &PlotAxes) -> SeriesLabelPosition {
         let places = || self.lines.iter().flat_map(|line| &line.points).map(|&point| axes.place(point));
         let corners = [
             (SeriesLabelPosition::UpperRight, places().filter(|at| at.0 > 0.7 && at.1 > 0.6).count()),
@@ -161,7 +161,7 @@ impl Plot {
     }
 
     /// Returns what the axes show: all values, with some room.
-    fn axes(&self) -> Option<Axes> {
+    fn axes(&self) -> Option<PlotAxes> {
         let is_finite = |&(x, y): &(f64, f64)| x.is_finite() && y.is_finite();
         let points: Vec<_> = self.lines.iter().flat_map(|line| line.points.iter().copied()).filter(is_finite).collect();
         let bands = self.lines.iter().flat_map(|line| &line.band);
@@ -183,7 +183,7 @@ impl Plot {
                 (low.exp(), high.exp())
             }
         };
-        Some(Axes { x, y, scale })
+        Some(PlotAxes { x, y, scale })
     }
 }
 
@@ -196,14 +196,14 @@ type Chart<'a, B, Y> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, Y>>;
 
 /// What both axes show.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Axes {
+struct PlotAxes {
     x: Range,
     y: Range,
     /// How the y axis is divided.
     scale: Scale,
 }
 
-impl Axes {
+impl PlotAxes {
     /// Returns the place of a point as shares of both axes, from 0 at the left and at the bottom to 1.
     fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
         let share = |value: f64, (low, high): Range| (value - low) / (high - low);
@@ -357,7 +357,7 @@ mod tests {
     fn the_legend_goes_where_the_fewest_points_are() {
         let corner = |points: &[(f64, f64)]| {
             let plot = Plot { lines: vec![line("x", points)], ..Plot::default() };
-            plot.emptiest_corner(&Axes { x: (0.0, 1.0), y: (0.0, 1.0), scale: Scale::Linear })
+            plot.emptiest_corner(&PlotAxes { x: (0.0, 1.0), y: (0.0, 1.0), scale: Scale::Linear })
         };
         assert!(matches!(corner(&[(0.9, 0.1)]), SeriesLabelPosition::UpperRight));
         assert!(matches!(corner(&[(0.1, 0.2), (0.9, 0.9)]), SeriesLabelPosition::LowerRight));
