@@ -175,10 +175,14 @@ def clear(out: Path) -> None:
         (out / name).unlink()
 
 
+def ground_of(which: str) -> tuple[int, int, int]:
+    """The colour behind the avatars of a set."""
+    return PALE if which == "people" else WHITE
+
+
 def avatars(wheel: zipfile.ZipFile, request: dict):
     """Yields pictures composed of parts drawn at random."""
     which, size, count = request["set"], request["size"], request["count"]
-    background = PALE if which == "people" else WHITE
     styles = layers_by_style(wheel.namelist(), which)
     possible = sum(math.prod(len(layer) for layer in layers) for layers in styles)
     if count > possible // 2:
@@ -190,7 +194,7 @@ def avatars(wheel: zipfile.ZipFile, request: dict):
             loaded[name] = load_part(wheel, name, size)
         return loaded[name]
 
-    return (compose(map(part, names), background) for names in draw_parts(styles, f"{which}/{request['seed']}"))
+    return (compose(map(part, names), ground_of(which)) for names in draw_parts(styles, f"{which}/{request['seed']}"))
 
 
 def is_base_emoji(name: str) -> bool:

@@ -25,6 +25,14 @@ DEFAULT = ["--generator", str(ROOT / "weights/generator.pt"), "--discriminator",
 MEAN_LEVELS, LEVELS = 0.01, 1
 
 
+def environment_with_libtorch() -> dict[str, str]:
+    """The environment in which the program finds the libtorch of this Python; what was there may lead to the driver."""
+    import torch
+    lib = str(Path(torch.__file__).parent / "lib")
+    before = os.environ.get("LD_LIBRARY_PATH")
+    return {**os.environ, "LD_LIBRARY_PATH": lib if not before else f"{lib}:{before}"}
+
+
 class Failed(Exception):
     """A check that does not hold, in a sentence."""
 
@@ -53,11 +61,7 @@ class Kit:
         self.out.mkdir(parents=True, exist_ok=True)
         self.place = Path(tempfile.mkdtemp(prefix="rootgan-gpu-"))
         self.begun = time.monotonic()
-        self.environment = dict(os.environ)
-        import torch
-        lib = str(Path(torch.__file__).parent / "lib")
-        before = os.environ.get("LD_LIBRARY_PATH")
-        self.environment["LD_LIBRARY_PATH"] = lib if not before else f"{lib}:{before}"
+        self.environment = environment_with_libtorch()
         self.environment["XDG_CACHE_HOME"] = str(self.place / "cache")
         self.pairs: dict[str, threading.Event] = {}
         self.tiny = args.tiny

@@ -18,15 +18,16 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
-from rootgan.pictures import PACKAGES, PALE, SETS, WHITE, as_part, compose, draw_parts, fetch, layers_by_style, load_pixels  # noqa: E402
+from rootgan.pictures import PACKAGES, SETS, as_part, compose, draw_parts, fetch, ground_of, layers_by_style, load_pixels  # noqa: E402
+from rootgan.whole_files import replace_atomically  # noqa: E402
 
 SIZE, SEED = 64, 0
-GROUNDS = {"people": PALE, "cats": WHITE}
+PACKED = ("people", "cats")
 CATS, FEW_CATS, LABELLED, CLASSES = 2000, 200, 60, 3
 
 
 def pack(gpu: Path) -> None:
-    for which in GROUNDS:
+    for which in PACKED:
         with zipfile.ZipFile(fetch(PACKAGES[SETS[which].package])) as wheel:
             parts = {name: load_pixels(wheel, name, SIZE)
                      for layers in layers_by_style(wheel.namelist(), which) for layer in layers for name in layer}
@@ -52,7 +53,7 @@ def make(which: str, gpu: Path, count: int, out: Path) -> None:
     styles = layers_by_style(list(parts), which)
     with named_once_whole(out) as folder:
         for number, names in zip(range(count), draw_parts(styles, f"{which}/{SEED}")):
-            compose((parts[name] for name in names), GROUNDS[which]).save(folder / f"{number:06d}.png")
+            compose((parts[name] for name in names), ground_of(which)).save(folder / f"{number:06d}.png")
 
 
 def take(source: Path, count: int, out: Path, classes: int = 0) -> None:
@@ -68,10 +69,10 @@ def take(source: Path, count: int, out: Path, classes: int = 0) -> None:
 
 def unpack(gpu: Path) -> None:
     if not (gpu / "rootgan").exists():
-        program = gpu / "rootgan.unfinished"
-        program.write_bytes(gzip.decompress((gpu / "rootgan.gz").read_bytes()))
-        program.chmod(0o755)
-        program.rename(gpu / "rootgan")
+        def write(program: Path) -> None:
+            program.write_bytes(gzip.decompress((gpu / "rootgan.gz").read_bytes()))
+            program.chmod(0o755)
+        replace_atomically(gpu / "rootgan", write)
     if not (gpu / "cats").exists():
         make("cats", gpu, CATS, gpu / "cats")
     if not (gpu / "cats-200").exists():

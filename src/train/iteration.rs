@@ -68,7 +68,8 @@ impl Trainer {
             stats.report("Loss/G/slope", &objective.generator_slope(&logits));
             // Real images are counted in the discriminator's step.
             let of_fakes = |values: Logits| Logits { reals: None, ..values };
-            stats.report_logits(&of_fakes(logits.detach()), &of_fakes(objective.signs(&logits)));
+            let signs = of_fakes(objective.signs(&logits));
+            stats.report_logits(&of_fakes(logits), &signs);
             n.g_flat.gradient(&(mean(&losses) / self.rounds() as f64))
         })?;
         Ok((gradient, ()))

@@ -177,7 +177,7 @@ def test_what_is_packed_for_a_gpu_becomes_the_same_pictures_there(cache, tmp_pat
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts/gpu"))
     import packed
 
-    for name, value in {"GROUNDS": {"cats": pictures.WHITE}, "SIZE": 16, "CATS": 20, "FEW_CATS": 5, "LABELLED": 6}.items():
+    for name, value in {"PACKED": ["cats"], "SIZE": 16, "CATS": 20, "FEW_CATS": 5, "LABELLED": 6}.items():
         monkeypatch.setattr(packed, name, value)
     monkeypatch.setattr(packed, "fetch", lambda package: pictures.fetch(package, cache))
     gpu = tmp_path / "gpu"

@@ -17,6 +17,7 @@ use crate::metrics::parse_list;
 use crate::run::checkpoint::{Checkpoints, Resumed};
 use crate::run::comparison::Arm;
 use crate::run::folder::{self, FolderLock};
+use crate::system::processor;
 use crate::system::signals::Stopped;
 use crate::system::ui::say;
 use crate::train::Diverged;
@@ -199,8 +200,8 @@ impl ArmRun {
     }
 
     fn complete(&self, kimg: f64) -> Result<Option<Ended>> {
-        let (threads, processor) = (tch::get_num_threads(), processor());
-        let on = processor.map_or_else(String::new, |name| format!(" of {name}"));
+        let threads = tch::get_num_threads();
+        let on = processor::name().map_or_else(String::new, |name| format!(" of {name}"));
         let trained_by =
             Some(format!("rootgan {VERSION}, {threads} thread{}{on}", if threads == 1 { "" } else { "s" }));
         write_json(&self.folder.join(COMPLETE), &Complete { kimg, trained_by })?;
@@ -247,13 +248,6 @@ impl ArmRun {
         write_json(&self.folder.join(ENDED), &ended)?;
         Ok(ended)
     }
-}
-
-/// Returns the name of the processor, where the system tells it.
-fn processor() -> Option<String> {
-    let told = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = told.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 /// Formats options as flags, without paths.

@@ -13,11 +13,11 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use self::arm_run::{ArmRun, Claim, Ended, claim, common, object, prepare, shown};
-use self::recipe::{LOSSES, Recipe};
+use self::recipe::{Recipe, arms_of};
 use self::report::{Setting, save, save_index};
 use crate::cli::confine::write_only_to_and_cache;
 use crate::cli::finetune::{check_runs, with_networks};
@@ -76,15 +76,15 @@ pub struct CompareArgs {
 /// # Errors
 /// Options that do not fit, another comparison in the folder, or a run that fails.
 pub fn run(args: CompareArgs) -> Result<()> {
+    let mut team = Team::from_env()?;
+    ensure!(
+        args.stop_hopeless.is_none() || args.processes.unwrap_or(team.planned) == 1,
+        "--stop-hopeless compares each run with the first arm's, which another process may be training; leave it away, or train in one \
+         process"
+    );
     if let Some(count) = args.processes {
-        ensure!(
-            args.stop_hopeless.is_none() || count == 1,
-            "--stop-hopeless compares each run with the first arm's, which another process may be training; leave it or --processes \
-             away"
-        );
         return processes::run(count);
     }
-    let mut team = Team::from_env()?;
     let mut plan = Plan::from_args(args)?;
     let shared = plan.shared()?;
     let device = team.device(plan.options.device.as_deref())?;
@@ -280,10 +280,6 @@ impl Plan {
 
     /// Trains the runs whose numbers are this process's, and waits for the others'.
     fn train_by_rank(&self, world: &World) -> Result<()> {
-        ensure!(
-            self.stop_hopeless.is_none(),
-            "--stop-hopeless compares each run with the first arm's, which another process may be training; leave one away"
-        );
         let (sets, seeds) = (self.sets(), self.seeds());
         let runs = sets
             .iter()
@@ -375,40 +371,6 @@ impl Plan {
     }
 }
 
-/// Returns the arms that the command line names, each once.
-fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) -> Result<Vec<Recipe>> {
-    let default = if arms.is_empty() && vary.is_empty() { Some(LOSSES) } else { None };
-    let losses = losses.or(default).into_iter().flat_map(|list| list.split(','));
-    let mut recipes = losses.map(Recipe::from_loss).collect::<Result<Vec<_>>>()?;
-    recipes.extend(arms.iter().map(|text| Recipe::from_flags(text)).collect::<Result<Vec<_>>>()?);
-    if recipes.is_empty() {
-        recipes.push(Recipe::of_all());
-    }
-    for text in vary {
-        recipes = recipes.iter().map(|arm| arm.varied(text)).collect::<Result<Vec<_>>>()?.concat();
-    }
-    for (index, arm) in recipes.iter().enumerate() {
-        let earlier = &recipes[..index];
-        ensure!(
-            earlier.iter().all(|other| other.name != arm.name),
-            "the arm '{}' is there twice; name each once",
-            arm.name
-        );
-        if let Some(other) = earlier.iter().find(|other| other.options == arm.options) {
-            bail!("the arms '{}' and '{}' have the same options; leave one away", other.name, arm.name);
-        }
-        if let Some(other) = earlier.iter().find(|other| other.slug == arm.slug) {
-            bail!(
-                "the arms '{}' and '{}' would share the folders '{}-seed...'; rename one",
-                other.name,
-                arm.name,
-                arm.slug
-            );
-        }
-    }
-    Ok(recipes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -431,22 +393,5 @@ mod tests {
         assert_eq!(plan.named().unwrap()[1].1["cats-3"], "old/cats.zip");
         plan.more_data.clear();
         assert!(plan.named().unwrap()[1].1.is_empty());
-    }
-
-    #[test]
-    fn arms_are_losses_named_arms_and_all_their_variations() {
-        let names = |losses: Option<&str>, arms: &[&str], vary: &[&str]| -> Result<Vec<String>> {
-            let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-            Ok(arms_of(losses, &owned(arms), &owned(vary))?.into_iter().map(|arm| arm.name).collect())
-        };
-        assert_eq!(names(None, &[], &[]).unwrap().len(), 4);
-        assert_eq!(names(None, &["a: --root-k 3"], &[]).unwrap(), ["a"]);
-        assert_eq!(names(Some("logistic"), &["a: --root-k 3"], &[]).unwrap(), ["logistic", "a"]);
-        let all = names(Some("logistic,rooted:2"), &[], &["r1_gamma=1,2", "g-lr=0.001,0.002"]).unwrap();
-        assert_eq!((all.len(), all[7].as_str()), (8, "rooted, k = 2, r1_gamma = 2, g_lr = 0.002"));
-        assert_eq!(names(None, &[], &["r1_gamma=1,2"]).unwrap(), ["r1_gamma = 1", "r1_gamma = 2"]);
-        let same = names(None, &["a: --root-k 3", "b: --root-k 3.0"], &[]).unwrap_err().to_string();
-        assert!(same.contains("'a' and 'b' have the same options"), "{same}");
-        assert!(names(Some("logistic,logistic"), &[], &[]).unwrap_err().to_string().contains("is there twice"));
     }
 }

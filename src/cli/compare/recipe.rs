@@ -7,7 +7,7 @@ use crate::cli::args::parsed;
 use crate::config::{LossKind, Options};
 
 /// The losses that are compared where none are named.
-pub const LOSSES: &str = "logistic,rooted:2,rooted:5,rooted:20";
+const LOSSES: &str = "logistic,rooted:2,rooted:5,rooted:20";
 
 /// The options that are the same for all arms: what is trained, on what and for how long, and how it is measured.
 const OF_ALL_ARMS: [&str; 17] = [
@@ -84,10 +84,7 @@ impl Recipe {
             ["rooted", k, cap] if number(k).is_some() && number(cap).is_some() => {
                 (LossKind::Rooted, number(k), number(cap))
             }
-            _ => bail!(
-                "'{text}' is no loss to compare; write logistic, rooted:K or rooted:K:SLOPE, as in {}",
-                super::LOSSES
-            ),
+            _ => bail!("'{text}' is no loss to compare; write logistic, rooted:K or rooted:K:SLOPE, as in {}", LOSSES),
         };
         let name = match kind {
             LossKind::Logistic => "logistic",
@@ -139,6 +136,43 @@ fn slug_of(name: &str) -> String {
         name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' }).collect();
     let parts: Vec<&str> = plain.split('-').filter(|part| !part.is_empty()).collect();
     parts.join("-").trim_start_matches('.').to_owned()
+}
+
+/// Returns the arms that the command line names, each once.
+///
+/// # Errors
+/// A text that is no arm, or arms that share a name, a folder or all options.
+pub fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) -> Result<Vec<Recipe>> {
+    let default = if arms.is_empty() && vary.is_empty() { Some(LOSSES) } else { None };
+    let losses = losses.or(default).into_iter().flat_map(|list| list.split(','));
+    let mut recipes = losses.map(Recipe::from_loss).collect::<Result<Vec<_>>>()?;
+    recipes.extend(arms.iter().map(|text| Recipe::from_flags(text)).collect::<Result<Vec<_>>>()?);
+    if recipes.is_empty() {
+        recipes.push(Recipe::of_all());
+    }
+    for text in vary {
+        recipes = recipes.iter().map(|arm| arm.varied(text)).collect::<Result<Vec<_>>>()?.concat();
+    }
+    for (index, arm) in recipes.iter().enumerate() {
+        let earlier = &recipes[..index];
+        ensure!(
+            earlier.iter().all(|other| other.name != arm.name),
+            "the arm '{}' is there twice; name each once",
+            arm.name
+        );
+        if let Some(other) = earlier.iter().find(|other| other.options == arm.options) {
+            bail!("the arms '{}' and '{}' have the same options; leave one away", other.name, arm.name);
+        }
+        if let Some(other) = earlier.iter().find(|other| other.slug == arm.slug) {
+            bail!(
+                "the arms '{}' and '{}' would share the folders '{}-seed...'; rename one",
+                other.name,
+                arm.name,
+                arm.slug
+            );
+        }
+    }
+    Ok(recipes)
 }
 
 #[cfg(test)]
@@ -202,5 +236,22 @@ mod tests {
         for text in ["r1_gamma", "r1_gamma=", "nothing=1", "r1_gamma=x", "seed=1,2", "data=a,b", "metrics=fid2k_full"] {
             assert!(arms[0].varied(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn arms_are_losses_named_arms_and_all_their_variations() {
+        let names = |losses: Option<&str>, arms: &[&str], vary: &[&str]| -> Result<Vec<String>> {
+            let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+            Ok(arms_of(losses, &owned(arms), &owned(vary))?.into_iter().map(|arm| arm.name).collect())
+        };
+        assert_eq!(names(None, &[], &[]).unwrap().len(), 4);
+        assert_eq!(names(None, &["a: --root-k 3"], &[]).unwrap(), ["a"]);
+        assert_eq!(names(Some("logistic"), &["a: --root-k 3"], &[]).unwrap(), ["logistic", "a"]);
+        let all = names(Some("logistic,rooted:2"), &[], &["r1_gamma=1,2", "g-lr=0.001,0.002"]).unwrap();
+        assert_eq!((all.len(), all[7].as_str()), (8, "rooted, k = 2, r1_gamma = 2, g_lr = 0.002"));
+        assert_eq!(names(None, &[], &["r1_gamma=1,2"]).unwrap(), ["r1_gamma = 1", "r1_gamma = 2"]);
+        let same = names(None, &["a: --root-k 3", "b: --root-k 3.0"], &[]).unwrap_err().to_string();
+        assert!(same.contains("'a' and 'b' have the same options"), "{same}");
+        assert!(names(Some("logistic,logistic"), &[], &[]).unwrap_err().to_string().contains("is there twice"));
     }
 }

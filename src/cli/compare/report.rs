@@ -113,20 +113,16 @@ fn final_table(groups: &[(&str, Vec<&Arm>)]) -> String {
     for (name, arms) in groups {
         let spread =
             |of: fn(&Arm) -> f64| Spread::from_values(&arms.iter().map(|arm| of(arm)).collect::<Vec<_>>()).text();
-        // A shorter run has the better mean and the worse best, and is no measure.
-        let of_whole = |of: fn(&Arm) -> f64| {
-            of_runs(&arms.iter().filter(|arm| arm.end().is_some()).map(|arm| of(arm)).collect::<Vec<_>>(), arms.len())
-        };
         let slope = arms.iter().map(|arm| arm.largest_slope).fold(0.0, f64::max);
         let skipped: u64 = arms.iter().map(|arm| arm.skipped_steps).sum();
-        let collapsed = arms.iter().filter(|arm| arm.collapsed).count();
+        let collapsed = collapsed(arms);
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {collapsed} of {} | {} | {skipped} | {} |",
             in_table(name),
             end_of(arms),
-            of_whole(Arm::best),
-            of_whole(Arm::mean_over_run),
+            of_whole(arms, Arm::best),
+            of_whole(arms, Arm::mean_over_run),
             kimg_to_the_end_of(base, arms),
             arms.len(),
             number(slope),
@@ -143,7 +139,18 @@ fn in_table(name: &str) -> String {
 
 /// Formats the values at the end.
 fn end_of(arms: &[&Arm]) -> String {
-    of_runs(&arms.iter().filter_map(|arm| arm.end()).collect::<Vec<_>>(), arms.len())
+    of_whole(arms, Arm::last)
+}
+
+/// Formats a value of the runs that have an end; a shorter one has another mean and another best, and is no measure.
+fn of_whole(arms: &[&Arm], of: fn(&Arm) -> f64) -> String {
+    let whole = arms.iter().filter(|arm| arm.end().is_some());
+    of_runs(&whole.map(|arm| of(arm)).collect::<Vec<_>>(), arms.len())
+}
+
+/// Counts the runs that fell apart.
+fn collapsed(arms: &[&Arm]) -> usize {
+    arms.iter().filter(|arm| arm.collapsed).count()
 }
 
 /// Formats the values of some of `runs` runs.
@@ -208,11 +215,9 @@ fn conclusions(groups: &[(&str, Vec<&Arm>)]) -> Vec<String> {
     for (name, arms) in groups.iter().filter(|(name, _)| name != baseline) {
         let of_seed = |seed: u64| base_arms.iter().find(|arm| arm.seed == seed)?.end();
         let pairs: Vec<(f64, f64)> = arms.iter().filter_map(|arm| Some((arm.end()?, of_seed(arm.seed)?))).collect();
-        let collapsed = arms.iter().filter(|arm| arm.collapsed).count();
-        let fell_apart = if collapsed > 0 {
-            format!(" It fell apart with {collapsed} of {} seeds.", arms.len())
-        } else {
-            String::new()
+        let fell_apart = match collapsed(arms) {
+            0 => String::new(),
+            some => format!(" It fell apart with {some} of {} seeds.", arms.len()),
         };
         if pairs.is_empty() {
             let at_end = end_of(arms);

@@ -14,8 +14,8 @@ use tch::Tensor;
 pub use margin::{AdversarialLoss, Rooted};
 pub use paired::Paired;
 
-/// The logits of one step, or what belongs to each of them; each [N] and on the device. Objectives that compare real and generated images get both, all
-/// others one at a time.
+/// The logits of one step, or what belongs to each of them, as its sign; each [N] and on the device. Objectives that compare
+/// real and generated images get both, all others one at a time.
 #[derive(Debug, Default)]
 pub struct Logits {
     /// D(A(G(z))), of generated images.
