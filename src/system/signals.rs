@@ -46,7 +46,10 @@ impl StopRequest {
                 let now = now_ms();
                 match first_at.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst) {
                     Ok(_) => asked.store(signal as usize, Ordering::SeqCst),
-                    Err(first) if signal != SIGHUP && now - first >= ONE_WISH_MS => low_level::exit(128 + signal),
+                    // The first signal can have a later time than this one, which another thread received.
+                    Err(first) if signal != SIGHUP && now.saturating_sub(first) >= ONE_WISH_MS => {
+                        low_level::exit(128 + signal)
+                    }
                     Err(_) => {}
                 }
             };

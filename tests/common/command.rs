@@ -1,6 +1,7 @@
 //! Command lines of `rootgan finetune`, built in one place.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -35,9 +36,17 @@ impl Finetune {
         command
     }
 
-    /// The program as a process of its own, to be sent signals; what it prints goes nowhere.
+    /// The program as a process of its own, to be sent signals; what it prints goes nowhere. It listens to SIGHUP even where
+    /// the tests themselves ignore it, as under `nohup`.
     pub fn process(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rootgan"));
+        let listen = || {
+            // SAFETY: the call changes the reaction of the calling process to one signal alone.
+            unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+            Ok(())
+        };
+        // SAFETY: signal may be called between fork and exec, and nothing is allocated.
+        unsafe { command.pre_exec(listen) };
         command.env("OMP_NUM_THREADS", "1").stdout(Stdio::null()).stderr(Stdio::null()).args(&self.0);
         command
     }
