@@ -217,6 +217,34 @@ fn a_mistaken_search_can_be_corrected() {
     succeed(stage.tune(&["--gammas", "1"]));
 }
 
+/// A later version has another default, or an option that was not there: the arm's other seeds are trained as the first was.
+#[test]
+fn more_seeds_of_an_arm_have_the_options_of_its_first_whatever_the_defaults_are_now() {
+    let stage = Stage::new();
+    let options = |seed: u64| stage.out(&format!("out/a-seed{seed}/training_options.json"));
+    let read = |seed: u64| serde_json::from_slice::<Value>(&fs::read(options(seed)).unwrap()).unwrap();
+    let call = |seeds: &'static str| {
+        let mut command = stage.compare("out", &["--arm", "a: --root-k 20", "--seeds", seeds, "--kimg", "0.032"]);
+        let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        let without_losses = args.iter().filter(|arg| *arg != "--losses" && *arg != "logistic,rooted:2");
+        command = Command::new(env!("CARGO_BIN_EXE_rootgan"));
+        command.args(without_losses).env("XDG_CACHE_HOME", stage.out("cache"));
+        command
+    };
+    succeed(call("1"));
+    let mut first = read(0);
+    assert_eq!((first["pairing"].as_str(), first["max_bad_steps"].as_u64()), (Some("relativistic"), Some(20)));
+    for key in ["pairing", "r2_gamma"] {
+        first.as_object_mut().unwrap().remove(key);
+    }
+    first["max_bad_steps"] = 7.into();
+    fs::write(options(0), first.to_string()).unwrap();
+    succeed(call("2"));
+    let second = read(1);
+    assert_eq!((second["pairing"].as_str(), second["r2_gamma"].as_f64()), (Some("none"), Some(0.0)));
+    assert_eq!((second["max_bad_steps"].as_u64(), second["seed"].as_u64()), (Some(7), Some(1)));
+}
+
 /// What was stopped as hopeless is trained where nobody asks for that any more.
 #[test]
 fn a_stopped_arm_goes_on_without_stop_hopeless() {
@@ -361,9 +389,8 @@ fn tuning_compares_runs_after_the_same_images() {
 fn tuning_recommends_nothing_where_all_fell_apart() {
     let stage = Stage::new();
     let (_, far) = common::far_off_pair(stage.place.path());
-    let options =
-        ["--gammas", "auto,2", "--discriminator", common::text(&far), "--root-k", "2", "--max-bad-steps", "3"];
-    let output = stage.tune(&options).output().unwrap();
+    let options = ["--discriminator", common::text(&far), "--root-k", "2", "--pairing", "none", "--max-bad-steps", "3"];
+    let output = stage.tune(&["--gammas", "auto,2"]).args(options).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("the arms that were left fell apart within 0.0"), "{said}");
     assert!(output.stdout.is_empty() && stage.out("tuned/report.md").is_file(), "{said}");

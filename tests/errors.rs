@@ -167,7 +167,8 @@ fn where_something_failed_that_should_not_is_in_the_log_and_with_v_on_the_termin
     let stage = Stage::new();
     let d = stage.path("d.pt");
     common::scripted(&d, ERRATIC);
-    let options = ["--r1-gamma", "0", "--pl-weight", "0", "--aug", "noaug", "--discriminator", common::text(&d)];
+    let regular = ["--r1-gamma", "0", "--pl-weight", "0", "--aug", "noaug", "--pairing", "none"];
+    let options = [&regular[..], &["--discriminator", common::text(&d)]].concat();
     let place = "it happened at ";
     let mut command = stage.finetune(&options);
     refuses(&mut command, &["phase Dmain of iteration 0", "must match the size"]);

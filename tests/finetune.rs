@@ -70,7 +70,7 @@ fn shared_run() -> (PathBuf, PathBuf) {
 #[test]
 fn the_folder_and_options_are_those_asked_for() {
     let (data, run) = shared_run();
-    assert!(run.ends_with("00000-discs-rooted20-batch8"), "{}", run.display());
+    assert!(run.ends_with("00000-discs-rooted20-paired-batch8"), "{}", run.display());
     let options: Value = serde_json::from_slice(&std::fs::read(run.join("training_options.json")).unwrap()).unwrap();
     assert_eq!((options["loss"].as_str(), options["root_k"].as_f64()), (Some("rooted"), Some(20.0)));
     assert_eq!(options["data"].as_str(), Some(common::text(&data)));

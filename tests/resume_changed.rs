@@ -88,7 +88,8 @@ fn what_belongs_to_the_beginning_is_refused_and_the_log_keeps_why_a_run_did_not_
 fn the_factor_of_rollbacks_is_told_until_new_learning_rates_are_given() {
     let stage = Stage::new();
     let pair = common::far_off_pair(stage.0.path());
-    let rollback = ["--max-bad-steps=2", "--root-k=2", "--on-divergence=rollback", "--max-rollbacks=1"];
+    let rollback =
+        ["--max-bad-steps=2", "--root-k=2", "--pairing=none", "--on-divergence=rollback", "--max-rollbacks=1"];
     stage.begin(&pair).with(["--kimg=1"]).with(rollback).command().assert().code(1);
     let run = stage.run().unwrap();
     let manifest = || -> (Value, Value) {

@@ -41,7 +41,12 @@ fn several_processes_that_diverge_end_with_one_message() {
     let place = tempfile::tempdir().unwrap();
     let pair = common::far_off_pair(place.path());
     let command = in_two_processes(&pair, place.path(), "runs").with(["--kimg=1"]);
-    let assert = command.with(["--root-k=2", "--max-bad-steps=2"]).command().timeout(PATIENCE).assert().code(1);
+    let assert = command
+        .with(["--root-k=2", "--pairing=none", "--max-bad-steps=2"])
+        .command()
+        .timeout(PATIENCE)
+        .assert()
+        .code(1);
     let stderr = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
     let errors: Vec<_> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     // Of the first process, and of the one that started it.
@@ -55,7 +60,8 @@ fn several_processes_that_diverge_end_with_one_message() {
 fn several_processes_that_diverge_go_back_together() {
     let place = tempfile::tempdir().unwrap();
     let pair = common::far_off_pair(place.path());
-    let rollback = ["--root-k=2", "--max-bad-steps=2", "--on-divergence=rollback", "--max-rollbacks=1"];
+    let rollback =
+        ["--root-k=2", "--pairing=none", "--max-bad-steps=2", "--on-divergence=rollback", "--max-rollbacks=1"];
     let same = ["--kimg=1", "--micro-batch=4"];
     let score_after_rollback = |processes: &str| {
         let command =

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
-use super::options::Options;
+use super::options::{Options, Pairing};
 use super::presets;
 use crate::files::bounded::read_text;
 
@@ -47,6 +47,26 @@ impl Options {
             *path = std::path::absolute(&path).with_context(|| format!("cannot find '{}'", path.display()))?;
         }
         self.with_utf8_paths()
+    }
+
+    /// Reads the options that the run in `folder` has had so far, all of them filled in.
+    ///
+    /// # Errors
+    /// The run has lost its options, or the file is damaged.
+    pub fn of_run(folder: &Path) -> Result<Self> {
+        let recorded = Self::from_file(&folder.join("training_options.json"))
+            .context("the run has lost its options; bring the file back, or begin a new run from a snapshot")?;
+        // Before there was a choice, images were judged one by one.
+        let pairing = recorded.pairing.or(Some(Pairing::None));
+        Ok(Self { pairing, ..recorded })
+    }
+
+    /// Forgets where a run was trained, from what and on what: its paths and its device.
+    pub fn without_places(self) -> Self {
+        let (from, generator, generator_raw, discriminator) = (None, None, None, None);
+        let (data, outdir, detector, vgg_detector) = (None, None, None, None);
+        let device = None;
+        Self { from, generator, generator_raw, discriminator, data, outdir, detector, vgg_detector, device, ..self }
     }
 
     /// Reads a JSON file whose keys are the flags with underscores; an unknown key is an error.

@@ -131,20 +131,20 @@ options! {
     /// Continue the rooted loss linearly beyond this slope |dL/dlogit|, above 0; 1 is the largest of the logistic loss [default: none]
     #[arg(long, value_name = "SLOPE", help_heading = "Objective", allow_negative_numbers = true)]
     root_slope_cap: f64 = Spec::optional().only_with("--loss rooted", is_rooted),
-    /// Let the loss judge every image by itself, or pairs of a real and a generated one [default: none]
+    /// Let the loss judge every image by itself, or pairs of a real and a generated one [default: relativistic, with --loss logistic none]
     #[arg(long, help_heading = "Objective")]
-    pairing: Pairing = Spec::default(Pairing::None),
+    pairing: Pairing = Spec::default_from(|o, _| o.loss.map(pairing_of)).derived_from(&["loss"]),
     /// Weight of R1, 0 for none: the loss has gamma / 2 times the squared gradient, as NVIDIA's code [default: 0.0002 resolution^2 / batch]
     #[arg(long, value_name = "GAMMA", help_heading = "Objective", allow_negative_numbers = true)]
     r1_gamma: f64 = Spec::default_from(|o, facts| Some(0.0002 * facts.pixels() / o.batch?.max(1) as f64))
         .range(zero_or_more)
         .derived_from(&["batch"]),
-    /// Weight of R2, which is R1 on generated images, 0 for none [default: 0, with --pairing relativistic that of R1]
+    /// Weight of R2, which is R1 on generated images, 0 for none [default: that of R1, with --pairing none 0]
     #[arg(long, value_name = "GAMMA", help_heading = "Objective", allow_negative_numbers = true)]
-    r2_gamma: f64 = Spec::default_from(|o, _| if is_paired(o) { o.r1_gamma } else { Some(0.0) })
+    r2_gamma: f64 = Spec::default_from(|o, _| if is_paired(o)? { o.r1_gamma } else { Some(0.0) })
         .range(zero_or_more)
         .follows(&["pairing"])
-        .derived_from(&["r1_gamma", "batch"]),
+        .derived_from(&["loss", "r1_gamma", "batch"]),
     /// Iterations between two steps of R1 and R2, at least 1 [default: 16]
     #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
     r1_interval: u64 = Spec::default(R1_INTERVAL).range(at_least_one),
@@ -306,8 +306,16 @@ fn is_rooted(o: &Options) -> bool {
     o.loss.unwrap_or_default() == LossKind::Rooted
 }
 
-fn is_paired(o: &Options) -> bool {
-    o.pairing == Some(Pairing::Relativistic)
+/// Returns the form that a loss has by default: docs/objectives.md says what was compared.
+fn pairing_of(loss: LossKind) -> Pairing {
+    match loss {
+        LossKind::Rooted => Pairing::Relativistic,
+        LossKind::Logistic => Pairing::None,
+    }
+}
+
+fn is_paired(o: &Options) -> Option<bool> {
+    o.pairing.map(|pairing| pairing == Pairing::Relativistic)
 }
 
 fn is_augmented(o: &Options) -> bool {
@@ -329,7 +337,7 @@ fn words_for_folder(o: &Options) -> Option<String> {
         LossKind::Logistic => "logistic".to_owned(),
     };
     let preset = o.cfg.as_deref().filter(|cfg| *cfg != "auto").map_or_else(String::new, |cfg| format!("{cfg}-"));
-    let pairs = if is_paired(o) { "-paired" } else { "" };
+    let pairs = if is_paired(o)? { "-paired" } else { "" };
     Some(format!("{preset}{loss}{pairs}-batch{}", o.batch?))
 }
 
@@ -439,7 +447,7 @@ mod tests {
         let batch = Options { batch: Some(8), ..Options::default() };
         let g_lr = Options { g_lr: Some(0.001), ..Options::default() };
         let file = recorded(8.0);
-        let derived = ((Some(1), Some(1), Some(0.0025)), (Some(0.0256), Some(0.0), Some(10.0)));
+        let derived = ((Some(1), Some(1), Some(0.0025)), (Some(0.0256), Some(0.0256), Some(10.0)));
         assert_eq!(over(Options::default(), file.clone()), derived);
         assert_eq!(over(kimg(), file.clone()), ((None, None, derived.0.2), derived.1));
         assert_eq!(over(batch, file.clone()), (derived.0, (None, None, None)));
@@ -454,8 +462,35 @@ mod tests {
             ema_kimg: Some(2.0),
             ..file
         };
-        let stays = ((Some(5), Some(0), Some(0.002)), (Some(8.0), None, Some(2.0)));
+        let stays = ((Some(5), Some(0), Some(0.002)), (Some(8.0), Some(0.0256), Some(2.0)));
         let all = Options { batch: Some(8), g_lr: Some(0.001), ..kimg() };
         assert_eq!(over(all, chosen), stays);
+    }
+
+    #[test]
+    fn the_rooted_loss_judges_pairs_and_the_logistic_one_does_not_unless_an_option_says_so() {
+        use {LossKind::*, Pairing::Relativistic};
+        let facts = NetworkFacts::of_resolution(64);
+        let of = |options: Options| {
+            let filled = options.filled(&facts);
+            (filled.pairing.unwrap(), filled.r2_gamma.unwrap(), filled.desc.unwrap())
+        };
+        let with = |loss, pairing| Options { loss, pairing, r1_gamma: Some(3.0), batch: Some(8), ..Options::default() };
+        let text = str::to_owned;
+        assert_eq!(of(with(None, None)), (Relativistic, 3.0, text("rooted20-paired-batch8")));
+        assert_eq!(of(with(Some(Logistic), None)), (Pairing::None, 0.0, text("logistic-batch8")));
+        assert_eq!(of(with(None, Some(Pairing::None))), (Pairing::None, 0.0, text("rooted20-batch8")));
+        assert_eq!(of(with(Some(Logistic), Some(Relativistic))).0, Relativistic);
+
+        // A record of a run has the form that its loss leads to, which another loss changes, or the one that was chosen.
+        let over = |given, recorded: Options| of(with(given, None).over_file(recorded.filled(&facts)));
+        assert_eq!(over(Some(Logistic), with(None, None)), (Pairing::None, 0.0, text("logistic-batch8")));
+        assert_eq!(over(Some(Rooted), with(Some(Logistic), None)).1, 3.0);
+        assert_eq!(over(Some(Rooted), with(None, None)).0, Relativistic);
+        assert_eq!(over(Some(Logistic), with(None, Some(Pairing::None))).0, Pairing::None);
+        assert_eq!(
+            over(Some(Rooted), with(Some(Logistic), Some(Relativistic))),
+            (Relativistic, 3.0, text("rooted20-paired-batch8"))
+        );
     }
 }

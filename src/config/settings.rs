@@ -330,6 +330,20 @@ mod tests {
     }
 
     #[test]
+    fn published_presets_judge_images_one_by_one_whatever_loss_is_named() {
+        let pairing = |cfg: &str, loss| {
+            let options = Options { cfg: Some(cfg.to_owned()), loss, ..complete() };
+            RunSettings::resolve(&options, FACTS).unwrap().effective().pairing.unwrap()
+        };
+        for cfg in ["stylegan2", "paper256", "paper512", "paper1024", "cifar", "paper-rooted"] {
+            for loss in [None, Some(LossKind::Rooted), Some(LossKind::Logistic)] {
+                assert_eq!(pairing(cfg, loss), Pairing::None, "{cfg}, {loss:?}");
+            }
+        }
+        assert_eq!(["auto", "demo"].map(|cfg| pairing(cfg, None)), [Pairing::Relativistic; 2]);
+    }
+
+    #[test]
     fn the_effective_options_mean_the_same_run() {
         let settings = RunSettings::resolve(&complete(), FACTS).unwrap();
         let text = serde_json::to_string(settings.effective()).unwrap();

@@ -207,7 +207,8 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A critic of -110: the rooted loss has a slope there whose square overflows, so every step of G is left out.
+/// A critic of -110: the rooted loss with k = 2 and without pairs has a slope there whose square overflows, so every step of G is left
+/// out.
 pub fn far_off_pair(place: &Path) -> (PathBuf, PathBuf) {
     let (generator, discriminator) = pair16();
     let (script, far) = (place.join("far.py"), place.join("far.pt"));

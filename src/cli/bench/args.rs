@@ -41,9 +41,9 @@ pub struct BenchArgs {
     /// Type that the networks compute in [default: fp32, on CUDA fp16 where the networks can]
     #[arg(long)]
     pub precision: Option<PrecisionKind>,
-    /// Form of the loss, as for finetune; relativistic has R2 too [default: none]
-    #[arg(long)]
-    pub pairing: Option<Pairing>,
+    /// Form of the loss, as for finetune; relativistic has R2 too
+    #[arg(long, value_enum, default_value_t)]
+    pub pairing: Pairing,
     /// Let a GPU round the factors of float32 products to 10 bits, as for finetune
     #[arg(long)]
     pub tf32: bool,

@@ -210,7 +210,7 @@ fn settings(args: &BenchArgs, facts: NetworkFacts) -> Result<(TrainSettings, Pre
         r1_interval: Some(1),
         pl_interval: Some(1),
         precision: args.precision,
-        pairing: args.pairing,
+        pairing: Some(args.pairing),
         aug: Some(AugmentMode::Fixed),
         augpipe: Some(args.augpipe.clone()),
         p: Some(0.0),

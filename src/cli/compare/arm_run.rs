@@ -149,6 +149,8 @@ pub struct ArmRun {
     pub folder: PathBuf,
     /// The options that it begins with, without its length.
     pub options: Options,
+    /// The folders that the arm's runs with other seeds have, once they have begun.
+    pub others: Vec<PathBuf>,
 }
 
 impl ArmRun {
@@ -175,7 +177,7 @@ impl ArmRun {
         let outcome = match newest {
             Some(_) if self.is_complete(kimg)? => return self.complete(kimg),
             Some(_) => train(length, Place::Resume { folder: self.folder.clone(), allow_changes: true }),
-            None => train(length.over(self.options.clone()), Place::Folder(self.folder.clone())),
+            None => train(self.alike(length.over(self.options.clone()))?, Place::Folder(self.folder.clone())),
         };
         match outcome {
             Ok(_) => self.complete(kimg),
@@ -191,6 +193,15 @@ impl ArmRun {
                 }
                 None => Err(error).with_context(context),
             },
+        }
+    }
+
+    /// Fills `options` up from a run of the same arm with another seed, if one has begun: a default that has another value in this
+    /// version of the program would make two arms of one.
+    fn alike(&self, options: Options) -> Result<Options> {
+        match self.others.iter().find(|folder| folder.join("training_options.json").is_file()) {
+            Some(other) => Ok(options.over_file(Options::of_run(other)?.without_places())),
+            None => Ok(options),
         }
     }
 

@@ -33,7 +33,8 @@ use crate::tensor::world::World;
 /// Compare losses, or any options, on the same pictures, weights and random draws.
 #[derive(Debug, clap::Args)]
 pub struct CompareArgs {
-    /// Losses, separated by commas: logistic, rooted:K, or rooted:K:SLOPE with a cap on the slope
+    /// Losses, separated by commas: logistic, rooted:K, or rooted:K:SLOPE with a cap on the slope; all judge images one by one, or
+    /// with --pairing relativistic in pairs
     /// [default: logistic,rooted:2,rooted:5,rooted:20, unless there is an --arm or --vary]
     #[arg(long, value_name = "LIST")]
     pub losses: Option<String>,
@@ -154,14 +155,15 @@ struct Plan {
 impl Plan {
     fn from_args(args: CompareArgs) -> Result<Self> {
         let mut options = args.options.with_file(args.config.as_deref())?;
-        let arms = arms_of(args.losses.as_deref(), &args.arms, &args.vary)?;
+        let preset = preset_of(&options)?;
+        let pairing = options.pairing.or(preset.pairing).unwrap_or_default();
+        let arms = arms_of(args.losses.as_deref(), pairing, &args.arms, &args.vary)?;
         if arms.iter().any(|arm| arm.options.loss.is_some()) {
             ensure!(
                 options.loss.is_none() && options.root_k.is_none() && options.root_slope_cap.is_none(),
                 "cannot compare with --loss, --root-k or --root-slope-cap: the losses are those of --losses and --arm"
             );
         }
-        let preset = preset_of(&options)?;
         ensure!(
             preset.root_slope_cap.is_none(),
             "cannot compare with --cfg {}: it caps the slope of every loss; take another, and name caps as rooted:K:SLOPE",
@@ -225,8 +227,10 @@ impl Plan {
 
     /// Returns one run, with its folder and options.
     fn arm_run(&self, recipe: &Recipe, seed: u64, set: &Set) -> ArmRun {
+        let folder = |seed: u64| set.folder.join(format!("{}-seed{seed}", recipe.slug));
         ArmRun {
-            folder: set.folder.join(format!("{}-seed{seed}", recipe.slug)),
+            folder: folder(seed),
+            others: self.seeds().filter(|&other| other != seed).map(folder).collect(),
             options: Options {
                 seed: Some(seed),
                 data: set.data.clone(),

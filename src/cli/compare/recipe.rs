@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::arm_run::values_of;
 use crate::cli::args::parsed;
-use crate::config::{LossKind, Options};
+use crate::config::{LossKind, Options, Pairing};
 
 /// The losses that are compared where none are named.
 const LOSSES: &str = "logistic,rooted:2,rooted:5,rooted:20";
@@ -71,11 +71,11 @@ impl Recipe {
         Ok(Self { name: name.to_owned(), slug: slug_of(name), options })
     }
 
-    /// Reads `logistic`, `rooted:K` or `rooted:K:SLOPE`.
+    /// Reads `logistic`, `rooted:K` or `rooted:K:SLOPE`, a loss that judges images as `pairing` says.
     ///
     /// # Errors
     /// The text is none of these.
-    pub fn from_loss(text: &str) -> Result<Self> {
+    pub fn from_loss(text: &str, pairing: Pairing) -> Result<Self> {
         let parts: Vec<&str> = text.trim().split(':').collect();
         let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
         let (kind, k, cap) = match parts.as_slice() {
@@ -95,7 +95,13 @@ impl Recipe {
         Ok(Self {
             name: format!("{name}{}{}", words(", k = ", k), words(", slope up to ", cap)),
             slug: format!("{name}{}{}", words("", k), words("-cap", cap)),
-            options: Options { loss: Some(kind), root_k: k, root_slope_cap: cap, ..Options::default() },
+            options: Options {
+                loss: Some(kind),
+                root_k: k,
+                root_slope_cap: cap,
+                pairing: Some(pairing),
+                ..Options::default()
+            },
         })
     }
 
@@ -138,14 +144,15 @@ fn slug_of(name: &str) -> String {
     parts.join("-").trim_start_matches('.').to_owned()
 }
 
-/// Returns the arms that the command line names, each once.
+/// Returns the arms that the command line names, each once. All `losses` judge images alike, as `pairing` says: the default form of
+/// one is not that of another.
 ///
 /// # Errors
 /// A text that is no arm, or arms that share a name, a folder or all options.
-pub fn arms_of(losses: Option<&str>, arms: &[String], vary: &[String]) -> Result<Vec<Recipe>> {
+pub fn arms_of(losses: Option<&str>, pairing: Pairing, arms: &[String], vary: &[String]) -> Result<Vec<Recipe>> {
     let default = if arms.is_empty() && vary.is_empty() { Some(LOSSES) } else { None };
     let losses = losses.or(default).into_iter().flat_map(|list| list.split(','));
-    let mut recipes = losses.map(Recipe::from_loss).collect::<Result<Vec<_>>>()?;
+    let mut recipes = losses.map(|loss| Recipe::from_loss(loss, pairing)).collect::<Result<Vec<_>>>()?;
     recipes.extend(arms.iter().map(|text| Recipe::from_flags(text)).collect::<Result<Vec<_>>>()?);
     if recipes.is_empty() {
         recipes.push(Recipe::of_all());
@@ -183,7 +190,7 @@ mod tests {
     fn losses_are_read_and_named() {
         let names = |text: &str| {
             text.split(',')
-                .map(|loss| Recipe::from_loss(loss).unwrap())
+                .map(|loss| Recipe::from_loss(loss, Pairing::None).unwrap())
                 .map(|arm| (arm.name, arm.slug))
                 .collect::<Vec<_>>()
         };
@@ -197,7 +204,7 @@ mod tests {
             expected.map(|(name, slug)| (name.to_owned(), slug.to_owned()))
         );
         for text in ["", "rooted", "rooted:0", "rooted:x", "hinge", "rooted:2:0", "logistic:2"] {
-            assert!(Recipe::from_loss(text).is_err(), "{text}");
+            assert!(Recipe::from_loss(text, Pairing::None).is_err(), "{text}");
         }
     }
 
@@ -223,7 +230,7 @@ mod tests {
 
     #[test]
     fn values_make_arms_of_an_arm() {
-        let arms = Recipe::from_loss("rooted:2").unwrap().varied("r1-gamma=0.5, 8").unwrap();
+        let arms = Recipe::from_loss("rooted:2", Pairing::None).unwrap().varied("r1-gamma=0.5, 8").unwrap();
         let names: Vec<_> =
             arms.iter().map(|arm| (arm.name.as_str(), arm.slug.as_str(), arm.options.r1_gamma)).collect();
         assert_eq!(
@@ -242,7 +249,7 @@ mod tests {
     fn arms_are_losses_named_arms_and_all_their_variations() {
         let names = |losses: Option<&str>, arms: &[&str], vary: &[&str]| -> Result<Vec<String>> {
             let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-            Ok(arms_of(losses, &owned(arms), &owned(vary))?.into_iter().map(|arm| arm.name).collect())
+            Ok(arms_of(losses, Pairing::None, &owned(arms), &owned(vary))?.into_iter().map(|arm| arm.name).collect())
         };
         assert_eq!(names(None, &[], &[]).unwrap().len(), 4);
         assert_eq!(names(None, &["a: --root-k 3"], &[]).unwrap(), ["a"]);

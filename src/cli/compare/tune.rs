@@ -219,7 +219,16 @@ impl Race {
     fn train(&mut self, recipe: &Recipe, kimg: f64) -> Result<Vec<f64>> {
         let mut values = Vec::new();
         for seed in self.seeds.clone() {
-            let run = ArmRun { folder: self.folder(recipe, seed), options: self.options_of(recipe, seed) };
+            let run = ArmRun {
+                folder: self.folder(recipe, seed),
+                options: self.options_of(recipe, seed),
+                others: self
+                    .seeds
+                    .clone()
+                    .filter(|&other| other != seed)
+                    .map(|seed| self.folder(recipe, seed))
+                    .collect(),
+            };
             let ended = match run.ended()? {
                 Some(ended) => Some(ended),
                 None => run.train_to(kimg)?,
