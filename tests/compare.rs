@@ -217,32 +217,65 @@ fn a_mistaken_search_can_be_corrected() {
     succeed(stage.tune(&["--gammas", "1"]));
 }
 
-/// A later version has another default, or an option that was not there: the arm's other seeds are trained as the first was.
-#[test]
-fn more_seeds_of_an_arm_have_the_options_of_its_first_whatever_the_defaults_are_now() {
-    let stage = Stage::new();
-    let options = |seed: u64| stage.out(&format!("out/a-seed{seed}/training_options.json"));
-    let read = |seed: u64| serde_json::from_slice::<Value>(&fs::read(options(seed)).unwrap()).unwrap();
-    let call = |seeds: &'static str| {
-        let mut command = stage.compare("out", &["--arm", "a: --root-k 20", "--seeds", seeds, "--kimg", "0.032"]);
-        let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-        let without_losses = args.iter().filter(|arg| *arg != "--losses" && *arg != "logistic,rooted:2");
-        command = Command::new(env!("CARGO_BIN_EXE_rootgan"));
-        command.args(without_losses).env("XDG_CACHE_HOME", stage.out("cache"));
-        command
-    };
-    succeed(call("1"));
-    let mut first = read(0);
-    assert_eq!((first["pairing"].as_str(), first["max_bad_steps"].as_u64()), (Some("relativistic"), Some(20)));
-    for key in ["pairing", "r2_gamma"] {
-        first.as_object_mut().unwrap().remove(key);
+/// Removes what a version in which no pairs were the default did not write.
+fn forget_pairing(record: &mut Value) {
+    match record {
+        Value::Object(members) => {
+            members.remove("pairing");
+            members.values_mut().for_each(forget_pairing);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_pairing),
+        _ => {}
     }
-    first["max_bad_steps"] = 7.into();
-    fs::write(options(0), first.to_string()).unwrap();
-    succeed(call("2"));
-    let second = read(1);
-    assert_eq!((second["pairing"].as_str(), second["r2_gamma"].as_f64()), (Some("none"), Some(0.0)));
-    assert_eq!((second["max_bad_steps"].as_u64(), second["seed"].as_u64()), (Some(7), Some(1)));
+}
+
+/// A name keeps its meaning where the default changes: an arm of before goes on without pairs if the call says so, and is refused
+/// otherwise. So is a search.
+#[test]
+fn comparisons_of_before_pairs_were_the_default_are_no_mixture_of_both() {
+    let stage = Stage::new();
+    let short = ["--seeds", "1", "--kimg", "0.016", "--eval-kimg", "0.016"];
+    let options_of =
+        |run: &str| serde_json::from_slice(&fs::read(stage.out(run).join("training_options.json")).unwrap());
+    let form = |run: &str| {
+        let options: Value = options_of(run).unwrap();
+        (options["pairing"].as_str().unwrap().to_owned(), options["r2_gamma"].as_f64().unwrap())
+    };
+    let old = |name: &str| {
+        let path = stage.out(name).join("compare.json");
+        let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        forget_pairing(&mut record);
+        fs::write(path, record.to_string()).unwrap();
+    };
+    let refused = |mut command: Command, words: &str| {
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(words), "{said}");
+    };
+
+    let losses = [&short[..], &["--r2-gamma", "3"]].concat();
+    succeed(stage.compare("losses", &losses));
+    assert_eq!(form("losses/rooted2-seed0"), ("none".to_owned(), 3.0));
+    old("losses");
+    succeed(stage.compare("losses", &[&losses[..], &["--seeds", "2"]].concat()));
+    assert_eq!(form("losses/rooted2-seed1"), ("none".to_owned(), 3.0));
+    refused(stage.compare("losses", &[&losses[..], &["--pairing", "relativistic"]].concat()), "with other options");
+
+    let arm = |flags: &'static str| [&short[..], &["--losses", "logistic", "--arm", flags]].concat();
+    succeed(stage.compare("arm", &arm("a: --root-k 20 --pairing none")));
+    old("arm");
+    refused(stage.compare("arm", &arm("a: --root-k 20")), "now it is {");
+    succeed(stage.compare("arm", &arm("a: --root-k 20 --pairing none")));
+    succeed(stage.compare("arm", &arm("b: --root-k 20")));
+    assert_eq!((form("arm/a-seed0").0.as_str(), form("arm/b-seed0").0.as_str()), ("none", "relativistic"));
+    let report = fs::read_to_string(stage.out("arm/report.md")).unwrap();
+    assert!(report.contains("b: `--root-k 20.0 --pairing relativistic`"), "{report}");
+
+    let tune = |more: &[&str]| stage.tune(&[&["--gammas", "2", "--kimg", "0.032"], more].concat());
+    succeed(tune(&["--pairing", "none"]));
+    old("tuned");
+    refused(tune(&[]), "with other options");
+    succeed(tune(&["--pairing", "none"]));
 }
 
 /// What was stopped as hopeless is trained where nobody asks for that any more.

@@ -279,7 +279,7 @@ fn of_run(args: &VideoArgs, folder: &Path, kind: FilmKind) -> Result<(usize, u32
 
 /// Returns the width and height of the upper left part of a run's grids that holds so many pictures.
 fn part_of(folder: &Path, shown: GridSize, (width, height): (u32, u32)) -> Result<(u32, u32)> {
-    let options = Options::of_run(folder)?;
+    let options = Options::from_file(&folder.join("training_options.json"))?;
     let grid = options.grid.context("the run's options do not say how large its grids are; leave --grid away")?;
     ensure!(
         shown.columns <= grid.columns && shown.rows <= grid.rows,

@@ -49,28 +49,9 @@ impl Options {
         self.with_utf8_paths()
     }
 
-    /// Reads the options that the run in `folder` has had so far, all of them filled in.
-    ///
-    /// # Errors
-    /// The run has lost its options, or the file is damaged.
-    pub fn of_run(folder: &Path) -> Result<Self> {
-        let recorded = Self::from_file(&folder.join("training_options.json"))
-            .context("the run has lost its options; bring the file back, or begin a new run from a snapshot")?;
-        // Before there was a choice, images were judged one by one.
-        let pairing = recorded.pairing.or(Some(Pairing::None));
-        Ok(Self { pairing, ..recorded })
-    }
-
-    /// Forgets where a run was trained, from what and on what: its paths and its device.
-    pub fn without_places(self) -> Self {
-        let (from, generator, generator_raw, discriminator) = (None, None, None, None);
-        let (data, outdir, detector, vgg_detector) = (None, None, None, None);
-        let device = None;
-        Self { from, generator, generator_raw, discriminator, data, outdir, detector, vgg_detector, device, ..self }
-    }
-
     /// Reads a JSON file whose keys are the flags with underscores; an unknown key is an error.
-    /// Relative paths in it count from the working directory. The file of a preset is that preset: `cfg` alone.
+    /// Relative paths in it count from the working directory. The file of a preset is that preset: `cfg` alone. The record of a
+    /// run from before there were pairs says that it has none.
     ///
     /// # Errors
     /// The file cannot be read, is no JSON, or has a key or value that no option takes.
@@ -100,7 +81,11 @@ impl Options {
             serde_json::from_value::<Self>(alone).with_context(|| format!("`{key}`")).with_context(refused)?;
         }
         // The options are read from the text, where a key that comes twice is an error.
-        let options = serde_json::from_str(&text).with_context(refused)?;
+        let mut options: Self = serde_json::from_str(&text).with_context(refused)?;
+        // A record names the options without a value too.
+        if given.values().any(Value::is_null) && !given.contains_key("pairing") {
+            options.pairing = Some(Pairing::None);
+        }
         let preset = presets::name_of(&text).map(str::to_owned);
         Ok(if preset.is_some() { Self { cfg: preset, ..Self::default() } } else { options })
     }
@@ -161,6 +146,17 @@ mod tests {
         let flags = Options { root_k: Some(20.0), ..Options::default() };
         let merged = flags.over(Options::from_file(&path).unwrap());
         assert_eq!((merged.root_k, merged.batch), (Some(20.0), Some(8)));
+    }
+
+    #[test]
+    fn a_record_of_before_there_were_pairs_has_none_and_a_file_of_choices_says_nothing_of_them() {
+        let pairing = |text: &str| {
+            let (_folder, path) = file(text);
+            Options::from_file(&path).unwrap().pairing
+        };
+        assert_eq!(pairing(r#"{"from": null, "loss": "rooted", "root_k": 20.0}"#), Some(Pairing::None));
+        assert_eq!(pairing(r#"{"from": null, "pairing": "relativistic"}"#), Some(Pairing::Relativistic));
+        assert_eq!(pairing(r#"{"loss": "rooted", "root_k": 20.0}"#), None);
     }
 
     #[test]

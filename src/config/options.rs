@@ -5,10 +5,11 @@
 use std::any::{Any, TypeId};
 use std::path::PathBuf;
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::spec::{Spec, above_zero, at_least_one, probability, sign, zero_or_more};
-use super::{GridSize, NetworkFacts};
+use super::{GridSize, NetworkFacts, presets};
 use crate::augment::{PIPES, Transforms};
 use crate::metrics::parse_list;
 use crate::model::PrecisionKind;
@@ -143,8 +144,7 @@ options! {
     #[arg(long, value_name = "GAMMA", help_heading = "Objective", allow_negative_numbers = true)]
     r2_gamma: f64 = Spec::default_from(|o, _| if is_paired(o)? { o.r1_gamma } else { Some(0.0) })
         .range(zero_or_more)
-        .follows(&["pairing"])
-        .derived_from(&["loss", "r1_gamma", "batch"]),
+        .derived_from(&["loss", "pairing", "r1_gamma", "batch"]),
     /// Iterations between two steps of R1 and R2, at least 1 [default: 16]
     #[arg(long, value_name = "N", help_heading = "Objective", allow_negative_numbers = true)]
     r1_interval: u64 = Spec::default(R1_INTERVAL).range(at_least_one),
@@ -173,7 +173,7 @@ options! {
     /// Probability that --aug ada begins with, 0 to 1 [default: 0]
     #[arg(long, value_name = "PROB", allow_negative_numbers = true, help_heading = "Augmentation")]
     init_p: f64 = Spec::default(0.0).only_with("--aug ada", is_adaptive).range(probability),
-    /// Mean sign of D(real) that --aug ada steers to, -1 to 1 [default: 0.6]
+    /// Mean sign of D(real), in pairs of D(real) less the mean of D(fake), that --aug ada steers to, -1 to 1 [default: 0.6]
     #[arg(long, value_name = "SIGN", allow_negative_numbers = true, help_heading = "Augmentation")]
     target: f64 = Spec::default(0.6).only_with("--aug ada", is_adaptive).range(sign),
     /// Thousands of images in which --aug ada can take p from 0 to 1 [default: 100, for a random pair 500]
@@ -411,6 +411,15 @@ fn problem_of_grid(grid: &GridSize, _: &Options, facts: &NetworkFacts) -> Option
 }
 
 impl Options {
+    /// Returns whether a run with these options judges pairs.
+    ///
+    /// # Errors
+    /// An unknown preset.
+    pub fn effective_pairing(&self) -> Result<Pairing> {
+        let all = self.clone().over(presets::preset_of(self)?);
+        Ok(all.pairing.unwrap_or_else(|| pairing_of(all.loss.unwrap_or_default())))
+    }
+
     /// Lists what these options would change in `recorded`: key, recorded value and value now.
     pub fn changes(&self, recorded: &Self) -> Vec<(String, serde_json::Value, serde_json::Value)> {
         let object = |options: &Self| match serde_json::to_value(options) {
@@ -488,6 +497,10 @@ mod tests {
         assert_eq!(over(Some(Rooted), with(Some(Logistic), None)).1, 3.0);
         assert_eq!(over(Some(Rooted), with(None, None)).0, Relativistic);
         assert_eq!(over(Some(Logistic), with(None, Some(Pairing::None))).0, Pairing::None);
+        // A chosen weight of R2 stays, whatever the form.
+        let chosen = Options { r2_gamma: Some(5.0), ..with(None, None) };
+        assert_eq!(over(Some(Logistic), chosen.clone()), (Pairing::None, 5.0, text("logistic-batch8")));
+        assert_eq!(of(with(None, Some(Pairing::None)).over(chosen)).1, 5.0);
         assert_eq!(
             over(Some(Rooted), with(Some(Logistic), Some(Relativistic))),
             (Relativistic, 3.0, text("rooted20-paired-batch8"))

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::finetune::{Place, train};
 use crate::cli::version::VERSION;
-use crate::config::Options;
+use crate::config::{Options, Pairing};
 use crate::files::atomic::{remove_if_there, write_json};
 use crate::files::bounded::read_text;
 use crate::metrics::parse_list;
@@ -113,6 +113,7 @@ pub fn claim(out: &Path, wanted: &Map<String, Value>, named: &[(&str, Map<String
     let mut before = None;
     if path.exists() {
         record = serde_json::from_str(&read_text(&path)?).with_context(damaged)?;
+        name_pairing(&mut record);
         before = Some(record.clone());
         let mut fixed = record.clone();
         named.iter().for_each(|(kind, _)| drop(fixed.remove(*kind)));
@@ -138,6 +139,22 @@ pub fn claim(out: &Path, wanted: &Map<String, Value>, named: &[(&str, Map<String
     Ok(Claim { lock, path, record, before })
 }
 
+/// Says in a record from before pairs were the default that its runs have none, unless it says otherwise.
+fn name_pairing(record: &mut Map<String, Value>) {
+    let of_all = record.get("options").and_then(|options| options.get("pairing")).cloned();
+    let former = of_all.unwrap_or_else(|| json!(Pairing::None));
+    let arms = record.get_mut("arms").and_then(Value::as_object_mut);
+    let arms = arms.into_iter().flat_map(|arms| arms.values_mut()).filter_map(Value::as_object_mut);
+    for arm in arms {
+        arm.entry("pairing").or_insert_with(|| former.clone());
+    }
+    if let Some(options) =
+        record.get_mut("tune").and_then(|tune| tune.get_mut("options")).and_then(Value::as_object_mut)
+    {
+        options.entry("pairing").or_insert_with(|| json!(Pairing::None));
+    }
+}
+
 /// Makes a JSON object of its members.
 pub fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
@@ -149,8 +166,6 @@ pub struct ArmRun {
     pub folder: PathBuf,
     /// The options that it begins with, without its length.
     pub options: Options,
-    /// The folders that the arm's runs with other seeds have, once they have begun.
-    pub others: Vec<PathBuf>,
 }
 
 impl ArmRun {
@@ -177,7 +192,7 @@ impl ArmRun {
         let outcome = match newest {
             Some(_) if self.is_complete(kimg)? => return self.complete(kimg),
             Some(_) => train(length, Place::Resume { folder: self.folder.clone(), allow_changes: true }),
-            None => train(self.alike(length.over(self.options.clone()))?, Place::Folder(self.folder.clone())),
+            None => train(length.over(self.options.clone()), Place::Folder(self.folder.clone())),
         };
         match outcome {
             Ok(_) => self.complete(kimg),
@@ -193,15 +208,6 @@ impl ArmRun {
                 }
                 None => Err(error).with_context(context),
             },
-        }
-    }
-
-    /// Fills `options` up from a run of the same arm with another seed, if one has begun: a default that has another value in this
-    /// version of the program would make two arms of one.
-    fn alike(&self, options: Options) -> Result<Options> {
-        match self.others.iter().find(|folder| folder.join("training_options.json").is_file()) {
-            Some(other) => Ok(options.over_file(Options::of_run(other)?.without_places())),
-            None => Ok(options),
         }
     }
 
@@ -297,9 +303,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("compared");
         let claim_with = |seed: u64, k20: u64, more: bool| {
-            let mut arms = Map::from_iter([("k20".to_owned(), json!({ "root_k": k20 }))]);
+            let mut arms = Map::from_iter([("k20".to_owned(), json!({ "pairing": "none", "root_k": k20 }))]);
             if more {
-                arms.insert("k2".to_owned(), json!({ "root_k": 2 }));
+                arms.insert("k2".to_owned(), json!({ "pairing": "none", "root_k": 2 }));
             }
             claim(&out, &object([("first_seed", json!(seed))]), &[("arms", arms)])?.record().map(drop)
         };
@@ -309,7 +315,7 @@ mod tests {
         let record: Value = serde_json::from_str(&read_text(&out.join("compare.json")).unwrap()).unwrap();
         assert_eq!(record["arms"]["k2"]["root_k"], 2);
         let message = claim_with(1, 5, false).unwrap_err().to_string();
-        assert!(message.contains("'k20' of {\"root_k\":20} among its arms, now it is {\"root_k\":5}"), "{message}");
+        assert!(message.contains("'k20' of {") && message.contains("among its arms, now it is {"), "{message}");
         assert!(claim_with(2, 20, false).unwrap_err().to_string().contains("other options"));
         // Comparisons of before had no record of their arms.
         write_json(&out.join("compare.json"), &json!({ "first_seed": 1 })).unwrap();

@@ -157,7 +157,11 @@ impl Plan {
         let mut options = args.options.with_file(args.config.as_deref())?;
         let preset = preset_of(&options)?;
         let pairing = options.pairing.or(preset.pairing).unwrap_or_default();
-        let arms = arms_of(args.losses.as_deref(), pairing, &args.arms, &args.vary)?;
+        let mut arms = arms_of(args.losses.as_deref(), pairing, &args.arms, &args.vary)?;
+        // The record and the report say it, so that they stay true where the default changes.
+        for arm in &mut arms {
+            arm.options.pairing = Some(arm.options.clone().over(options.clone()).effective_pairing()?);
+        }
         if arms.iter().any(|arm| arm.options.loss.is_some()) {
             ensure!(
                 options.loss.is_none() && options.root_k.is_none() && options.root_slope_cap.is_none(),
@@ -227,10 +231,8 @@ impl Plan {
 
     /// Returns one run, with its folder and options.
     fn arm_run(&self, recipe: &Recipe, seed: u64, set: &Set) -> ArmRun {
-        let folder = |seed: u64| set.folder.join(format!("{}-seed{seed}", recipe.slug));
         ArmRun {
-            folder: folder(seed),
-            others: self.seeds().filter(|&other| other != seed).map(folder).collect(),
+            folder: set.folder.join(format!("{}-seed{seed}", recipe.slug)),
             options: Options {
                 seed: Some(seed),
                 data: set.data.clone(),

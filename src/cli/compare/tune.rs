@@ -62,6 +62,8 @@ pub fn run(args: TuneArgs) -> Result<()> {
     );
     options.kimg = options.kimg.or(Some(8.0));
     let kimg = options.kimg.unwrap_or(8.0);
+    // The record and the report say it, so that they stay true where the default changes.
+    options.pairing = Some(options.effective_pairing()?);
     let metric = prepare(&mut options, &args.out, Some(kimg / 8.0))?;
     let gammas = gammas_of(&args.gammas, preset_of(&options)?.r1_gamma)?;
     let factors = args.rates.as_deref().map(factors_of).transpose()?;
@@ -219,16 +221,7 @@ impl Race {
     fn train(&mut self, recipe: &Recipe, kimg: f64) -> Result<Vec<f64>> {
         let mut values = Vec::new();
         for seed in self.seeds.clone() {
-            let run = ArmRun {
-                folder: self.folder(recipe, seed),
-                options: self.options_of(recipe, seed),
-                others: self
-                    .seeds
-                    .clone()
-                    .filter(|&other| other != seed)
-                    .map(|seed| self.folder(recipe, seed))
-                    .collect(),
-            };
+            let run = ArmRun { folder: self.folder(recipe, seed), options: self.options_of(recipe, seed) };
             let ended = match run.ended()? {
                 Some(ended) => Some(ended),
                 None => run.train_to(kimg)?,

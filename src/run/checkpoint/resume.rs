@@ -159,7 +159,7 @@ impl Resumed {
     /// # Errors
     /// The run has lost its options.
     pub fn derived_anew(&self, options: &Options, settings: &RunSettings) -> Result<Vec<String>> {
-        let recorded = Options::of_run(&self.folder)?;
+        let recorded = self.recorded_options()?;
         let given = options.changes(&recorded);
         let is_given = |key: &String| given.iter().any(|(other, ..)| other == key);
         let changes = settings.effective().changes(&recorded).into_iter();
@@ -173,8 +173,14 @@ impl Resumed {
     /// # Errors
     /// The run has lost its options.
     pub fn has_new_rates(&self, settings: &RunSettings) -> Result<bool> {
-        let (recorded, now) = (Options::of_run(&self.folder)?, settings.effective());
+        let (recorded, now) = (self.recorded_options()?, settings.effective());
         Ok((recorded.g_lr, recorded.d_lr) != (now.g_lr, now.d_lr))
+    }
+
+    /// Reads the options that the run has had so far.
+    fn recorded_options(&self) -> Result<Options> {
+        Options::from_file(&self.folder.join("training_options.json"))
+            .context("the run has lost its options; bring the file back, or begin a new run from a snapshot")
     }
 
     /// Returns the run's options with `given` on top, and a line about each change.
@@ -182,7 +188,7 @@ impl Resumed {
     /// # Errors
     /// A change without `--override`, or a run without options.
     pub fn options(&self, given: Options, allowed: bool) -> Result<(Options, Vec<String>)> {
-        let recorded = Options::of_run(&self.folder)?;
+        let recorded = self.recorded_options()?;
         let changes = given.changes(&recorded);
         let texts: Vec<String> = changes.iter().map(|(key, before, now)| format!("{key} {before} -> {now}")).collect();
         let without_effect = changes.iter().find(|(key, ..)| ONLY_AT_THE_START.contains(&key.as_str()));
