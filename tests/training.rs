@@ -32,10 +32,6 @@ fn networks() -> Networks {
     files.load(FreezeSettings::default(), Device::Cpu).unwrap()
 }
 
-fn trainer(networks: Networks, max_bad_steps: u64) -> Trainer {
-    trainer_with(networks, Options { max_bad_steps: Some(max_bad_steps), ..Options::default() })
-}
-
 fn trainer_with(networks: Networks, options: Options) -> Trainer {
     let batch = options.batch.unwrap_or(BATCH as u64);
     // Its slopes overflow where a test wants them to: pairs do not see the bias that moves all logits.
@@ -175,21 +171,24 @@ fn a_gradient_whose_square_overflows_is_left_out_and_named() {
 #[test]
 fn a_phase_that_never_has_a_finite_gradient_stops_the_run() {
     let _alone = alone();
-    let networks = networks();
-    set_last_bias(&networks, f64::NAN);
-    let mut trainer = trainer(networks, 3);
-    let mut stats = Statistics::default();
-    let outcomes: Vec<_> = (0..3).map(|_| trainer.iterate(&reals(), &mut stats)).collect();
-    assert!(outcomes[0].is_ok() && outcomes[1].is_ok());
-    let message = format!("{:#}", outcomes[2].as_ref().unwrap_err());
-    for words in [
-        "phase Gmain of iteration 2",
-        "the loss of Gmain (Loss/G/loss) is not finite",
-        "3 steps in a row",
-        "--g-lr",
-        "--root-slope-cap",
-    ] {
-        assert!(message.contains(words), "'{words}' is not in '{message}'");
+    for pairing in [Pairing::None, Pairing::Relativistic] {
+        let networks = networks();
+        set_last_bias(&networks, f64::NAN);
+        let options = Options { max_bad_steps: Some(3), pairing: Some(pairing), ..Options::default() };
+        let mut trainer = trainer_with(networks, options);
+        let mut stats = Statistics::default();
+        let outcomes: Vec<_> = (0..3).map(|_| trainer.iterate(&reals(), &mut stats)).collect();
+        assert!(outcomes[0].is_ok() && outcomes[1].is_ok());
+        let message = format!("{:#}", outcomes[2].as_ref().unwrap_err());
+        for words in [
+            "phase Gmain of iteration 2",
+            "the loss of Gmain (Loss/G/loss) is not finite",
+            "3 steps in a row",
+            "--g-lr",
+            "--root-slope-cap",
+        ] {
+            assert!(message.contains(words), "'{words}' is not in '{message}'");
+        }
     }
 }
 
