@@ -264,7 +264,10 @@ fn comparisons_of_before_pairs_were_the_default_are_no_mixture_of_both() {
     let arm = |flags: &'static str| [&short[..], &["--losses", "logistic", "--arm", flags]].concat();
     succeed(stage.compare("arm", &arm("a: --root-k 20 --pairing none")));
     old("arm");
-    refused(stage.compare("arm", &arm("a: --root-k 20")), "now it is {");
+    refused(
+        stage.compare("arm", &arm("a: --root-k 20")),
+        r#"of {"root_k":20.0,"pairing":"none"} among its arms, now it is {"root_k":20.0,"pairing":"relativistic"}"#,
+    );
     succeed(stage.compare("arm", &arm("a: --root-k 20 --pairing none")));
     succeed(stage.compare("arm", &arm("b: --root-k 20")));
     assert_eq!((form("arm/a-seed0").0.as_str(), form("arm/b-seed0").0.as_str()), ("none", "relativistic"));

@@ -315,7 +315,9 @@ mod tests {
         let record: Value = serde_json::from_str(&read_text(&out.join("compare.json")).unwrap()).unwrap();
         assert_eq!(record["arms"]["k2"]["root_k"], 2);
         let message = claim_with(1, 5, false).unwrap_err().to_string();
-        assert!(message.contains("'k20' of {") && message.contains("among its arms, now it is {"), "{message}");
+        let words =
+            r#"'k20' of {"pairing":"none","root_k":20} among its arms, now it is {"pairing":"none","root_k":5}"#;
+        assert!(message.contains(words), "{message}");
         assert!(claim_with(2, 20, false).unwrap_err().to_string().contains("other options"));
         // Comparisons of before had no record of their arms.
         write_json(&out.join("compare.json"), &json!({ "first_seed": 1 })).unwrap();
